@@ -1,0 +1,387 @@
+//! Who is who: RSA keys (RFC 8017), each for one role.
+//!
+//! A server's key only opens secrets (RSAES-OAEP), a client's key only signs (RSASSA-PSS): a key pair that
+//! does both would let one exchange be turned against the other, so the types do not allow it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+use base64ct::{Base64Unpadded, Encoding as _};
+use rand_core::TryCryptoRng;
+use rsa::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+use rsa::traits::PublicKeyParts as _;
+use rsa::traits::{RandomizedDecryptor as _, RandomizedEncryptor as _};
+use rsa::{BoxedUint, oaep};
+use sha2::Sha256;
+use subtle::Choice;
+use zeroize::Zeroizing;
+
+use crate::hash::sha256;
+use crate::mac::MacKey;
+use crate::secret::Secret;
+use crate::{Error, KeyProblem};
+
+/// Fewest bits that a modulus may have.
+pub const MIN_BITS: usize = 2048;
+/// Most bits that a modulus may have: more would serve to exhaust whoever has to compute with it.
+pub const MAX_BITS: usize = 8192;
+/// Bits of a key that is made without a word about its size.
+pub const DEFAULT_BITS: usize = 3072;
+
+/// SHA-256 of a public key's SubjectPublicKeyInfo DER. Shown as OpenSSH shows fingerprints: `SHA256:` and
+/// unpadded base64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 32]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; 43];
+        let text = Base64Unpadded::encode(&self.0, &mut buffer).expect("32 bytes are 43 characters");
+        write!(f, "SHA256:{text}")
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = Error;
+
+    /// Reads `SHA256:` and base64; a padding `=` at the end is tolerated, since some tools print it.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let encoded = text.strip_prefix("SHA256:").ok_or(KeyProblem::Malformed)?;
+        let encoded = encoded.strip_suffix('=').unwrap_or(encoded);
+        let mut id = [0; 32];
+        match Base64Unpadded::decode(encoded, &mut id) {
+            Ok(decoded) if decoded.len() == 32 => Ok(Self(id)),
+            _ => Err(KeyProblem::Malformed.into()),
+        }
+    }
+}
+
+/// A public key within our limits, of either role.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    key: rsa::PublicKey,
+    spki: Box<[u8]>,
+    id: KeyId,
+}
+
+impl PublicKey {
+    /// Reads a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// A [`KeyProblem`] when the bytes are not the one DER encoding of an RSA key of 2048 to 8192 bits with
+    /// exponent 65537. A second encoding of a key would be a second id for it.
+    pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
+        let key = rsa::PublicKey::from_public_key_der(spki).map_err(|error| match error {
+            rsa::pkcs8::spki::Error::OidUnknown { .. } => KeyProblem::NotRsa,
+            _ => KeyProblem::Malformed,
+        })?;
+        let key = Self::from_rsa(key)?;
+        if *key.spki != *spki {
+            return Err(KeyProblem::Malformed.into());
+        }
+        Ok(key)
+    }
+
+    pub(crate) fn from_rsa(key: rsa::PublicKey) -> Result<Self, Error> {
+        check_size(&key)?;
+        let spki: Box<[u8]> =
+            key.to_public_key_der().map_err(|_| KeyProblem::Malformed)?.into_vec().into_boxed_slice();
+        let id = KeyId(sha256(&spki));
+        Ok(Self { key, spki, id })
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The key as SubjectPublicKeyInfo DER.
+    #[must_use]
+    pub fn spki_der(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// Length of the modulus in bits.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        bits(&self.key)
+    }
+
+    /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and our
+    /// label. As long as the modulus.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn seal_secret<R: TryCryptoRng + ?Sized>(
+        &self,
+        rng: &mut R,
+        secret: &Secret<32>,
+    ) -> Result<Vec<u8>, Error> {
+        oaep::EncryptingKey::<Sha256>::new_with_label(self.key.clone(), OAEP_LABEL)
+            .encrypt_with_rng(rng, secret.expose())
+            .map_err(|_| Error::Randomness)
+    }
+
+    /// Checks a (client's) signature over `message`: RSASSA-PSS with SHA-256 and a salt of 32 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Authentication`] when it is not one that this key made.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Error> {
+        self.key.pss_verify::<Sha256>(message, signature).map_err(|_| Error::Authentication)
+    }
+
+    pub(crate) fn as_rsa(&self) -> &rsa::PublicKey {
+        &self.key
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PublicKey").field(&self.id).finish()
+    }
+}
+
+/// A server's identity: a private key that opens sealed secrets and does nothing else.
+pub struct ServerKey {
+    private: rsa::PrivateKey,
+    public: PublicKey,
+    /// What a sealed secret that does not open is replaced from (section 3).
+    rejection: MacKey,
+}
+
+impl ServerKey {
+    /// Makes a key of `bits` bits. Takes seconds.
+    ///
+    /// # Errors
+    /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
+    pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<Self, Error> {
+        let private = generate(rng, bits)?;
+        Self::from_rsa(rng, private)
+    }
+
+    pub(crate) fn from_rsa<R: TryCryptoRng + ?Sized>(
+        rng: &mut R,
+        private: rsa::PrivateKey,
+    ) -> Result<Self, Error> {
+        let public = PublicKey::from_rsa(private.to_public_key())?;
+        let rejection = MacKey::new(Secret::<32>::random(rng)?.expose());
+        Ok(Self { private, public, rejection })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Opens a secret that was sealed to this key, with randomness for blinding.
+    ///
+    /// This does not fail for a wrong input: what does not open, or is not exactly 32 bytes, is replaced by a
+    /// secret that only this process could compute, on the same path. The sender learns nothing until its
+    /// Finished fails, and then no more than that.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn open_secret<R: TryCryptoRng + ?Sized>(
+        &self,
+        rng: &mut R,
+        sealed: &[u8],
+    ) -> Result<Secret<32>, Error> {
+        let key = oaep::DecryptingKey::<Sha256>::new_with_label(self.private.clone(), OAEP_LABEL);
+        let opened = match key.decrypt_with_rng(rng, sealed) {
+            Err(rsa::Error::Rng) => return Err(Error::Randomness),
+            opened => opened.map(Zeroizing::new),
+        };
+        let replacement = Secret::new(self.rejection.tag(&[sealed]));
+        let (valid, candidate) = match opened.ok().and_then(|bytes| Secret::from_slice(&bytes)) {
+            Some(secret) => (Choice::from(1), secret),
+            None => (Choice::from(0), Secret::new([0; 32])),
+        };
+        Ok(Secret::select(&replacement, &candidate, valid))
+    }
+
+    pub(crate) fn as_rsa(&self) -> &rsa::PrivateKey {
+        &self.private
+    }
+}
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerKey").field("id", &self.public.id).finish_non_exhaustive()
+    }
+}
+
+/// A client's identity: a private key that signs and does nothing else.
+pub struct ClientKey {
+    private: rsa::PrivateKey,
+    public: PublicKey,
+}
+
+impl ClientKey {
+    /// Makes a key of `bits` bits. Takes seconds.
+    ///
+    /// # Errors
+    /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
+    pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<Self, Error> {
+        Self::from_rsa(generate(rng, bits)?)
+    }
+
+    pub(crate) fn from_rsa(private: rsa::PrivateKey) -> Result<Self, Error> {
+        let public = PublicKey::from_rsa(private.to_public_key())?;
+        Ok(Self { private, public })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs `message`: RSASSA-PSS with SHA-256 and a salt of 32 bytes. `rng` gives salt and blinding.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn sign<R: TryCryptoRng + ?Sized>(&self, rng: &mut R, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.private.pss_sign_with_rng::<Sha256, R>(rng, message).map_err(|_| Error::Randomness)
+    }
+
+    pub(crate) fn as_rsa(&self) -> &rsa::PrivateKey {
+        &self.private
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientKey").field("id", &self.public.id).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<rsa::PrivateKey, Error> {
+    check_bits(bits)?;
+    rsa::PrivateKey::new(rng, bits).map_err(|_| Error::Randomness)
+}
+
+fn check_size(key: &rsa::PublicKey) -> Result<(), KeyProblem> {
+    check_bits(bits(key))?;
+    if *key.e() == BoxedUint::from(65537u64) { Ok(()) } else { Err(KeyProblem::Exponent) }
+}
+
+fn check_bits(bits: usize) -> Result<(), KeyProblem> {
+    match bits {
+        ..MIN_BITS => Err(KeyProblem::TooSmall { bits }),
+        MIN_BITS..=MAX_BITS => Ok(()),
+        _ => Err(KeyProblem::TooLarge { bits }),
+    }
+}
+
+fn bits(key: &rsa::PublicKey) -> usize {
+    usize::try_from(key.n().bit_width_vartime()).unwrap_or(usize::MAX)
+}
+
+/// Keeps a sealed secret of this protocol apart from every other use of the same key.
+const OAEP_LABEL: &[u8] = b"sockseal v1 server key";
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use getrandom::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_open_is_replaced_and_always_the_same() {
+        let key = ServerKey::generate(&mut SysRng, 2048).unwrap();
+        let secret = Secret::random(&mut SysRng).unwrap();
+        let mut sealed = key.public().seal_secret(&mut SysRng, &secret).unwrap();
+        assert_eq!(key.open_secret(&mut SysRng, &sealed).unwrap().expose(), secret.expose());
+
+        sealed[100] ^= 1;
+        let first = key.open_secret(&mut SysRng, &sealed).unwrap();
+        let second = key.open_secret(&mut SysRng, &sealed).unwrap();
+        assert_eq!(first.expose(), second.expose());
+        assert_ne!(first.expose(), secret.expose());
+
+        for wrong in [&[][..], &[0; 255], &[0; 256], &[0xFF; 256], &[1; 257]] {
+            let opened = key.open_secret(&mut SysRng, wrong).unwrap();
+            assert_ne!(opened.expose(), &[0; 32]);
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_length_or_label_counts_as_not_opened() {
+        let key = ServerKey::generate(&mut SysRng, 2048).unwrap();
+        let public = key.public.key.clone();
+        let seal = |label: &[u8], message: &[u8]| {
+            oaep::EncryptingKey::<Sha256>::new_with_label(public.clone(), label)
+                .encrypt_with_rng(&mut SysRng, message)
+                .unwrap()
+        };
+        for (label, message) in [(OAEP_LABEL, &[9; 31][..]), (OAEP_LABEL, &[9; 33]), (b"", &[9; 32])] {
+            let opened = key.open_secret(&mut SysRng, &seal(label, message)).unwrap();
+            assert_ne!(opened.expose(), &[9; 32]);
+        }
+        assert_eq!(key.open_secret(&mut SysRng, &seal(OAEP_LABEL, &[9; 32])).unwrap().expose(), &[9; 32]);
+    }
+
+    #[test]
+    fn signatures_bind_message_and_key() {
+        let (alice, bob) = (
+            ClientKey::generate(&mut SysRng, 2048).unwrap(),
+            ClientKey::generate(&mut SysRng, 2048).unwrap(),
+        );
+        let signature = alice.sign(&mut SysRng, b"hello").unwrap();
+        assert_eq!(alice.public().verify(b"hello", &signature), Ok(()));
+        assert_eq!(alice.public().verify(b"hellO", &signature), Err(Error::Authentication));
+        assert_eq!(bob.public().verify(b"hello", &signature), Err(Error::Authentication));
+        assert_eq!(alice.public().verify(b"hello", &signature[1..]), Err(Error::Authentication));
+    }
+
+    #[test]
+    fn keys_out_of_range_are_refused_by_size() {
+        assert_eq!(
+            ServerKey::generate(&mut SysRng, 1024).unwrap_err(),
+            KeyProblem::TooSmall { bits: 1024 }.into()
+        );
+        assert_eq!(
+            ClientKey::generate(&mut SysRng, 8193).unwrap_err(),
+            KeyProblem::TooLarge { bits: 8193 }.into()
+        );
+        let small = rsa::PrivateKey::new(&mut SysRng, 1024).unwrap().to_public_key();
+        let spki = small.to_public_key_der().unwrap();
+        assert_eq!(
+            PublicKey::from_spki_der(spki.as_bytes()).unwrap_err(),
+            KeyProblem::TooSmall { bits: 1024 }.into()
+        );
+    }
+
+    #[test]
+    fn key_ids_print_and_parse() {
+        let id = KeyId([0xA5; 32]);
+        let text = id.to_string();
+        assert!(text.starts_with("SHA256:") && !text.ends_with('='));
+        assert_eq!(text.parse::<KeyId>().unwrap(), id);
+        assert_eq!((text.clone() + "=").parse::<KeyId>().unwrap(), id);
+        for bad in ["", "SHA256:", "MD5:aa", &text[1..], &text[..49]] {
+            assert!(bad.parse::<KeyId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spki_with_trailing_bytes_is_refused() {
+        let key = ClientKey::generate(&mut SysRng, 2048).unwrap();
+        let mut spki = key.public().spki_der().to_vec();
+        assert_eq!(PublicKey::from_spki_der(&spki).unwrap(), *key.public());
+        spki.push(0);
+        assert_eq!(PublicKey::from_spki_der(&spki).unwrap_err(), KeyProblem::Malformed.into());
+    }
+}

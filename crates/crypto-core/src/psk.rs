@@ -1,0 +1,160 @@
+//! Pre-shared keys: 32 random bytes for one client and one server, and the text that carries them.
+
+use alloc::string::{String, ToString as _};
+use core::fmt;
+
+use base64ct::{Base64Unpadded, Encoding as _};
+use rand_core::TryCryptoRng;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+use crate::{Error, KeyProblem};
+
+/// Most bytes in the id of a pre-shared key.
+pub const MAX_ID_LEN: usize = 64;
+
+/// A pre-shared key.
+#[derive(Debug)]
+pub struct PreSharedKey {
+    id: String,
+    server_id: [u8; 32],
+    secret: Secret<32>,
+}
+
+impl PreSharedKey {
+    /// Makes a key for the client called `id`, good with the server `server_id` alone.
+    ///
+    /// # Errors
+    /// [`KeyProblem::Malformed`] when `id` is not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`,
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn generate<R: TryCryptoRng + ?Sized>(
+        rng: &mut R,
+        id: &str,
+        server_id: [u8; 32],
+    ) -> Result<Self, Error> {
+        if !is_valid_id(id) {
+            return Err(KeyProblem::Malformed.into());
+        }
+        Ok(Self { id: id.to_string(), server_id, secret: Secret::random(rng)? })
+    }
+
+    /// Reads the text form: one line `sockseal-psk-v1 ID SERVER-ID SECRET`, the last two in unpadded base64.
+    /// Empty lines and lines that start with `#` are skipped.
+    ///
+    /// # Errors
+    /// [`KeyProblem::Malformed`] when the text is anything else.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            return Err(KeyProblem::Malformed.into());
+        };
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(TEXT_TAG), Some(id), Some(server_id), Some(secret), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(KeyProblem::Malformed.into());
+        };
+        if !is_valid_id(id) {
+            return Err(KeyProblem::Malformed.into());
+        }
+        Ok(Self {
+            id: id.to_string(),
+            server_id: *decode_32(server_id)?.expose(),
+            secret: decode_32(secret)?,
+        })
+    }
+
+    /// The text form, secret included.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let server_id = Base64Unpadded::encode_string(&self.server_id);
+        let secret = Zeroizing::new(Base64Unpadded::encode_string(self.secret.expose()));
+        let mut text = Zeroizing::new(String::with_capacity(256));
+        for part in [TEXT_TAG, " ", &self.id, " ", &server_id, " ", &secret, "\n"] {
+            text.push_str(part);
+        }
+        text
+    }
+
+    /// What the key is called, on both sides.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The id of the one server that the key is good with.
+    #[must_use]
+    pub fn server_id(&self) -> &[u8; 32] {
+        &self.server_id
+    }
+
+    /// The 32 secret bytes.
+    #[must_use]
+    pub fn secret(&self) -> &Secret<32> {
+        &self.secret
+    }
+}
+
+impl fmt::Display for PreSharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "psk:{}", self.id)
+    }
+}
+
+/// Whether `id` may name a pre-shared key: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+#[must_use]
+pub fn is_valid_id(id: &str) -> bool {
+    (1..=MAX_ID_LEN).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn decode_32(text: &str) -> Result<Secret<32>, Error> {
+    let mut secret = Secret::new([0; 32]);
+    match Base64Unpadded::decode(text, secret.expose_mut()) {
+        Ok(bytes) if bytes.len() == 32 => Ok(secret),
+        _ => Err(KeyProblem::Malformed.into()),
+    }
+}
+
+const TEXT_TAG: &str = "sockseal-psk-v1";
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn text_form_comes_back() {
+        let mut rng = getrandom::SysRng;
+        let key = PreSharedKey::generate(&mut rng, "laptop", [7; 32]).unwrap();
+        let read = PreSharedKey::from_text(&format!("# for the laptop\n\n{}", *key.to_text())).unwrap();
+        assert_eq!(read.id(), "laptop");
+        assert_eq!(read.server_id(), &[7; 32]);
+        assert_eq!(read.secret().expose(), key.secret().expose());
+    }
+
+    #[test]
+    fn malformed_texts_are_refused() {
+        let good = PreSharedKey::generate(&mut getrandom::SysRng, "a", [7; 32]).unwrap().to_text();
+        for bad in [
+            "",
+            "sockseal-psk-v1 a b c",
+            &good.replace("v1", "v2"),
+            &format!("{}{}", *good, *good),
+            &good.replace(" a ", " a/b "),
+            good.trim_end().strip_suffix(|_| true).unwrap(),
+            &format!("{} extra", good.trim_end()),
+        ] {
+            assert_eq!(PreSharedKey::from_text(bad).unwrap_err(), KeyProblem::Malformed.into(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_are_short_and_plain() {
+        for bad in ["", "a b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(PreSharedKey::generate(&mut getrandom::SysRng, bad, [0; 32]).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A library without std that holds crypto-core and wire-protocol: it builds only if neither of them brings std.
+#![no_std]
+
+extern crate alloc;
+extern crate crypto_core;
+extern crate wire_protocol;
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::panic::PanicInfo;
+
+struct Nothing;
+
+// SAFETY: a null pointer is the documented answer of an allocator that has no memory; none is ever given back.
+unsafe impl GlobalAlloc for Nothing {
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
+
+#[global_allocator]
+static NOTHING: Nothing = Nothing;
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    loop {}
+}

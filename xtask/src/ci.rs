@@ -1,0 +1,78 @@
+//! `cargo xtask ci`: everything that a change must pass, in the order in which it fails soonest.
+
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::flags::TestFlags;
+use crate::{no_std, test, tidy, venv, workspace};
+
+pub(crate) fn run() -> Result<()> {
+    let steps = [
+        Step { name: "format", check: format },
+        Step { name: "tidy", check: tidy::run },
+        Step { name: "lints", check: lints },
+        Step { name: "documentation", check: documentation },
+        Step { name: "no std", check: no_std::run },
+        Step { name: "dependency policy", check: policy },
+        Step { name: "tests", check: tests },
+    ];
+    let mut failed = Vec::new();
+    for Step { name, check } in steps {
+        eprintln!("\n{name}");
+        if let Err(error) = check() {
+            eprintln!("error: {name}: {error:#}");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+struct Step {
+    name: &'static str,
+    check: fn() -> Result<()>,
+}
+
+fn format() -> Result<()> {
+    workspace::run(workspace::cargo()?.args(["fmt", "--all", "--check"]))
+}
+
+fn lints() -> Result<()> {
+    let mut command = workspace::cargo()?;
+    command.args(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
+    workspace::run(&mut command)
+}
+
+fn documentation() -> Result<()> {
+    let mut command = workspace::cargo()?;
+    command.args(["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"]);
+    // Programs and libraries of one name would write to one folder, so only libraries are documented.
+    command.args(["--lib", "--exclude", "xtask"]).env("RUSTDOCFLAGS", "-D warnings");
+    workspace::run(&mut command)
+}
+
+/// The checks that need no network. Advisories change from day to day: the workflow in `.github` asks for them.
+fn policy() -> Result<()> {
+    let programs = match venv::POLICY.programs() {
+        Ok(programs) => programs,
+        Err(error) if !workspace::in_ci() => {
+            eprintln!("skipped: no cargo-deny: {error:#}");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // The policy reads the crates of every platform, not only those that were built here.
+    workspace::run(workspace::cargo()?.args(["fetch", "--locked"]))?;
+    let mut command = Command::new(programs.join("cargo-deny"));
+    command.current_dir(workspace::root()?);
+    workspace::run(command.args(["--offline", "--all-features", "check", "bans", "licenses", "sources"]))
+}
+
+fn tests() -> Result<()> {
+    let tally = test::run(&TestFlags { filter: None, parts: Vec::new(), big: false, list: false });
+    ensure!(tally.is_good(), "{tally}");
+    Ok(())
+}

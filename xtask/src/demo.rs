@@ -1,0 +1,108 @@
+//! `cargo xtask demo`: the main job end to end, with a tap in the wire that shows what an eavesdropper has.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::stage::{Exit, Lines, PHRASE, Server, Stage, Tap, Way, digest, digest_of};
+use crate::workspace;
+
+pub(crate) fn run() -> Result<()> {
+    let stage = Stage::new(workspace::build_programs()?)?;
+    message(&stage)?;
+    pipe(&stage)?;
+    println!("\nAll of it arrived, and the tap has none of it.");
+    Ok(())
+}
+
+fn message(stage: &Stage) -> Result<()> {
+    println!("\n1. A message");
+    let home = stage.home()?;
+    let server = Server::start(stage, &home, &[])?;
+    let tap = Tap::before(server.address())?;
+    println!("   server    listens on {}, with a key that it made just now", server.address());
+    println!("             {}", server.key()?);
+    println!("   tap       sits on {} and passes everything on", tap.address());
+
+    let arguments = ["send", &tap.address(), MESSAGE, "--server-key", server.key()?];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    println!("   client    $ client send {} \"{MESSAGE}\" --server-key {}", tap.address(), server.key()?);
+    println!("             exit 0: the server has confirmed it");
+    let line = format!("[anonymous] {MESSAGE}");
+    server.printed(&line)?;
+    println!("   server    prints {line}");
+    seen(&tap, MESSAGE.as_bytes())
+}
+
+fn pipe(stage: &Stage) -> Result<()> {
+    println!("\n2. A file of {} MiB through a pipe", LENGTH / MEBIBYTE);
+    let home = stage.home()?;
+    let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+    server.process.close_input();
+    let tap = Tap::before(server.address())?;
+    let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
+    let started = Instant::now();
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.feed(Lines::of_length(LENGTH))?;
+    client.finish()?.expect(Exit::Done)?;
+    let received = server.finish()?.expect(Exit::Done)?.stdout;
+    let elapsed = started.elapsed();
+
+    let (length, sent) = digest_of(Lines::of_length(LENGTH))?;
+    println!("   client    sent {length} bytes, SHA-256 {sent}");
+    println!("   server    got  {} bytes, SHA-256 {}", received.len(), digest(&received));
+    println!("             in {:.1} s, start of the client and handshake included", elapsed.as_secs_f64());
+    ensure!(digest(&received) == sent, "what came out is not what went in");
+    seen(&tap, PHRASE)
+}
+
+/// What the tap has, and whether any of the plaintext is in it.
+fn seen(tap: &Tap, plaintext: &[u8]) -> Result<()> {
+    let [up, down] = [tap.bytes(Way::Up), tap.bytes(Way::Down)];
+    println!("   tap       saw {} bytes up and {} bytes down", up.len(), down.len());
+    for (way, bytes) in [("up", &up), ("down", &down)] {
+        let tail = &bytes[bytes.len() - bytes.len().min(32)..];
+        for (name, row) in [("last", &tail[..tail.len() / 2]), ("    ", &tail[tail.len() / 2..])] {
+            println!("             {way:<4} {name} {}", dump(row));
+        }
+    }
+    println!("             entropy of the bytes up: {:.3} bits each", entropy(&up)?);
+    let found = [&up, &down].iter().any(|bytes| memchr::memmem::find(bytes, plaintext).is_some());
+    println!("             plaintext found: {}", if found { "YES" } else { "no" });
+    ensure!(!found, "the plaintext is on the wire");
+    Ok(())
+}
+
+/// Bytes as hexadecimal and, where they are printable, as text.
+fn dump(bytes: &[u8]) -> String {
+    let hexadecimal: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let printable = |&byte: &u8| if byte.is_ascii_graphic() { char::from(byte) } else { '.' };
+    format!("{:<47}  {}", hexadecimal.join(" "), bytes.iter().map(printable).collect::<String>())
+}
+
+/// Shannon's entropy of single bytes: 8 for noise, 4 or so for text.
+fn entropy(bytes: &[u8]) -> Result<f64> {
+    let mut counts = [0_u32; 256];
+    for &byte in bytes {
+        counts[usize::from(byte)] += 1;
+    }
+    let total = f64::from(u32::try_from(bytes.len())?);
+    let shares = counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) / total);
+    Ok(shares.map(|share| -share * share.log2()).sum())
+}
+
+const MESSAGE: &str = "Hello, World! Nobody in between can read this.";
+const MEBIBYTE: u64 = 1024 * 1024;
+const LENGTH: u64 = 64 * MEBIBYTE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_tells_noise_from_text() {
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        assert!((entropy(&all).unwrap() - 8.0).abs() < 1e-9);
+        assert!(entropy(b"aaaaaaaa").unwrap().abs() < 1e-9);
+    }
+}

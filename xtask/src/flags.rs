@@ -1,0 +1,86 @@
+//! The command lines of `cargo xtask`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Sockseal's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Runs the tests: units, properties, documentation, vectors, and scenarios with the real programs
+    Test(TestFlags),
+    /// Writes the test vectors anew, or checks that they are what the code produces
+    Vectors(VectorsFlags),
+    /// Shows the main job end to end, with a tap between the two programs
+    Demo,
+    /// Times handshakes and records next to the raw primitives
+    Bench(BenchFlags),
+    /// Runs everything that a change must pass
+    Ci,
+    /// Checks the house rules that the compiler does not know
+    Tidy,
+    /// Proves that crypto-core and wire-protocol need no operating system
+    NoStd,
+}
+
+#[derive(Args)]
+pub(crate) struct TestFlags {
+    /// Runs only the tests whose name contains this text
+    pub(crate) filter: Option<String>,
+    /// Runs only these parts
+    #[arg(long = "part", value_enum)]
+    pub(crate) parts: Vec<Part>,
+    /// Adds the 10 GiB transfer with flat memory
+    #[arg(long)]
+    pub(crate) big: bool,
+    /// Lists the scenarios and runs nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+impl TestFlags {
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// `cargo test` over the workspace
+    Units,
+    /// The test vectors
+    Vectors,
+    /// The real programs
+    Scenarios,
+}
+
+#[derive(Args)]
+pub(crate) struct VectorsFlags {
+    /// Compares instead of writing
+    #[arg(long)]
+    check: bool,
+}
+
+impl VectorsFlags {
+    pub(crate) fn mode(&self) -> VectorsMode {
+        if self.check { VectorsMode::Check } else { VectorsMode::Write }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VectorsMode {
+    Write,
+    Check,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchFlags {
+    /// Handed to the benchmarks: a filter or divan's own options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+}

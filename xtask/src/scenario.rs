@@ -1,0 +1,108 @@
+//! Whole-program scenarios: the real binaries on ports that the system picks, each with a goal of its own.
+
+mod access;
+mod big;
+mod classic;
+mod cut;
+mod file;
+mod hostile;
+mod impostor;
+mod message;
+mod ping;
+mod pipe;
+mod psk;
+mod python;
+mod resumption;
+mod secret;
+mod trust;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::flags::TestFlags;
+use crate::stage::{Missing, Stage};
+use crate::test::Tally;
+use crate::workspace;
+
+/// A named play for the stage.
+#[derive(Clone, Copy)]
+struct Scenario {
+    name: &'static str,
+    play: fn(&Stage) -> Result<()>,
+}
+
+/// The scenarios of a module, by the names of their functions.
+macro_rules! scenarios {
+    ($($play:ident),* $(,)?) => {
+        pub(super) const SCENARIOS: &[crate::scenario::Scenario] = &[
+            $(crate::scenario::Scenario {
+                name: concat!(module_path!(), "::", stringify!($play)),
+                play: $play,
+            }),*
+        ];
+    };
+}
+use scenarios;
+
+pub(crate) fn run(flags: &TestFlags) -> Result<Tally> {
+    let stage = Arc::new(Stage::new(workspace::build_programs()?)?);
+    let arguments =
+        Arguments { filter: flags.filter.clone(), test_threads: Some(AT_ONCE), ..Arguments::default() };
+    let trials = chosen(flags).into_iter().map(|scenario| trial(scenario, Arc::clone(&stage))).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    Ok(Tally {
+        passed: conclusion.num_passed,
+        failed: conclusion.num_failed,
+        skipped: conclusion.num_ignored,
+    })
+}
+
+pub(crate) fn list(flags: &TestFlags) {
+    for scenario in chosen(flags) {
+        println!("{}", short(scenario.name));
+    }
+}
+
+fn chosen(flags: &TestFlags) -> Vec<Scenario> {
+    let modules = [
+        hostile::SCENARIOS,
+        impostor::SCENARIOS,
+        message::SCENARIOS,
+        trust::SCENARIOS,
+        access::SCENARIOS,
+        psk::SCENARIOS,
+        resumption::SCENARIOS,
+        ping::SCENARIOS,
+        pipe::SCENARIOS,
+        cut::SCENARIOS,
+        file::SCENARIOS,
+        secret::SCENARIOS,
+        classic::SCENARIOS,
+        python::SCENARIOS,
+    ];
+    let mut chosen = modules.concat();
+    if flags.big {
+        chosen.extend_from_slice(big::SCENARIOS);
+    }
+    chosen
+}
+
+fn trial(scenario: Scenario, stage: Arc<Stage>) -> Trial {
+    Trial::ignorable_test(short(scenario.name), move || match (scenario.play)(&stage) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<Missing>() {
+            Some(missing) if !workspace::in_ci() => Ok(Completion::ignored_with(missing)),
+            _ => Err(Failed::from(format!("{error:#}"))),
+        },
+    })
+}
+
+/// `message::hello` rather than `xtask::scenario::message::hello`.
+fn short(name: &'static str) -> &'static str {
+    name.trim_start_matches("xtask::scenario::")
+}
+
+/// Each scenario runs two or three programs of its own already.
+const AT_ONCE: usize = 2;

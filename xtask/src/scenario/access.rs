@@ -1,0 +1,143 @@
+//! Goal: a server with allowed clients serves these and nobody else, from the moment that it is told.
+
+use anyhow::{Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, Server, Stage};
+
+scenarios![
+    allowed_client_is_known_by_name,
+    others_are_denied_and_understand_it,
+    allow_takes_effect_on_a_running_server,
+    revoke_takes_effect_on_a_running_server,
+    anyone_may_when_the_server_says_so,
+    pipe_is_closed_to_strangers,
+    allow_refuses_what_is_no_fingerprint,
+    keygen_keeps_a_key_that_is_there,
+];
+
+fn allowed_client_is_known_by_name(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home()?;
+    let made = stage.client(&alice, &["keygen", "--bits", "2048"]).run()?.expect(Exit::Done)?.text();
+    ensure!(made.contains("SHA256:"), "keygen printed {made:?}");
+    let key = stage.fingerprint("client", &alice)?;
+    ensure!(made.contains(&key), "two fingerprints for one key");
+
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let listed = stage.server(&home, &["list"]).run()?.expect(Exit::Done)?.text();
+    ensure!(listed.contains("alice") && listed.contains(&key), "list prints {listed:?}");
+
+    let server = Server::start(stage, &home, &[])?;
+    stage.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
+    server.printed("[alice] it is me")
+}
+
+fn others_are_denied_and_understand_it(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &[])?;
+    for stranger in [stage.home_with(Key::Mallory)?, stage.home()?] {
+        stage.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
+        server.logged(&["connection failed", "127.0.0.1"])?;
+    }
+    stage.send(&alice, &server, "still me")?.expect(Exit::Done)?;
+    server.printed("[alice] still me")?;
+    ensure!(!server.process.stdout.text().contains("let me in"), "a stranger's message was printed");
+    Ok(())
+}
+
+fn allow_takes_effect_on_a_running_server(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let server = Server::start(stage, &home, &[])?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    // Nobody is allowed yet: messages over loopback are taken from everyone.
+    stage.send(&mallory, &server, "before")?.expect(Exit::Done)?;
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    stage.send(&alice, &server, "after")?.expect(Exit::Done)?;
+    server.printed("[alice] after")?;
+    stage.send(&mallory, &server, "after")?.expect(Exit::Refused)?;
+    Ok(())
+}
+
+fn revoke_takes_effect_on_a_running_server(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    for (client, name) in [(&alice, "alice"), (&mallory, "mallory")] {
+        let key = stage.fingerprint("client", client)?;
+        stage.server(&home, &["allow", &key, "--name", name]).run()?.expect(Exit::Done)?;
+    }
+    let server = Server::start(stage, &home, &[])?;
+    stage.send(&mallory, &server, "while I can")?.expect(Exit::Done)?;
+    stage.server(&home, &["revoke", "mallory"]).run()?.expect(Exit::Done)?;
+    stage.send(&mallory, &server, "once more")?.expect(Exit::Refused)?;
+    stage.send(&alice, &server, "by name")?.expect(Exit::Done)?;
+
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["revoke", &key]).run()?.expect(Exit::Done)?;
+    stage.send(&alice, &server, "by fingerprint")?.expect(Exit::Refused)?;
+    // A server whose last client was revoked is not open to everyone again.
+    stage.send(&stage.home()?, &server, "and me")?.expect(Exit::Refused)?;
+    stage.server(&home, &["revoke", "nobody"]).run()?.expect(Exit::Usage)?.error_names(&["nobody"])?;
+    Ok(())
+}
+
+fn anyone_may_when_the_server_says_so(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &["--anyone"])?;
+    stage.send(&alice, &server, "one")?.expect(Exit::Done)?;
+    server.printed("[alice] one")?;
+    stage.send(&stage.home()?, &server, "two")?.expect(Exit::Done)?;
+    server.printed("[anonymous] two")?;
+    stage.send(&mallory, &server, "three")?.expect(Exit::Done)?;
+    server.printed(&format!("[{}] three", stage.fingerprint("client", &mallory)?))
+}
+
+/// Loopback is enough for a message, not for a pipe; and the pipe still waits for the client it is meant for.
+fn pipe_is_closed_to_strangers(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let mut server = Server::start(stage, &home, &["pipe"])?;
+    server.process.close_input();
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let outcome = stage.client(&stage.home()?, &arguments).input("mine").run()?;
+    outcome.expect(Exit::Refused)?;
+    stage.client(&alice, &arguments).input("hers").run()?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"hers")?;
+    Ok(())
+}
+
+fn allow_refuses_what_is_no_fingerprint(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for key in ["alice", "SHA256:abc", ""] {
+        stage.server(&home, &["allow", key, "--name", "alice"]).run()?.expect(Exit::Usage)?;
+    }
+    Ok(())
+}
+
+fn keygen_keeps_a_key_that_is_there(stage: &Stage) -> Result<()> {
+    for (program, key) in [("server", Key::Server), ("client", Key::Alice)] {
+        let home = stage.home_with(key)?;
+        let before = stage.fingerprint(program, &home)?;
+        let run = |arguments: &[&str]| match program {
+            "server" => stage.server(&home, arguments).run(),
+            _ => stage.client(&home, arguments).run(),
+        };
+        run(&["keygen", "--bits", "2048"])?
+            .expect(Exit::Usage)?
+            .error_names(&[".key"])?
+            .hint_names(&["--force"])?;
+        ensure!(stage.fingerprint(program, &home)? == before, "{program} keygen replaced a key");
+        run(&["keygen", "--bits", "2048", "--force"])?.expect(Exit::Done)?;
+        ensure!(stage.fingerprint(program, &home)? != before, "{program} keygen --force kept the key");
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Goal: ten gibibytes pass as surely as ten bytes, in no more memory.
+
+use std::thread;
+
+use anyhow::{Result, anyhow, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, Lines, Process, Server, Stage, digest_of};
+
+scenarios![ten_gibibytes_in_flat_memory];
+
+fn ten_gibibytes_in_flat_memory(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let mut command = stage.program("server");
+    command.arg("--home").arg(&home).args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
+    let (process, output) = Process::start_streamed(command)?;
+    let mut server = Server::from_process(process)?;
+    server.process.feed(Lines::of_length(HEARTBEAT))?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let client_home = stage.home()?;
+    let (mut client, answer) =
+        Process::start_streamed(stage.client(&client_home, &arguments).into_command())?;
+    client.feed(Lines::of_length(LENGTH))?;
+
+    // The programs are gone once their output has ended, so their memory is read while the last bytes pass.
+    let answered = thread::spawn(move || digest_of(answer));
+    let sent = thread::spawn(move || digest_of(Lines::of_length(LENGTH)));
+    let watched = Watched { output, server: &server.process, client: &client, seen: 0, peaks: [0, 0] };
+    let (received, peaks) = watched.digest()?;
+    let sent = sent.join().map_err(|_| anyhow!("the generator panicked"))??;
+    ensure!(received == sent, "{received:?} came out, {sent:?} went in");
+    let answered = answered.join().map_err(|_| anyhow!("the reader panicked"))??;
+    ensure!(answered == digest_of(Lines::of_length(HEARTBEAT))?, "the answer is not what was sent");
+    client.finish()?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?;
+
+    let [server, client] = peaks;
+    eprintln!("peak memory for {LENGTH} bytes: server {server} KiB, client {client} KiB");
+    ensure!(server < MOST_MEMORY && client < MOST_MEMORY, "peak memory of {server} and {client} KiB");
+    Ok(())
+}
+
+/// Reads a server's output and looks at both programs' memory now and then.
+struct Watched<'a, R> {
+    output: R,
+    server: &'a Process,
+    client: &'a Process,
+    seen: u64,
+    peaks: [u64; 2],
+}
+
+impl<R: std::io::Read> Watched<'_, R> {
+    fn digest(mut self) -> Result<((u64, String), [u64; 2])> {
+        let digest = digest_of(&mut self)?;
+        Ok((digest, self.peaks))
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.output.read(buffer)?;
+        let before = self.seen / LOOK_EVERY;
+        self.seen += u64::try_from(count).map_err(std::io::Error::other)?;
+        if self.seen / LOOK_EVERY > before {
+            let peaks = [self.server, self.client].map(Process::peak_memory);
+            for (peak, now) in self.peaks.iter_mut().zip(peaks) {
+                // A client that has sent everything may be gone already.
+                *peak = now.map_or(*peak, |now| now.max(*peak));
+            }
+        }
+        Ok(count)
+    }
+}
+
+const LENGTH: u64 = 10 * 1024 * 1024 * 1024;
+const HEARTBEAT: u64 = 1024 * 1024;
+const LOOK_EVERY: u64 = 64 * 1024 * 1024;
+
+/// In KiB.
+const MOST_MEMORY: u64 = 64 * 1024;

@@ -1,0 +1,130 @@
+//! Goal: bytes that were lost, or changed, on the way never look like an end that was meant.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Fault, Key, Lines, Outcome, Server, Stage, Tap, Way};
+
+scenarios![
+    pipe_cut_on_the_way_up_is_told_by_the_server,
+    pipe_cut_on_the_way_down_is_told_by_the_client,
+    pipe_cut_just_before_its_end_is_no_end,
+    changed_byte_ends_the_pipe_on_the_way_up,
+    changed_byte_ends_the_pipe_on_the_way_down,
+    cut_handshake_or_message_is_never_a_success,
+    changed_handshake_is_never_a_success,
+];
+
+fn pipe_cut_on_the_way_up_is_told_by_the_server(stage: &Stage) -> Result<()> {
+    let (server, client) = pipe_with(stage, Fault::Cut { way: Way::Up, after: 1_000_000 })?;
+    let server = server.expect(Exit::Integrity)?.error_names(&[])?;
+    client.expect_failure()?;
+    only_the_beginning(&server.stdout, 1_000_000)
+}
+
+fn pipe_cut_on_the_way_down_is_told_by_the_client(stage: &Stage) -> Result<()> {
+    let (server, client) = pipe_with(stage, Fault::Cut { way: Way::Down, after: 1_000_000 })?;
+    let client = client.expect(Exit::Integrity)?.error_names(&[])?;
+    server.expect_failure()?;
+    only_the_beginning(&client.stdout, 1_000_000)
+}
+
+/// The same short pipe again and again, each time without some more of its last bytes.
+fn pipe_cut_just_before_its_end_is_no_end(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let play = |fault: Option<Fault>| -> Result<(Outcome, Outcome, usize)> {
+        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        server.process.close_input();
+        let tap = Tap::before(server.address())?;
+        tap.set_fault(fault);
+        let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
+        let client = stage.client(&stage.home()?, &arguments).input("all of it").run()?;
+        Ok((server.finish()?, client, tap.last()?.bytes(Way::Up).len()))
+    };
+    let (server, client, whole) = play(None)?;
+    server.expect(Exit::Done)?.expect_stdout(b"all of it")?;
+    client.expect(Exit::Done)?;
+    for missing in [1, 2, 33, 34, 35, 40, 70] {
+        let after = whole.checked_sub(missing).context("a pipe of so few bytes")?;
+        let (server, client, _) = play(Some(Fault::Cut { way: Way::Up, after }))?;
+        server.expect(Exit::Integrity).with_context(|| format!("{missing} bytes before the end"))?;
+        drop(client);
+    }
+    Ok(())
+}
+
+fn changed_byte_ends_the_pipe_on_the_way_up(stage: &Stage) -> Result<()> {
+    let (server, client) = pipe_with(stage, Fault::Flip { way: Way::Up, at: 1_000_000 })?;
+    let server = server.expect(Exit::Integrity)?.error_names(&[])?;
+    client.expect_failure()?;
+    only_the_beginning(&server.stdout, 1_000_000)
+}
+
+fn changed_byte_ends_the_pipe_on_the_way_down(stage: &Stage) -> Result<()> {
+    let (server, client) = pipe_with(stage, Fault::Flip { way: Way::Down, at: 1_000_000 })?;
+    let client = client.expect(Exit::Integrity)?.error_names(&[])?;
+    server.expect_failure()?;
+    only_the_beginning(&client.stdout, 1_000_000)
+}
+
+/// Cut at points all over the exchange: the sender is never told that its message arrived.
+fn cut_handshake_or_message_is_never_a_success(stage: &Stage) -> Result<()> {
+    sweep(stage, |way, at| Fault::Cut { way, after: at })
+}
+
+/// One bit changed at points all over the exchange, with a key that the client holds the server to.
+fn changed_handshake_is_never_a_success(stage: &Stage) -> Result<()> {
+    sweep(stage, |way, at| Fault::Flip { way, at })
+}
+
+fn sweep(stage: &Stage, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
+    let tap = Tap::before(server.address())?;
+    let send = |text: &str| -> Result<Outcome> {
+        let arguments = ["send", &tap.address(), text, "--server-key", server.key()?];
+        stage.client(&stage.home()?, &arguments).run()
+    };
+    send("whole")?.expect(Exit::Done)?;
+    let whole = tap.last()?;
+    for way in [Way::Up, Way::Down] {
+        // The end of the stream holds farewells, which a sender that was answered need not wait for.
+        let confirmed = whole.bytes(way).len().saturating_sub(FAREWELL);
+        for at in (0..confirmed).step_by(STRIDE) {
+            let fault = fault(way, at);
+            tap.set_fault(Some(fault));
+            let outcome = send("part").with_context(|| format!("{fault:?}"))?;
+            outcome.expect_failure().with_context(|| format!("{fault:?}"))?;
+        }
+    }
+    tap.set_fault(None);
+    send("after")?.expect(Exit::Done)?;
+    server.printed("[anonymous] after")
+}
+
+/// A pipe of 4 MiB both ways through a tap that does harm: how each side ended.
+fn pipe_with(stage: &Stage, fault: Fault) -> Result<(Outcome, Outcome)> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    server.process.feed(Lines::of_length(LENGTH))?;
+    let tap = Tap::with_fault(server.address(), fault)?;
+    let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.feed(Lines::of_length(LENGTH))?;
+    let client = client.finish()?;
+    Ok((server.finish()?, client))
+}
+
+/// What was printed is a beginning of what was sent, and nothing from behind the fault.
+fn only_the_beginning(received: &[u8], fault: usize) -> Result<()> {
+    ensure!(received.len() <= fault, "{} bytes came out behind a fault at {fault}", received.len());
+    let sent = Lines::of_length(LENGTH).bytes()?;
+    ensure!(sent.starts_with(received), "what came out is not what went in");
+    Ok(())
+}
+
+const LENGTH: u64 = 4 * 1024 * 1024;
+
+/// Coprime to every structure on the wire, so that faults fall everywhere in it.
+const STRIDE: usize = 89;
+
+/// The last control records of a connection take no more than this.
+const FAREWELL: usize = 160;

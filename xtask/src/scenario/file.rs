@@ -1,0 +1,229 @@
+//! Goal: a file, address or option that is no good is named, with what to do about it, before anything else happens.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Key, Outcome, Process, Stage, set_mode};
+
+scenarios![
+    key_that_others_can_read_is_refused,
+    corrupt_key_is_named,
+    key_of_few_bits_is_refused,
+    keys_in_other_forms_are_read,
+    client_key_is_as_strict,
+    home_that_is_no_folder_is_named,
+    unknown_setting_is_named_with_its_line,
+    port_in_use_is_named,
+    unresolvable_host_is_named,
+    bad_addresses_are_named,
+    unknown_options_and_commands_are_usage_errors,
+    help_documents_the_exit_codes,
+];
+
+fn key_that_others_can_read_is_refused(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for mode in [0o644, 0o640, 0o604] {
+        set_mode(&home.file("server.key"), mode)?;
+        let outcome = starts_not(stage, &home)?;
+        outcome.error_names(&[text(&home.file("server.key"))?])?.hint_names(&["chmod 600"])?;
+    }
+    Ok(())
+}
+
+fn corrupt_key_is_named(stage: &Stage) -> Result<()> {
+    let good = stage.home_with(Key::Server)?.read("server.key")?;
+    let half = &good[..good.len() / 2];
+    let changed = good.replacen(good.lines().nth(5).context("a short key")?, "AAAA", 1);
+    let certificate = good.replace("PRIVATE KEY", "CERTIFICATE");
+    for key in [
+        "",
+        "\n",
+        "not a key",
+        half,
+        &changed,
+        &certificate,
+        "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
+    ] {
+        let home = stage.home()?;
+        let path = home.write("server.key", key)?;
+        starts_not(stage, &home)?.error_names(&[text(&path)?])?;
+    }
+    let home = stage.home()?;
+    let path = home.write("server.key", [0xff; 5000])?;
+    starts_not(stage, &home)?.error_names(&[text(&path)?])?;
+    let home = stage.home()?;
+    fs::create_dir(home.file("server.key"))?;
+    starts_not(stage, &home)?.error_names(&[text(&home.file("server.key"))?])?;
+    Ok(())
+}
+
+fn key_of_few_bits_is_refused(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for bits in ["1024", "2047", "8193", "0", "many"] {
+        stage.server(&home, &["keygen", "--bits", bits]).run()?.expect(Exit::Usage)?;
+    }
+    let path = home.write("server.key", foreign_key(stage, "1024", "pkcs8")?)?;
+    starts_not(stage, &home)?.error_names(&[text(&path)?, "2048"])?;
+    Ok(())
+}
+
+/// PKCS#8 and PKCS#1, as other programs write them.
+fn keys_in_other_forms_are_read(stage: &Stage) -> Result<()> {
+    for form in ["pkcs8", "pkcs1"] {
+        let home = stage.home()?;
+        home.write("server.key", foreign_key(stage, "2048", form)?)?;
+        stage.fingerprint("server", &home).context(form)?;
+    }
+    Ok(())
+}
+
+fn client_key_is_as_strict(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Alice)?;
+    let path = home.file("client.key");
+    set_mode(&path, 0o644)?;
+    let send = ["send", "127.0.0.1:9", "hello", "--trust", "accept-new"];
+    stage.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
+    home.write("client.key", "garbage")?;
+    stage.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
+    Ok(())
+}
+
+/// A file in the folder's place, which not even root can write into.
+fn home_that_is_no_folder_is_named(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = home.write("in-the-way", "")?;
+    for path in [file.clone(), file.join("below")] {
+        for (program, arguments) in
+            [("server", &["--listen", "127.0.0.1:0"][..]), ("server", &["keygen"]), ("client", &["keygen"])]
+        {
+            let mut command = stage.program(program);
+            command.arg("--home").arg(&path).args(arguments);
+            let outcome = Process::start(command)?.finish()?.expect(Exit::Usage)?;
+            outcome.error_names(&[text(&file)?])?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown_setting_is_named_with_its_line(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let path = home.write("clients.toml", "# allowed clients\n\ncolour = \"blue\"\n")?;
+    starts_not(stage, &home)?.error_names(&[text(&path)?, "colour", "line 3"])?;
+    let path = home.write("clients.toml", "= = =\n")?;
+    starts_not(stage, &home)?.error_names(&[text(&path)?])?;
+    Ok(())
+}
+
+fn port_in_use_is_named(stage: &Stage) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let home = stage.home_with(Key::Server)?;
+    for arguments in [&["run", "--listen", &address][..], &["pipe", "--listen", &address]] {
+        stage
+            .server(&home, arguments)
+            .run()?
+            .expect(Exit::Network)?
+            .error_names(&[&address])?
+            .hint_names(&[])?;
+    }
+    let arguments = ["classic", "rsa-oaep", "--listen", &address, "--receive"];
+    stage.server(&home, &arguments).run()?.expect(Exit::Network)?.error_names(&[&address])?;
+    Ok(())
+}
+
+fn unresolvable_host_is_named(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let send = ["send", "nosuch.invalid:1", "hello", "--trust", "accept-new"];
+    stage.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
+    let listen = ["run", "--listen", "nosuch.invalid:1"];
+    stage.server(&home, &listen).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
+    Ok(())
+}
+
+fn bad_addresses_are_named(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for address in
+        ["", "localhost", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:port", "[::1", "unix:"]
+    {
+        stage.client(&home, &["send", address, "hello"]).run()?.expect(Exit::Usage).context(address)?;
+        stage.server(&home, &["run", "--listen", address]).run()?.expect(Exit::Usage).context(address)?;
+    }
+    let missing = format!("unix:{}", home.file("no.sock").display());
+    let send = ["send", &missing, "hello", "--trust", "accept-new"];
+    stage.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["no.sock"])?;
+    Ok(())
+}
+
+fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for arguments in [
+        &["--frobnicate"][..],
+        &["run", "--frobnicate"],
+        &["frobnicate"],
+        &["keygen", "--bits"],
+        &["allow"],
+        &["allow", "SHA256:x"],
+        &["classic"],
+        &["classic", "rot13", "--listen", "127.0.0.1:0", "--receive"],
+        &["classic", "rsa-oaep", "--receive"],
+        &["classic", "rsa-oaep", "--listen", "127.0.0.1:0", "--connect", "127.0.0.1:1", "--receive"],
+        &["classic", "aes-eax", "--listen", "127.0.0.1:0", "--receive"],
+    ] {
+        stage
+            .server(&home, arguments)
+            .run()?
+            .expect(Exit::Usage)
+            .with_context(|| format!("{arguments:?}"))?;
+    }
+    for arguments in [
+        &[][..],
+        &["send"],
+        &["frobnicate"],
+        &["send", "127.0.0.1:9", "x", "--frobnicate"],
+        &["send", "127.0.0.1:9", "x", "--trust", "blindly"],
+        &["ping", "127.0.0.1:9", "-c", "-1"],
+        &["trust", "127.0.0.1:9"],
+    ] {
+        stage
+            .client(&home, arguments)
+            .run()?
+            .expect(Exit::Usage)
+            .with_context(|| format!("{arguments:?}"))?;
+    }
+    Ok(())
+}
+
+fn help_documents_the_exit_codes(stage: &Stage) -> Result<()> {
+    for program in ["server", "client"] {
+        let mut command = stage.program(program);
+        command.arg("--help");
+        let help = Process::start(command)?.finish()?.expect(Exit::Done)?.text().to_lowercase();
+        anyhow::ensure!(help.contains("exit"), "{program} --help says nothing about exit codes:\n{help}");
+    }
+    Ok(())
+}
+
+/// The server does not start: a usage error, and no address is printed.
+fn starts_not(stage: &Stage, home: &Home) -> Result<Outcome> {
+    let outcome = stage.server(home, &["run", "--listen", "127.0.0.1:0"]).run()?.expect(Exit::Usage)?;
+    anyhow::ensure!(
+        !outcome.stderr.contains("listening on"),
+        "it listened all the same:\n{}",
+        outcome.stderr
+    );
+    Ok(outcome)
+}
+
+fn foreign_key(stage: &Stage, bits: &str, form: &str) -> Result<Vec<u8>> {
+    let mut command = stage.peer("rsa_key.py")?;
+    command.args([bits, form]);
+    Ok(Process::start(command)?.finish()?.expect(Exit::Done)?.stdout)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}

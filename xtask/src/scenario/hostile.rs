@@ -1,0 +1,244 @@
+//! Goal: whatever a stranger sends ends the stranger's connection alone, with one log line, and the next client is served.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, PATIENCE, Server, Stage, Tap, Visitor, Way};
+
+scenarios![
+    silent_and_slow_peers_are_closed_at_the_deadline,
+    other_protocols_are_named_in_the_log,
+    malformed_frames_are_refused,
+    truncated_frames_are_refused,
+    random_bytes_are_refused,
+    third_key_request_is_refused,
+    replayed_connection_prints_nothing,
+    reflected_connection_is_refused,
+    failure_is_one_log_line,
+    crowd_of_strangers_passes,
+];
+
+/// Ten seconds for a handshake in all: a byte now and then buys no more time than silence does.
+fn silent_and_slow_peers_are_closed_at_the_deadline(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let started = Instant::now();
+    let silent = Visitor::connect(server.address())?;
+    let mut slow = Visitor::connect(server.address())?;
+    let hello = [&b"SKS\x01\x03\x00\x08\x00"[..], &[0; 256]].concat();
+    let mut bytes = hello.chunks(1);
+    // While the slow peer talks, the server has time for others.
+    server.still_serves(stage)?;
+    loop {
+        slow.send(bytes.next().context("the server took a whole handshake's time of single bytes")?);
+        match slow.received().wait_end(Duration::from_millis(400)) {
+            Ok(_) => break,
+            Err(_) if started.elapsed() < LATEST => {}
+            Err(_) => bail!("a slow peer is still connected after {LATEST:?}"),
+        }
+    }
+    silent.closed_within(LATEST.saturating_sub(started.elapsed())).context("a silent peer")?;
+    ensure!(started.elapsed() >= EARLIEST, "closed after {:?} already", started.elapsed());
+    for visitor in [&silent, &slow] {
+        server.logged(&["connection failed", &visitor.source()?])?;
+    }
+    server.still_serves(stage)
+}
+
+fn other_protocols_are_named_in_the_log(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let tls = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[0x5a; 506]].concat();
+    for (bytes, name) in [
+        (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], "HTTP"),
+        (b"POST /login HTTP/1.1\r\n\r\n", "HTTP"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "SSH"),
+        (&tls, "TLS"),
+    ] {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(bytes);
+        // At once, not at the deadline.
+        let answer = visitor.closed_within(SOON).context(name)?;
+        ensure!(answer.len() <= ABORT, "a stranger was told {} bytes", answer.len());
+        server.logged(&[name, &visitor.source()?])?;
+    }
+    server.still_serves(stage)
+}
+
+fn malformed_frames_are_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let hello = [&b"SKS\x01\x03\x00\x05\x00"[..], &[0xff; 0x0500]].concat();
+    let long_hello = [&b"SKS\x01\x03\x00\x20\x00"[..], &[0; 0x2000]].concat();
+    for (bytes, what) in [
+        (&b"SKS\x01\x01\x00\x00\x01\x00"[..], "a key request with a body"),
+        (b"SKS\x01\x03\x00\x20\x01", "a length over the limit"),
+        (b"SKS\x01\x03\x00\xff\xff", "the largest length"),
+        (b"SKS\x01\x00\x00\x00\x00", "kind 0"),
+        (b"SKS\x01\x06\x00\x00\x00", "kind 6"),
+        (b"SKS\x01\xff\x00\x00\x00", "kind 255"),
+        (b"SKS\x01\x02\x00\x00\x00", "a server's frame"),
+        (b"SKS\x01\x04\x00\x00\x00", "a server's hello"),
+        (b"SKS\x02\x01\x00\x00\x00", "version 2"),
+        (b"SKS\x00\x01\x00\x00\x00", "version 0"),
+        (b"SKS\x01\x01\x01\x00\x00", "a byte that must be zero"),
+        (b"SKS\x01\x03\x00\x00\x00", "an empty hello"),
+        (b"sks\x01\x01\x00\x00\x00", "a wrong magic"),
+        (b"\0\0\0\0\0\0\0\0", "zeros"),
+        (&hello, "a hello of ones"),
+        (&long_hello, "a hello of zeros, as long as may be"),
+    ] {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(bytes);
+        let answer = visitor.closed_within(SOON).context(what)?;
+        ensure!(answer.len() <= ABORT, "{what} was answered with {} bytes", answer.len());
+        server.logged(&["connection failed", &visitor.source()?]).context(what)?;
+    }
+    server.still_serves(stage)
+}
+
+/// A recorded hello, ended after any number of its bytes.
+fn truncated_frames_are_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let recorded = recorded(stage, &server)?;
+    for length in (0..9).chain((9..1_600).step_by(211)) {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(&recorded[..length.min(recorded.len())]);
+        visitor.close_write();
+        visitor.closed_within(SOON).with_context(|| format!("{length} bytes"))?;
+    }
+    server.still_serves(stage)
+}
+
+/// A mebibyte of noise from its first byte on, behind a good magic, and where records should be.
+fn random_bytes_are_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let noise = noise(1024 * 1024)?;
+    let recorded = recorded(stage, &server)?;
+    // A key request, and the hello behind it with its length in its own header.
+    let length = recorded.get(HEADER + 6..HEADER + 8).context("no hello was recorded")?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    let hello = recorded.get(..HEADER + HEADER + length).context("half a hello was recorded")?;
+    for prefix in [&b""[..], b"SKS", b"SKS\x01\x03\x00\x08\x00", b"SKS\x01\x01\x00\x00\x00", hello] {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(prefix);
+        visitor.send(&noise);
+        visitor.close_write();
+        visitor.closed_within(SOON)?;
+        server.logged(&["connection failed", &visitor.source()?])?;
+    }
+    server.still_serves(stage)
+}
+
+/// A key is offered twice on a connection, not more often.
+fn third_key_request_is_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let mut visitor = Visitor::connect(server.address())?;
+    visitor.send(KEY_REQUEST);
+    visitor.received().wait_len(PATIENCE, HEADER)?;
+    ensure!(
+        visitor.received().bytes().starts_with(b"SKS\x01\x02"),
+        "a key request is not answered by an offer"
+    );
+    visitor.send(KEY_REQUEST);
+    visitor.send(KEY_REQUEST);
+    let answers = visitor.closed_within(SOON)?;
+    let offers = memchr::memmem::find_iter(&answers, b"SKS\x01\x02\x00").count();
+    ensure!(offers <= 2, "{offers} offers on one connection");
+    server.still_serves(stage)
+}
+
+/// The same bytes once more: the server's part is fresh, so that they fit nothing.
+fn replayed_connection_prints_nothing(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let recorded = recorded(stage, &server)?;
+    let mut visitor = Visitor::connect(server.address())?;
+    visitor.send(&recorded);
+    visitor.close_write();
+    visitor.closed_within(SOON)?;
+    server.logged(&["connection failed", &visitor.source()?])?;
+    server.still_serves(stage)?;
+    let printed = server.process.stdout.text();
+    ensure!(printed.matches("recorded").count() == 1, "a replayed message was printed:\n{printed}");
+    Ok(())
+}
+
+/// The server's own bytes sent back to it.
+fn reflected_connection_is_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let tap = Tap::before(server.address())?;
+    let arguments = ["send", &tap.address(), "recorded", "--server-key", server.key()?];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    let mut visitor = Visitor::connect(server.address())?;
+    visitor.send(&tap.last()?.bytes(Way::Down));
+    visitor.close_write();
+    visitor.closed_within(SOON)?;
+    server.still_serves(stage)
+}
+
+/// One line for each failed connection, with the source address: what fail2ban reads.
+fn failure_is_one_log_line(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let mut sources = Vec::new();
+    for bytes in [
+        &b"GET / HTTP/1.0\r\n\r\n"[..],
+        b"SKS\x01\x03\x00\xff\xff",
+        b"\x1b[31mred\x07\r\nWARN connection failed",
+    ] {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(bytes);
+        visitor.close_write();
+        visitor.closed_within(SOON)?;
+        server.logged(&["connection failed", &visitor.source()?])?;
+        sources.push(visitor.source()?);
+    }
+    server.still_serves(stage)?;
+    let log = server.process.stderr.text();
+    for source in sources {
+        let lines = log.lines().filter(|line| line.contains(&source)).count();
+        ensure!(lines == 1, "{lines} lines on {source}:\n{log}");
+    }
+    ensure!(!log.contains('\u{1b}') && !log.contains('\u{7}'), "a control character in the log:\n{log}");
+    Ok(())
+}
+
+fn crowd_of_strangers_passes(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let noise = noise(4096)?;
+    for _ in 0..100 {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(&noise);
+        visitor.closed_within(SOON)?;
+    }
+    server.still_serves(stage)
+}
+
+/// What a client sends from its first byte to its last when it says `recorded`.
+fn recorded(stage: &Stage, server: &Server) -> Result<Vec<u8>> {
+    let tap = Tap::before(server.address())?;
+    let arguments = ["send", &tap.address(), "recorded", "--server-key", server.key()?];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    server.printed("[anonymous] recorded")?;
+    tap.last()?.recording(Way::Up).wait_end(PATIENCE)
+}
+
+/// Bytes without any order, the same on every run.
+pub(super) fn noise(length: usize) -> Result<Vec<u8>> {
+    use sha2::{Digest as _, Sha256};
+
+    let blocks = u64::try_from(length.div_ceil(32))?;
+    let mut noise: Vec<u8> = (0..blocks).flat_map(|block| Sha256::digest(block.to_be_bytes())).collect();
+    noise.truncate(length);
+    Ok(noise)
+}
+
+const KEY_REQUEST: &[u8] = b"SKS\x01\x01\x00\x00\x00";
+const HEADER: usize = 8;
+
+/// More than a header and a code is too much to say to a stranger.
+const ABORT: usize = 16;
+
+/// A peer that is refused is refused at once: well before the deadline of ten seconds.
+const SOON: Duration = Duration::from_secs(8);
+const EARLIEST: Duration = Duration::from_secs(9);
+const LATEST: Duration = Duration::from_secs(16);

@@ -1,0 +1,62 @@
+//! Goal: `client ping` tells what was negotiated and how long it took, to a person and to a program.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Key, Server, Stage};
+
+scenarios![
+    json_tells_what_was_negotiated,
+    count_is_the_number_of_round_trips,
+    person_reads_it_too,
+    client_key_is_named_when_there_is_one,
+];
+
+/// What `client ping --json` prints.
+pub(super) fn ping(stage: &Stage, home: &Home, address: &str, arguments: &[&str]) -> Result<Value> {
+    let arguments = [&["ping", address, "--json", "-c", "1"], arguments].concat();
+    let outcome = stage.client(home, &arguments).run()?.expect(Exit::Done)?;
+    serde_json::from_slice(&outcome.stdout).context("the output of ping --json")
+}
+
+fn json_tells_what_was_negotiated(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let report = ping(stage, &stage.home()?, server.address(), &["--server-key", server.key()?])?;
+    ensure!(report["address"] == server.address(), "{report}");
+    ensure!(report["mode"] == "rsa" && report["suite"] == "0x0001", "{report}");
+    ensure!(report["server_key"] == server.key()? && report["client_key"].is_null(), "{report}");
+    ensure!(report["handshake_ms"].as_f64().is_some_and(|time| time > 0.0), "{report}");
+    let round_trips = report["rtt_ms"].as_array().context("no rtt_ms")?;
+    ensure!(round_trips.len() == 1 && round_trips.iter().all(Value::is_number), "{report}");
+    Ok(())
+}
+
+fn count_is_the_number_of_round_trips(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    for (count, expected) in [(&[][..], 3), (&["-c", "5"], 5)] {
+        let arguments =
+            [&["ping", server.address(), "--json", "--server-key", server.key()?], count].concat();
+        let outcome = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+        let report: Value = serde_json::from_slice(&outcome.stdout)?;
+        let round_trips = report["rtt_ms"].as_array().context("no rtt_ms")?.len();
+        ensure!(round_trips == expected, "{round_trips} round trips, expected {expected}");
+    }
+    Ok(())
+}
+
+fn person_reads_it_too(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let arguments = ["ping", server.address(), "--server-key", server.key()?];
+    let text = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.text();
+    ensure!(text.contains("ms") && text.contains(server.key()?), "ping printed {text:?}");
+    Ok(())
+}
+
+fn client_key_is_named_when_there_is_one(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let alice = stage.home_with(Key::Alice)?;
+    let report = ping(stage, &alice, server.address(), &["--server-key", server.key()?])?;
+    ensure!(report["client_key"] == stage.fingerprint("client", &alice)?.as_str(), "{report}");
+    Ok(())
+}

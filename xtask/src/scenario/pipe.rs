@@ -1,0 +1,131 @@
+//! Goal: what goes into one end of a pipe comes out of the other, byte for byte, both ways at once, and ends when it ends.
+
+use std::io::Cursor;
+
+use anyhow::{Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, Lines, PATIENCE, PHRASE, Server, Stage, Tap, Way, digest, digest_of};
+
+scenarios![
+    both_ways_at_once_byte_for_byte,
+    every_byte_value_and_odd_sizes_pass,
+    client_that_has_said_all_still_listens,
+    server_that_has_said_all_still_listens,
+    nothing_at_all_is_a_good_pipe,
+    conversation_is_not_held_back,
+    next_client_finds_nobody,
+    banner_names_the_pipe_command,
+];
+
+fn both_ways_at_once_byte_for_byte(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let tap = Tap::before(server.address())?;
+    let [up, down] = [Lines::of_length(64 * 1024 * 1024), Lines::of_length(24 * 1024 * 1024 + 7)];
+    server.process.feed(down.clone())?;
+    let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.feed(up.clone())?;
+    let received_down = client.finish()?.expect(Exit::Done)?.stdout;
+    let received_up = server.finish()?.expect(Exit::Done)?.stdout;
+    for (way, sent, received) in [(Way::Up, up, received_up), (Way::Down, down, received_down)] {
+        let (length, hash) = digest_of(sent)?;
+        ensure!(u64::try_from(received.len())? == length, "{way:?}: {} of {length} bytes", received.len());
+        ensure!(digest(&received) == hash, "{way:?}: other bytes came out");
+        let crossed = tap.bytes(way);
+        ensure!(crossed.len() > received.len(), "{way:?}: the bytes did not cross the tap");
+        ensure!(memchr::memmem::find(&crossed, PHRASE).is_none(), "{way:?}: plaintext on the wire");
+    }
+    Ok(())
+}
+
+/// Sizes around a record's 16,384 bytes, and a payload in which every byte value stands.
+fn every_byte_value_and_odd_sizes_pass(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for size in [1, 255, 16_383, 16_384, 16_385, 100_001] {
+        let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        server.process.feed(Cursor::new(payload.clone()))?;
+        let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+        let outcome = stage.client(&stage.home()?, &arguments).input(payload.clone()).run()?;
+        outcome.expect(Exit::Done)?.expect_stdout(&payload)?;
+        server.finish()?.expect(Exit::Done)?.expect_stdout(&payload)?;
+    }
+    Ok(())
+}
+
+fn client_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.write(b"question")?;
+    client.close_input();
+    server.process.stdout.wait_len(PATIENCE, b"question".len())?;
+    server.process.write(b"answer")?;
+    server.process.close_input();
+    client.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"question")?;
+    Ok(())
+}
+
+fn server_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    server.process.write(b"question")?;
+    server.process.close_input();
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.stdout.wait_len(PATIENCE, b"question".len())?;
+    client.write(b"answer")?;
+    client.close_input();
+    client.finish()?.expect(Exit::Done)?.expect_stdout(b"question")?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
+    Ok(())
+}
+
+fn nothing_at_all_is_a_good_pipe(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    server.process.close_input();
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"")?;
+    Ok(())
+}
+
+/// A single byte is passed on at once, not when a buffer is full.
+fn conversation_is_not_held_back(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    for turn in 1..=20 {
+        client.write(b"?")?;
+        server.process.stdout.wait_len(PATIENCE, turn)?;
+        server.process.write(b"!")?;
+        client.stdout.wait_len(PATIENCE, turn)?;
+    }
+    client.close_input();
+    server.process.close_input();
+    client.finish()?.expect(Exit::Done)?.expect_stdout(&[b'!'; 20])?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(&[b'?'; 20])?;
+    Ok(())
+}
+
+/// A pipe has one client; the server is gone after it.
+fn next_client_finds_nobody(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    server.process.close_input();
+    let address = server.address().to_owned();
+    let key = server.key()?.to_owned();
+    let arguments = ["pipe", &address, "--server-key", &key];
+    stage.client(&stage.home()?, &arguments).input("one").run()?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"one")?;
+    let outcome = stage.client(&stage.home()?, &arguments).input("two").run()?;
+    outcome.expect(Exit::Network)?.error_names(&[&address])?;
+    Ok(())
+}
+
+fn banner_names_the_pipe_command(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let command = format!("client pipe {}", server.address());
+    server.process.stderr.wait_line(PATIENCE, |line| line.contains(&command))?;
+    Ok(())
+}

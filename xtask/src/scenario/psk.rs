@@ -1,0 +1,162 @@
+//! Goal: two sides that share a key need no RSA, and a key that was revoked or belongs elsewhere opens nothing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::scenario::ping::ping;
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Server, Stage, set_mode};
+
+scenarios![
+    shared_key_is_all_that_two_sides_need,
+    several_keys_are_told_apart,
+    unknown_key_opens_nothing,
+    key_with_a_known_name_and_another_secret_opens_nothing,
+    revoked_key_opens_nothing,
+    pipe_works_with_a_shared_key,
+    shared_key_that_others_can_read_is_refused,
+    shared_key_file_that_is_none_is_named,
+];
+
+/// Makes a shared key and saves it where both sides read it.
+pub(super) fn shared_key(stage: &Stage, home: &Home, name: &str) -> Result<PathBuf> {
+    let text = stage.server(home, &["keygen", "--psk", name]).run()?.expect(Exit::Done)?.stdout;
+    home.write(&format!("{name}.psk"), text)
+}
+
+pub(super) fn word(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}
+
+fn shared_key_is_all_that_two_sides_need(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let psk = word(&file)?;
+    let server = Server::start(stage, &home, &["--psk", psk])?;
+    let client = stage.home()?;
+    stage.client(&client, &["send", server.address(), "shared", "--psk", psk]).run()?.expect(Exit::Done)?;
+    server.printed("[laptop] shared")?;
+    let report = ping(stage, &stage.home()?, server.address(), &["--psk", psk])?;
+    ensure!(report["mode"] == "psk" && report["server_key"].is_null(), "{report}");
+    Ok(())
+}
+
+fn several_keys_are_told_apart(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let files = [shared_key(stage, &home, "laptop")?, shared_key(stage, &home, "phone")?];
+    let [laptop, phone] = [word(&files[0])?, word(&files[1])?];
+    ensure!(std::fs::read(laptop)? != std::fs::read(phone)?, "two names, one key");
+    let server = Server::start(stage, &home, &["--psk", laptop, "--psk", phone])?;
+    for (psk, name) in [(laptop, "laptop"), (phone, "phone")] {
+        let arguments = ["send", server.address(), "hello", "--psk", psk];
+        stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+        server.printed(&format!("[{name}] hello"))?;
+    }
+    Ok(())
+}
+
+/// A key made for another server, and one that this server was not given.
+fn unknown_key_opens_nothing(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let elsewhere = stage.home()?;
+    let laptop = shared_key(stage, &home, "laptop")?;
+    let server = Server::start(stage, &home, &["--psk", word(&laptop)?])?;
+    for stranger in [shared_key(stage, &home, "phone")?, shared_key(stage, &elsewhere, "tablet")?] {
+        let arguments = ["send", server.address(), "let me in", "--psk", word(&stranger)?];
+        let outcome = stage.client(&stage.home()?, &arguments).run()?;
+        outcome.expect_any(&[Exit::Identity, Exit::Refused])?.error_names(&[])?;
+    }
+    serves_only(stage, &server, &laptop)
+}
+
+fn key_with_a_known_name_and_another_secret_opens_nothing(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let guess = shared_key(stage, &home, "laptop")?;
+    let guessed = home.write("guess.psk", std::fs::read(&guess)?)?;
+    let laptop = shared_key(stage, &home, "laptop")?;
+    let server = Server::start(stage, &home, &["--psk", word(&laptop)?])?;
+    let arguments = ["send", server.address(), "let me in", "--psk", word(&guessed)?];
+    let outcome = stage.client(&stage.home()?, &arguments).run()?;
+    outcome.expect_any(&[Exit::Identity, Exit::Refused])?.error_names(&[])?;
+    serves_only(stage, &server, &laptop)
+}
+
+fn revoked_key_opens_nothing(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let files = [shared_key(stage, &home, "laptop")?, shared_key(stage, &home, "phone")?];
+    let [laptop, phone] = [word(&files[0])?, word(&files[1])?];
+    let arguments = ["--psk", laptop, "--psk", phone];
+    let server = Server::start(stage, &home, &arguments)?;
+    let client = stage.home()?;
+    let send = |server: &Server, psk: &str, text: &str| {
+        stage.client(&client, &["send", server.address(), text, "--psk", psk]).run()
+    };
+    send(&server, phone, "while I can")?.expect(Exit::Done)?;
+    stage.server(&home, &["revoke", "phone"]).run()?.expect(Exit::Done)?;
+    // The second try could resume the first one's channel: its ticket is worth nothing either.
+    send(&server, phone, "once more")?.expect_any(&[Exit::Identity, Exit::Refused])?;
+    send(&server, laptop, "I still can")?.expect(Exit::Done)?;
+    server.process.signal(Signal::TERM)?;
+    server.finish()?.expect(Exit::Done)?;
+
+    // The revocation outlives the server, whatever its command line says.
+    let server = Server::start(stage, &home, &arguments)?;
+    send(&server, phone, "and now")?.expect_any(&[Exit::Identity, Exit::Refused])?;
+    Ok(())
+}
+
+fn pipe_works_with_a_shared_key(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let psk = word(&file)?;
+    let mut server = Server::start(stage, &home, &["pipe", "--psk", psk])?;
+    server.process.write(b"down")?;
+    server.process.close_input();
+    let arguments = ["pipe", server.address(), "--psk", psk];
+    let outcome = stage.client(&stage.home()?, &arguments).input("up").run()?;
+    outcome.expect(Exit::Done)?.expect_stdout(b"down")?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"up")?;
+    Ok(())
+}
+
+fn shared_key_that_others_can_read_is_refused(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    set_mode(&file, 0o644)?;
+    let psk = word(&file)?;
+    stage
+        .server(&home, &["run", "--listen", "127.0.0.1:0", "--psk", psk])
+        .run()?
+        .expect(Exit::Usage)?
+        .error_names(&[psk])?;
+    stage
+        .client(&home, &["send", "127.0.0.1:9", "x", "--psk", psk])
+        .run()?
+        .expect(Exit::Usage)?
+        .error_names(&[psk])?;
+    Ok(())
+}
+
+fn shared_key_file_that_is_none_is_named(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let missing = home.file("missing.psk");
+    let garbage = home.write("garbage.psk", "not a key at all\n")?;
+    let whole = std::fs::read(shared_key(stage, &home, "laptop")?)?;
+    let short = home.write("short.psk", &whole[..whole.len() / 2])?;
+    for file in [&missing, &garbage, &short] {
+        let psk = word(file)?;
+        let arguments = ["send", "127.0.0.1:9", "x", "--psk", psk];
+        stage.client(&home, &arguments).run()?.expect(Exit::Usage)?.error_names(&[psk])?;
+    }
+    Ok(())
+}
+
+fn serves_only(stage: &Stage, server: &Server, psk: &Path) -> Result<()> {
+    let arguments = ["send", server.address(), "mine", "--psk", word(psk)?];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    server.printed("[laptop] mine")?;
+    ensure!(!server.process.stdout.text().contains("let me in"), "a stranger's message was printed");
+    Ok(())
+}

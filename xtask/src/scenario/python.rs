@@ -1,0 +1,202 @@
+//! Goal: programs written with PyCryptodome, in the manner of the tutorials, and ours understand each other byte for byte.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::scenario::classic::{address, connecting, listening};
+use crate::scenario::psk::word;
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Lines, Outcome, Process, Stage};
+
+scenarios![
+    rsa_to_python,
+    rsa_from_python,
+    rsa_from_the_tutorials_own_program,
+    rsa_changed_on_the_way_is_refused,
+    eax_to_python,
+    eax_from_python,
+    eax_of_sixteen_mebibytes,
+    eax_changed_on_the_way_is_refused,
+];
+
+/// Empty, short, beyond ASCII, binary, and the most that 2048 bits hold.
+fn messages() -> [Vec<u8>; 5] {
+    [
+        Vec::new(),
+        b"Hello, World!".to_vec(),
+        "소켓 통신의 데이터 암호화 🦀".as_bytes().to_vec(),
+        (0..=u8::MAX).step_by(2).collect(),
+        vec![b'x'; 214],
+    ]
+}
+
+fn rsa_to_python(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for message in messages() {
+        for program in ["server", "client"] {
+            let peer = start(stage, "rsa_receiver.py", &["--listen"], b"")?;
+            connecting(stage, program, &home, &address(&peer)?, &["rsa-oaep", "--send", "-"], &message)?
+                .expect(Exit::Done)?;
+            peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
+        }
+        let (sender, at) = listening(stage, "server", &home, &["rsa-oaep", "--send", "-"], &message)?;
+        let peer = start(stage, "rsa_receiver.py", &["--connect", &at], b"")?;
+        peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
+        sender.finish()?.expect(Exit::Done)?;
+    }
+    Ok(())
+}
+
+fn rsa_from_python(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for message in messages() {
+        for program in ["server", "client"] {
+            let peer = start(stage, "rsa_sender.py", &["--listen"], &message)?;
+            let outcome =
+                connecting(stage, program, &home, &address(&peer)?, &["rsa-oaep", "--receive"], b"")?;
+            outcome.expect(Exit::Done)?.expect_stdout(&message)?;
+            peer.finish()?.expect(Exit::Done)?;
+        }
+        let (receiver, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
+        start(stage, "rsa_sender.py", &["--connect", &at], &message)?.finish()?.expect(Exit::Done)?;
+        receiver.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
+    }
+    Ok(())
+}
+
+/// It sends its public key and a ciphertext under that very key; the private key is read from a file.
+fn rsa_from_the_tutorials_own_program(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for (number, message) in messages().iter().enumerate() {
+        let key = home.file(&format!("tutorial-{number}.pem"));
+        let peer = start(stage, "tutorial_rsa.py", &[word(&key)?], message)?;
+        let arguments = ["rsa-oaep", "--receive", "--private-key", word(&key)?];
+        let outcome = connecting(stage, "client", &home, &address(&peer)?, &arguments, b"")?;
+        outcome.expect(Exit::Done)?.expect_stdout(message)?;
+        peer.finish()?.expect(Exit::Done)?;
+    }
+    Ok(())
+}
+
+fn rsa_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let (receiver, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
+    start(stage, "rsa_sender.py", &["--connect", &at, "tampered"], b"hello")?.finish()?.expect(Exit::Done)?;
+    receiver.finish()?.expect(Exit::Integrity)?.error_names(&[])?.expect_stdout(b"")?;
+    Ok(())
+}
+
+fn eax_to_python(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for key in keys(&home)? {
+        for message in messages() {
+            eax_there(stage, &home, &key, &message)?;
+        }
+    }
+    Ok(())
+}
+
+fn eax_from_python(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for key in keys(&home)? {
+        for message in messages() {
+            eax_back(stage, &home, &key, &message)?;
+        }
+    }
+    Ok(())
+}
+
+fn eax_of_sixteen_mebibytes(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let [key, ..] = keys(&home)?;
+    let message = Lines::of_length(16 * 1024 * 1024).bytes()?;
+    eax_there(stage, &home, &key, &message)?;
+    eax_back(stage, &home, &key, &message)
+}
+
+/// One bit of the nonce, the tag or the text, and an end that came too early.
+fn eax_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let [key, ..] = keys(&home)?;
+    let harm = [
+        ["flip", "0"],
+        ["flip", "15"],
+        ["flip", "16"],
+        ["flip", "31"],
+        ["flip", "32"],
+        ["flip", "44"],
+        ["keep", "0"],
+        ["keep", "31"],
+        ["keep", "32"],
+        ["keep", "44"],
+    ];
+    for harm in harm {
+        let arguments = ["aes-eax", "--receive", "--key-file", &key.ours];
+        let (receiver, at) = listening(stage, "server", &home, &arguments, b"")?;
+        let arguments = [&["--connect", &at, key.theirs.as_str()], &harm[..]].concat();
+        start(stage, "eax_sender.py", &arguments, b"Hello, World!")?.finish()?.expect(Exit::Done)?;
+        let outcome = receiver.finish()?.expect(Exit::Integrity).with_context(|| format!("{harm:?}"))?;
+        outcome.error_names(&[])?.expect_stdout(b"")?;
+    }
+    Ok(())
+}
+
+fn eax_there(stage: &Stage, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
+    let arguments = ["aes-eax", "--send", "-", "--key-file", &key.ours];
+    let peer = start(stage, "eax_receiver.py", &["--listen", &key.theirs], b"")?;
+    connecting(stage, "client", home, &address(&peer)?, &arguments, message)?.expect(Exit::Done)?;
+    peer.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
+
+    let (sender, at) = listening(stage, "server", home, &arguments, message)?;
+    let peer = start(stage, "eax_receiver.py", &["--connect", &at, &key.theirs], b"")?;
+    peer.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
+    sender.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+fn eax_back(stage: &Stage, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
+    let arguments = ["aes-eax", "--receive", "--key-file", &key.ours];
+    let peer = start(stage, "eax_sender.py", &["--listen", &key.theirs], message)?;
+    let outcome: Outcome = connecting(stage, "client", home, &address(&peer)?, &arguments, b"")?;
+    outcome.expect(Exit::Done)?.expect_stdout(message)?;
+    peer.finish()?.expect(Exit::Done)?;
+
+    let (receiver, at) = listening(stage, "server", home, &arguments, b"")?;
+    start(stage, "eax_sender.py", &["--connect", &at, &key.theirs], message)?.finish()?.expect(Exit::Done)?;
+    receiver.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
+    Ok(())
+}
+
+/// One key as our programs read it and as Python does.
+struct EaxKey {
+    ours: String,
+    theirs: String,
+}
+
+/// 128 bits raw and as text, then 192 and 256 bits.
+fn keys(home: &Home) -> Result<[EaxKey; 4]> {
+    let bytes: Vec<u8> = (1..=32).map(|number: u8| number.wrapping_mul(89)).collect();
+    let text: String = bytes[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = |name: &str, bytes: &[u8]| {
+        Ok::<_, anyhow::Error>(word(Path::new(&home.write(name, bytes)?))?.to_owned())
+    };
+    let raw = file("eax-16", &bytes[..16])?;
+    let hex = file("eax-16-text", format!("{text}\n").as_bytes())?;
+    let [long, longest] = [file("eax-24", &bytes[..24])?, file("eax-32", &bytes)?];
+    Ok([
+        EaxKey { ours: raw.clone(), theirs: raw.clone() },
+        EaxKey { ours: hex, theirs: raw },
+        EaxKey { ours: long.clone(), theirs: long },
+        EaxKey { ours: longest.clone(), theirs: longest },
+    ])
+}
+
+fn start(stage: &Stage, program: &str, arguments: &[&str], input: &[u8]) -> Result<Process> {
+    let mut command = stage.peer(program)?;
+    command.args(arguments);
+    let mut peer = Process::start(command)?;
+    peer.feed(Cursor::new(input.to_vec()))?;
+    Ok(peer)
+}

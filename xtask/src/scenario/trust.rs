@@ -1,0 +1,136 @@
+//! Goal: a client speaks to the server that it means and to no other, and nothing is sent before that is certain.
+
+use anyhow::{Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Key, Server, Stage, Tap, Way};
+
+scenarios![
+    wrong_server_key_stops_the_client,
+    unknown_server_without_a_terminal_needs_a_flag,
+    strict_takes_no_unknown_server,
+    accept_new_records_the_key_and_uses_it,
+    changed_key_stops_the_client_in_every_mode,
+    recorded_key_is_held_against_a_given_one,
+    trust_records_and_forgets,
+    server_key_in_a_wrong_form_is_a_usage_error,
+];
+
+fn wrong_server_key_stops_the_client(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let other = stage.fingerprint("server", &stage.home_with(Key::OtherServer)?)?;
+    let tap = Tap::before(server.address())?;
+    let arguments = ["send", &tap.address(), "for someone else", "--server-key", &other];
+    let outcome = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Identity)?;
+    outcome.error_names(&[server.key()?, &other])?;
+    nothing_was_sent(&tap)?;
+    server.still_serves(stage)?;
+    ensure!(!server.process.stdout.text().contains("someone else"), "the message was sent all the same");
+    Ok(())
+}
+
+fn unknown_server_without_a_terminal_needs_a_flag(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    for trust in [&[][..], &["--trust", "ask"]] {
+        let arguments = [&["send", server.address(), "hello"], trust].concat();
+        let outcome = stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+        outcome.error_names(&[server.address()])?.hint_names(&["--server-key", "--trust accept-new"])?;
+    }
+    ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");
+    Ok(())
+}
+
+fn strict_takes_no_unknown_server(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let arguments = ["send", server.address(), "hello", "--trust", "strict"];
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Identity)?.error_names(&[])?;
+    Ok(())
+}
+
+fn accept_new_records_the_key_and_uses_it(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    let first = ["send", server.address(), "first", "--trust", "accept-new"];
+    stage.client(&home, &first).run()?.expect(Exit::Done)?;
+    let known = home.read("known_servers")?;
+    let line = format!("{} {}", server.address(), server.key()?);
+    ensure!(known.lines().any(|known| known.starts_with(&line)), "known_servers holds {known:?}, expected {line:?}");
+    for trust in [&[][..], &["--trust", "strict"]] {
+        let arguments = [&["send", server.address(), "again"], trust].concat();
+        stage.client(&home, &arguments).run()?.expect(Exit::Done)?;
+        server.printed("[anonymous] again")?;
+    }
+    Ok(())
+}
+
+/// Another server answers at the address of a known one: what an attacker in the middle looks like.
+fn changed_key_stops_the_client_in_every_mode(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let other = Server::start(stage, &stage.home_with(Key::OtherServer)?, &[])?;
+    let tap = Tap::before(server.address())?;
+    let home = stage.home()?;
+    let first = ["send", &tap.address(), "first", "--trust", "accept-new"];
+    stage.client(&home, &first).run()?.expect(Exit::Done)?;
+    let known = home.read("known_servers")?;
+
+    tap.redirect(other.address());
+    for trust in ["ask", "accept-new", "strict"] {
+        let arguments = ["send", &tap.address(), "not for the other", "--trust", trust];
+        let outcome = stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+        outcome.error_names(&[server.key()?, other.key()?])?;
+    }
+    other.still_serves(stage)?;
+    ensure!(!other.process.stdout.text().contains("not for the other"), "the message was sent all the same");
+    ensure!(home.read("known_servers")? == known, "the recorded key was replaced");
+    Ok(())
+}
+
+/// Neither of two answers that contradict each other may win in silence.
+fn recorded_key_is_held_against_a_given_one(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let other = stage.fingerprint("server", &stage.home_with(Key::OtherServer)?)?;
+    let home = stage.home()?;
+    recorded(stage, &home, server.address(), server.key()?)?;
+    let arguments = ["send", server.address(), "hello", "--server-key", &other];
+    stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+    Ok(())
+}
+
+fn trust_records_and_forgets(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    let strict = ["send", server.address(), "hello", "--trust", "strict"];
+    recorded(stage, &home, server.address(), server.key()?)?;
+    stage.client(&home, &strict).run()?.expect(Exit::Done)?;
+    stage.client(&home, &["trust", server.address(), "--forget"]).run()?.expect(Exit::Done)?;
+    stage.client(&home, &strict).run()?.expect(Exit::Identity)?;
+    Ok(())
+}
+
+fn server_key_in_a_wrong_form_is_a_usage_error(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    for key in [
+        "",
+        "SHA256:",
+        "SHA256:short",
+        "MD5:00:11",
+        "SHA256:////////////////////////////////////////////////",
+    ] {
+        let arguments = ["send", "127.0.0.1:9", "hello", "--server-key", key];
+        stage.client(&home, &arguments).run()?.expect(Exit::Usage)?;
+    }
+    Ok(())
+}
+
+fn recorded(stage: &Stage, home: &Home, address: &str, key: &str) -> Result<()> {
+    stage.client(home, &["trust", address, "--server-key", key]).run()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// A request for the key has eight bytes and a farewell a few more; a hello has more than a thousand.
+fn nothing_was_sent(tap: &Tap) -> Result<()> {
+    let sent = tap.bytes(Way::Up).len();
+    ensure!(sent <= 24, "the client sent {sent} bytes to a server that it should not trust");
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `cargo xtask test`: every test there is, one result line at the end.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader};
+use std::ops::AddAssign;
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::flags::{Part, TestFlags, VectorsMode};
+use crate::{scenario, vectors, workspace};
+
+/// What a part of the tests came to.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Tally {
+    const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
+    const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+
+    /// Nothing failed, and something passed.
+    pub(crate) fn is_good(self) -> bool {
+        self.failed == 0 && self.passed > 0
+    }
+
+    /// Reads one of cargo test's own result lines.
+    fn from_result_line(line: &str) -> Option<Self> {
+        let counts = line.trim().strip_prefix("test result: ")?.split_once(". ")?.1;
+        let count = |what: &str| {
+            let before = counts.split(';').find_map(|part| part.trim().strip_suffix(what))?;
+            before.trim().parse::<u64>().ok()
+        };
+        Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl From<Tally> for ExitCode {
+    fn from(tally: Tally) -> Self {
+        if tally.is_good() { Self::SUCCESS } else { Self::FAILURE }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs what the flags ask for. The result line is the last one, so nothing is printed after it.
+pub(crate) fn run(flags: &TestFlags) -> Tally {
+    let mut total = Tally::default();
+    if flags.wants(Part::Units) {
+        total += part("units", units(flags));
+    }
+    // Vectors have no names that a filter could choose from.
+    if flags.wants(Part::Vectors) && flags.filter.is_none() {
+        total += part("vectors", vectors::run(VectorsMode::Check).map(|()| Tally::PASSED));
+    }
+    if flags.wants(Part::Scenarios) {
+        total += part("scenarios", scenario::run(flags));
+    }
+    if total.passed == 0 && total.failed == 0 {
+        eprintln!("error: no test ran");
+    }
+    println!("{total}");
+    total
+}
+
+/// A part that could not run at all is one failure, and the next part still runs.
+fn part(name: &str, tally: Result<Tally>) -> Tally {
+    tally.unwrap_or_else(|error| {
+        eprintln!("error: {name}: {error:#}");
+        Tally::FAILED
+    })
+}
+
+fn units(flags: &TestFlags) -> Result<Tally> {
+    let mut command = workspace::cargo()?;
+    command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    if let Some(filter) = &flags.filter {
+        command.args(["--", filter]);
+    }
+    eprintln!("$ {}", workspace::shown(&command));
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+
+    let mut total = Tally::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("the output of cargo test")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(tally) = Tally::from_result_line(&line) {
+            total += tally;
+        }
+    }
+    let status = child.wait().context("cargo test")?;
+    if !status.success() && total.failed == 0 {
+        eprintln!("error: cargo test ended with {status} and no failed test: something did not build");
+        total += Tally::FAILED;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: Option<Tally>) {
+        assert_eq!(Tally::from_result_line(line), expected, "{line}");
+    }
+
+    #[test]
+    fn result_lines_are_counted_and_other_lines_are_not() {
+        check(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s",
+            Some(Tally { passed: 12, failed: 0, skipped: 1 }),
+        );
+        check(
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+            Some(Tally { passed: 1, failed: 2, skipped: 0 }),
+        );
+        check("test result_line ... ok", None);
+        check("running 3 tests", None);
+    }
+
+    #[test]
+    fn skipped_is_shown_only_where_something_was_skipped() {
+        assert_eq!(Tally { passed: 3, failed: 0, skipped: 0 }.to_string(), "3 passed, 0 failed");
+        assert_eq!(Tally { passed: 3, failed: 1, skipped: 2 }.to_string(), "3 passed, 1 failed, 2 skipped");
+    }
+}

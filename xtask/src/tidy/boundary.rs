@@ -1,0 +1,108 @@
+//! What stays behind a boundary: the codec, the schema and its specification, clocks and randomness.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::tidy::{File, Findings};
+
+pub(super) fn check(files: &[File], findings: &mut Findings) {
+    for file in files.iter().filter(|file| file.is_rust()) {
+        codec(file, findings);
+        schema(file, findings);
+        if file.is_shipped() {
+            sans_io(file, findings);
+        }
+    }
+    no_std(files, findings);
+    specification(files, findings);
+}
+
+/// One file could replace the codec.
+fn codec(file: &File, findings: &mut Findings) {
+    if file.path == CODEC || !file.path.starts_with("crates/") {
+        return;
+    }
+    for (number, line) in file.shipped_lines() {
+        if is_code(line) && line.contains("bincode") {
+            findings.line(file, number, "bincode is named in codec.rs alone");
+        }
+    }
+}
+
+/// The only types with a form on the wire are the messages. The programs have files of their own.
+fn schema(file: &File, findings: &mut Findings) {
+    let is_message = file.path.starts_with("crates/wire-protocol/src/message");
+    let is_library =
+        ["crates/wire-protocol/src/", "crates/crypto-core/src/"].iter().any(|top| file.path.starts_with(top));
+    if is_message || !is_library || file.path == CODEC {
+        return;
+    }
+    for (number, line) in file.shipped_lines() {
+        if is_code(line) && line.contains("derive(") && line.contains("Serialize") {
+            findings.line(file, number, "only the message schema derives Serialize");
+        }
+    }
+}
+
+/// Clocks, sockets, threads and global randomness have no place below the stream.
+fn sans_io(file: &File, findings: &mut Findings) {
+    let is_core =
+        ["crates/crypto-core/src/", "crates/wire-protocol/src/"].iter().any(|top| file.path.starts_with(top));
+    let is_stream = STREAMS.iter().any(|stream| file.path.starts_with(stream));
+    if !is_core || is_stream {
+        return;
+    }
+    for (number, line) in file.shipped_lines().filter(|(_, line)| is_code(line)) {
+        for forbidden in OUTSIDE {
+            if line.contains(forbidden) {
+                findings.line(file, number, &format!("{forbidden} belongs to the programs or the stream"));
+            }
+        }
+    }
+}
+
+fn no_std(files: &[File], findings: &mut Findings) {
+    for path in ["crates/crypto-core/src/lib.rs", "crates/wire-protocol/src/lib.rs"] {
+        let says_so = |file: &File| file.text.lines().any(|line| line == "#![no_std]");
+        if !files.iter().any(|file| file.path == path && says_so(file)) {
+            findings.file(path, "does not say #![no_std]");
+        }
+    }
+}
+
+/// The schema cannot move without the document that a second implementation is written from.
+fn specification(files: &[File], findings: &mut Findings) {
+    let find = |path: &str| files.iter().find(|file| file.path == path);
+    let Some(schema) = find(SCHEMA) else { return findings.file(SCHEMA, "is missing") };
+    let Some(document) = find(SPECIFICATION) else { return findings.file(SPECIFICATION, "is missing") };
+    let hash: String = Sha256::digest(&schema.text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = format!("message.rs sha256: {hash}");
+    if !document.text.contains(&expected) {
+        let what = format!("describes another message.rs: bring it up to date, then write `{expected}`");
+        findings.file(SPECIFICATION, &what);
+    }
+}
+
+fn is_code(line: &str) -> bool {
+    !line.trim_start().starts_with("//")
+}
+
+const CODEC: &str = "crates/wire-protocol/src/codec.rs";
+const SCHEMA: &str = "crates/wire-protocol/src/message.rs";
+const SPECIFICATION: &str = "crates/wire-protocol/PROTOCOL.md";
+
+/// The only files of wire-protocol that know of a transport, each behind a feature.
+const STREAMS: [&str; 2] = ["crates/wire-protocol/src/stream", "crates/wire-protocol/src/relay"];
+
+const OUTSIDE: [&str; 11] = [
+    "std::net",
+    "std::time",
+    "std::thread",
+    "std::fs",
+    "std::env",
+    "SystemTime",
+    "Instant::",
+    "getrandom",
+    "OsRng",
+    "SysRng",
+    "thread_rng",
+];

