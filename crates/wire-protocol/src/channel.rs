@@ -1,0 +1,329 @@
+//! The channel (section 7), without I/O: one stream at a time over one pair of keys.
+//!
+//! ```text
+//!            Open ->              data, EndOfStream, in each direction
+//!   idle ------------> opening ----------------> streaming --+
+//!    ^  <- Refused        |         <- Opened                |
+//!    +--------------------+----------------------------------+   both have said EndOfStream
+//!    |
+//!    +---> Close: the only good end
+//! ```
+//!
+//! The two directions share nothing: a [`Sender`] and a [`Receiver`] can live in different tasks without a lock.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opener, Outgoing, Sealer};
+
+use crate::codec::encode;
+use crate::error::{Error, PeerMisbehaved};
+use crate::message::{ControlMessage, RefusedCode, Target};
+use crate::record::{Content, DataSlots, RecordBuffer};
+
+/// When a key has done its duty (section 6). Whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Records under one key.
+    pub records: u64,
+    /// Bytes of ciphertext under one key.
+    pub bytes: u64,
+}
+
+impl Default for KeyLimits {
+    /// 2^32 records, 64 GiB: far below what the cipher allows, so that no key is worth the wait.
+    fn default() -> Self {
+        Self { records: 1 << 32, bytes: 64 << 30 }
+    }
+}
+
+/// What this side sends.
+#[derive(Debug)]
+pub struct Sender {
+    sealer: Sealer,
+    limits: KeyLimits,
+    state: SendState,
+    update_requested: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendState {
+    Idle,
+    Streaming,
+    Closed,
+}
+
+impl Sender {
+    /// The sender of a channel whose handshake is over. `opening` where a stream was opened with it.
+    #[must_use]
+    pub fn new(sealer: Sealer, opening: Option<Target>) -> Self {
+        let state = if opening.is_some() { SendState::Streaming } else { SendState::Idle };
+        Self { sealer, limits: KeyLimits::default(), state, update_requested: false }
+    }
+
+    /// Updates keys earlier than after the default limits.
+    pub fn set_key_limits(&mut self, limits: KeyLimits) {
+        self.limits = limits;
+    }
+
+    /// Updates the key before the next record: it has been in use for too long.
+    pub fn request_key_update(&mut self) {
+        self.update_requested = true;
+    }
+
+    /// Whether data can be sent now.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.state == SendState::Streaming
+    }
+
+    /// Appends a control message to `out`.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when it does not fit the state of the channel.
+    pub fn send_control(&mut self, message: &ControlMessage, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.state = match (self.state, message) {
+            (SendState::Closed, _) => return Err(Error::ApiMisuse("it is closed")),
+            (SendState::Idle, ControlMessage::Open { .. } | ControlMessage::Opened) => SendState::Streaming,
+            (SendState::Streaming, ControlMessage::EndOfStream) => SendState::Idle,
+            (SendState::Idle, ControlMessage::EndOfStream) => {
+                return Err(Error::ApiMisuse("no stream is open"));
+            }
+            (SendState::Streaming, ControlMessage::Open { .. } | ControlMessage::Opened) => {
+                return Err(Error::ApiMisuse("a stream is open already"));
+            }
+            (SendState::Streaming, ControlMessage::Close) => {
+                return Err(Error::ApiMisuse("a stream is open"));
+            }
+            (SendState::Idle, ControlMessage::Close) | (_, ControlMessage::Reset { .. }) => SendState::Closed,
+            (state, _) => state,
+        };
+        self.update_key_if_due(out)?;
+        append_control(&mut self.sealer, message, out)
+    }
+
+    /// Appends room for `records` records of data to `out`, to be filled in place and then handed to
+    /// [`Sender::finish_data`].
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when no stream is open.
+    pub fn begin_data(&mut self, records: usize, out: &mut Vec<u8>) -> Result<DataSlots, Error> {
+        if !self.is_streaming() {
+            return Err(Error::ApiMisuse("no stream is open"));
+        }
+        self.update_key_if_due(out)?;
+        Ok(DataSlots::append(records, out))
+    }
+
+    /// Seals the first `filled` bytes that were put into `slots`; room that was not used goes away.
+    ///
+    /// # Errors
+    /// [`Error::Crypto`] when sealing fails, which it does not.
+    pub fn finish_data(&mut self, slots: DataSlots, filled: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        slots.seal(&mut self.sealer, filled, out)
+    }
+
+    fn update_key_if_due(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let usage = self.sealer.usage();
+        if self.update_requested || usage.records >= self.limits.records || usage.bytes >= self.limits.bytes {
+            append_control(&mut self.sealer, &ControlMessage::KeyUpdate, out)?;
+            self.sealer.update_key();
+            self.update_requested = false;
+        }
+        Ok(())
+    }
+}
+
+/// What happened on the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// There is data: [`Receiver::data`].
+    Data,
+    /// The other side opens a stream, to be answered with Opened or Refused.
+    Open(Target),
+    /// The stream that this side opened stands.
+    Opened,
+    /// It does not.
+    Refused(RefusedCode),
+    /// The other side has sent all its data.
+    EndOfStream,
+    /// To be answered with a Pong.
+    Ping(u64),
+    /// The answer to a Ping.
+    Pong(u64),
+    /// The other side has ended the channel, and all it got has reached its place.
+    Close,
+}
+
+/// What the other side sends.
+#[derive(Debug)]
+pub struct Receiver {
+    opener: Opener,
+    buffer: RecordBuffer,
+    ready: VecDeque<Content>,
+    state: ReceiveState,
+    failed: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReceiveState {
+    /// An Open may come.
+    Idle,
+    /// An Opened or Refused has to come.
+    Opening,
+    /// Data may come.
+    Streaming,
+    /// Data of a refused stream may come, and counts for nothing.
+    Discarding,
+    /// Nothing may come.
+    Closed,
+}
+
+impl Receiver {
+    /// The receiver of a channel whose handshake is over. `early` is what has arrived behind it, `opening` where
+    /// a stream was opened with it.
+    #[must_use]
+    pub fn new(opener: Opener, early: &[u8], opening: Option<Target>) -> Self {
+        let state = if opening.is_some() { ReceiveState::Opening } else { ReceiveState::Idle };
+        let buffer = RecordBuffer::new(early);
+        Self { opener, buffer, ready: VecDeque::new(), state, failed: None }
+    }
+
+    /// This side has sent an Open.
+    pub fn expect_opened(&mut self) {
+        self.state = ReceiveState::Opening;
+    }
+
+    /// This side has sent a Refused: what comes until the other side's EndOfStream counts for nothing.
+    pub fn discard_stream(&mut self) {
+        if self.state == ReceiveState::Streaming {
+            self.state = ReceiveState::Discarding;
+        }
+    }
+
+    /// Room for bytes from the socket, never empty. To be asked for when [`Receiver::poll_event`] has nothing.
+    pub fn spare(&mut self) -> &mut [u8] {
+        self.buffer.spare()
+    }
+
+    /// `len` bytes came into [`Receiver::spare`].
+    pub fn handle_input(&mut self, len: usize) {
+        self.buffer.advance(len);
+    }
+
+    /// Gives memory back while there is nothing to read.
+    pub fn release(&mut self) {
+        if self.ready.is_empty() {
+            self.buffer.release();
+        }
+    }
+
+    /// The socket has come to its end.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when that was without a Close.
+    pub fn handle_end(&mut self) -> Result<(), Error> {
+        if self.state == ReceiveState::Closed { Ok(()) } else { Err(self.fail(Error::Truncated)) }
+    }
+
+    /// The next event, or `None` when more bytes are needed for one. While there is data that is not consumed,
+    /// that is the event.
+    ///
+    /// # Errors
+    /// Whatever ends the channel, now and at every later call.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        self.next_event().map_err(|error| self.fail(error))
+    }
+
+    /// The data that an [`Event::Data`] speaks of; empty when there is none.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match self.ready.front() {
+            Some(Content::Data(range)) => self.buffer.data(range.clone()),
+            _ => &[],
+        }
+    }
+
+    /// The first `len` bytes of [`Receiver::data`] are done with.
+    pub fn consume(&mut self, len: usize) {
+        if let Some(Content::Data(range)) = self.ready.front_mut() {
+            range.start = range.end.min(range.start + len);
+        }
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            match self.ready.front() {
+                Some(Content::Data(range)) => match self.state {
+                    ReceiveState::Streaming if !range.is_empty() => return Ok(Some(Event::Data)),
+                    ReceiveState::Streaming | ReceiveState::Discarding => {
+                        self.ready.pop_front();
+                    }
+                    _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+                },
+                Some(Content::Control(_)) => {
+                    let Some(Content::Control(message)) = self.ready.pop_front() else { continue };
+                    if let Some(event) = self.handle_control(message)? {
+                        return Ok(Some(event));
+                    }
+                }
+                None => {
+                    self.buffer.open(&mut self.opener, &mut self.ready)?;
+                    if self.ready.is_empty() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_control(&mut self, message: ControlMessage) -> Result<Option<Event>, Error> {
+        use ReceiveState::{Closed, Discarding, Idle, Opening, Streaming};
+
+        let (state, event) = match (self.state, message) {
+            (Closed, _) => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+            (_, ControlMessage::Reset { code }) => return Err(Error::Reset(code)),
+            (state, ControlMessage::Ping { nonce }) => (state, Some(Event::Ping(nonce))),
+            (state, ControlMessage::Pong { nonce }) => (state, Some(Event::Pong(nonce))),
+            (Idle, ControlMessage::Open { target }) => (Streaming, Some(Event::Open(target))),
+            (Opening, ControlMessage::Opened) => (Streaming, Some(Event::Opened)),
+            (Opening, ControlMessage::Refused { code }) => (Idle, Some(Event::Refused(code))),
+            (Streaming, ControlMessage::EndOfStream) => (Idle, Some(Event::EndOfStream)),
+            (Discarding, ControlMessage::EndOfStream) => (Idle, None),
+            // A stream that ends without EndOfStream has lost its end, whatever else the peer says.
+            (Streaming, ControlMessage::Close) => return Err(Error::Truncated),
+            (Idle | Opening | Discarding, ControlMessage::Close) => (Closed, Some(Event::Close)),
+            _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+        };
+        self.state = state;
+        Ok(event)
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        *self.failed.get_or_insert(error)
+    }
+}
+
+/// Seals a control message and appends it to `out`.
+pub(crate) fn append_control(
+    sealer: &mut Sealer,
+    message: &ControlMessage,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let mut payload = Vec::new();
+    encode(message, &mut payload);
+    let mut record = vec![0; payload.len() + OVERHEAD];
+    record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
+    sealer.seal(&mut [Outgoing {
+        buffer: &mut record,
+        payload_len: payload.len(),
+        content_type: ContentType::Control,
+    }])?;
+    out.extend_from_slice(&record);
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! The two handshake state machines (sections 3 to 5), without I/O.
+//!
+//! ```text
+//! client                                            server
+//! [KeyRequest]          ->
+//!                       <-                          [KeyOffer]
+//! ClientHello           ->
+//!                       <-                          ServerHello
+//!                       <-                          {ServerReady, Finished}
+//! {ClientAuth, Finished} ->
+//!                       <-                          {{Welcome | Denied}}
+//!
+//! {..} under the handshake keys, {{..}} under the traffic keys
+//! ```
+//!
+//! [`client::ClientHandshake`] and [`server::ServerHandshake`] are enums of the states that wait for a message,
+//! each named for what it expects. The loop that drives either of them:
+//!
+//! 1. send what is in `out`;
+//! 2. ask [`Handshake::message_len`] how long the next message is, and read until it is there;
+//! 3. hand it to [`Handshake::handle`], which consumes the state and gives the next [`Step`];
+//! 4. a [`Step::Work`] is RSA: run it where it may take milliseconds, then go on with the step that it gives.
+//!
+//! After an error there is no state left to go on with: send what [`Error::abort_code`] says, if anything, and
+//! drop the connection. See `examples/by_hand.rs`.
+
+pub mod client;
+pub mod server;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crypto_core::hash::Transcript;
+use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer, record_len};
+use crypto_core::schedule::TrafficSecret;
+use rand_core::TryCryptoRng;
+
+use crate::codec::{decode, encode};
+use crate::error::{Error, InvalidMessage, PeerMisbehaved};
+use crate::message::HandshakeMessage;
+
+/// What is common to both state machines: what the loop that drives them needs.
+pub trait Handshake: Sized {
+    /// RSA to be done before the handshake can go on.
+    type Work: Work<Self>;
+    /// What the handshake comes to.
+    type Outcome;
+
+    /// Length of the next message, of which `prefix` is what has arrived; `None` while that cannot be said.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMessage`] as soon as `prefix` cannot become a message.
+    fn message_len(&self, prefix: &[u8]) -> Result<Option<usize>, Error>;
+
+    /// Takes one whole message, decrypts it in place where it is a record, and appends what is to be sent to
+    /// `out`.
+    ///
+    /// # Errors
+    /// Whatever ends the handshake. What is in `out` then may be sent or not.
+    fn handle<R: TryCryptoRng + ?Sized>(
+        self,
+        message: &mut [u8],
+        rng: &mut R,
+        out: &mut Vec<u8>,
+    ) -> Result<Step<Self>, Error>;
+}
+
+/// RSA that a handshake waits for. It takes milliseconds, so that a server does it away from its reactor.
+pub trait Work<H: Handshake>: Send {
+    /// Does it.
+    ///
+    /// # Errors
+    /// As [`Handshake::handle`].
+    fn run<R: TryCryptoRng + ?Sized>(self, rng: &mut R, out: &mut Vec<u8>) -> Result<Step<H>, Error>;
+}
+
+/// What comes next.
+#[must_use]
+#[derive(Debug)]
+pub enum Step<H: Handshake> {
+    /// Another message of the peer.
+    Continue(H),
+    /// RSA.
+    Work(H::Work),
+    /// Nothing: the handshake is over.
+    Done(H::Outcome),
+}
+
+/// The keys of an established channel, one for each direction.
+#[derive(Debug)]
+pub struct ChannelKeys {
+    /// Seals what this side sends.
+    pub sealer: Sealer,
+    /// Opens what the other side sends.
+    pub opener: Opener,
+}
+
+impl ChannelKeys {
+    fn new(send: TrafficSecret, receive: TrafficSecret) -> Self {
+        Self { sealer: Sealer::new(send), opener: Opener::new(receive) }
+    }
+
+    /// Seals a handshake message and appends it to `out`. The bytes that enter the transcript are returned.
+    fn send(&mut self, message: &HandshakeMessage, out: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
+        let mut payload = Vec::new();
+        encode(message, &mut payload);
+        let mut record = vec![0; payload.len() + OVERHEAD];
+        record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
+        self.sealer.seal(&mut [Outgoing {
+            buffer: &mut record,
+            payload_len: payload.len(),
+            content_type: ContentType::Handshake,
+        }])?;
+        out.extend_from_slice(&record);
+        Ok(payload)
+    }
+
+    /// Opens a record that has to hold a handshake message.
+    fn receive<'a>(&mut self, record: &'a mut [u8]) -> Result<(HandshakeMessage, &'a [u8]), Error> {
+        let mut opened = Vec::with_capacity(1);
+        self.opener.open(&mut [&mut *record], &mut opened)?;
+        match *opened {
+            [Opened { payload_len, content_type: ContentType::Handshake }] => {
+                let payload = &record[HEADER_LEN..HEADER_LEN + payload_len];
+                Ok((decode(payload)?, payload))
+            }
+            _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
+        }
+    }
+}
+
+/// The encrypted flights: the handshake keys and what has been said so far.
+#[derive(Debug)]
+struct Flight {
+    keys: ChannelKeys,
+    transcript: Transcript,
+}
+
+impl Flight {
+    fn send(&mut self, message: &HandshakeMessage, out: &mut Vec<u8>) -> Result<(), Error> {
+        let payload = self.keys.send(message, out)?;
+        self.transcript.update(&payload);
+        Ok(())
+    }
+
+    fn receive(&mut self, record: &mut [u8]) -> Result<HandshakeMessage, Error> {
+        let (message, payload) = self.keys.receive(record)?;
+        self.transcript.update(payload);
+        Ok(message)
+    }
+
+    /// Receives the peer's Finished: a MAC over all that came before it.
+    fn receive_finished(
+        &mut self,
+        secret: &TrafficSecret,
+        record: &mut [u8],
+    ) -> Result<FinishedVerified, Error> {
+        let before = self.transcript.hash();
+        match self.receive(record)? {
+            HandshakeMessage::Finished { mac } => {
+                secret.verify_finished(&before, &mac)?;
+                Ok(FinishedVerified(()))
+            }
+            _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
+        }
+    }
+}
+
+/// Proof that the peer's Finished checked out. Only [`Flight::receive_finished`] makes one.
+#[derive(Debug)]
+struct FinishedVerified(());
+
+fn next_record_len(prefix: &[u8]) -> Result<Option<usize>, Error> {
+    match prefix.first_chunk() {
+        Some(header) => Ok(Some(record_len(*header).map_err(|_| InvalidMessage::RecordLength)?)),
+        None => Ok(None),
+    }
+}
+
+/// What a client signs: the text, a zero byte, T2 and the id of the signing key (section 5).
+fn client_auth_message(transcript: &[u8; 32], key_id: &[u8; 32]) -> Vec<u8> {
+    [CLIENT_AUTH_CONTEXT, transcript, key_id].concat()
+}
+
+const CLIENT_AUTH_CONTEXT: &[u8] = b"sockseal v1 client auth\0";
+
+/// Length of a binder, which ends its frame.
+const BINDER_LEN: usize = 32;

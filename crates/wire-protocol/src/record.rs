@@ -1,0 +1,184 @@
+//! Records in their buffers: where bytes arrive, are opened and stay until they are consumed, and where bytes to
+//! be sent are put so that they can be sealed in place (section 6).
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crypto_core::record::{
+    ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
+    record_len,
+};
+
+use crate::codec::decode;
+use crate::error::{Error, InvalidMessage, PeerMisbehaved};
+use crate::message::ControlMessage;
+
+/// Records that are read, opened, sealed and written together at most. More gave no more throughput, and the
+/// buffers of a channel at full speed grow with it.
+pub const BATCH: usize = 4;
+
+/// Distance of one record from the next where data is put to be sealed.
+pub const SLOT_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD;
+
+/// What an opened record came to.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Bytes of the stream, where they lie in the buffer.
+    Data(Range<usize>),
+    /// A message about the channel.
+    Control(ControlMessage),
+}
+
+/// Where records arrive. Holds no memory while nothing is in it.
+#[derive(Debug, Default)]
+pub(crate) struct RecordBuffer {
+    bytes: Vec<u8>,
+    /// What has arrived and has not been opened yet.
+    pending: Range<usize>,
+}
+
+impl RecordBuffer {
+    /// A buffer in which `bytes` have arrived already.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut buffer = Self::default();
+        if !bytes.is_empty() {
+            buffer.bytes = vec![0; CAPACITY.max(bytes.len())];
+            buffer.bytes[..bytes.len()].copy_from_slice(bytes);
+            buffer.pending = 0..bytes.len();
+        }
+        buffer
+    }
+
+    /// Room for what arrives next, never empty. Everything opened has to be consumed before.
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; CAPACITY];
+        }
+        // The rest of a record moves to the front: the only bytes that are ever moved, fewer than one record.
+        self.bytes.copy_within(self.pending.clone(), 0);
+        self.pending = 0..self.pending.len();
+        &mut self.bytes[self.pending.end..]
+    }
+
+    /// `len` bytes have arrived in [`RecordBuffer::spare`].
+    pub(crate) fn advance(&mut self, len: usize) {
+        self.pending.end += len;
+    }
+
+    /// Gives the memory back if nothing is in it. Everything opened has to be consumed before.
+    pub(crate) fn release(&mut self) {
+        if self.pending.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// The bytes of a [`Content::Data`].
+    pub(crate) fn data(&self, range: Range<usize>) -> &[u8] {
+        &self.bytes[range]
+    }
+
+    /// Opens all the whole records that have arrived, side by side, and appends what they came to. Lengths are
+    /// checked here, before anything else is done with a record.
+    pub(crate) fn open(&mut self, opener: &mut Opener, ready: &mut VecDeque<Content>) -> Result<(), Error> {
+        let mut lens = Vec::with_capacity(BATCH);
+        let mut end = self.pending.start;
+        while let Some(header) = self.bytes[end..self.pending.end].first_chunk() {
+            let len = record_len(*header).map_err(|_| InvalidMessage::RecordLength)?;
+            if self.pending.end - end < len {
+                break;
+            }
+            end += len;
+            lens.push(len);
+        }
+
+        let mut lens = lens.as_slice();
+        while !lens.is_empty() {
+            let mut rest = &mut self.bytes[self.pending.start..end];
+            let mut records: Vec<&mut [u8]> = Vec::with_capacity(lens.len());
+            for &len in lens {
+                let (record, behind) = rest.split_at_mut(len);
+                records.push(record);
+                rest = behind;
+            }
+            let mut opened = Vec::with_capacity(lens.len());
+            let valid = opener.open(&mut records, &mut opened)?;
+            self.collect(&lens[..valid], &opened, opener, ready)?;
+            lens = &lens[valid..];
+        }
+        Ok(())
+    }
+
+    /// Sorts what was opened. A KeyUpdate has to be the last record that its key opened.
+    fn collect(
+        &mut self,
+        lens: &[usize],
+        opened: &[Opened],
+        opener: &mut Opener,
+        ready: &mut VecDeque<Content>,
+    ) -> Result<(), Error> {
+        let mut updated = false;
+        for (&len, opened) in lens.iter().zip(opened) {
+            if updated {
+                return Err(PeerMisbehaved::RecordsBehindKeyUpdate.into());
+            }
+            let start = self.pending.start + HEADER_LEN;
+            let payload = start..start + opened.payload_len;
+            self.pending.start += len;
+            match opened.content_type {
+                ContentType::Data => ready.push_back(Content::Data(payload)),
+                ContentType::Control => match decode(&self.bytes[payload])? {
+                    ControlMessage::KeyUpdate => {
+                        opener.update_key();
+                        updated = true;
+                    }
+                    message => ready.push_back(Content::Control(message)),
+                },
+                _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room at the end of an output buffer for data that is to be sealed in place: fill the places of
+/// [`DataSlots::payloads`] in order, each but the last to its end.
+#[derive(Debug)]
+#[must_use]
+pub struct DataSlots {
+    start: usize,
+}
+
+impl DataSlots {
+    /// Appends room for `records` records of the largest size to `out`.
+    pub(crate) fn append(records: usize, out: &mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.resize(start + records * SLOT_LEN, 0);
+        Self { start }
+    }
+
+    /// The places for payload, 16384 bytes each.
+    pub fn payloads<'a>(&self, out: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> {
+        out[self.start..].chunks_exact_mut(SLOT_LEN).map(|slot| &mut slot[HEADER_LEN..][..MAX_PAYLOAD_LEN])
+    }
+
+    /// Seals the first `filled` bytes of payload and cuts `out` off behind them.
+    pub(crate) fn seal(self, sealer: &mut Sealer, filled: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);
+        let last = if rest == 0 { 0 } else { rest + OVERHEAD };
+        out.truncate(self.start + full * SLOT_LEN + last);
+        let mut records: Vec<Outgoing<'_>> = out[self.start..]
+            .chunks_mut(SLOT_LEN)
+            .map(|buffer| Outgoing {
+                payload_len: buffer.len() - OVERHEAD,
+                buffer,
+                content_type: ContentType::Data,
+            })
+            .collect();
+        Ok(sealer.seal(&mut records)?)
+    }
+}
+
+/// Room for a batch of the largest records.
+const CAPACITY: usize = BATCH * MAX_RECORD_LEN;

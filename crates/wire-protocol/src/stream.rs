@@ -1,0 +1,250 @@
+//! A secure stream over a socket.
+//!
+//! [`connect`] and [`accept`] do it over any `AsyncRead + AsyncWrite` (feature `tokio`), [`blocking::connect`]
+//! and [`blocking::accept`] over any `std::io::Read + Write` (feature `std-io`).
+//!
+//! A stream ends well only when the other side has said so: reading gives an end of file after the other side's
+//! EndOfStream, and an error of the kind `UnexpectedEof` where the connection was cut, with
+//! [`Error::Truncated`](crate::Error::Truncated) inside. [`error_in`] finds the protocol's error in an
+//! `std::io::Error`.
+//!
+//! Randomness comes from the operating system here.
+
+#[cfg(feature = "tokio")]
+mod asynchronous;
+#[cfg(feature = "std-io")]
+pub mod blocking;
+#[cfg(feature = "std-io")]
+pub mod relay;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use std::vec::Vec;
+
+use crypto_core::identity::PublicKey;
+
+use crate::Error;
+use crate::channel::{Receiver, Sender};
+use crate::frame::{self, FrameKind};
+use crate::handshake::client::{self, ResumptionTicket};
+use crate::handshake::server;
+use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ServerLimits};
+
+#[cfg(feature = "tokio")]
+pub use asynchronous::{
+    ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect, connect_channel,
+    fetch_server_key,
+};
+
+/// How long one key may be in use (section 6).
+pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// What a handshake has settled about a channel.
+#[derive(Debug)]
+pub struct Session {
+    /// How the two authenticated each other.
+    pub mode: Mode,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// What the server will put up with.
+    pub limits: ServerLimits,
+    /// For the client's next connection: to be taken out and kept.
+    pub ticket: Option<ResumptionTicket>,
+}
+
+/// Who is at the other end of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// The server with this key: known whole after a handshake in RSA mode.
+    Server(Option<PublicKey>),
+    /// This client.
+    Client(ClientIdentity),
+}
+
+/// The protocol's error in an `io::Error`, where there is one.
+#[must_use]
+pub fn error_in(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error {
+            Error::Truncated => io::ErrorKind::UnexpectedEof,
+            Error::Denied(_) | Error::Refused(_) => io::ErrorKind::PermissionDenied,
+            Error::Aborted(_) => io::ErrorKind::ConnectionRefused,
+            Error::Reset(_) => io::ErrorKind::ConnectionReset,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A channel without its socket, between the two kinds of stream: see `SecureStream::into_parts`.
+#[derive(Debug)]
+pub struct Parts {
+    /// What the handshake has settled.
+    pub session: Session,
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+}
+
+impl Parts {
+    fn new(
+        keys: crate::handshake::ChannelKeys,
+        session: Session,
+        early: &[u8],
+        opening: Option<crate::message::Target>,
+    ) -> Self {
+        let pongs = Arc::new(OwedPong::default());
+        Self {
+            session,
+            reading: Reading {
+                receiver: Receiver::new(keys.opener, early, opening),
+                ended: false,
+                pongs: Arc::clone(&pongs),
+            },
+            writing: Writing {
+                sender: Sender::new(keys.sealer, opening),
+                out: Vec::new(),
+                written: 0,
+                key_since: Instant::now(),
+                pongs,
+            },
+        }
+    }
+
+    fn of_client(established: client::Established, early: &[u8]) -> Self {
+        let session = Session {
+            mode: established.mode,
+            peer: Peer::Server(established.server_key),
+            limits: established.limits,
+            ticket: established.ticket,
+        };
+        Self::new(established.keys, session, early, established.opening)
+    }
+
+    fn of_server(established: server::Established, early: &[u8]) -> Self {
+        let session = Session {
+            mode: established.mode,
+            peer: Peer::Client(established.client),
+            limits: established.limits,
+            ticket: None,
+        };
+        Self::new(established.keys, session, early, None)
+    }
+}
+
+/// The reading direction, without its socket.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) receiver: Receiver,
+    /// The other side has sent all its data.
+    pub(crate) ended: bool,
+    pub(crate) pongs: Arc<OwedPong>,
+}
+
+/// The writing direction, without its socket.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    pub(crate) sender: Sender,
+    /// Sealed records, of which `written` bytes have gone out.
+    pub(crate) out: Vec<u8>,
+    pub(crate) written: usize,
+    key_since: Instant,
+    pub(crate) pongs: Arc<OwedPong>,
+}
+
+impl Writing {
+    /// Seals a control message into the output.
+    pub(crate) fn control(&mut self, message: &ControlMessage) -> Result<(), Error> {
+        self.prepare()?;
+        self.sender.send_control(message, &mut self.out)
+    }
+
+    /// Seals data into the output, a batch at most. Gives the bytes that it took.
+    pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Result<usize, Error> {
+        self.prepare()?;
+        let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(crate::record::BATCH);
+        let slots = self.sender.begin_data(records, &mut self.out)?;
+        let mut taken = 0;
+        for place in slots.payloads(&mut self.out) {
+            let (now, later) = bytes.split_at(bytes.len().min(place.len()));
+            place[..now.len()].copy_from_slice(now);
+            taken += now.len();
+            bytes = later;
+        }
+        self.sender.finish_data(slots, taken, &mut self.out)?;
+        Ok(taken)
+    }
+
+    /// What has to happen before a record: a key that is too old goes, an owed Pong comes.
+    pub(crate) fn prepare(&mut self) -> Result<(), Error> {
+        if self.key_since.elapsed() >= MAX_KEY_AGE {
+            self.sender.request_key_update();
+            self.key_since = Instant::now();
+        }
+        self.answer_ping()
+    }
+
+    /// Seals the Pong that is owed, if one is.
+    pub(crate) fn answer_ping(&mut self) -> Result<(), Error> {
+        match self.pongs.take() {
+            Some(nonce) => self.sender.send_control(&ControlMessage::Pong { nonce }, &mut self.out),
+            None => Ok(()),
+        }
+    }
+
+    /// What has to go out before anything else.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// `len` bytes of [`Writing::unsent`] have gone out. Once all have, the memory goes back.
+    pub(crate) fn sent(&mut self, len: usize) {
+        self.written += len;
+        if self.written == self.out.len() {
+            self.out = Vec::new();
+            self.written = 0;
+        }
+    }
+}
+
+/// The Ping that the reading direction saw and the writing one has to answer. A side has one Ping under way at
+/// most, so that there is nothing to queue and nothing to lock.
+#[derive(Debug, Default)]
+pub(crate) struct OwedPong {
+    owed: AtomicBool,
+    nonce: AtomicU64,
+}
+
+impl OwedPong {
+    pub(crate) fn set(&self, nonce: u64) {
+        self.nonce.store(nonce, Ordering::Relaxed);
+        self.owed.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<u64> {
+        self.owed.swap(false, Ordering::Acquire).then(|| self.nonce.load(Ordering::Relaxed))
+    }
+}
+
+/// The frame that tells a client why there will be no channel.
+#[must_use]
+pub fn abort_frame(code: AbortCode) -> Vec<u8> {
+    frame::write(FrameKind::Abort, &Abort { code })
+}
+
+/// Time since the Unix epoch; a clock that stands before it counts as standing at it, which no ticket survives.
+fn unix_time() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+fn closed_during_handshake() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
+}
+
+/// What is read at once while a handshake goes on.
+const HANDSHAKE_CHUNK: usize = 4096;

@@ -1,0 +1,656 @@
+//! The stream over `AsyncRead + AsyncWrite`.
+
+use std::boxed::Box;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use std::vec;
+use std::vec::Vec;
+
+use crypto_core::identity::PublicKey;
+use getrandom::SysRng;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::sync::Semaphore;
+
+use super::{
+    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, unix_time,
+};
+use crate::channel::{Event, KeyLimits};
+use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
+use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
+use crate::handshake::{Handshake, Step, Work};
+use crate::message::{ClientIdentity, ControlMessage, DeniedCode, RefusedCode, ResetCode, Target};
+use crate::{Error, PeerMisbehaved};
+
+/// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
+///
+/// `flush` sends what has been written; `shutdown` says EndOfStream. Dropping it without
+/// [`SecureStream::close`] cuts the connection, and the other side knows it.
+#[derive(Debug)]
+pub struct SecureStream<S> {
+    io: S,
+    session: Session,
+    reading: Reading,
+    writing: Writing,
+}
+
+/// Does RSA on threads of its own, a bounded number at once, so that it never stands in the reactor's way.
+#[derive(Debug, Clone)]
+pub struct RsaPool(Arc<Semaphore>);
+
+impl RsaPool {
+    /// A pool that does `size` operations at once; others wait.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self(Arc::new(Semaphore::new(size)))
+    }
+
+    async fn run<H, W>(&self, work: W, mut out: Vec<u8>) -> io::Result<(Step<H>, Vec<u8>)>
+    where
+        H: Handshake + Send + 'static,
+        H::Outcome: Send,
+        H::Work: Send,
+        W: Work<H> + 'static,
+    {
+        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+        tokio::task::spawn_blocking(move || {
+            // Held by the thread, not by the waiting task: one that gives up must not make room for another
+            // while its work still goes on.
+            let _permit = permit;
+            let step = work.run(&mut SysRng, &mut out)?;
+            Ok((step, out))
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+}
+
+/// Connects as a client and opens a pipe.
+///
+/// # Errors
+/// Those of the socket, and those of the protocol inside an `io::Error` (see [`super::error_in`]).
+pub async fn connect<S>(io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    config.open = Some(Target::Pipe);
+    let mut stream = connect_channel(io, config).await?;
+    stream.confirm_opened().await?;
+    Ok(stream)
+}
+
+/// Accepts a client that `authorize` lets in, and the pipe that it opens.
+///
+/// # Errors
+/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused.
+pub async fn accept<S>(
+    io: S,
+    config: Arc<ServerConfig>,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = accept_channel(io, config, &RsaPool::new(1), authorize).await?;
+    match stream.next_open().await? {
+        Some(Target::Pipe) => {
+            stream.answer_open().await?;
+            Ok(stream)
+        }
+        Some(_) => {
+            stream.refuse_open(RefusedCode::NotOffered).await?;
+            Err(Error::Refused(RefusedCode::NotOffered).into())
+        }
+        None => Err(Error::Truncated.into()),
+    }
+}
+
+/// Does the client's handshake and no more: the channel is idle, or opening what `config` says.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_channel<S>(mut io: S, config: ClientConfig) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = Vec::new();
+    let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
+    let pool = RsaPool::new(1);
+    let (established, early) = drive(&mut io, Step::Continue(start), out, &pool).await?;
+    Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
+}
+
+/// Does the server's handshake and no more: the channel is idle.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_channel<S>(
+    mut io: S,
+    config: Arc<ServerConfig>,
+    pool: &RsaPool,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = Step::Continue(ServerHandshake::new(config, unix_time()));
+    let driven: io::Result<(Box<Authorization>, _)> = drive(&mut io, start, Vec::new(), pool).await;
+    let (authorization, early) = match driven {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let Some(code) = super::error_in(&error).and_then(Error::abort_code) {
+                // The handshake has failed already; that the hint does not arrive changes nothing.
+                io.write_all(&abort_frame(code)).await.ok();
+                io.flush().await.ok();
+            }
+            return Err(error);
+        }
+    };
+    let mut out = Vec::new();
+    match authorize(authorization.client()) {
+        Ok(()) => {
+            let established = authorization.welcome(&mut SysRng, &mut out)?;
+            io.write_all(&out).await?;
+            io.flush().await?;
+            Ok(SecureStream::from_parts(io, Parts::of_server(established, &early)))
+        }
+        Err(code) => {
+            authorization.deny(code, &mut out)?;
+            io.write_all(&out).await?;
+            io.shutdown().await?;
+            Err(Error::Denied(code).into())
+        }
+    }
+}
+
+/// Asks for a server's key without trusting it. The handshake can follow on the same socket.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn fetch_server_key<S>(io: &mut S) -> io::Result<PublicKey>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = Vec::new();
+    let fetch = KeyFetch::start(&mut out);
+    io.write_all(&out).await?;
+    io.flush().await?;
+    let mut inbox = Vec::new();
+    // A server sends nothing of its own accord behind the offer, so that nothing can be lost with `inbox`.
+    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix)).await?;
+    if inbox.is_empty() {
+        Ok(fetch.handle(&message)?)
+    } else {
+        Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())
+    }
+}
+
+/// Drives a handshake to its outcome. Also gives the bytes that came behind it.
+async fn drive<H, S>(
+    io: &mut S,
+    mut step: Step<H>,
+    mut out: Vec<u8>,
+    pool: &RsaPool,
+) -> io::Result<(H::Outcome, Vec<u8>)>
+where
+    H: Handshake + Send + 'static,
+    H::Work: 'static,
+    H::Outcome: Send,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut inbox = Vec::new();
+    loop {
+        step = match step {
+            Step::Continue(handshake) => {
+                io.write_all(&out).await?;
+                io.flush().await?;
+                out.clear();
+                let mut message =
+                    next_message(io, &mut inbox, |prefix| handshake.message_len(prefix)).await?;
+                handshake.handle(&mut message, &mut SysRng, &mut out)?
+            }
+            Step::Work(work) => {
+                let (step, filled) = pool.run(work, out).await?;
+                out = filled;
+                step
+            }
+            Step::Done(outcome) => return Ok((outcome, inbox)),
+        }
+    }
+}
+
+/// Reads until the next message is whole, and takes it out of `inbox`. What `message_len` allows is all that is
+/// ever held, and one chunk.
+async fn next_message<S: AsyncRead + Unpin>(
+    io: &mut S,
+    inbox: &mut Vec<u8>,
+    message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
+) -> io::Result<Vec<u8>> {
+    loop {
+        match message_len(inbox)? {
+            Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
+            _ => {
+                let mut chunk = vec![0; HANDSHAKE_CHUNK];
+                match io.read(&mut chunk).await? {
+                    0 => return Err(closed_during_handshake()),
+                    len => inbox.extend_from_slice(&chunk[..len]),
+                }
+            }
+        }
+    }
+}
+
+impl<S> SecureStream<S> {
+    /// Puts a channel on a socket again.
+    pub fn from_parts(io: S, parts: Parts) -> Self {
+        let Parts { session, reading, writing } = parts;
+        Self { io, session, reading, writing }
+    }
+
+    /// Takes the channel off its socket, to go on with it in another way (see [`super::blocking`]).
+    pub fn into_parts(self) -> (S, Parts) {
+        (self.io, Parts { session: self.session, reading: self.reading, writing: self.writing })
+    }
+
+    /// What the handshake has settled.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the handshake has settled, to take the ticket out.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The socket.
+    pub fn get_ref(&self) -> &S {
+        &self.io
+    }
+
+    /// Updates keys earlier than after the default limits.
+    pub fn set_key_limits(&mut self, limits: KeyLimits) {
+        self.writing.sender.set_key_limits(limits);
+    }
+}
+
+impl<S: Split> SecureStream<S> {
+    /// Splits the stream into two halves that share nothing but the socket.
+    ///
+    /// A Ping that the reading half sees is answered with the writing half's next write or flush.
+    pub fn into_split(self) -> (ReadHalf<S::Read>, WriteHalf<S::Write>) {
+        let (read, write) = self.io.split();
+        (ReadHalf { io: read, reading: self.reading }, WriteHalf { io: write, writing: self.writing })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
+    /// Opens a stream on an idle channel and waits until it stands.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the server does not want it; the channel is idle again then.
+    pub async fn open(&mut self, target: Target) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Open { target })?;
+        self.reading.receiver.expect_opened();
+        self.reading.ended = false;
+        self.flush().await?;
+        self.confirm_opened().await
+    }
+
+    /// Waits until the stream stands that was opened with the handshake.
+    ///
+    /// # Errors
+    /// As [`SecureStream::open`].
+    pub async fn confirm_opened(&mut self) -> io::Result<()> {
+        match self.event().await? {
+            Event::Opened => Ok(()),
+            Event::Refused(code) => {
+                self.writing.control(&ControlMessage::EndOfStream)?;
+                self.flush().await?;
+                Err(Error::Refused(code).into())
+            }
+            Event::Close => Err(Error::Truncated.into()),
+            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+    }
+
+    /// Waits for the other side to open a stream; `None` when it closes the channel instead. Pings are answered.
+    ///
+    /// # Errors
+    /// Whatever ends the channel.
+    pub async fn next_open(&mut self) -> io::Result<Option<Target>> {
+        match self.event().await? {
+            Event::Open(target) if !self.writing.sender.is_streaming() => {
+                self.reading.ended = false;
+                Ok(Some(target))
+            }
+            Event::Close => Ok(None),
+            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+    }
+
+    /// Answers the other side's Open: the stream stands.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn answer_open(&mut self) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Opened)?;
+        self.flush().await
+    }
+
+    /// Answers the other side's Open: there will be no stream. The channel is idle again.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn refuse_open(&mut self, code: RefusedCode) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Refused { code })?;
+        self.reading.receiver.discard_stream();
+        self.flush().await
+    }
+
+    /// Gives the stream up, and the channel with it.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn reset(mut self, code: ResetCode) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Reset { code })?;
+        self.flush().await?;
+        self.io.shutdown().await
+    }
+
+    /// Ends the channel: both sides say Close once all that they received has reached its place, so that after
+    /// this nothing is in doubt.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when the other side is gone without a Close.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Close)?;
+        self.flush().await?;
+        loop {
+            match self.event().await? {
+                Event::Close => break,
+                Event::Pong(_) => {}
+                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+            }
+        }
+        // The other side may have gone the moment it had both Closes.
+        self.io.shutdown().await.ok();
+        Ok(())
+    }
+
+    /// Answers the other side's Close with our own: to be called after [`SecureStream::next_open`] gave `None`.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn answer_close(mut self) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Close)?;
+        self.flush().await?;
+        self.io.shutdown().await
+    }
+
+    /// Asks the other side for a sign of life on an idle channel, and measures how long it takes.
+    ///
+    /// # Errors
+    /// Whatever ends the channel.
+    pub async fn ping(&mut self) -> io::Result<Duration> {
+        let nonce = getrandom::u64().map_err(io::Error::other)?;
+        let start = Instant::now();
+        self.writing.control(&ControlMessage::Ping { nonce })?;
+        self.flush().await?;
+        match self.event().await? {
+            Event::Pong(answered) if answered == nonce => Ok(start.elapsed()),
+            Event::Close => Err(Error::Truncated.into()),
+            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+    }
+
+    async fn event(&mut self) -> io::Result<Event> {
+        loop {
+            match poll_fn(|cx| self.reading.poll_event(&mut self.io, cx)).await? {
+                Event::Ping(nonce) => {
+                    self.reading.pongs.set(nonce);
+                    self.writing.answer_ping()?;
+                    self.flush().await?;
+                }
+                event => return Ok(event),
+            }
+        }
+    }
+}
+
+impl Reading {
+    fn poll_event<R: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut R,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Event>> {
+        loop {
+            if let Some(event) = self.receiver.poll_event()? {
+                return Poll::Ready(Ok(event));
+            }
+            let mut spare = ReadBuf::new(self.receiver.spare());
+            match Pin::new(&mut *io).poll_read(cx, &mut spare) {
+                Poll::Ready(Ok(())) => match spare.filled().len() {
+                    0 => {
+                        self.receiver.handle_end()?;
+                        return Poll::Ready(Err(Error::Truncated.into()));
+                    }
+                    len => self.receiver.handle_input(len),
+                },
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(cut_off(error))),
+                Poll::Pending => {
+                    self.receiver.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Data for the reader; nothing left in `buf` changed means the end of the stream.
+    fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut R,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.ended {
+            match ready!(self.poll_event(io, cx))? {
+                Event::Data => {
+                    let data = self.receiver.data();
+                    let len = data.len().min(buf.remaining());
+                    buf.put_slice(&data[..len]);
+                    self.receiver.consume(len);
+                    return Poll::Ready(Ok(()));
+                }
+                Event::EndOfStream => self.ended = true,
+                Event::Ping(nonce) => self.pongs.set(nonce),
+                Event::Pong(_) => {}
+                _ => return Poll::Ready(Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Writing {
+    fn poll_send<W: AsyncWrite + Unpin>(&mut self, io: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent().is_empty() {
+            let len = ready!(Pin::new(&mut *io).poll_write(cx, self.unsent())).map_err(cut_off)?;
+            if len == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent(len);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes a batch at most while nothing waits to be sent: so back-pressure is the socket's own.
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut W,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(io, cx))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let taken = self.data(bytes)?;
+        // What the socket does not take now goes out with the next write or flush.
+        if let Poll::Ready(Err(error)) = self.poll_send(io, cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.answer_ping()?;
+        ready!(self.poll_send(io, cx))?;
+        Pin::new(io).poll_flush(cx)
+    }
+
+    fn poll_shutdown<W: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.sender.is_streaming() {
+            self.control(&ControlMessage::EndOfStream)?;
+        }
+        self.poll_flush(io, cx)
+    }
+}
+
+/// A connection that was reset has lost its end like one that was cut.
+fn cut_off(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Error::Truncated.into()
+        }
+        _ => error,
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let polled = this.reading.poll_read(&mut this.io, cx, buf);
+        // A Ping that was seen on the way is answered at once; where the socket is full, with the next write.
+        this.writing.answer_ping()?;
+        if !this.writing.unsent().is_empty()
+            && let Poll::Ready(Err(error)) = this.writing.poll_send(&mut this.io, cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.writing.poll_write(&mut this.io, cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.writing.poll_flush(&mut this.io, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.writing.poll_shutdown(&mut this.io, cx)
+    }
+}
+
+/// The reading half of a [`SecureStream`].
+#[derive(Debug)]
+pub struct ReadHalf<R> {
+    io: R,
+    reading: Reading,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.reading.poll_read(&mut this.io, cx, buf)
+    }
+}
+
+/// The writing half of a [`SecureStream`].
+#[derive(Debug)]
+pub struct WriteHalf<W> {
+    io: W,
+    writing: Writing,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.writing.poll_write(&mut this.io, cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.writing.poll_flush(&mut this.io, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.writing.poll_shutdown(&mut this.io, cx)
+    }
+}
+
+/// A socket that comes apart into two halves. Sockets do so without a lock; for anything else there is
+/// `tokio::io::split`, whose lock is its own.
+pub trait Split {
+    /// The reading half.
+    type Read: AsyncRead + Unpin;
+    /// The writing half.
+    type Write: AsyncWrite + Unpin;
+
+    /// Takes the socket apart.
+    fn split(self) -> (Self::Read, Self::Write);
+}
+
+impl Split for TcpStream {
+    type Read = tcp::OwnedReadHalf;
+    type Write = tcp::OwnedWriteHalf;
+
+    fn split(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
+
+impl Split for UnixStream {
+    type Read = unix::OwnedReadHalf;
+    type Write = unix::OwnedWriteHalf;
+
+    fn split(self) -> (Self::Read, Self::Write) {
+        self.into_split()
+    }
+}
+
+impl Split for tokio::io::DuplexStream {
+    type Read = tokio::io::ReadHalf<Self>;
+    type Write = tokio::io::WriteHalf<Self>;
+
+    fn split(self) -> (Self::Read, Self::Write) {
+        tokio::io::split(self)
+    }
+}
