@@ -1,1 +1,16 @@
-//! placeholder
+//! What Sockseal's two programs share as programs, and nothing of the protocol: how they end and report, where
+//! they keep their files, how addresses are written, and the `classic` commands, which both have.
+
+pub mod address;
+pub mod classic;
+mod error;
+pub mod escape;
+pub mod hardening;
+pub mod home;
+pub mod identity;
+pub mod logging;
+pub mod private_file;
+pub mod report;
+pub mod socket;
+
+pub use error::Error;

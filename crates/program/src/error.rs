@@ -1,0 +1,184 @@
+//! What can go wrong with files, keys, addresses and the classic exchanges.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::report::{Exit, Report};
+
+/// Why something that both programs do has failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No place for the program's files is known.
+    #[error("there is no home folder to keep keys in")]
+    NoHome,
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file with a secret can be read by others.
+    #[error("{} can be read by other users (mode {mode:04o})", path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file is longer than any of its kind.
+    #[error("{} is longer than {limit} bytes, which no key is", path.display())]
+    FileTooLong {
+        /// Which.
+        path: PathBuf,
+        /// The most bytes that are read.
+        limit: u64,
+    },
+    /// A key file does not hold a key that can be used.
+    #[error("cannot use the key in {}: {source}", path.display())]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: crypto_core::Error,
+    },
+    /// A file would be overwritten.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// An address that cannot be read.
+    #[error("{text:?} is not an address")]
+    Address {
+        /// As it was given.
+        text: String,
+    },
+    /// A passphrase cannot be asked for.
+    #[error("{} is protected by a passphrase, and there is no terminal to ask for it", path.display())]
+    NoTerminal {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The two passphrases typed differ.
+    #[error("the two passphrases differ")]
+    PassphraseMismatch,
+    /// A connection of a classic exchange failed.
+    #[error("cannot {action} {address}: {source}")]
+    Network {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// With whom.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A classic message does not fit.
+    #[error("the message has {len} bytes, more than the {limit} that fit one RSA ciphertext of this key")]
+    ClassicTooLong {
+        /// Bytes there are.
+        len: usize,
+        /// Bytes that fit.
+        limit: usize,
+    },
+    /// A classic message does not open.
+    #[error("the message does not open with this key: it was changed, cut off, or made for another key")]
+    ClassicRefused,
+    /// A classic peer sent something else.
+    #[error("the other side did not send what this exchange needs: {0}")]
+    ClassicPeer(&'static str),
+    /// A classic peer's key is not that of the private key given.
+    #[error("the other side sent the key {offered}, which is not that of {}: {expected}", path.display())]
+    ClassicKeyMismatch {
+        /// The private key's file.
+        path: PathBuf,
+        /// The id of its public half.
+        expected: crypto_core::identity::KeyId,
+        /// The id of the key that came.
+        offered: crypto_core::identity::KeyId,
+    },
+    /// The operating system gave no randomness.
+    #[error("cryptography failed: {0}")]
+    Crypto(#[from] crypto_core::Error),
+    /// Standard input or output failed.
+    #[error("cannot use {stream}: {source}")]
+    Stdio {
+        /// Which.
+        stream: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+impl Report for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoHome
+            | Self::File { .. }
+            | Self::Exists { .. }
+            | Self::Address { .. }
+            | Self::ClassicTooLong { .. }
+            | Self::PassphraseMismatch
+            | Self::Crypto(_)
+            // A key file of our own that cannot be used is configuration: 3 is kept for the alarm that somebody
+            // else is not who they should be.
+            | Self::Exposed { .. }
+            | Self::FileTooLong { .. }
+            | Self::Key { .. }
+            | Self::NoTerminal { .. } => Exit::Usage,
+            Self::ClassicKeyMismatch { .. } => Exit::Identity,
+            Self::Network { source, .. } if source.kind() == io::ErrorKind::TimedOut => Exit::TimedOut,
+            Self::Network { .. } | Self::Stdio { .. } => Exit::Network,
+            Self::ClassicRefused | Self::ClassicPeer(_) => Exit::Integrity,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        use crypto_core::KeyProblem;
+
+        match self {
+            Self::NoHome => Some("give one with --home DIR or SOCKSEAL_HOME".into()),
+            Self::File { action: "read", source, path }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(format!("run this as the owner of {}", path.display()))
+            }
+            Self::File { action: "create" | "write", .. } => {
+                Some("give a folder that can be written to with --home DIR or SOCKSEAL_HOME".into())
+            }
+            Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::Exists { .. } => {
+                Some("--force replaces it: whoever trusts the old key has to be told the new one".into())
+            }
+            Self::Address { .. } => Some("write HOST:PORT, [::1]:PORT or unix:/PATH".into()),
+            Self::Key { source: crypto_core::Error::Key(problem), path } => match problem {
+                KeyProblem::EncryptedOpenSsh => Some(format!(
+                    "ssh-keygen -p -m PKCS8 -f {} turns it into one that is read",
+                    path.display()
+                )),
+                KeyProblem::TooSmall { .. } => Some("make a new one with keygen".into()),
+                KeyProblem::WrongPassphrase => Some("try again".into()),
+                _ => Some("restore it from a copy, or make a new one with keygen --force".into()),
+            },
+            Self::NoTerminal { .. } => {
+                Some("run this once in a terminal, or use a key without a passphrase".into())
+            }
+            Self::Network { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("another program listens there; --listen with port 0 picks a free port".into())
+            }
+            Self::ClassicTooLong { .. } => Some("use the secure channel: client send".into()),
+            _ => None,
+        }
+    }
+}
