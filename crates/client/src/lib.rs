@@ -1,1 +1,22 @@
-//! placeholder
+//! Sockseal's client.
+//!
+//! ```text
+//! connect   dials, decides on the server's key (trust), brings a ticket if there is one (tickets)
+//!    |
+//!    +--> command::send    a stream to the server's messages, confirmed
+//!    +--> command::pipe    standard input and output
+//!    +--> command::ping    how long, and what was negotiated
+//! ```
+//!
+//! [`connect`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
+
+pub mod cli;
+pub mod command;
+mod connect;
+mod error;
+mod tickets;
+mod trust;
+
+pub use connect::{Credentials, Server, connect};
+pub use error::Error;
+pub use trust::{KnownServers, TrustPolicy};

@@ -1,0 +1,138 @@
+//! The command line.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use crypto_core::identity::{DEFAULT_BITS, KeyId, MAX_BITS, MIN_BITS};
+use program::address::Address;
+use program::classic::Classic;
+use program::logging::Verbosity;
+use program::report::EXIT_CODES;
+
+use crate::trust::TrustPolicy;
+
+/// Sends messages and streams over an encrypted socket.
+#[derive(Debug, Parser)]
+#[command(name = "client", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Folder for the key, known servers and tickets [default: sockseal in the XDG data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME")]
+    pub home: Option<PathBuf>,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say errors alone
+    #[arg(long, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// How much is to be said.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, false) => Verbosity::Normal,
+            (false, true) => Verbosity::Verbose,
+        }
+    }
+}
+
+/// What a client can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send a message; done only once the server has confirmed it
+    Send {
+        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        address: Address,
+        /// The message; without it, or with -, standard input
+        text: Option<String>,
+        /// How the server proves itself.
+        #[command(flatten)]
+        trust: Trust,
+    },
+    /// Standard input to the server's pipe, and back
+    Pipe {
+        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        address: Address,
+        /// How the server proves itself.
+        #[command(flatten)]
+        trust: Trust,
+    },
+    /// Measure round trips and show what was negotiated
+    Ping(Ping),
+    /// Make the client's key
+    Keygen(Keygen),
+    /// Print the client key's fingerprint
+    Fingerprint,
+    /// Make a server known, or forget it
+    Trust {
+        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        address: Address,
+        /// Fingerprint of its key
+        #[arg(long, value_name = "SHA256:...", required_unless_present = "forget")]
+        server_key: Option<KeyId>,
+        /// Forget what is known of it
+        #[arg(long, conflicts_with = "server_key")]
+        forget: bool,
+    },
+    /// Speak with the tutorial's programs: neither authenticated nor forward-secret
+    #[command(subcommand)]
+    Classic(Classic),
+}
+
+/// How the server proves itself.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// Fingerprint that the server's key must have
+    #[arg(long, value_name = "SHA256:...")]
+    pub server_key: Option<KeyId>,
+    /// What to do about a server that is not known
+    #[arg(long, value_enum, default_value = "ask")]
+    pub trust: TrustPolicy,
+    /// Use this pre-shared key and no RSA key
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server_key", "trust"])]
+    pub psk: Option<PathBuf>,
+}
+
+/// Options of `ping`.
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// HOST:PORT, [::1]:PORT or unix:/PATH
+    pub address: Address,
+    /// Pings to send
+    #[arg(short, long, default_value = "3")]
+    pub count: NonZeroU32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// How the server proves itself.
+    #[command(flatten)]
+    pub trust: Trust,
+}
+
+/// Options of `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Bits of the RSA key
+    #[arg(long, default_value_t = DEFAULT_BITS, value_parser = bits)]
+    pub bits: usize,
+    /// Protect the key with a passphrase, which is asked for
+    #[arg(long)]
+    pub passphrase_prompt: bool,
+    /// Replace the key that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Reads the size of a key.
+fn bits(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bits) if (MIN_BITS..=MAX_BITS).contains(&bits) => Ok(bits),
+        _ => Err(format!("{MIN_BITS} to {MAX_BITS}")),
+    }
+}

@@ -1,0 +1,7 @@
+//! What a client can be told to do.
+
+pub mod keygen;
+pub mod ping;
+pub mod pipe;
+pub mod send;
+pub mod trust;

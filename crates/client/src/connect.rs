@@ -1,0 +1,225 @@
+//! From an address to a channel: dial, decide on the server's key, do the handshake.
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto_core::identity::{ClientKey, KeyId, PublicKey};
+use crypto_core::psk::PreSharedKey;
+use program::address::Address;
+use program::home::Home;
+use program::identity;
+use program::socket::Socket;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+use wire_protocol::message::Target;
+use wire_protocol::stream::{self, Peer, SecureStream, error_in};
+
+use crate::tickets::Tickets;
+use crate::trust::{KnownServer, KnownServers, TrustPolicy};
+use crate::{Error, cli};
+
+/// Who a client is, and what it knows of servers.
+#[derive(Debug)]
+pub struct Credentials {
+    home: Home,
+    identity: Option<Arc<ClientKey>>,
+}
+
+impl Credentials {
+    /// What there is in a home. Without a key the client is anonymous.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when there is a key that cannot be used.
+    pub fn read(home: Home) -> Result<Self, Error> {
+        let path = home.file(KEY_FILE);
+        let identity = if path.exists() { Some(Arc::new(identity::read_client_key(&path)?)) } else { None };
+        Ok(Self { home, identity })
+    }
+
+    /// Where they are kept.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The client's key.
+    #[must_use]
+    pub fn identity(&self) -> Option<&ClientKey> {
+        self.identity.as_deref()
+    }
+}
+
+/// The server that is meant.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it is.
+    pub address: Address,
+    /// The fingerprint of its key, where that is given.
+    pub pinned: Option<KeyId>,
+    /// What to do where it is not, and none is known.
+    pub policy: TrustPolicy,
+    /// The key shared with it, in place of all this.
+    pub psk: Option<Arc<PreSharedKey>>,
+}
+
+impl Server {
+    /// What the command line says.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when the file of a pre-shared key cannot be used.
+    pub fn from_options(address: Address, options: &cli::Trust) -> Result<Self, Error> {
+        let psk: Option<&PathBuf> = options.psk.as_ref();
+        let psk = psk.map(|path| identity::read_psk(path).map(Arc::new)).transpose()?;
+        Ok(Self { address, pinned: options.server_key, policy: options.trust, psk })
+    }
+}
+
+/// Connects and does the handshake. With `open`, a stream is opened right behind it, still to be confirmed
+/// ([`SecureStream::confirm_opened`]).
+///
+/// Nothing but the handshake is sent to a server whose key is not trusted.
+///
+/// # Errors
+/// [`Error`].
+pub async fn connect(
+    credentials: &Credentials,
+    server: &Server,
+    open: Option<Target>,
+) -> Result<SecureStream<Socket>, Error> {
+    if let Some(psk) = &server.psk {
+        let socket = dial(&server.address).await?;
+        let expected = ExpectedServer::Psk(Arc::clone(psk));
+        return handshake(socket, ClientConfig { server: expected, identity: None, open }, server).await;
+    }
+
+    let known_servers = KnownServers::new(credentials.home.clone());
+    let (known, socket) = match trusted(&known_servers, server)? {
+        Some(known) => (known, None),
+        None => first_contact(server).await?,
+    };
+    let client = credentials.identity.as_ref().map(|key| key.public().id());
+    let tickets = Tickets::new(&credentials.home, known.id, client);
+    let ticket = tickets.take();
+    let socket = match socket {
+        Some(socket) => socket,
+        None => dial(&server.address).await?,
+    };
+    let config = ClientConfig {
+        server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket },
+        identity: credentials.identity.clone(),
+        open,
+    };
+    let mut stream = handshake(socket, config, server).await?;
+
+    if let Some(ticket) = stream.session_mut().ticket.take() {
+        tickets.keep(&ticket);
+    }
+    // The key has proven itself: it is remembered whole, so that the next handshake needs no question.
+    if let Peer::Server(Some(key)) = &stream.session().peer {
+        let proven = KnownServer { id: key.id(), key: Some(key.clone()) };
+        if known_servers.find(&server.address)?.as_ref() != Some(&proven) {
+            known_servers.remember(&server.address, proven)?;
+        }
+    }
+    Ok(stream)
+}
+
+/// The server as it is trusted already: given on the command line, or known.
+fn trusted(known_servers: &KnownServers, server: &Server) -> Result<Option<KnownServer>, Error> {
+    match (known_servers.find(&server.address)?, server.pinned) {
+        (Some(known), Some(given)) if known.id != given => {
+            Err(Error::ServerKeyContradicts { address: server.address.to_string(), known: known.id, given })
+        }
+        (Some(known), _) => Ok(Some(known)),
+        (None, Some(given)) => Ok(Some(KnownServer { id: given, key: None })),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Asks a server for its key and decides whether to trust it. Also gives the socket where the handshake can go on
+/// on it: not after a human was asked, since the server does not wait that long.
+async fn first_contact(server: &Server) -> Result<(KnownServer, Option<Socket>), Error> {
+    let address = || server.address.to_string();
+    if server.policy == TrustPolicy::Strict {
+        return Err(Error::NotKnown { address: address() });
+    }
+    let mut socket = dial(&server.address).await?;
+    let fetched = in_time(stream::fetch_server_key(&mut socket)).await;
+    let key = fetched.map_err(|source| Error::Handshake { address: address(), source })?;
+    match server.policy {
+        TrustPolicy::AcceptNew => Ok((KnownServer { id: key.id(), key: Some(key) }, Some(socket))),
+        _ if !io::stdin().is_terminal() => {
+            Err(Error::UnknownServer { address: address(), offered: key.id() })
+        }
+        _ => {
+            drop(socket);
+            let (key, trusted) = tokio::task::spawn_blocking(move || ask(&key).map(|yes| (key, yes)))
+                .await
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|source| Error::Stdio { stream: "the terminal", source })?;
+            if !trusted {
+                return Err(Error::NotTrusted { address: address() });
+            }
+            Ok((KnownServer { id: key.id(), key: Some(key) }, None))
+        }
+    }
+}
+
+/// Shows a fingerprint and asks. Anything but a yes is a no.
+fn ask(key: &PublicKey) -> io::Result<bool> {
+    write!(io::stderr(), "The server's key is {}. Trust it? [y/N] ", key.id())?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn handshake(
+    socket: Socket,
+    config: ClientConfig,
+    server: &Server,
+) -> Result<SecureStream<Socket>, Error> {
+    let address = || server.address.to_string();
+    in_time(stream::connect_channel(socket, config)).await.map_err(|source| match error_in(&source) {
+        Some(&wire_protocol::Error::ServerKeyMismatch { expected, offered }) => {
+            Error::ServerKeyChanged { address: address(), expected, offered }
+        }
+        _ => Error::Handshake { address: address(), source },
+    })
+}
+
+/// Tries every address that a name has, in turn.
+async fn dial(address: &Address) -> Result<Socket, Error> {
+    let failed = |source| Error::Connect { address: address.to_string(), source };
+    match address {
+        Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix).map_err(failed),
+        Address::Tcp { host, port } => {
+            let candidates =
+                in_time(tokio::net::lookup_host((host.as_str(), *port))).await.map_err(failed)?;
+            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for candidate in candidates {
+                match in_time(TcpStream::connect(candidate)).await.and_then(Socket::tcp) {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => last = error,
+                }
+            }
+            Err(failed(last))
+        }
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 seconds")),
+    }
+}
+
+/// The client's key in its home.
+pub(crate) const KEY_FILE: &str = "client.key";
+/// For each of name resolution, connecting, and the handshake, which the server itself limits to as much.
+const DEADLINE: Duration = Duration::from_secs(10);

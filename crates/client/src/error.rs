@@ -1,0 +1,186 @@
+//! What can go wrong in a client.
+
+use std::io;
+
+use crypto_core::identity::KeyId;
+use program::report::{Exit, Phase, Report, exit_of_io};
+use wire_protocol::message::{AbortCode, DeniedCode};
+use wire_protocol::stream::error_in;
+use wire_protocol::stream::relay::RelayError;
+
+/// Why a command has failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file, key, address or classic exchange.
+    #[error(transparent)]
+    Program(#[from] program::Error),
+    /// No connection came about.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// With whom.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A connection came about, but no channel.
+    #[error("no secure channel with {address}: {source}")]
+    Handshake {
+        /// With whom.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The channel failed later.
+    #[error("the channel with {address} failed: {source}")]
+    Channel {
+        /// With whom.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server has another key than the one that is trusted. Nothing was sent.
+    #[error(
+        "the key of {address} is not the one that is trusted\n  trusted: {expected}\n  offered: {offered}"
+    )]
+    ServerKeyChanged {
+        /// Whose.
+        address: String,
+        /// The trusted one.
+        expected: KeyId,
+        /// The one that came.
+        offered: KeyId,
+    },
+    /// The key given on the command line is not the one that is known.
+    #[error("the key given for {address} is not the one that is known\n  known: {known}\n  given: {given}")]
+    ServerKeyContradicts {
+        /// Whose.
+        address: String,
+        /// The one in `known_servers`.
+        known: KeyId,
+        /// The one on the command line.
+        given: KeyId,
+    },
+    /// Nobody has vouched for the server, and nobody can be asked.
+    #[error("the server at {address} is unknown; its key is {offered}")]
+    UnknownServer {
+        /// Which.
+        address: String,
+        /// The key that it offers.
+        offered: KeyId,
+    },
+    /// The server is unknown, and only known ones are wanted.
+    #[error("the server at {address} is unknown, and --trust strict connects to known servers only")]
+    NotKnown {
+        /// Which.
+        address: String,
+    },
+    /// The user did not trust the key.
+    #[error("the key of {address} was not trusted")]
+    NotTrusted {
+        /// Whose.
+        address: String,
+    },
+    /// `known_servers` does not make sense.
+    #[error("cannot understand line {line} of {path}: it is not ADDRESS SHA256:...")]
+    KnownServers {
+        /// Which file.
+        path: String,
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// Standard input or output failed.
+    #[error("cannot use {stream}: {source}")]
+    Stdio {
+        /// Which.
+        stream: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The pipe broke.
+    #[error("the pipe to {address} broke: {source}")]
+    Pipe {
+        /// With whom.
+        address: String,
+        /// How.
+        source: RelayError,
+    },
+    /// The reactor could not be started.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl Report for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Program(error) => error.exit(),
+            Self::Connect { source, .. } | Self::Handshake { source, .. } => {
+                exit_of_io(source, Phase::Handshake)
+            }
+            Self::Channel { source, .. } => exit_of_io(source, Phase::Established),
+            Self::ServerKeyChanged { .. }
+            | Self::ServerKeyContradicts { .. }
+            | Self::UnknownServer { .. }
+            | Self::NotKnown { .. }
+            | Self::NotTrusted { .. } => Exit::Identity,
+            Self::KnownServers { .. } => Exit::Usage,
+            Self::Pipe { source: RelayError::Channel(error), .. } => exit_of_io(error, Phase::Established),
+            Self::Stdio { .. } | Self::Pipe { .. } | Self::Runtime(_) => Exit::Network,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Program(error) => error.hint(),
+            Self::Connect { source, .. } => Some(match source.kind() {
+                io::ErrorKind::ConnectionRefused => "is the server running, and listening there?".into(),
+                io::ErrorKind::TimedOut => "is the address right, and no firewall in between?".into(),
+                io::ErrorKind::NotFound => "is the path right, and the server running?".into(),
+                _ => "check the address: HOST:PORT, [::1]:PORT or unix:/PATH".into(),
+            }),
+            Self::Handshake { source, .. } | Self::Channel { source, .. } => protocol_hint(source),
+            Self::ServerKeyChanged { address, .. } => Some(format!(
+                "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \
+                 and run: client trust {address} --server-key SHA256:..."
+            )),
+            Self::ServerKeyContradicts { address, given, .. } => Some(format!(
+                "if its owner says that it has a new key, run: client trust {address} --server-key {given}"
+            )),
+            Self::UnknownServer { .. } => Some(
+                "compare it with what the server printed, then give it with --server-key; --trust accept-new \
+                 takes it unseen"
+                    .into(),
+            ),
+            Self::NotKnown { address } => Some(format!("client trust {address} --server-key SHA256:... makes it known")),
+            Self::KnownServers { .. } => Some("mend or remove the line".into()),
+            Self::Pipe { source: RelayError::Channel(_), .. } => {
+                Some("what came out may be incomplete: run both sides again".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What to do about an error of the protocol.
+fn protocol_hint(error: &io::Error) -> Option<String> {
+    use wire_protocol::{Error, InvalidMessage};
+
+    let hint = match error_in(error)? {
+        Error::Denied(DeniedCode::ClientKeyRequired) => {
+            "client keygen makes a key; the server's owner lets it in with: server allow SHA256:... --name NAME"
+        }
+        Error::Denied(DeniedCode::NotAllowed) => {
+            "the server's owner lets a key in with: server allow SHA256:... --name NAME (client fingerprint shows it)"
+        }
+        Error::Denied(DeniedCode::TooManyChannels) | Error::Aborted(AbortCode::Busy) => "try again later",
+        Error::Aborted(AbortCode::PskOnly) => "give the key file that the server's owner made: --psk FILE",
+        Error::Aborted(AbortCode::UnknownPsk) => {
+            "the server does not have this key, or it was made for another one"
+        }
+        Error::InvalidMessage(InvalidMessage::NotSockseal(_)) => "is this the right port?",
+        Error::Authentication => "the server lacks the key, or somebody in between has changed what was sent",
+        Error::Truncated => "run it again: what arrived may be incomplete",
+        _ => return None,
+    };
+    Some(hint.into())
+}

@@ -1,0 +1,121 @@
+//! Tickets between one connection and the next: a file each, for their owner alone, used once.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding as _};
+use crypto_core::hash::sha256;
+use crypto_core::identity::KeyId;
+use crypto_core::secret::Secret;
+use getrandom::SysRng;
+use program::home::Home;
+use program::private_file;
+use wire_protocol::handshake::client::ResumptionTicket;
+use zeroize::Zeroizing;
+
+/// The tickets that one client, as one identity, has of one server.
+#[derive(Debug)]
+pub(crate) struct Tickets {
+    folder: PathBuf,
+}
+
+impl Tickets {
+    /// `client` is `None` for an anonymous client. A ticket says who somebody is, so that one identity must not
+    /// use another's.
+    pub(crate) fn new(home: &Home, server: KeyId, client: Option<KeyId>) -> Self {
+        let both = [server.0, client.map_or([0; 32], |id| id.0)].concat();
+        let name = Base64UrlUnpadded::encode_string(&sha256(&both)[..16]);
+        Self { folder: home.file("tickets").join(name) }
+    }
+
+    /// Takes a ticket that is still good. It is gone from the disk then: whoever removes the file has it, so
+    /// that no two connections use the same one.
+    pub(crate) fn take(&self) -> Option<ResumptionTicket> {
+        let files = fs::read_dir(&self.folder).ok()?;
+        files.flatten().find_map(|file| {
+            let text = private_file::read_text(&file.path());
+            fs::remove_file(file.path()).ok()?;
+            parse(&text.ok()?)
+        })
+    }
+
+    /// Keeps a ticket. That it cannot be kept costs the next connection a full handshake and is no error.
+    pub(crate) fn keep(&self, ticket: &ResumptionTicket) {
+        if let Err(error) = self.try_keep(ticket) {
+            tracing::debug!(%error, "cannot keep a ticket");
+        }
+    }
+
+    fn try_keep(&self, ticket: &ResumptionTicket) -> Result<(), program::Error> {
+        let folder = Home::resolve(Some(self.folder.clone()))?;
+        folder.create()?;
+        let kept = fs::read_dir(&self.folder).map(Iterator::count).unwrap_or_default();
+        if kept >= MAX_KEPT {
+            return Ok(());
+        }
+        let expires = unix_seconds().saturating_add(u64::from(ticket.lifetime_seconds));
+        let secret = Zeroizing::new(Base64Unpadded::encode_string(ticket.secret.expose()));
+        let sealed = Base64Unpadded::encode_string(&ticket.ticket);
+        let text = Zeroizing::new(format!("{TAG} {expires} {} {sealed}\n", *secret));
+        let name = Base64UrlUnpadded::encode_string(Secret::<12>::random(&mut SysRng)?.expose());
+        private_file::create_new(&folder.file(&name), text.as_bytes())
+    }
+}
+
+/// `None` for a ticket that is damaged or too old: it is as good as none.
+fn parse(text: &str) -> Option<ResumptionTicket> {
+    let mut fields = text.split_ascii_whitespace();
+    let (Some(TAG), expires, secret, ticket, None) =
+        (fields.next(), fields.next()?, fields.next()?, fields.next()?, fields.next())
+    else {
+        return None;
+    };
+    let left = expires.parse::<u64>().ok()?.checked_sub(unix_seconds()).filter(|left| *left > 0)?;
+    Some(ResumptionTicket {
+        ticket: Base64Unpadded::decode_vec(ticket).ok().filter(|ticket| ticket.len() <= MAX_LEN)?,
+        secret: Secret::from_slice(&Zeroizing::new(Base64Unpadded::decode_vec(secret).ok()?))?,
+        lifetime_seconds: u32::try_from(left).ok()?,
+    })
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+const TAG: &str = "sockseal-ticket-v1";
+/// More than a client uses side by side; the others would only grow old.
+const MAX_KEPT: usize = 8;
+/// A ticket longer than this would not fit a hello; ours are a few hundred bytes.
+const MAX_LEN: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_taken_once_and_belong_to_one_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(folder.path().into())).unwrap();
+        let tickets = |client| Tickets::new(&home, KeyId([1; 32]), client);
+        for lifetime_seconds in [60, 0] {
+            let secret = Secret::new([7; 32]);
+            tickets(None).keep(&ResumptionTicket { ticket: vec![1, 2, 3], secret, lifetime_seconds });
+        }
+        assert!(tickets(Some(KeyId([2; 32]))).take().is_none());
+        let taken = tickets(None).take().unwrap();
+        assert_eq!((taken.ticket.as_slice(), taken.secret.expose()), (&[1, 2, 3][..], &[7; 32]));
+        assert!(tickets(None).take().is_none());
+    }
+
+    #[test]
+    fn tickets_that_pile_up_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let tickets = Tickets::new(&Home::resolve(Some(folder.path().into())).unwrap(), KeyId([1; 32]), None);
+        for _ in 0..20 {
+            let secret = Secret::new([7; 32]);
+            tickets.keep(&ResumptionTicket { ticket: vec![1], secret, lifetime_seconds: 60 });
+        }
+        assert_eq!(fs::read_dir(&tickets.folder).unwrap().count(), MAX_KEPT);
+    }
+}

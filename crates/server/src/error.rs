@@ -1,0 +1,106 @@
+//! What can go wrong in a server as a whole. What goes wrong on one connection ends that connection alone.
+
+use std::io;
+use std::path::PathBuf;
+
+use program::report::{Exit, Phase, Report, exit_of_io};
+use wire_protocol::stream::relay::RelayError;
+
+/// Why the server, or a command about it, has failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file, key, address or classic exchange.
+    #[error(transparent)]
+    Program(#[from] program::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file of allowed clients does not make sense.
+    #[error("cannot understand {}: {source}", path.display())]
+    AccessFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// A command names a client that is not there.
+    #[error("no client is called {name:?}")]
+    UnknownClient {
+        /// As it was given.
+        name: String,
+    },
+    /// A command would give two clients one name.
+    #[error("another client is called {name:?}")]
+    NameTaken {
+        /// As it was given.
+        name: String,
+    },
+    /// A name that would not stay on its line.
+    #[error("{name:?} is not a name: 1 to 64 characters out of A-Z a-z 0-9 . _ - are")]
+    BadName {
+        /// As it was given.
+        name: String,
+    },
+    /// Two pre-shared keys have the same id.
+    #[error("two of the pre-shared keys are called {id:?}")]
+    DuplicatePsk {
+        /// The id.
+        id: String,
+    },
+    /// Standard output cannot take what is to be printed.
+    #[error("cannot print: {0}")]
+    Print(#[source] io::Error),
+    /// The pipe broke.
+    #[error("the pipe broke: {0}")]
+    Pipe(#[source] RelayError),
+    /// The reactor could not be started.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl Report for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Program(error) => error.exit(),
+            Self::Listen { .. } | Self::Print(_) | Self::Runtime(_) => Exit::Network,
+            Self::AccessFile { .. }
+            | Self::UnknownClient { .. }
+            | Self::NameTaken { .. }
+            | Self::BadName { .. }
+            | Self::DuplicatePsk { .. } => Exit::Usage,
+            Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
+            Self::Pipe(_) => Exit::Network,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Program(error) => error.hint(),
+            Self::Listen { source, .. } => Some(match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another program listens there; --listen HOST:0 picks a free port".into()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need a privilege; take a higher one".into()
+                }
+                _ => "check the address; --listen HOST:PORT, [::1]:PORT or unix:/PATH".into(),
+            }),
+            Self::AccessFile { .. } => Some("mend it, or let server allow and server revoke write it".into()),
+            Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
+            Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
+            Self::DuplicatePsk { .. } => {
+                Some("make each with a name of its own: server keygen --psk NAME".into())
+            }
+            Self::Pipe(RelayError::Channel(_)) => {
+                Some("what came out may be incomplete: run both sides again".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What strangers may cost: half-open handshakes in all and per source, and a penalty box for sources that fail.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a handshake may take, from the first byte to the last (section 8).
+pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a channel may be idle between streams.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// RSA operations at once: more than the cores would only make each one slower.
+pub(crate) const MAX_RSA: usize = 4;
+/// Handshakes under way at once, in all. Each holds less than 32 KiB.
+pub(crate) const MAX_HALF_OPEN: usize = 512;
+/// Handshakes under way at once from one source: enough for a busy household, not for a flood.
+pub(crate) const MAX_HALF_OPEN_PER_SOURCE: usize = 64;
+/// Channels of one client at once.
+pub(crate) const MAX_CHANNELS_PER_CLIENT: usize = 512;
+
+/// What a failed handshake costs its source.
+const PENALTY: Duration = Duration::from_secs(2);
+/// A source is refused while it owes more than this: one failure is a mistake, eight in a row are not.
+const TOLERATED: Duration = Duration::from_secs(15);
+/// No source owes more than this, so that everybody is forgiven in the end.
+const MAX_OWED: Duration = Duration::from_secs(600);
+/// Sources that are remembered. The first to be forgotten is the one that owes least.
+const MAX_SOURCES: usize = 65536;
+
+/// Counts what is under way, by who caused it.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    sources: Mutex<Sources>,
+    channels: Mutex<HashMap<String, usize>>,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    half_open: usize,
+    by_source: HashMap<IpAddr, usize>,
+    /// When each source will owe nothing any more.
+    penalties: HashMap<IpAddr, Instant>,
+}
+
+/// Why a connection is not even listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Too many handshakes are under way: the client may be told, and come back.
+    Busy,
+    /// The source has failed too often: it is told nothing.
+    Penalized,
+}
+
+impl Limits {
+    /// Takes up a place for a handshake, until what is returned is dropped. `source` is `None` for this machine
+    /// itself, where one address stands for everybody: only the limit in all holds there.
+    pub(crate) fn begin_handshake(
+        self: &Arc<Self>,
+        source: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<HalfOpen, Turned> {
+        let source = source.map(network);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = source {
+            let owed = sources.penalties.get(&source).map(|until| until.saturating_duration_since(now));
+            match owed {
+                Some(owed) if owed > TOLERATED => return Err(Turned::Penalized),
+                Some(Duration::ZERO) => {
+                    sources.penalties.remove(&source);
+                }
+                _ => {}
+            }
+        }
+        if sources.half_open >= MAX_HALF_OPEN {
+            return Err(Turned::Busy);
+        }
+        if let Some(source) = source {
+            let count = sources.by_source.entry(source).or_default();
+            if *count >= MAX_HALF_OPEN_PER_SOURCE {
+                return Err(Turned::Busy);
+            }
+            *count += 1;
+        }
+        sources.half_open += 1;
+        Ok(HalfOpen { limits: Arc::clone(self), source })
+    }
+
+    /// A handshake from `source` has failed.
+    pub(crate) fn penalize(&self, source: Option<IpAddr>, now: Instant) {
+        let Some(source) = source.map(network) else { return };
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.penalties.len() >= MAX_SOURCES && !sources.penalties.contains_key(&source) {
+            sources.penalties.retain(|_, until| *until > now);
+            if sources.penalties.len() >= MAX_SOURCES
+                && let Some(least) =
+                    sources.penalties.iter().min_by_key(|(_, until)| **until).map(|(ip, _)| *ip)
+            {
+                sources.penalties.remove(&least);
+            }
+        }
+        let until = sources.penalties.entry(source).or_insert(now);
+        *until = ((*until).max(now) + PENALTY).min(now + MAX_OWED);
+    }
+
+    /// Takes up a place for a channel of `client`, until what is returned is dropped.
+    pub(crate) fn begin_channel(self: &Arc<Self>, client: &str) -> Option<OpenChannel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = channels.entry(client.to_owned()).or_default();
+        if *count >= MAX_CHANNELS_PER_CLIENT {
+            return None;
+        }
+        *count += 1;
+        Some(OpenChannel { limits: Arc::clone(self), client: client.to_owned() })
+    }
+}
+
+/// A handshake under way.
+#[derive(Debug)]
+pub(crate) struct HalfOpen {
+    limits: Arc<Limits>,
+    source: Option<IpAddr>,
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        let mut sources = self.limits.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.half_open -= 1;
+        if let Some(source) = self.source
+            && let Some(count) = sources.by_source.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                sources.by_source.remove(&source);
+            }
+        }
+    }
+}
+
+/// A channel that stands.
+#[derive(Debug)]
+pub(crate) struct OpenChannel {
+    limits: Arc<Limits>,
+    client: String,
+}
+
+impl Drop for OpenChannel {
+    fn drop(&mut self) {
+        let mut channels = self.limits.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = channels.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                channels.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that an IPv6 host can take any address of.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_source_that_keeps_failing_is_turned_away_and_forgiven_in_time() {
+        let limits = Arc::new(Limits::default());
+        let now = Instant::now();
+        let source = ip("192.0.2.1");
+        for _ in 0..7 {
+            limits.penalize(source, now);
+            assert!(limits.begin_handshake(source, now).is_ok());
+        }
+        limits.penalize(source, now);
+        assert_eq!(limits.begin_handshake(source, now).unwrap_err(), Turned::Penalized);
+        assert!(limits.begin_handshake(ip("192.0.2.2"), now).is_ok());
+        assert!(limits.begin_handshake(None, now).is_ok());
+        assert!(limits.begin_handshake(source, now + Duration::from_secs(2)).is_ok());
+
+        for _ in 0..10_000 {
+            limits.penalize(source, now);
+        }
+        assert!(limits.begin_handshake(source, now + MAX_OWED).is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_network() {
+        let limits = Arc::new(Limits::default());
+        let now = Instant::now();
+        for host in 0..8 {
+            limits.penalize(ip(&format!("2001:db8::{host}")), now);
+        }
+        assert_eq!(limits.begin_handshake(ip("2001:db8::ffff"), now).unwrap_err(), Turned::Penalized);
+        assert!(limits.begin_handshake(ip("2001:db8:0:1::1"), now).is_ok());
+    }
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let limits = Arc::new(Limits::default());
+        let now = Instant::now();
+        let source = ip("192.0.2.1");
+        let places: Vec<_> =
+            (0..MAX_HALF_OPEN_PER_SOURCE).map(|_| limits.begin_handshake(source, now).unwrap()).collect();
+        assert_eq!(limits.begin_handshake(source, now).unwrap_err(), Turned::Busy);
+        assert!(limits.begin_handshake(ip("192.0.2.2"), now).is_ok());
+        drop(places);
+        assert!(limits.begin_handshake(source, now).is_ok());
+
+        let all: Vec<_> = (0..MAX_HALF_OPEN).map(|_| limits.begin_handshake(None, now).unwrap()).collect();
+        assert_eq!(limits.begin_handshake(None, now).unwrap_err(), Turned::Busy);
+        drop(all);
+        assert!(limits.sources.lock().unwrap().by_source.is_empty());
+    }
+
+    #[test]
+    fn channels_of_a_client_are_bounded() {
+        let limits = Arc::new(Limits::default());
+        let all: Vec<_> = (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel("a").unwrap()).collect();
+        assert!(limits.begin_channel("a").is_none());
+        assert!(limits.begin_channel("b").is_some());
+        drop(all);
+        assert!(limits.begin_channel("a").is_some());
+    }
+
+    #[test]
+    fn sources_that_are_remembered_are_bounded() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        for host in 0..=u32::try_from(MAX_SOURCES).unwrap() {
+            limits.penalize(Some(IpAddr::V4(host.into())), now);
+        }
+        assert_eq!(limits.sources.lock().unwrap().penalties.len(), MAX_SOURCES);
+    }
+}

@@ -1,0 +1,191 @@
+//! The `server` program: parses, calls the library, reports.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crypto_core::identity::{DEFAULT_BITS, KeyId, ServerKey};
+use crypto_core::psk::PreSharedKey;
+use crypto_core::secret::Secret;
+use crypto_core::ticket::TicketKey;
+use getrandom::SysRng;
+use program::address::Address;
+use program::home::Home;
+use program::identity::{self, Overwrite};
+use program::{classic, hardening, logging, private_file, report};
+use server::cli::{Cli, Command, Keygen, Listen, Run};
+use server::{
+    AccessFile, Error, Identity, Listener, MessageFormat, Messages, Pipe, Service, Settings, Strangers,
+    read_or_make_ticket_key, serve,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    hardening::keep_memory_private();
+    logging::start(cli.verbosity());
+    report::finish(run(cli))
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let home = Home::resolve(cli.home)?;
+    match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(Run { listen, json, max_message }) => {
+            let format = if json { MessageFormat::Json } else { MessageFormat::Text };
+            let messages = Messages::new(format, max_message.as_u64());
+            listen_and_serve(&home, &listen, Service::Messages(messages))
+        }
+        Command::Pipe(listen) => listen_and_serve(&home, &listen, Service::Pipe(Pipe::new())),
+        Command::Keygen(Keygen { psk: Some(name), .. }) => make_psk(&home, &name),
+        Command::Keygen(options) => make_key(&home, &options),
+        Command::Fingerprint => {
+            let key = identity::read_server_key(&home.file(KEY_FILE))?;
+            print(&key.public().id().to_string())
+        }
+        Command::Allow { fingerprint, name } => {
+            AccessFile::new(home).edit(|access| access.allow(fingerprint, &name))
+        }
+        Command::Revoke { client } => AccessFile::new(home).edit(|access| access.revoke(&client)),
+        Command::List => {
+            let access = AccessFile::new(home).read()?;
+            access.iter().flat_map(|access| access.lines()).try_for_each(|line| print(&line))
+        }
+        Command::Classic(command) => Ok(classic::run(&command, &home)?),
+    }
+}
+
+fn listen_and_serve(home: &Home, listen: &Listen, service: Service) -> Result<(), Error> {
+    let identity = match listen.psk.as_slice() {
+        [] => Identity::Key(Arc::new(read_or_make_key(home)?)),
+        files => Identity::Psk(read_psks(files)?),
+    };
+    let tickets = match &listen.ticket_keys {
+        Some(path) => read_or_make_ticket_key(path)?,
+        None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
+    };
+    let access = AccessFile::new(home.clone());
+    // A file that makes no sense would refuse everybody later: better said now.
+    access.read()?;
+    let strangers = if listen.anyone { Strangers::Welcome } else { Strangers::Refused };
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let result = runtime.block_on(async {
+        let mut listeners = Vec::with_capacity(listen.listen.len());
+        for address in &listen.listen {
+            listeners.push(Listener::bind(address).await?);
+        }
+        announce(&listeners, &identity, &service)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let settings = Settings { identity, tickets: Arc::new(tickets), access, strangers, service };
+        serve(settings, listeners, stop).await
+    });
+    // A thread that still waits for standard input must not hold the process up.
+    runtime.shutdown_background();
+    result
+}
+
+/// Prints where the server is to be found and a command to paste.
+#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
+fn announce(listeners: &[Listener], identity: &Identity, service: &Service) -> Result<(), Error> {
+    let addresses: Vec<Address> =
+        listeners.iter().map(Listener::address).collect::<Result<_, _>>().map_err(Error::Runtime)?;
+    for address in &addresses {
+        eprintln!("listening on {address}");
+    }
+    let option = match identity {
+        Identity::Key(key) => {
+            let id = key.public().id();
+            eprintln!("server key  {id}");
+            format!("--server-key {id}")
+        }
+        Identity::Psk(psks) => {
+            let names: Vec<&str> = psks.keys().map(String::as_str).collect();
+            eprintln!("server id   psk:{}", names.join(","));
+            "--psk FILE".to_owned()
+        }
+    };
+    if let Some(address) = addresses.first() {
+        match service {
+            Service::Messages(_) => eprintln!("try:        client send {address} \"Hello, World!\" {option}"),
+            Service::Pipe(_) => eprintln!("try:        client pipe {address} {option}"),
+        }
+    }
+    Ok(())
+}
+
+fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
+    let path = home.file(KEY_FILE);
+    home.create()?;
+    if !path.exists() {
+        let key = ServerKey::generate(&mut SysRng, DEFAULT_BITS).map_err(program::Error::from)?;
+        match identity::write_server_key(&path, &key, None, Overwrite::Refuse) {
+            // Another server of the same home was quicker: its key is the one.
+            Err(program::Error::Exists { .. }) => {}
+            written => return Ok(written.map(|()| key)?),
+        }
+    }
+    Ok(identity::read_server_key(&path)?)
+}
+
+fn read_psks(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, Error> {
+    let mut psks = BTreeMap::new();
+    for path in files {
+        let psk = identity::read_psk(path)?;
+        if let Some(double) = psks.insert(psk.id().to_owned(), Arc::new(psk)) {
+            return Err(Error::DuplicatePsk { id: double.id().to_owned() });
+        }
+    }
+    Ok(psks)
+}
+
+fn make_key(home: &Home, options: &Keygen) -> Result<(), Error> {
+    let path = home.file(KEY_FILE);
+    let overwrite = if options.force { Overwrite::Replace } else { Overwrite::Refuse };
+    home.create()?;
+    if path.exists() && overwrite == Overwrite::Refuse {
+        return Err(program::Error::Exists { path }.into());
+    }
+    let passphrase =
+        if options.passphrase_prompt { Some(identity::ask_new_passphrase(&path)?) } else { None };
+    let key = ServerKey::generate(&mut SysRng, options.bits).map_err(program::Error::from)?;
+    let passphrase = passphrase.as_ref().map(|passphrase| passphrase.as_bytes());
+    identity::write_server_key(&path, &key, passphrase, overwrite)?;
+    print(&key.public().id().to_string())
+}
+
+fn make_psk(home: &Home, name: &str) -> Result<(), Error> {
+    let server_id = read_or_make_psk_server_id(home)?;
+    AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
+    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(program::Error::from)?;
+    print(psk.to_text().trim_end())
+}
+
+/// The id that the pre-shared keys of this home belong to: random, and not a secret.
+fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
+    let path = home.file(PSK_SERVER_ID_FILE);
+    home.create()?;
+    if !path.exists() {
+        let id = KeyId(*Secret::random(&mut SysRng).map_err(program::Error::from)?.expose());
+        match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
+            Err(program::Error::Exists { .. }) => {}
+            written => return Ok(written.map(|()| id)?),
+        }
+    }
+    let text = private_file::read_text(&path)?;
+    Ok(text.trim().parse().map_err(|source| program::Error::Key { path, source })?)
+}
+
+fn print(line: &str) -> Result<(), Error> {
+    writeln!(io::stdout(), "{line}").map_err(Error::Print)
+}
+
+const KEY_FILE: &str = "server.key";
+const PSK_SERVER_ID_FILE: &str = "psk-server-id";

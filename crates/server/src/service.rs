@@ -1,0 +1,13 @@
+//! What there is for clients.
+
+pub(crate) mod message;
+pub(crate) mod pipe;
+
+/// What a server does with the streams that its clients open.
+#[derive(Debug)]
+pub enum Service {
+    /// Takes messages.
+    Messages(message::Messages),
+    /// Is one end of a pipe, once.
+    Pipe(pipe::Pipe),
+}

@@ -1,0 +1,148 @@
+//! One connection: the handshake, the decision who may come in, then one stream after another.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use program::escape::escape;
+use program::socket::Socket;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+use wire_protocol::message::{DeniedCode, RefusedCode, ServerLimits, Target};
+use wire_protocol::stream::{self, RsaPool, SecureStream};
+
+use crate::Error;
+use crate::access::{Guest, Origin, Rights};
+use crate::limits::{HANDSHAKE_DEADLINE, HalfOpen, IDLE_TIMEOUT, Limits, MAX_RSA};
+use crate::listener::Source;
+use crate::serve::is_local;
+use crate::service::Service;
+use crate::settings::{Identity, Settings};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    settings: Settings,
+    pub(crate) limits: Arc<Limits>,
+    rsa_pool: RsaPool,
+    /// Where a service that is done says so.
+    done: mpsc::Sender<Result<(), Error>>,
+}
+
+impl Server {
+    pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
+        Self { settings, limits: Arc::default(), rsa_pool: RsaPool::new(MAX_RSA), done }
+    }
+
+    /// Serves a connection to its end. `accountable` is the source that answers for failures.
+    pub(crate) async fn serve_connection(
+        &self,
+        socket: Socket,
+        source: Source,
+        accountable: Option<IpAddr>,
+        place: HalfOpen,
+    ) {
+        let origin = match source.ip {
+            Some(ip) if !is_local(ip) => Origin::Remote,
+            _ => Origin::Local,
+        };
+        let mut guest = None;
+        let handshake = stream::accept_channel(socket, self.config(origin), &self.rsa_pool, |client| {
+            let admitted = self.settings.access.authorize(client, origin, self.settings.strangers).and_then(
+                |admitted| {
+                    let channel =
+                        self.limits.begin_channel(&admitted.name).ok_or(DeniedCode::TooManyChannels)?;
+                    Ok((admitted, channel))
+                },
+            )?;
+            guest = Some(admitted);
+            Ok(())
+        });
+        let handshake = match timeout(HANDSHAKE_DEADLINE, handshake).await {
+            Ok(handshake) => handshake,
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took longer than 10 seconds"))
+            }
+        };
+        drop(place);
+
+        let result = match (handshake, guest) {
+            (Ok(stream), Some((guest, _channel))) => {
+                tracing::debug!(
+                    peer = source.name,
+                    client = guest.name,
+                    mode = %stream.session().mode,
+                    "connection established"
+                );
+                self.serve_channel(stream, &guest).await
+            }
+            (Ok(_), None) => Err(io::Error::other("a client was let in that nobody has judged")),
+            (Err(error), _) => {
+                self.limits.penalize(accountable, Instant::now());
+                Err(error)
+            }
+        };
+        match result {
+            Ok(()) => tracing::debug!(peer = source.name, "connection closed"),
+            // One stable line for each, for fail2ban and the like. Every text in it is our own.
+            Err(error) => {
+                tracing::warn!(
+                    peer = source.name,
+                    error = escape(error.to_string().as_bytes()),
+                    "connection failed"
+                );
+            }
+        }
+    }
+
+    async fn serve_channel(&self, mut stream: SecureStream<Socket>, guest: &Guest) -> io::Result<()> {
+        loop {
+            let Ok(opened) = timeout(IDLE_TIMEOUT, stream.next_open()).await else {
+                tracing::debug!(client = guest.name, "connection idle for too long");
+                return timeout(HANDSHAKE_DEADLINE, stream.close()).await?;
+            };
+            match (opened?, &self.settings.service, guest.rights) {
+                (None, _, _) => return stream.answer_close().await,
+                (Some(Target::Message), Service::Messages(messages), _) => {
+                    stream = messages.receive(stream, guest).await?;
+                }
+                (Some(Target::Pipe), Service::Pipe(pipe), Rights::All) => match pipe.claim() {
+                    Some(claim) => {
+                        let result = claim.serve(stream).await;
+                        // The server is ending already when nobody is there to be told.
+                        self.done.send(result).await.ok();
+                        return Ok(());
+                    }
+                    None => stream.refuse_open(RefusedCode::Busy).await?,
+                },
+                (Some(Target::Pipe), Service::Pipe(_), Rights::Messages) => {
+                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+                }
+                (Some(Target::Message), Service::Pipe(_), _)
+                | (Some(Target::Pipe), Service::Messages(_), _) => {
+                    stream.refuse_open(RefusedCode::NotOffered).await?;
+                }
+            }
+        }
+    }
+
+    /// What this server brings to a handshake now. Everything in it is shared, so this costs next to nothing.
+    fn config(&self, origin: Origin) -> Arc<ServerConfig> {
+        let (identity, psks) = match &self.settings.identity {
+            Identity::Key(key) => (Some(Arc::clone(key)), Default::default()),
+            Identity::Psk(psks) => (None, psks.clone()),
+        };
+        let anonymous = self.settings.access.admits_anonymous(origin, self.settings.strangers);
+        Arc::new(ServerConfig {
+            identity,
+            psks,
+            tickets: Some(Arc::clone(&self.settings.tickets)),
+            client_auth: if anonymous { ClientAuth::Optional } else { ClientAuth::Required },
+            limits: ServerLimits {
+                idle_timeout_seconds: u32::try_from(IDLE_TIMEOUT.as_secs()).unwrap_or(u32::MAX),
+            },
+        })
+    }
+}
