@@ -1,0 +1,123 @@
+//! Records beside the primitives that they are made of: `cargo bench -p crypto-core --bench record`.
+
+use std::hint::black_box;
+
+use aes::Aes256;
+use aes::cipher::{KeyIvInit as _, StreamCipher as _};
+use crypto_core::hash::sha256;
+use crypto_core::mac::MacKey;
+use crypto_core::record::{
+    ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
+};
+use crypto_core::schedule::TrafficSecret;
+use crypto_core::secret::Secret;
+use ctr::Ctr64BE;
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+fn main() {
+    divan::main();
+}
+
+const PAYLOAD_LENS: [usize; 3] = [64, 1024, MAX_PAYLOAD_LEN];
+const BATCH: usize = 4;
+
+mod sealing {
+    use super::*;
+
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn one(bencher: Bencher<'_, '_>, payload_len: usize) {
+        seal_batch::<1>(bencher, payload_len);
+    }
+
+    #[divan::bench]
+    fn batch_of_four_16384(bencher: Bencher<'_, '_>) {
+        seal_batch::<BATCH>(bencher, MAX_PAYLOAD_LEN);
+    }
+
+    fn seal_batch<const N: usize>(bencher: Bencher<'_, '_>, payload_len: usize) {
+        let mut sealer = Sealer::new(traffic_secret());
+        let mut buffers = vec![vec![0; payload_len + OVERHEAD]; N];
+        bencher.counter(BytesCount::new(payload_len * N)).bench_local(|| {
+            let mut buffers = buffers.iter_mut();
+            let mut records: [Outgoing<'_>; N] = std::array::from_fn(|_| {
+                let buffer = buffers.next().expect("there are as many buffers as records");
+                Outgoing { buffer, payload_len, content_type: ContentType::Data }
+            });
+            sealer.seal(black_box(&mut records))
+        });
+    }
+}
+
+mod opening {
+    use super::*;
+
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn one(bencher: Bencher<'_, '_>, payload_len: usize) {
+        open_batch::<1>(bencher, payload_len);
+    }
+
+    #[divan::bench]
+    fn batch_of_four_16384(bencher: Bencher<'_, '_>) {
+        open_batch::<BATCH>(bencher, MAX_PAYLOAD_LEN);
+    }
+
+    /// An opener takes every record once, so each run gets sealed records of its own and a fresh opener.
+    fn open_batch<const N: usize>(bencher: Bencher<'_, '_>, payload_len: usize) {
+        let mut sealer = Sealer::new(traffic_secret());
+        let mut sealed = vec![vec![0; payload_len + OVERHEAD]; N];
+        for buffer in &mut sealed {
+            let record = Outgoing { buffer, payload_len, content_type: ContentType::Data };
+            sealer.seal(&mut [record]).expect("the buffer has the record's length");
+        }
+        bencher
+            .counter(BytesCount::new(payload_len * N))
+            .with_inputs(|| (Opener::new(traffic_secret()), sealed.clone(), Vec::<Opened>::with_capacity(N)))
+            .bench_local_refs(|(opener, sealed, opened)| {
+                let mut buffers = sealed.iter_mut();
+                let mut records: [&mut [u8]; N] = std::array::from_fn(|_| {
+                    buffers.next().expect("there are as many buffers as records").as_mut_slice()
+                });
+                let valid = opener.open(black_box(&mut records), opened);
+                assert_eq!(valid, Ok(N));
+            });
+    }
+}
+
+mod primitives {
+    use super::*;
+
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn aes_256_ctr(bencher: Bencher<'_, '_>, len: usize) {
+        let mut data = vec![0; len];
+        let mut cipher = Ctr64BE::<Aes256>::new(&[1; 32].into(), &[0; 16].into());
+        bencher.counter(BytesCount::new(len)).bench_local(|| cipher.apply_keystream(black_box(&mut data)));
+    }
+
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn hmac_sha_256(bencher: Bencher<'_, '_>, len: usize) {
+        let (key, data) = (MacKey::new(&[2; 32]), vec![0; len]);
+        bencher.counter(BytesCount::new(len)).bench_local(|| key.tag(black_box(&[&data])));
+    }
+
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn sha_256(bencher: Bencher<'_, '_>, len: usize) {
+        let data = vec![0; len];
+        bencher.counter(BytesCount::new(len)).bench_local(|| sha256(black_box(&data)));
+    }
+
+    /// What a record costs without being one: encrypt, then MAC, one after the other.
+    #[divan::bench(args = PAYLOAD_LENS)]
+    fn ctr_then_hmac(bencher: Bencher<'_, '_>, len: usize) {
+        let (mac, mut data) = (MacKey::new(&[2; 32]), vec![0; HEADER_LEN + len]);
+        let mut cipher = Ctr64BE::<Aes256>::new(&[1; 32].into(), &[0; 16].into());
+        bencher.counter(BytesCount::new(len)).bench_local(|| {
+            cipher.apply_keystream(black_box(&mut data[HEADER_LEN..]));
+            mac.tag(black_box(&[&[0; 8], &data]))
+        });
+    }
+}
+
+fn traffic_secret() -> TrafficSecret {
+    TrafficSecret::new(Secret::new([7; 32]))
+}

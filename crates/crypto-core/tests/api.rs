@@ -1,0 +1,25 @@
+//! crypto-core through its public API, against vectors that others made.
+
+#[cfg(test)]
+mod api {
+    mod cipher;
+    mod classic;
+    mod exchange;
+    mod identity;
+    mod kdf;
+    mod mac;
+    mod pem;
+    mod randomness;
+    mod record;
+    mod schedule;
+    mod ticket;
+
+    mod scripted;
+    mod vector;
+}
+
+/// The example is compiled in here so that its own tests run.
+#[cfg(test)]
+#[path = "../examples/seal_file.rs"]
+#[expect(dead_code, reason = "only the example's main is not called here")]
+mod seal_file;

@@ -1,0 +1,202 @@
+//! Key files as real tools write them (`fixtures/make.py` says which), and those that have to be refused.
+
+use crypto_core::KeyProblem;
+use crypto_core::pem::{
+    read_client_key, read_public_key, read_server_key, write_client_key, write_public_key, write_server_key,
+};
+use getrandom::SysRng;
+
+/// The one passphrase in `fixtures/make.py`.
+const PASSPHRASE: &[u8] = b"test only";
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../fixtures/test-only-", $name, ".pem"))
+    };
+}
+
+#[test]
+fn one_key_reads_the_same_from_every_format() {
+    let public = read_public_key(fixture!("rsa-public")).unwrap();
+    assert_eq!(read_public_key(fixture!("rsa-public-pkcs1")).unwrap(), public);
+    assert_eq!(public.bits(), 2048);
+    for (pem, passphrase) in [
+        (fixture!("rsa-pkcs8"), None),
+        (fixture!("rsa-pkcs1"), None),
+        (fixture!("rsa-openssh"), None),
+        (fixture!("rsa-pbkdf2"), Some(PASSPHRASE)),
+        (fixture!("rsa-scrypt"), Some(PASSPHRASE)),
+        (fixture!("rsa-pkcs8"), Some(b"not needed")),
+    ] {
+        let server = read_server_key(&mut SysRng, pem, passphrase).unwrap();
+        let client = read_client_key(pem, passphrase).unwrap();
+        assert_eq!(server.public(), &public);
+        assert_eq!(client.public(), &public);
+    }
+}
+
+#[test]
+fn keys_of_ssh_keygen_are_read_in_both_of_its_formats() {
+    for (pem, bits) in [(fixture!("rsa-ssh-keygen-pem"), 2048), (fixture!("rsa-ssh-keygen"), 3072)] {
+        let key = read_client_key(pem, None).unwrap();
+        assert_eq!(key.public().bits(), bits);
+        let signature = key.sign(&mut SysRng, b"message").unwrap();
+        assert_eq!(key.public().verify(b"message", &signature), Ok(()));
+    }
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let pem = fixture!("rsa-pkcs8");
+    let server = read_server_key(&mut SysRng, pem, None).unwrap();
+    let client = read_client_key(pem, None).unwrap();
+    assert_eq!(write_server_key(&mut SysRng, &server, None).unwrap().as_str(), pem);
+    assert_eq!(write_client_key(&mut SysRng, &client, None).unwrap().as_str(), pem);
+    assert_eq!(write_public_key(server.public()), fixture!("rsa-public").trim_end());
+
+    let encrypted = write_server_key(&mut SysRng, &server, Some(PASSPHRASE)).unwrap();
+    assert!(encrypted.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+    let read = read_server_key(&mut SysRng, &encrypted, Some(PASSPHRASE)).unwrap();
+    assert_eq!(read.public(), server.public());
+    check(&encrypted, None, KeyProblem::NeedsPassphrase);
+    check(&encrypted, Some(b"test onlz"), KeyProblem::WrongPassphrase);
+
+    let again = write_client_key(&mut SysRng, &client, Some(PASSPHRASE)).unwrap();
+    assert_ne!(*again, *encrypted, "salt and IV are fresh");
+}
+
+#[test]
+fn line_ends_and_blanks_around_a_key_do_not_matter() {
+    let windows = fixture!("rsa-pkcs8").replace('\n', "\r\n");
+    let public = read_public_key(fixture!("rsa-public")).unwrap();
+    for pem in [windows.as_str(), &format!("\n\n  {}\n\n", fixture!("rsa-pkcs8"))] {
+        assert_eq!(read_client_key(pem, None).unwrap().public(), &public);
+    }
+    let windows = fixture!("rsa-public").replace('\n', "\r\n");
+    assert_eq!(read_public_key(&windows).unwrap(), public);
+}
+
+#[test]
+fn passphrases() {
+    for pem in [fixture!("rsa-pbkdf2"), fixture!("rsa-scrypt")] {
+        check(pem, None, KeyProblem::NeedsPassphrase);
+        check(pem, Some(b""), KeyProblem::WrongPassphrase);
+        check(pem, Some(b"test only "), KeyProblem::WrongPassphrase);
+    }
+    check(fixture!("rsa-openssh-encrypted"), None, KeyProblem::EncryptedOpenSsh);
+    check(fixture!("rsa-openssh-encrypted"), Some(PASSPHRASE), KeyProblem::EncryptedOpenSsh);
+    // OpenSSL's own encryption of old, with a key derivation that one MD5 makes up.
+    check(fixture!("rsa-pkcs1-encrypted"), Some(PASSPHRASE), KeyProblem::Malformed);
+}
+
+#[test]
+fn keys_for_other_algorithms_are_called_that() {
+    check(fixture!("ec-pkcs8"), None, KeyProblem::NotRsa);
+    check(fixture!("ed25519-openssh"), None, KeyProblem::NotRsa);
+    check_public(fixture!("ec-public"), KeyProblem::NotRsa);
+    check(fixture!("ec-sec1"), None, KeyProblem::Malformed);
+}
+
+#[test]
+fn an_encrypted_key_for_another_algorithm_is_called_that() {
+    check(fixture!("ec-pbkdf2"), Some(PASSPHRASE), KeyProblem::NotRsa);
+    check(fixture!("ec-pbkdf2"), Some(b"wrong"), KeyProblem::WrongPassphrase);
+}
+
+#[test]
+fn sizes_and_exponents_out_of_range_are_refused() {
+    check(fixture!("rsa1024"), None, KeyProblem::TooSmall { bits: 1024 });
+    check_public(fixture!("rsa1024-public"), KeyProblem::TooSmall { bits: 1024 });
+    check_public(fixture!("rsa2047-public"), KeyProblem::TooSmall { bits: 2047 });
+    check(fixture!("rsa-exponent-3"), None, KeyProblem::Exponent);
+    check_public(fixture!("rsa-exponent-3-public"), KeyProblem::Exponent);
+    assert_eq!(read_public_key(fixture!("rsa8192-public")).unwrap().bits(), 8192);
+}
+
+#[test]
+fn sizes_far_out_of_range_are_refused_by_size() {
+    check_public(fixture!("rsa8193-public"), KeyProblem::TooLarge { bits: 8193 });
+    check(fixture!("rsa512"), None, KeyProblem::TooSmall { bits: 512 });
+}
+
+#[test]
+fn numbers_that_do_not_belong_together_are_refused() {
+    check(fixture!("rsa-tampered-d-openssh"), None, KeyProblem::Inconsistent);
+    for pem in [
+        fixture!("rsa-tampered-d-pkcs8"),
+        fixture!("rsa-tampered-d-pkcs1"),
+        fixture!("rsa-tampered-p-pkcs8"),
+        fixture!("rsa-tampered-p-pkcs1"),
+        fixture!("rsa-tampered-n-pkcs8"),
+        fixture!("rsa-tampered-n-pkcs1"),
+    ] {
+        check(pem, None, KeyProblem::Inconsistent);
+    }
+}
+
+/// The CRT numbers of a file are never used, they are computed anew: with its primes swapped a key is the
+/// same key, and what we write of it is in order again.
+#[test]
+fn swapped_primes_do_no_harm() {
+    for pem in [fixture!("rsa-swapped-primes-pkcs8"), fixture!("rsa-swapped-primes-pkcs1")] {
+        let key = read_client_key(pem, None).unwrap();
+        let signature = key.sign(&mut SysRng, b"message").unwrap();
+        let public = read_public_key(fixture!("rsa-public")).unwrap();
+        assert_eq!(public.verify(b"message", &signature), Ok(()));
+        let written = write_client_key(&mut SysRng, &key, None).unwrap();
+        assert_ne!(*written, *pem);
+        assert_eq!(read_client_key(&written, None).unwrap().public(), &public);
+    }
+}
+
+#[test]
+fn what_is_not_a_key_is_refused() {
+    for garbage in [
+        "",
+        "\0",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ== someone",
+        "not a key",
+    ] {
+        check(garbage, None, KeyProblem::Malformed);
+        check_public(garbage, KeyProblem::Malformed);
+    }
+    // A private key is not a public one, nor the other way round.
+    check(fixture!("rsa-public"), None, KeyProblem::Malformed);
+    check_public(fixture!("rsa-pkcs8"), KeyProblem::Malformed);
+    // The label is part of the format.
+    check(&fixture!("rsa-pkcs8").replace("PRIVATE KEY", "RSA PRIVATE KEY"), None, KeyProblem::Malformed);
+    check(&fixture!("rsa-pkcs1").replace("RSA PRIVATE KEY", "PRIVATE KEY"), None, KeyProblem::Malformed);
+}
+
+#[test]
+fn a_file_cut_off_at_any_line_is_refused() {
+    for pem in [fixture!("rsa-pkcs8"), fixture!("rsa-pkcs1"), fixture!("rsa-openssh")] {
+        let lines: Vec<&str> = pem.lines().collect();
+        for kept in 0..lines.len() {
+            check(&lines[..kept].join("\n"), None, KeyProblem::Malformed);
+        }
+        for left_out in 0..lines.len() {
+            let rest: Vec<&str> =
+                lines.iter().enumerate().filter(|(i, _)| *i != left_out).map(|(_, line)| *line).collect();
+            assert!(read_client_key(&rest.join("\n"), None).is_err(), "without line {left_out}");
+        }
+    }
+}
+
+/// Either kind of key has to be refused for `problem`.
+#[track_caller]
+fn check(pem: &str, passphrase: Option<&[u8]>, problem: KeyProblem) {
+    assert_eq!(read_client_key(pem, passphrase).unwrap_err(), problem.into());
+    assert_eq!(read_server_key(&mut SysRng, pem, passphrase).unwrap_err(), problem.into());
+}
+
+#[track_caller]
+fn check_public(pem: &str, problem: KeyProblem) {
+    assert_eq!(read_public_key(pem).unwrap_err(), problem.into());
+}
