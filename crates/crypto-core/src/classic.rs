@@ -67,7 +67,8 @@ impl ClassicKey {
     /// Decrypts one ciphertext (`PKCS1_OAEP` with its defaults), with randomness for blinding.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when it was not made with this key's public half.
+    /// [`Error::Authentication`] when it was not made with this key's public half, [`Error::Randomness`] when `rng`
+    /// fails.
     pub fn decrypt<R: TryCryptoRng + ?Sized>(
         &self,
         rng: &mut R,
@@ -76,7 +77,10 @@ impl ClassicKey {
         oaep::DecryptingKey::<Sha1>::new(self.0.clone())
             .decrypt_with_rng(rng, ciphertext)
             .map(Zeroizing::new)
-            .map_err(|_| Error::Authentication)
+            .map_err(|error| match error {
+                rsa::Error::Rng => Error::Randomness,
+                _ => Error::Authentication,
+            })
     }
 }
 

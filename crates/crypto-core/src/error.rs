@@ -63,6 +63,9 @@ pub enum KeyProblem {
     /// The key is encrypted and the passphrase does not open it.
     #[error("the passphrase does not open the key")]
     WrongPassphrase,
+    /// The key is encrypted in a way that is not read here.
+    #[error("the key is encrypted in a way that is not known")]
+    UnknownEncryption,
     /// An OpenSSH key with a passphrase: `ssh-keygen -p -m PKCS8` turns it into one that is read here.
     #[error("OpenSSH keys with a passphrase are not read")]
     EncryptedOpenSsh,

@@ -10,7 +10,7 @@ use core::str::FromStr;
 
 use base64ct::{Base64Unpadded, Encoding as _};
 use rand_core::TryCryptoRng;
-use rsa::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
+use rsa::pkcs8::EncodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::traits::{RandomizedDecryptor as _, RandomizedEncryptor as _};
 use rsa::{BoxedUint, oaep};
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::hash::sha256;
 use crate::mac::MacKey;
 use crate::secret::Secret;
-use crate::{Error, KeyProblem};
+use crate::{Error, KeyProblem, pem};
 
 /// Fewest bits that a modulus may have.
 pub const MIN_BITS: usize = 2048;
@@ -79,11 +79,7 @@ impl PublicKey {
     /// A [`KeyProblem`] when the bytes are not the one DER encoding of an RSA key of 2048 to 8192 bits with
     /// exponent 65537. A second encoding of a key would be a second id for it.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
-        let key = rsa::PublicKey::from_public_key_der(spki).map_err(|error| match error {
-            rsa::pkcs8::spki::Error::OidUnknown { .. } => KeyProblem::NotRsa,
-            _ => KeyProblem::Malformed,
-        })?;
-        let key = Self::from_rsa(key)?;
+        let key = Self::from_rsa(pem::public_key_of_spki(spki)?)?;
         if *key.spki != *spki {
             return Err(KeyProblem::Malformed.into());
         }
@@ -113,7 +109,7 @@ impl PublicKey {
     /// Length of the modulus in bits.
     #[must_use]
     pub fn bits(&self) -> usize {
-        bits(&self.key)
+        bits(self.key.n())
     }
 
     /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and our
@@ -271,11 +267,11 @@ pub(crate) fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Re
 }
 
 fn check_size(key: &rsa::PublicKey) -> Result<(), KeyProblem> {
-    check_bits(bits(key))?;
+    check_bits(bits(key.n()))?;
     if *key.e() == BoxedUint::from(65537u64) { Ok(()) } else { Err(KeyProblem::Exponent) }
 }
 
-fn check_bits(bits: usize) -> Result<(), KeyProblem> {
+pub(crate) fn check_bits(bits: usize) -> Result<(), KeyProblem> {
     match bits {
         ..MIN_BITS => Err(KeyProblem::TooSmall { bits }),
         MIN_BITS..=MAX_BITS => Ok(()),
@@ -283,8 +279,8 @@ fn check_bits(bits: usize) -> Result<(), KeyProblem> {
     }
 }
 
-fn bits(key: &rsa::PublicKey) -> usize {
-    usize::try_from(key.n().bit_width_vartime()).unwrap_or(usize::MAX)
+pub(crate) fn bits(modulus: &BoxedUint) -> usize {
+    usize::try_from(modulus.bit_width_vartime()).unwrap_or(usize::MAX)
 }
 
 /// Keeps a sealed secret of this protocol apart from every other use of the same key.

@@ -188,7 +188,7 @@ impl Opener {
         records: &mut [&mut [u8]],
         opened: &mut impl Extend<Opened>,
     ) -> Result<usize, Error> {
-        let first = self.keys.sequence;
+        let first = self.keys.check_sequences(records.len())?;
         let mut valid = 0;
         for (record, sequence) in records.iter().zip(first..) {
             let (header, rest) = record.split_first_chunk().ok_or(Error::BufferLength)?;
@@ -205,7 +205,7 @@ impl Opener {
             return Err(Error::Authentication);
         }
 
-        let first = self.keys.take_sequences(valid)?;
+        self.keys.take_sequences(valid)?;
         for (record, sequence) in records.iter_mut().take(valid).zip(first..) {
             let end = record.len() - TAG_LEN;
             let plaintext = &mut record[HEADER_LEN..end];
@@ -259,10 +259,15 @@ impl RecordKeys {
     /// Hands out `count` sequence numbers. A number is never handed out twice: that would be the same key
     /// stream for two records.
     fn take_sequences(&mut self, count: usize) -> Result<u64, Error> {
-        let first = self.sequence;
-        let count = u64::try_from(count).map_err(|_| Error::KeyExhausted)?;
-        self.sequence = first.checked_add(count).ok_or(Error::KeyExhausted)?;
+        let first = self.check_sequences(count)?;
+        self.sequence += u64::try_from(count).map_err(|_| Error::KeyExhausted)?;
         Ok(first)
+    }
+
+    /// The next sequence number, if `count` of them are left.
+    fn check_sequences(&self, count: usize) -> Result<u64, Error> {
+        let count = u64::try_from(count).map_err(|_| Error::KeyExhausted)?;
+        self.sequence.checked_add(count).map(|_| self.sequence).ok_or(Error::KeyExhausted)
     }
 }
 
@@ -383,7 +388,10 @@ mod tests {
 
     #[test]
     fn the_last_sequence_number_ends_the_key() {
-        let (mut sealer, _) = pair();
+        let (mut sealer, mut opener) = pair();
+        opener.keys.sequence = u64::MAX;
+        let mut record = seal(&mut sealer, b"x", 0);
+        assert_eq!(open(&mut opener, &mut record), Err(Error::KeyExhausted));
         sealer.keys.sequence = u64::MAX;
         let mut buffer = vec![0; OVERHEAD];
         let record = Outgoing { buffer: &mut buffer, payload_len: 0, content_type: ContentType::Data };
