@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 #[derive(Debug)]
 pub(crate) struct Tickets {
     folder: PathBuf,
+    /// What the names of the files begin with.
+    prefix: String,
 }
 
 impl Tickets {
@@ -25,17 +27,16 @@ impl Tickets {
     /// use another's.
     pub(crate) fn new(home: &Home, server: KeyId, client: Option<KeyId>) -> Self {
         let both = [server.0, client.map_or([0; 32], |id| id.0)].concat();
-        let name = Base64UrlUnpadded::encode_string(&sha256(&both)[..16]);
-        Self { folder: home.file("tickets").join(name) }
+        let prefix = Base64UrlUnpadded::encode_string(&sha256(&both)[..15]);
+        Self { folder: home.file("tickets"), prefix }
     }
 
     /// Takes a ticket that is still good. It is gone from the disk then: whoever removes the file has it, so
     /// that no two connections use the same one.
     pub(crate) fn take(&self) -> Option<ResumptionTicket> {
-        let files = fs::read_dir(&self.folder).ok()?;
-        files.flatten().find_map(|file| {
-            let text = private_file::read_text(&file.path());
-            fs::remove_file(file.path()).ok()?;
+        self.files().into_iter().find_map(|path| {
+            let text = private_file::read_text(&path);
+            fs::remove_file(&path).ok()?;
             parse(&text.ok()?)
         })
     }
@@ -50,16 +51,21 @@ impl Tickets {
     fn try_keep(&self, ticket: &ResumptionTicket) -> Result<(), program::Error> {
         let folder = Home::resolve(Some(self.folder.clone()))?;
         folder.create()?;
-        let kept = fs::read_dir(&self.folder).map(Iterator::count).unwrap_or_default();
-        if kept >= MAX_KEPT {
+        if self.files().len() >= MAX_KEPT {
             return Ok(());
         }
         let expires = unix_seconds().saturating_add(u64::from(ticket.lifetime_seconds));
         let secret = Zeroizing::new(Base64Unpadded::encode_string(ticket.secret.expose()));
         let sealed = Base64Unpadded::encode_string(&ticket.ticket);
         let text = Zeroizing::new(format!("{TAG} {expires} {} {sealed}\n", *secret));
-        let name = Base64UrlUnpadded::encode_string(Secret::<12>::random(&mut SysRng)?.expose());
-        private_file::create_new(&folder.file(&name), text.as_bytes())
+        let random = Base64UrlUnpadded::encode_string(Secret::<12>::random(&mut SysRng)?.expose());
+        private_file::create_new(&folder.file(&format!("{}{random}", self.prefix)), text.as_bytes())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&self.prefix));
+        ours.map(|entry| entry.path()).collect()
     }
 }
 
@@ -116,6 +122,6 @@ mod tests {
             let secret = Secret::new([7; 32]);
             tickets.keep(&ResumptionTicket { ticket: vec![1], secret, lifetime_seconds: 60 });
         }
-        assert_eq!(fs::read_dir(&tickets.folder).unwrap().count(), MAX_KEPT);
+        assert_eq!(tickets.files().len(), MAX_KEPT);
     }
 }

@@ -118,12 +118,13 @@ impl Access {
             return Err(Error::BadName { name: name.into() });
         }
         // A revoked name stays taken: the key that was revoked would be let in again with it.
-        let taken = self.clients.iter().any(|client| client.name == name)
-            || self.psks.iter().any(|psk| psk.name == name);
+        let taken = self.clients.iter().any(|client| client.name == name) || self.is_revoked(name);
         if taken {
             return Err(Error::NameTaken { name: name.into() });
         }
-        self.psks.push(Psk { name: name.into(), revoked: false });
+        if self.psks.iter().all(|psk| psk.name != name) {
+            self.psks.push(Psk { name: name.into(), revoked: false });
+        }
         Ok(())
     }
 
@@ -320,6 +321,7 @@ mod tests {
     fn names_belong_to_one_client_and_a_revoked_psk_keeps_its_own() {
         let (_folder, file) = file();
         file.edit(|access| access.allow(ALICE, "alice")).unwrap();
+        file.edit(|access| access.note_psk("laptop")).unwrap();
         file.edit(|access| access.note_psk("laptop")).unwrap();
         for (taken, result) in [
             ("alice", file.edit(|access| access.allow(KeyId([2; 32]), "alice"))),
