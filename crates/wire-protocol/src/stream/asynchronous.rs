@@ -548,12 +548,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
         let polled = this.reading.poll_read(&mut this.io, cx, buf);
         // A Ping that was seen on the way is answered at once; where the socket is full, with the next write.
         this.writing.answer_ping()?;
-        if !this.writing.unsent().is_empty()
-            && let Poll::Ready(Err(error)) = this.writing.poll_send(&mut this.io, cx)
-        {
-            return Poll::Ready(Err(error));
+        match polled {
+            // Whoever waits here may wait for an answer to what has not gone out yet.
+            Poll::Pending if !this.writing.unsent().is_empty() => {
+                match this.writing.poll_send(&mut this.io, cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Pending,
+                }
+            }
+            // The other side's last word counts more than that it takes none of ours any more.
+            polled => polled,
         }
-        polled
     }
 }
 
