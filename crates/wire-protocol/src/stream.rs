@@ -5,7 +5,7 @@
 //!
 //! A stream ends well only when the other side has said so: reading gives an end of file after the other side's
 //! EndOfStream, and an error of the kind `UnexpectedEof` where the connection was cut, with
-//! [`Error::Truncated`](crate::Error::Truncated) inside. [`error_in`] finds the protocol's error in an
+//! [`Error::Truncated`] inside. [`error_in`] finds the protocol's error in an
 //! `std::io::Error`.
 //!
 //! Randomness comes from the operating system here.
