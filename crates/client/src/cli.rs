@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use crypto_core::identity::{DEFAULT_BITS, KeyId, MAX_BITS, MIN_BITS};
+use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::classic::Classic;
+use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::EXIT_CODES;
 
@@ -47,7 +48,7 @@ impl Cli {
 pub enum Command {
     /// Send a message; done only once the server has confirmed it
     Send {
-        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
         address: Address,
         /// The message; without it, or with -, standard input
         text: Option<String>,
@@ -57,7 +58,7 @@ pub enum Command {
     },
     /// Standard input to the server's pipe, and back
     Pipe {
-        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
         address: Address,
         /// How the server proves itself.
         #[command(flatten)]
@@ -71,7 +72,7 @@ pub enum Command {
     Fingerprint,
     /// Make a server known, or forget it
     Trust {
-        /// HOST:PORT, [::1]:PORT or unix:/PATH
+        /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
         address: Address,
         /// Fingerprint of its key
         #[arg(long, value_name = "SHA256:...", required_unless_present = "forget")]
@@ -102,7 +103,7 @@ pub struct Trust {
 /// Options of `ping`.
 #[derive(Debug, Args)]
 pub struct Ping {
-    /// HOST:PORT, [::1]:PORT or unix:/PATH
+    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
     pub address: Address,
     /// Pings to send
     #[arg(short, long, default_value = "3")]
@@ -113,26 +114,4 @@ pub struct Ping {
     /// How the server proves itself.
     #[command(flatten)]
     pub trust: Trust,
-}
-
-/// Options of `keygen`.
-#[derive(Debug, Args)]
-pub struct Keygen {
-    /// Bits of the RSA key
-    #[arg(long, default_value_t = DEFAULT_BITS, value_parser = bits)]
-    pub bits: usize,
-    /// Protect the key with a passphrase, which is asked for
-    #[arg(long)]
-    pub passphrase_prompt: bool,
-    /// Replace the key that is there
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Reads the size of a key.
-fn bits(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bits) if (MIN_BITS..=MAX_BITS).contains(&bits) => Ok(bits),
-        _ => Err(format!("{MIN_BITS} to {MAX_BITS}")),
-    }
 }

@@ -10,7 +10,7 @@ use crypto_core::identity::{ClientKey, KeyId, PublicKey};
 use crypto_core::psk::PreSharedKey;
 use program::address::Address;
 use program::home::Home;
-use program::identity;
+use program::identity::{self, Identity as _};
 use program::socket::Socket;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -35,8 +35,8 @@ impl Credentials {
     /// # Errors
     /// [`Error::Program`] when there is a key that cannot be used.
     pub fn read(home: Home) -> Result<Self, Error> {
-        let path = home.file(KEY_FILE);
-        let identity = if path.exists() { Some(Arc::new(identity::read_client_key(&path)?)) } else { None };
+        let has_key = home.file(ClientKey::FILE_NAME).exists();
+        let identity = if has_key { Some(Arc::new(identity::read(&home)?)) } else { None };
         Ok(Self { home, identity })
     }
 
@@ -219,7 +219,5 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
     }
 }
 
-/// The client's key in its home.
-pub(crate) const KEY_FILE: &str = "client.key";
 /// For each of name resolution, connecting, and the handshake, which the server itself limits to as much.
 const DEADLINE: Duration = Duration::from_secs(10);

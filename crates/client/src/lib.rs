@@ -8,7 +8,7 @@
 //!    +--> command::ping    how long, and what was negotiated
 //! ```
 //!
-//! [`connect`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
+//! [`connect()`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
 
 pub mod cli;
 pub mod command;

@@ -1,39 +1,133 @@
-//! Key files: read with a passphrase where they need one, made, and made up on first use.
+//! Key files: read with a passphrase where they need one, and made.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-use crypto_core::identity::{ClientKey, ServerKey};
+use clap::Args;
+use crypto_core::identity::{ClientKey, DEFAULT_BITS, KeyId, MAX_BITS, MIN_BITS, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::{KeyProblem, pem};
 use getrandom::SysRng;
 use zeroize::Zeroizing;
 
+use crate::home::Home;
 use crate::{Error, private_file};
 
-/// Whether a new key file may replace one that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overwrite {
-    /// It may not.
-    Refuse,
-    /// It may.
-    Replace,
+/// An identity that is kept in a file: a server's or a client's.
+pub trait Identity: Sized {
+    /// Its file's name in a home.
+    const FILE_NAME: &'static str;
+
+    /// Makes a key of `bits` bits.
+    ///
+    /// # Errors
+    /// Those of `crypto-core`.
+    fn generate(bits: usize) -> Result<Self, crypto_core::Error>;
+
+    /// Reads it from PEM.
+    ///
+    /// # Errors
+    /// Those of `crypto-core`.
+    fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, crypto_core::Error>;
+
+    /// Writes it as PEM.
+    ///
+    /// # Errors
+    /// Those of `crypto-core`.
+    fn to_pem(&self, passphrase: Option<&[u8]>) -> Result<Zeroizing<String>, crypto_core::Error>;
+
+    /// The id of its public half.
+    fn id(&self) -> KeyId;
 }
 
-/// Reads a server's key, asking for its passphrase where it has one.
+impl Identity for ServerKey {
+    const FILE_NAME: &'static str = "server.key";
+
+    fn generate(bits: usize) -> Result<Self, crypto_core::Error> {
+        Self::generate(&mut SysRng, bits)
+    }
+
+    fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, crypto_core::Error> {
+        pem::read_server_key(&mut SysRng, text, passphrase)
+    }
+
+    fn to_pem(&self, passphrase: Option<&[u8]>) -> Result<Zeroizing<String>, crypto_core::Error> {
+        pem::write_server_key(&mut SysRng, self, passphrase)
+    }
+
+    fn id(&self) -> KeyId {
+        self.public().id()
+    }
+}
+
+impl Identity for ClientKey {
+    const FILE_NAME: &'static str = "client.key";
+
+    fn generate(bits: usize) -> Result<Self, crypto_core::Error> {
+        Self::generate(&mut SysRng, bits)
+    }
+
+    fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, crypto_core::Error> {
+        pem::read_client_key(text, passphrase)
+    }
+
+    fn to_pem(&self, passphrase: Option<&[u8]>) -> Result<Zeroizing<String>, crypto_core::Error> {
+        pem::write_client_key(&mut SysRng, self, passphrase)
+    }
+
+    fn id(&self) -> KeyId {
+        self.public().id()
+    }
+}
+
+/// Options of `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// Bits of the RSA key
+    #[arg(long, default_value_t = DEFAULT_BITS, value_parser = bits)]
+    bits: usize,
+    /// Protect the key with a passphrase, which is asked for
+    #[arg(long)]
+    passphrase_prompt: bool,
+    /// Replace the key that is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl Default for Keygen {
+    fn default() -> Self {
+        Self { bits: DEFAULT_BITS, passphrase_prompt: false, force: false }
+    }
+}
+
+/// Reads an identity from its file in `home`, asking for the passphrase where it has one.
 ///
 /// # Errors
 /// [`Error`] that names the file.
-pub fn read_server_key(path: &Path) -> Result<ServerKey, Error> {
-    with_passphrase(path, |text, passphrase| pem::read_server_key(&mut SysRng, text, passphrase))
+pub fn read<K: Identity>(home: &Home) -> Result<K, Error> {
+    with_passphrase(&home.file(K::FILE_NAME), K::from_pem)
 }
 
-/// Reads a client's key, asking for its passphrase where it has one.
+/// Makes an identity and writes its file.
 ///
 /// # Errors
-/// [`Error`] that names the file.
-pub fn read_client_key(path: &Path) -> Result<ClientKey, Error> {
-    with_passphrase(path, pem::read_client_key)
+/// [`Error::Exists`] when there is one and it is not to be replaced; otherwise [`Error`] that names the file.
+pub fn make<K: Identity>(home: &Home, options: &Keygen) -> Result<K, Error> {
+    let path = home.file(K::FILE_NAME);
+    home.create()?;
+    // Checked again when it is written; here it saves a question and a minute.
+    if path.exists() && !options.force {
+        return Err(Error::Exists { path });
+    }
+    let passphrase = if options.passphrase_prompt { Some(ask_new_passphrase(&path)?) } else { None };
+    let key = K::generate(options.bits)?;
+    let pem = key.to_pem(passphrase.as_ref().map(|passphrase| passphrase.as_bytes()))?;
+    if options.force {
+        private_file::replace(&path, pem.as_bytes())?;
+    } else {
+        private_file::create_new(&path, pem.as_bytes())?;
+    }
+    Ok(key)
 }
 
 /// Reads a pre-shared key.
@@ -45,46 +139,10 @@ pub fn read_psk(path: &Path) -> Result<PreSharedKey, Error> {
     PreSharedKey::from_text(&text).map_err(|source| Error::Key { path: path.into(), source })
 }
 
-/// Writes a server's key.
-///
-/// # Errors
-/// [`Error`] that names the file.
-pub fn write_server_key(
-    path: &Path,
-    key: &ServerKey,
-    passphrase: Option<&[u8]>,
-    overwrite: Overwrite,
-) -> Result<(), Error> {
-    write(path, &pem::write_server_key(&mut SysRng, key, passphrase)?, overwrite)
-}
-
-/// Writes a client's key.
-///
-/// # Errors
-/// [`Error`] that names the file.
-pub fn write_client_key(
-    path: &Path,
-    key: &ClientKey,
-    passphrase: Option<&[u8]>,
-    overwrite: Overwrite,
-) -> Result<(), Error> {
-    write(path, &pem::write_client_key(&mut SysRng, key, passphrase)?, overwrite)
-}
-
-/// Asks for a new passphrase, twice.
-///
-/// # Errors
-/// [`Error::NoTerminal`], [`Error::PassphraseMismatch`], [`Error::Stdio`].
-pub fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<String>, Error> {
-    let first = ask(path, &format!("New passphrase for {}: ", path.display()))?;
-    let second = ask(path, "The same again: ")?;
-    if *first == *second { Ok(first) } else { Err(Error::PassphraseMismatch) }
-}
-
 /// Reads a key file with `parse`, asking for a passphrase if that says it needs one.
 pub(crate) fn with_passphrase<K>(
     path: &Path,
-    mut parse: impl FnMut(&str, Option<&[u8]>) -> Result<K, crypto_core::Error>,
+    parse: impl Fn(&str, Option<&[u8]>) -> Result<K, crypto_core::Error>,
 ) -> Result<K, Error> {
     let text = private_file::read_text(path)?;
     let parsed = match parse(&text, None) {
@@ -97,11 +155,11 @@ pub(crate) fn with_passphrase<K>(
     parsed.map_err(|source| Error::Key { path: path.into(), source })
 }
 
-fn write(path: &Path, pem: &str, overwrite: Overwrite) -> Result<(), Error> {
-    match overwrite {
-        Overwrite::Refuse => private_file::create_new(path, pem.as_bytes()),
-        Overwrite::Replace => private_file::replace(path, pem.as_bytes()),
-    }
+/// Asks for a new passphrase, twice.
+fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let first = ask(path, &format!("New passphrase for {}: ", path.display()))?;
+    let second = ask(path, "The same again: ")?;
+    if *first == *second { Ok(first) } else { Err(Error::PassphraseMismatch) }
 }
 
 fn ask(path: &Path, prompt: &str) -> Result<Zeroizing<String>, Error> {
@@ -111,4 +169,12 @@ fn ask(path: &Path, prompt: &str) -> Result<Zeroizing<String>, Error> {
     rpassword::prompt_password(prompt)
         .map(Zeroizing::new)
         .map_err(|source| Error::Stdio { stream: "the terminal", source })
+}
+
+/// Reads the size of a key.
+fn bits(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bits) if (MIN_BITS..=MAX_BITS).contains(&bits) => Ok(bits),
+        _ => Err(format!("{MIN_BITS} to {MAX_BITS}")),
+    }
 }

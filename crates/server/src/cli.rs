@@ -6,9 +6,10 @@ use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use crypto_core::identity::{DEFAULT_BITS, KeyId, MAX_BITS, MIN_BITS};
+use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::classic::Classic;
+use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::EXIT_CODES;
 
@@ -76,7 +77,7 @@ pub enum Command {
     /// Be one end of a pipe for one client: standard input to it, what it sends to standard output
     Pipe(Listen),
     /// Make the server's key, or with --psk a pre-shared key
-    Keygen(Keygen),
+    Keygen(MakeKey),
     /// Print the server key's fingerprint
     Fingerprint,
     /// Allow a client
@@ -118,7 +119,7 @@ pub struct Run {
 /// Where to listen, and for whom.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Address to listen on: HOST:PORT, [::1]:PORT or unix:/PATH; port 0 picks a free one
+    /// Address to listen on: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub listen: Vec<Address>,
     /// Let clients in that nobody has allowed
@@ -134,25 +135,11 @@ pub struct Listen {
 
 /// Options of `keygen`.
 #[derive(Debug, Args)]
-pub struct Keygen {
-    /// Bits of the RSA key
-    #[arg(long, default_value_t = DEFAULT_BITS, value_parser = bits)]
-    pub bits: usize,
-    /// Protect the key with a passphrase, which is asked for
-    #[arg(long)]
-    pub passphrase_prompt: bool,
-    /// Replace the key that is there
-    #[arg(long)]
-    pub force: bool,
+pub struct MakeKey {
+    /// The server's key.
+    #[command(flatten)]
+    pub rsa: Keygen,
     /// Make a pre-shared key for the client of this name instead, and print it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["bits", "passphrase_prompt", "force"])]
     pub psk: Option<String>,
-}
-
-/// Reads the size of a key.
-fn bits(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bits) if (MIN_BITS..=MAX_BITS).contains(&bits) => Ok(bits),
-        _ => Err(format!("{MIN_BITS} to {MAX_BITS}")),
-    }
 }

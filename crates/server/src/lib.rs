@@ -7,7 +7,7 @@
 //!                                            +--> service::pipe      standard input and output
 //! ```
 //!
-//! [`serve`] does all of it over sockets that are bound already; `main.rs` parses and reports.
+//! [`serve()`] does all of it over sockets that are bound already; `main.rs` parses and reports.
 
 mod access;
 pub mod cli;

@@ -5,16 +5,16 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crypto_core::identity::{DEFAULT_BITS, KeyId, ServerKey};
+use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use program::address::Address;
 use program::home::Home;
-use program::identity::{self, Overwrite};
+use program::identity::{self, Identity as _, Keygen};
 use program::{classic, hardening, logging, private_file, report};
-use server::cli::{Cli, Command, Keygen, Listen, Run};
+use server::cli::{Cli, Command, Listen, MakeKey, Run};
 use server::{
     AccessFile, Error, Identity, Listener, MessageFormat, Messages, Pipe, Service, Settings, Strangers,
     read_or_make_ticket_key, serve,
@@ -37,10 +37,13 @@ fn run(cli: Cli) -> Result<(), Error> {
             listen_and_serve(&home, &listen, Service::Messages(messages))
         }
         Command::Pipe(listen) => listen_and_serve(&home, &listen, Service::Pipe(Pipe::new())),
-        Command::Keygen(Keygen { psk: Some(name), .. }) => make_psk(&home, &name),
-        Command::Keygen(options) => make_key(&home, &options),
+        Command::Keygen(MakeKey { psk: Some(name), .. }) => make_psk(&home, &name),
+        Command::Keygen(MakeKey { rsa, psk: None }) => {
+            let key: ServerKey = identity::make(&home, &rsa)?;
+            print(&key.public().id().to_string())
+        }
         Command::Fingerprint => {
-            let key = identity::read_server_key(&home.file(KEY_FILE))?;
+            let key: ServerKey = identity::read(&home)?;
             print(&key.public().id().to_string())
         }
         Command::Allow { fingerprint, name } => {
@@ -122,17 +125,14 @@ fn announce(listeners: &[Listener], identity: &Identity, service: &Service) -> R
 }
 
 fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
-    let path = home.file(KEY_FILE);
-    home.create()?;
-    if !path.exists() {
-        let key = ServerKey::generate(&mut SysRng, DEFAULT_BITS).map_err(program::Error::from)?;
-        match identity::write_server_key(&path, &key, None, Overwrite::Refuse) {
+    if !home.file(ServerKey::FILE_NAME).exists() {
+        match identity::make(home, &Keygen::default()) {
             // Another server of the same home was quicker: its key is the one.
             Err(program::Error::Exists { .. }) => {}
-            written => return Ok(written.map(|()| key)?),
+            made => return Ok(made?),
         }
     }
-    Ok(identity::read_server_key(&path)?)
+    Ok(identity::read(home)?)
 }
 
 fn read_psks(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, Error> {
@@ -144,21 +144,6 @@ fn read_psks(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, Arc<PreSha
         }
     }
     Ok(psks)
-}
-
-fn make_key(home: &Home, options: &Keygen) -> Result<(), Error> {
-    let path = home.file(KEY_FILE);
-    let overwrite = if options.force { Overwrite::Replace } else { Overwrite::Refuse };
-    home.create()?;
-    if path.exists() && overwrite == Overwrite::Refuse {
-        return Err(program::Error::Exists { path }.into());
-    }
-    let passphrase =
-        if options.passphrase_prompt { Some(identity::ask_new_passphrase(&path)?) } else { None };
-    let key = ServerKey::generate(&mut SysRng, options.bits).map_err(program::Error::from)?;
-    let passphrase = passphrase.as_ref().map(|passphrase| passphrase.as_bytes());
-    identity::write_server_key(&path, &key, passphrase, overwrite)?;
-    print(&key.public().id().to_string())
 }
 
 fn make_psk(home: &Home, name: &str) -> Result<(), Error> {
@@ -187,5 +172,4 @@ fn print(line: &str) -> Result<(), Error> {
     writeln!(io::stdout(), "{line}").map_err(Error::Print)
 }
 
-const KEY_FILE: &str = "server.key";
 const PSK_SERVER_ID_FILE: &str = "psk-server-id";

@@ -10,7 +10,7 @@ use crypto_core::ticket::TicketKey;
 use crate::access::AccessFile;
 use crate::service::Service;
 
-/// Everything that [`crate::serve`] needs but the sockets.
+/// Everything that [`crate::serve()`] needs but the sockets.
 #[derive(Debug)]
 pub struct Settings {
     /// Who the server is.
