@@ -5,7 +5,9 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use wire_protocol::stream::blocking;
@@ -20,12 +22,15 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes a TCP connection, with small writes sent at once: the records are batched already.
+    /// Takes a TCP connection. Small writes are sent at once, since records are batched already; and a peer that
+    /// is gone without a word is noticed in a few minutes.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Self::Tcp(stream))
     }
 
@@ -141,3 +146,6 @@ impl blocking::Split for BlockingSocket {
         Ok((other, self))
     }
 }
+
+/// Silence after which TCP asks whether the peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);

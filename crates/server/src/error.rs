@@ -59,6 +59,9 @@ pub enum Error {
     /// The pipe broke.
     #[error("the pipe broke: {0}")]
     Pipe(#[source] RelayError),
+    /// The server was told to stop while a client had the pipe open.
+    #[error("stopped before the end of the pipe")]
+    StoppedInPipe,
     /// The reactor could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -74,6 +77,7 @@ impl Report for Error {
             | Self::NameTaken { .. }
             | Self::BadName { .. }
             | Self::DuplicatePsk { .. } => Exit::Usage,
+            Self::StoppedInPipe => Exit::Integrity,
             Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
             Self::Pipe(_) => Exit::Network,
         }
@@ -97,7 +101,7 @@ impl Report for Error {
             Self::DuplicatePsk { .. } => {
                 Some("make each with a name of its own: server keygen --psk NAME".into())
             }
-            Self::Pipe(RelayError::Channel(_)) => {
+            Self::Pipe(RelayError::Channel(_)) | Self::StoppedInPipe => {
                 Some("what came out may be incomplete: run both sides again".into())
             }
             _ => None,

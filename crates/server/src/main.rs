@@ -78,9 +78,10 @@ fn listen_and_serve(home: &Home, listen: &Listen, service: Service) -> Result<()
         for address in &listen.listen {
             listeners.push(Listener::bind(address).await?);
         }
-        announce(&listeners, &identity, &service)?;
+        // Before anybody can know that the server is there: whoever reads the banner may signal at once.
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        announce(&listeners, &identity, &service)?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -22,7 +22,7 @@ use crate::{Error, Listener, Settings};
 /// Whatever goes wrong on a connection ends that connection alone, with a line in the log.
 ///
 /// # Errors
-/// Those of the service itself: a pipe that broke.
+/// Those of the service itself: a pipe that broke, or was stopped before its end.
 pub async fn serve(
     settings: Settings,
     listeners: Vec<Listener>,
@@ -36,7 +36,7 @@ pub async fn serve(
     }
     tokio::pin!(stop);
     tokio::select! {
-        () = stop => Ok(()),
+        () = stop => server.stopped(),
         result = service_done.recv() => result.unwrap_or(Ok(())),
     }
 }

@@ -36,6 +36,14 @@ impl Server {
         Self { settings, limits: Arc::default(), rsa_pool: RsaPool::new(MAX_RSA), done }
     }
 
+    /// What it means that the server is told to stop now.
+    pub(crate) fn stopped(&self) -> Result<(), Error> {
+        match &self.settings.service {
+            Service::Pipe(pipe) if pipe.is_claimed() => Err(Error::StoppedInPipe),
+            _ => Ok(()),
+        }
+    }
+
     /// Serves a connection to its end. `accountable` is the source that answers for failures.
     pub(crate) async fn serve_connection(
         &self,

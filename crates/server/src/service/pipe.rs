@@ -24,6 +24,11 @@ impl Pipe {
         Self::default()
     }
 
+    /// Whether somebody has opened it.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Acquire)
+    }
+
     /// The pipe, for whoever asks first.
     pub(crate) fn claim(&self) -> Option<Claim> {
         (!self.claimed.swap(true, Ordering::AcqRel)).then_some(Claim(()))
