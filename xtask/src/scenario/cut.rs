@@ -3,12 +3,13 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Fault, Key, Lines, Outcome, Server, Stage, Tap, Way};
+use crate::stage::{Exit, Fault, Key, Lines, Outcome, PATIENCE, Server, Stage, Tap, Way};
 
 scenarios![
     pipe_cut_on_the_way_up_is_told_by_the_server,
     pipe_cut_on_the_way_down_is_told_by_the_client,
     pipe_cut_just_before_its_end_is_no_end,
+    pipe_stopped_before_its_end_is_told_by_both_sides,
     changed_byte_ends_the_pipe_on_the_way_up,
     changed_byte_ends_the_pipe_on_the_way_down,
     cut_handshake_or_message_is_never_a_success,
@@ -50,6 +51,17 @@ fn pipe_cut_just_before_its_end_is_no_end(stage: &Stage) -> Result<()> {
         server.expect(Exit::Integrity).with_context(|| format!("{missing} bytes before the end"))?;
         drop(client);
     }
+    Ok(())
+}
+
+fn pipe_stopped_before_its_end_is_told_by_both_sides(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    client.write(b"some of it")?;
+    server.process.stdout.wait_len(PATIENCE, "some of it".len())?;
+    server.stop()?.expect(Exit::Integrity)?.error_names(&["pipe"])?;
+    client.finish()?.expect(Exit::Integrity)?;
     Ok(())
 }
 

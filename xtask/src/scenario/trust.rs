@@ -55,7 +55,10 @@ fn accept_new_records_the_key_and_uses_it(stage: &Stage) -> Result<()> {
     stage.client(&home, &first).run()?.expect(Exit::Done)?;
     let known = home.read("known_servers")?;
     let line = format!("{} {}", server.address(), server.key()?);
-    ensure!(known.lines().any(|known| known.starts_with(&line)), "known_servers holds {known:?}, expected {line:?}");
+    ensure!(
+        known.lines().any(|known| known.starts_with(&line)),
+        "known_servers holds {known:?}, expected {line:?}"
+    );
     for trust in [&[][..], &["--trust", "strict"]] {
         let arguments = [&["send", server.address(), "again"], trust].concat();
         stage.client(&home, &arguments).run()?.expect(Exit::Done)?;
