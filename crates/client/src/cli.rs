@@ -20,27 +20,12 @@ pub struct Cli {
     /// Folder for the key, known servers and tickets [default: sockseal in the XDG data folder]
     #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME")]
     pub home: Option<PathBuf>,
-    /// Say more
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Say errors alone
-    #[arg(long, global = true)]
-    pub quiet: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-impl Cli {
-    /// How much is to be said.
-    #[must_use]
-    pub fn verbosity(&self) -> Verbosity {
-        match (self.quiet, self.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (false, false) => Verbosity::Normal,
-            (false, true) => Verbosity::Verbose,
-        }
-    }
 }
 
 /// What a client can be told to do.

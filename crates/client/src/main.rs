@@ -12,7 +12,7 @@ use program::{classic, hardening, logging, report};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     hardening::keep_memory_private();
-    logging::start(cli.verbosity());
+    logging::start(&cli.verbosity);
     report::finish(run(cli))
 }
 

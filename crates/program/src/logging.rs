@@ -2,26 +2,27 @@
 
 use std::io::{self, IsTerminal as _};
 
+use clap::Args;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How much is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Errors alone.
-    Quiet,
-    /// What an operator wants to know.
-    Normal,
-    /// Every connection.
-    Verbose,
+/// How much is said. In between is what an operator wants to know.
+#[derive(Debug, Args)]
+pub struct Verbosity {
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say errors alone
+    #[arg(long, global = true)]
+    quiet: bool,
 }
 
 /// Starts the log. `RUST_LOG` decides where it is set, `NO_COLOR` is honored.
-pub fn start(verbosity: Verbosity) {
-    let level = match verbosity {
-        Verbosity::Quiet => LevelFilter::ERROR,
-        Verbosity::Normal => LevelFilter::INFO,
-        Verbosity::Verbose => LevelFilter::DEBUG,
+pub fn start(verbosity: &Verbosity) {
+    let level = match (verbosity.quiet, verbosity.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, false) => LevelFilter::INFO,
+        (false, true) => LevelFilter::DEBUG,
     };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

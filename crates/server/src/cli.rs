@@ -23,12 +23,9 @@ pub struct Cli {
     /// Folder for keys and allowed clients [default: sockseal in the XDG data folder]
     #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME")]
     pub home: Option<PathBuf>,
-    /// Say more
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
-    pub verbose: bool,
-    /// Say errors alone
-    #[arg(long, global = true)]
-    pub quiet: bool,
+    /// How much is said.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
     /// What to do; with none, take messages.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -56,16 +53,6 @@ impl Cli {
             }
         }
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-
-    /// How much is to be said.
-    #[must_use]
-    pub fn verbosity(&self) -> Verbosity {
-        match (self.quiet, self.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (false, false) => Verbosity::Normal,
-            (false, true) => Verbosity::Verbose,
-        }
     }
 }
 

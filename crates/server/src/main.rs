@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 fn main() -> ExitCode {
     let cli = Cli::read();
     hardening::keep_memory_private();
-    logging::start(cli.verbosity());
+    logging::start(&cli.verbosity);
     report::finish(run(cli))
 }
 

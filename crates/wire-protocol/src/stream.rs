@@ -246,5 +246,15 @@ fn closed_during_handshake() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
 }
 
+/// A connection that was reset has lost its end like one that was cut.
+fn cut_off(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Error::Truncated.into()
+        }
+        _ => error,
+    }
+}
+
 /// What is read at once while a handshake goes on.
 const HANDSHAKE_CHUNK: usize = 4096;

@@ -17,7 +17,8 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio::sync::Semaphore;
 
 use super::{
-    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, unix_time,
+    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, cut_off,
+    unix_time,
 };
 use crate::channel::{Event, KeyLimits};
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
@@ -525,16 +526,6 @@ impl Writing {
             self.control(&ControlMessage::EndOfStream)?;
         }
         self.poll_flush(io, cx)
-    }
-}
-
-/// A connection that was reset has lost its end like one that was cut.
-fn cut_off(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            Error::Truncated.into()
-        }
-        _ => error,
     }
 }
 

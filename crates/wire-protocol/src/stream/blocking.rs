@@ -11,7 +11,8 @@ use std::vec::Vec;
 use getrandom::SysRng;
 
 use super::{
-    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, unix_time,
+    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, cut_off,
+    unix_time,
 };
 use crate::channel::{Event, KeyLimits};
 use crate::handshake::client::{ClientConfig, ClientHandshake};
@@ -288,16 +289,6 @@ impl Writing {
             self.control(&ControlMessage::EndOfStream)?;
         }
         self.flush(io)
-    }
-}
-
-/// A connection that was reset has lost its end like one that was cut.
-fn cut_off(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            Error::Truncated.into()
-        }
-        _ => error,
     }
 }
 
