@@ -16,6 +16,8 @@
 //!                                      Authorization --> Established, or denied
 //! ```
 
+mod authorization;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -28,20 +30,21 @@ use crypto_core::hash::Transcript;
 use crypto_core::identity::{PublicKey, ServerKey};
 use crypto_core::mac::MacKey;
 use crypto_core::psk::PreSharedKey;
-use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, ResumptionSecret, Side, TrafficSecret};
+use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use rand_core::TryCryptoRng;
-use zeroize::Zeroize as _;
 
 use super::{BINDER_LEN, ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
-use crate::codec::{decode, encode};
+use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
-    AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, DeniedCode, HandshakeMessage, HelloAuth,
-    KeyOffer, Mode, SUITE, ServerHello, ServerLimits, Ticket, TicketContent,
+    AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, HandshakeMessage, HelloAuth, KeyOffer, Mode,
+    SUITE, ServerHello, ServerLimits, TicketContent,
 };
+
+pub use authorization::Authorization;
 
 /// Most KeyOffers on a connection (section 3): one for a first contact, one for a stale ticket.
 pub const MAX_KEY_OFFERS: u8 = 2;
@@ -458,85 +461,6 @@ impl ExpectClientFinished {
             client,
             verified,
         })))
-    }
-}
-
-/// A client that has proven who it is, or that it will not say. Whether it may come in is the caller's to
-/// decide, afresh on every connection: a ticket says who somebody is, not what they may do today.
-#[derive(Debug)]
-pub struct Authorization {
-    config: Arc<ServerConfig>,
-    now: Duration,
-    mode: Mode,
-    server_id: [u8; 32],
-    full_handshake_at: Duration,
-    client: ClientIdentity,
-    keys: ChannelKeys,
-    resumption: ResumptionSecret,
-    #[expect(dead_code, reason = "a proof: nobody is let in without a verified Finished")]
-    verified: super::FinishedVerified,
-}
-
-impl Authorization {
-    /// Who the client is.
-    #[must_use]
-    pub fn client(&self) -> &ClientIdentity {
-        &self.client
-    }
-
-    /// How the two authenticated each other.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// Lets the client in, with a ticket for the next time.
-    ///
-    /// A pre-shared key gets none: its handshake is as cheap as a resumption and proves more.
-    ///
-    /// # Errors
-    /// [`Error::Crypto`] when `rng` fails.
-    pub fn welcome<R: TryCryptoRng + ?Sized>(
-        mut self,
-        rng: &mut R,
-        out: &mut Vec<u8>,
-    ) -> Result<Established, Error> {
-        let ticket = match (&self.config.tickets, self.mode) {
-            (Some(key), Mode::Rsa | Mode::Resumption) => Some(self.mint_ticket(key, rng)?),
-            _ => None,
-        };
-        self.keys.send(&HandshakeMessage::Welcome { ticket }, out)?;
-        Ok(Established { keys: self.keys, mode: self.mode, client: self.client, limits: self.config.limits })
-    }
-
-    /// Refuses the client.
-    ///
-    /// # Errors
-    /// [`Error::Crypto`] when sealing fails, which it does not.
-    pub fn deny(mut self, code: DeniedCode, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.keys.send(&HandshakeMessage::Denied { code }, out)?;
-        Ok(())
-    }
-
-    fn mint_ticket<R: TryCryptoRng + ?Sized>(&self, key: &TicketKey, rng: &mut R) -> Result<Ticket, Error> {
-        let nonce = *Secret::<16>::random(rng)?.expose();
-        let mut content = TicketContent {
-            server_id: self.server_id,
-            secret: *self.resumption.ticket_secret(&nonce).expose(),
-            issued_at: self.now.as_secs(),
-            full_handshake_at: self.full_handshake_at.as_secs(),
-            client: self.client.clone(),
-        };
-        let mut encoded = Vec::new();
-        encode(&content, &mut encoded);
-        let ticket = key.seal(rng, self.now, &encoded)?;
-        encoded.zeroize();
-        content.secret.zeroize();
-
-        let chain_left = (self.full_handshake_at + TICKET_CHAIN_LIFETIME).saturating_sub(self.now);
-        let lifetime = TICKET_LIFETIME.min(chain_left);
-        let lifetime_seconds = u32::try_from(lifetime.as_secs()).expect("a day is fewer seconds than 2^32");
-        Ok(Ticket { lifetime_seconds, nonce, ticket })
     }
 }
 

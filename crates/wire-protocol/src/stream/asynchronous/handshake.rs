@@ -1,0 +1,226 @@
+//! The handshake over `AsyncRead + AsyncWrite`, and where its RSA is done.
+
+use std::boxed::Box;
+use std::io;
+use std::sync::Arc;
+use std::vec;
+use std::vec::Vec;
+
+use crypto_core::identity::PublicKey;
+use getrandom::SysRng;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+use super::SecureStream;
+use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
+use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
+use crate::handshake::{Handshake, Step, Work};
+use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
+use crate::stream::{HANDSHAKE_CHUNK, Parts, abort_frame, closed_during_handshake, error_in, unix_time};
+use crate::{Error, PeerMisbehaved};
+
+/// Does RSA on threads of its own, a bounded number at once, so that it never stands in the reactor's way.
+#[derive(Debug, Clone)]
+pub struct RsaPool(Arc<Semaphore>);
+
+impl RsaPool {
+    /// A pool that does `size` operations at once; others wait.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self(Arc::new(Semaphore::new(size)))
+    }
+
+    async fn run<H, W>(&self, work: W, mut out: Vec<u8>) -> io::Result<(Step<H>, Vec<u8>)>
+    where
+        H: Handshake + Send + 'static,
+        H::Outcome: Send,
+        H::Work: Send,
+        W: Work<H> + 'static,
+    {
+        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
+        tokio::task::spawn_blocking(move || {
+            // Held by the thread, not by the waiting task: one that gives up must not make room for another
+            // while its work still goes on.
+            let _permit = permit;
+            let step = work.run(&mut SysRng, &mut out)?;
+            Ok((step, out))
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+}
+
+/// Connects as a client and opens a pipe.
+///
+/// # Errors
+/// Those of the socket, and those of the protocol inside an `io::Error` (see [`error_in`]).
+pub async fn connect<S>(io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    config.open = Some(Target::Pipe);
+    let mut stream = connect_channel(io, config).await?;
+    stream.confirm_opened().await?;
+    Ok(stream)
+}
+
+/// Accepts a client that `authorize` lets in, and the pipe that it opens.
+///
+/// # Errors
+/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused.
+pub async fn accept<S>(
+    io: S,
+    config: Arc<ServerConfig>,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = accept_channel(io, config, &RsaPool::new(1), authorize).await?;
+    match stream.next_open().await? {
+        Some(Target::Pipe) => {
+            stream.answer_open().await?;
+            Ok(stream)
+        }
+        Some(_) => {
+            stream.refuse_open(RefusedCode::NotOffered).await?;
+            Err(Error::Refused(RefusedCode::NotOffered).into())
+        }
+        None => Err(Error::Truncated.into()),
+    }
+}
+
+/// Does the client's handshake and no more: the channel is idle, or opening what `config` says.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_channel<S>(mut io: S, config: ClientConfig) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = Vec::new();
+    let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
+    let pool = RsaPool::new(1);
+    let (established, early) = drive(&mut io, Step::Continue(start), out, &pool).await?;
+    Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
+}
+
+/// Does the server's handshake and no more: the channel is idle.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_channel<S>(
+    mut io: S,
+    config: Arc<ServerConfig>,
+    pool: &RsaPool,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = Step::Continue(ServerHandshake::new(config, unix_time()));
+    let driven: io::Result<(Box<Authorization>, _)> = drive(&mut io, start, Vec::new(), pool).await;
+    let (authorization, early) = match driven {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let Some(code) = error_in(&error).and_then(Error::abort_code) {
+                // The handshake has failed already; that the hint does not arrive changes nothing.
+                io.write_all(&abort_frame(code)).await.ok();
+                io.flush().await.ok();
+            }
+            return Err(error);
+        }
+    };
+    let mut out = Vec::new();
+    match authorize(authorization.client()) {
+        Ok(()) => {
+            let established = authorization.welcome(&mut SysRng, &mut out)?;
+            io.write_all(&out).await?;
+            io.flush().await?;
+            Ok(SecureStream::from_parts(io, Parts::of_server(established, &early)))
+        }
+        Err(code) => {
+            authorization.deny(code, &mut out)?;
+            io.write_all(&out).await?;
+            io.shutdown().await?;
+            Err(Error::Denied(code).into())
+        }
+    }
+}
+
+/// Asks for a server's key without trusting it. The handshake can follow on the same socket.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn fetch_server_key<S>(io: &mut S) -> io::Result<PublicKey>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = Vec::new();
+    let fetch = KeyFetch::start(&mut out);
+    io.write_all(&out).await?;
+    io.flush().await?;
+    let mut inbox = Vec::new();
+    // A server sends nothing of its own accord behind the offer, so that nothing can be lost with `inbox`.
+    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix)).await?;
+    if inbox.is_empty() {
+        Ok(fetch.handle(&message)?)
+    } else {
+        Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())
+    }
+}
+
+/// Drives a handshake to its outcome. Also gives the bytes that came behind it.
+async fn drive<H, S>(
+    io: &mut S,
+    mut step: Step<H>,
+    mut out: Vec<u8>,
+    pool: &RsaPool,
+) -> io::Result<(H::Outcome, Vec<u8>)>
+where
+    H: Handshake + Send + 'static,
+    H::Work: 'static,
+    H::Outcome: Send,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut inbox = Vec::new();
+    loop {
+        step = match step {
+            Step::Continue(handshake) => {
+                io.write_all(&out).await?;
+                io.flush().await?;
+                out.clear();
+                let mut message =
+                    next_message(io, &mut inbox, |prefix| handshake.message_len(prefix)).await?;
+                handshake.handle(&mut message, &mut SysRng, &mut out)?
+            }
+            Step::Work(work) => {
+                let (step, filled) = pool.run(work, out).await?;
+                out = filled;
+                step
+            }
+            Step::Done(outcome) => return Ok((outcome, inbox)),
+        }
+    }
+}
+
+/// Reads until the next message is whole, and takes it out of `inbox`. What `message_len` allows is all that is
+/// ever held, and one chunk.
+async fn next_message<S: AsyncRead + Unpin>(
+    io: &mut S,
+    inbox: &mut Vec<u8>,
+    message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
+) -> io::Result<Vec<u8>> {
+    loop {
+        match message_len(inbox)? {
+            Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
+            _ => {
+                let mut chunk = vec![0; HANDSHAKE_CHUNK];
+                match io.read(&mut chunk).await? {
+                    0 => return Err(closed_during_handshake()),
+                    len => inbox.extend_from_slice(&chunk[..len]),
+                }
+            }
+        }
+    }
+}
