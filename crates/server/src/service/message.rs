@@ -2,6 +2,7 @@
 
 use std::io::{self, Seek as _, Write as _};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use program::escape;
 use program::socket::Socket;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::block_in_place;
+use tokio::time::timeout;
 use wire_protocol::message::ResetCode;
 use wire_protocol::stream::SecureStream;
 
@@ -56,17 +58,17 @@ impl Messages {
             }
             len = len.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
             if len > self.max_len {
-                stream.reset(ResetCode::TooLong).await?;
+                give_up(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
             }
             if let Err(error) = block_in_place(|| message.write_all(&chunk[..read])) {
-                stream.reset(ResetCode::Output).await?;
+                give_up(stream, ResetCode::Output).await?;
                 return Err(error);
             }
         }
         // Whoever is told that a message has arrived can rely on it: nothing is confirmed before it is out.
         if let Err(error) = block_in_place(|| self.print(message, guest)) {
-            stream.reset(ResetCode::Output).await?;
+            give_up(stream, ResetCode::Output).await?;
             return Err(error);
         }
         stream.shutdown().await?;
@@ -83,6 +85,16 @@ impl Messages {
         }
         stdout.flush()
     }
+}
+
+/// Tells the client why, and reads what it still sends until it has heard it: a socket that is closed before that
+/// takes the reason with it.
+async fn give_up(stream: SecureStream<Socket>, code: ResetCode) -> io::Result<()> {
+    let mut socket = stream.reset(code).await?;
+    let mut nowhere = tokio::io::sink();
+    // How it ends does not matter any more.
+    timeout(LINGER, tokio::io::copy(&mut socket, &mut nowhere)).await.ok();
+    Ok(())
 }
 
 /// The last newline of a message goes: it is what `echo` adds, and the line has one of its own.
@@ -151,5 +163,7 @@ struct Head<'a> {
 
 /// Above this, a message waits for its end in an unnamed temporary file.
 const MAX_IN_MEMORY: usize = 256 * 1024;
+/// What a client gets to hear why its message is not taken.
+const LINGER: Duration = Duration::from_secs(2);
 const CHUNK: usize = 16 * 1024;
 const BASE64_CHUNK: usize = 3 * 16 * 1024;

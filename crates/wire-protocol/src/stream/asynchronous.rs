@@ -138,14 +138,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         self.flush().await
     }
 
-    /// Gives the stream up, and the channel with it.
+    /// Gives the stream up, and the channel with it. The socket comes back, shut down for writing: whoever closes
+    /// it while the other side still sends makes it likely that the reason never arrives.
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn reset(mut self, code: ResetCode) -> io::Result<()> {
+    pub async fn reset(mut self, code: ResetCode) -> io::Result<S> {
         self.writing.control(&ControlMessage::Reset { code })?;
         self.flush().await?;
-        self.io.shutdown().await
+        self.io.shutdown().await?;
+        Ok(self.io)
     }
 
     /// Ends the channel: both sides say Close once all that they received has reached its place, so that after
