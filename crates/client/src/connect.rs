@@ -122,10 +122,35 @@ pub async fn connect(
     if let Peer::Server(Some(key)) = &stream.session().peer {
         let proven = KnownServer { id: key.id(), key: Some(key.clone()) };
         if known_servers.find(&server.address)?.as_ref() != Some(&proven) {
-            known_servers.remember(&server.address, proven)?;
+            match known_servers.remember(&server.address, &proven) {
+                // Whoever says which key it has to be does not need it remembered.
+                Err(error) if server.pinned.is_some() => {
+                    tracing::debug!(%error, "cannot remember the server");
+                }
+                remembered => remembered?,
+            }
         }
     }
     Ok(stream)
+}
+
+/// Waits until the stream stands that was opened with the handshake.
+pub(crate) async fn confirm(
+    mut stream: SecureStream<Socket>,
+    server: &Server,
+) -> Result<SecureStream<Socket>, Error> {
+    let Err(source) = in_time(stream.confirm_opened()).await else { return Ok(stream) };
+    if let Some(wire_protocol::Error::Refused(_)) = error_in(&source) {
+        close(stream).await;
+    }
+    Err(Error::Channel { address: server.address.to_string(), source })
+}
+
+/// Ends a channel on which nothing is left to be done: how that goes changes nothing any more.
+pub(crate) async fn close(stream: SecureStream<Socket>) {
+    if let Err(error) = in_time(stream.close()).await {
+        tracing::debug!(%error, "the channel did not close well");
+    }
 }
 
 /// The server as it is trusted already: given on the command line, or known.
@@ -212,12 +237,13 @@ async fn dial(address: &Address) -> Result<Socket, Error> {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(crate) async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match timeout(DEADLINE, work).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 seconds")),
     }
 }
 
-/// For each of name resolution, connecting, and the handshake, which the server itself limits to as much.
+/// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
+/// else the server has to answer without having anything to do.
 const DEADLINE: Duration = Duration::from_secs(10);

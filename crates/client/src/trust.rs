@@ -3,9 +3,6 @@
 //! A line is `ADDRESS SHA256:... [KEY]`, the key itself in base64 where it has been seen: with it the first
 //! message can be sealed at once, which saves a round trip. The fingerprint alone decides.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use base64ct::{Base64, Encoding as _};
@@ -56,69 +53,86 @@ impl KnownServers {
     /// # Errors
     /// [`Error::KnownServers`] names the line that does not make sense.
     pub fn find(&self, address: &Address) -> Result<Option<KnownServer>, Error> {
-        let address = address.to_string();
-        let mut lines = self.read()?.into_iter();
-        Ok(lines.find(|(known, _)| *known == address).map(|(_, server)| server))
+        let wanted = field(address);
+        let text = self.read()?;
+        // Every line is read, wherever the wanted one is: a file that is damaged is not half trusted.
+        let mut found = None;
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| is_entry(line)) {
+            let path = || self.path.display().to_string();
+            let (known, server) =
+                parse(line).ok_or_else(|| Error::KnownServers { path: path(), line: index + 1 })?;
+            if known == wanted {
+                found.get_or_insert(server);
+            }
+        }
+        Ok(found)
     }
 
     /// Makes a server known, in place of another one at the same address.
     ///
     /// # Errors
-    /// As [`KnownServers::find`], and those of the file.
-    pub fn remember(&self, address: &Address, server: KnownServer) -> Result<(), Error> {
+    /// Those of the file.
+    pub fn remember(&self, address: &Address, server: &KnownServer) -> Result<(), Error> {
         self.edit(address, Some(server))
     }
 
     /// Forgets the server at an address.
     ///
     /// # Errors
-    /// As [`KnownServers::remember`].
+    /// Those of the file.
     pub fn forget(&self, address: &Address) -> Result<(), Error> {
         self.edit(address, None)
     }
 
-    fn edit(&self, address: &Address, server: Option<KnownServer>) -> Result<(), Error> {
+    /// Changes the lines of one address. All others stay as they are, comments included.
+    fn edit(&self, address: &Address, server: Option<&KnownServer>) -> Result<(), Error> {
         let _lock = self.home.lock(NAME)?;
-        let address = address.to_string();
-        let mut lines = self.read()?;
-        match (lines.iter_mut().find(|(known, _)| *known == address), server) {
-            (Some((_, known)), Some(server)) => *known = server,
-            (Some(_), None) => lines.retain(|(known, _)| *known != address),
-            (None, Some(server)) => lines.push((address, server)),
-            (None, None) => {}
-        }
+        let address = field(address);
         let mut text = String::new();
-        for (address, KnownServer { id, key }) in &lines {
+        for line in self.read()?.lines() {
+            let is_of_address = is_entry(line) && line.split_ascii_whitespace().next() == Some(&address);
+            if !is_of_address {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        if let Some(KnownServer { id, key }) = server {
             let key = key.as_ref().map(|key| format!(" {}", Base64::encode_string(key.spki_der())));
-            // Writing to a String does not fail.
-            writeln!(text, "{address} {id}{}", key.unwrap_or_default()).ok();
+            text.push_str(&format!("{address} {id}{}\n", key.unwrap_or_default()));
         }
         Ok(private_file::replace(&self.path, text.as_bytes())?)
     }
 
-    fn read(&self) -> Result<Vec<(String, KnownServer)>, Error> {
-        let text = match fs::read_to_string(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            read => read.map_err(|source| program::Error::File {
-                action: "read",
-                path: self.path.clone(),
-                source,
-            })?,
-        };
-        let lines = text.lines().enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-        lines
-            .map(|(index, line)| {
-                let path = self.path.display().to_string();
-                parse(line).ok_or(Error::KnownServers { path, line: index + 1 })
-            })
-            .collect()
+    fn read(&self) -> Result<String, Error> {
+        if !self.path.exists() {
+            return Ok(String::new());
+        }
+        Ok(private_file::read_public_text(&self.path)?)
     }
+}
+
+fn is_entry(line: &str) -> bool {
+    !line.trim().is_empty() && !line.starts_with('#')
+}
+
+/// An address as the first field of a line: a path may have blanks, or worse, in it.
+fn field(address: &Address) -> String {
+    let mut field = String::new();
+    for c in address.to_string().chars() {
+        if c.is_whitespace() || c.is_control() || c == '%' {
+            let mut bytes = [0; 4];
+            field.extend(c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02x}")));
+        } else {
+            field.push(c);
+        }
+    }
+    field
 }
 
 fn parse(line: &str) -> Option<(String, KnownServer)> {
     let mut fields = line.split_ascii_whitespace();
-    let address: Address = fields.next()?.parse().ok()?;
+    let address = fields.next()?;
+    address.parse::<Address>().ok()?;
     let id: KeyId = fields.next()?.parse().ok()?;
     let key = match fields.next() {
         Some(encoded) => {
@@ -130,7 +144,7 @@ fn parse(line: &str) -> Option<(String, KnownServer)> {
         }
         None => None,
     };
-    fields.next().is_none().then(|| (address.to_string(), KnownServer { id, key }))
+    fields.next().is_none().then(|| (address.to_owned(), KnownServer { id, key }))
 }
 
 const NAME: &str = "known_servers";
@@ -147,15 +161,18 @@ mod tests {
     fn servers_are_remembered_replaced_and_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let file = KnownServers::new(Home::resolve(Some(folder.path().into())).unwrap());
-        let [a, b]: [Address; 2] = ["a:1", "unix:/b"].map(|address| address.parse().unwrap());
+        let [a, b] = ["a:1", "unix:/b %20c\nd:1 \u{a0}x"].map(|address| address.parse::<Address>().unwrap());
         assert_eq!(file.find(&a).unwrap(), None);
-        file.remember(&a, known(1)).unwrap();
-        file.remember(&b, known(2)).unwrap();
-        file.remember(&a, known(3)).unwrap();
+        std::fs::write(folder.path().join(NAME), "# a comment\n").unwrap();
+        file.remember(&a, &known(1)).unwrap();
+        file.remember(&b, &known(2)).unwrap();
+        file.remember(&a, &known(3)).unwrap();
         assert_eq!(file.find(&a).unwrap(), Some(known(3)));
         file.forget(&a).unwrap();
         assert_eq!(file.find(&a).unwrap(), None);
         assert_eq!(file.find(&b).unwrap(), Some(known(2)));
+        let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
+        assert!(text.starts_with("# a comment\n") && text.lines().count() == 2, "{text}");
     }
 
     #[test]
@@ -164,7 +181,7 @@ mod tests {
         let file = KnownServers::new(Home::resolve(Some(folder.path().into())).unwrap());
         let good = format!("a:1 {}", KeyId([1; 32]));
         for bad in ["a:1", "a:1 MD5:x", &format!("{good} AAAA"), &format!("a {}", KeyId([1; 32]))] {
-            fs::write(folder.path().join(NAME), format!("# comment\n{good}\n{bad}\n")).unwrap();
+            std::fs::write(folder.path().join(NAME), format!("# comment\n{good}\n{bad}\n")).unwrap();
             let result = file.find(&"a:1".parse().unwrap());
             assert!(matches!(result, Err(Error::KnownServers { line: 3, .. })), "{bad}");
         }

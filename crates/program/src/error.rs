@@ -22,8 +22,8 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A file with a secret can be read by others.
-    #[error("{} can be read by other users (mode {mode:04o})", path.display())]
+    /// A file with a secret can be read by others, or one that decides whom to trust can be changed by them.
+    #[error("{} is open to other users (mode {mode:04o})", path.display())]
     Exposed {
         /// Which.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum Error {
         mode: u32,
     },
     /// A file is longer than any of its kind.
-    #[error("{} is longer than {limit} bytes, which no key is", path.display())]
+    #[error("{} is longer than {limit} bytes, which no file of its kind is", path.display())]
     FileTooLong {
         /// Which.
         path: PathBuf,
@@ -91,6 +91,9 @@ pub enum Error {
     /// A classic peer sent something else.
     #[error("the other side did not send what this exchange needs: {0}")]
     ClassicPeer(&'static str),
+    /// A classic peer's key cannot be used.
+    #[error("the other side's key cannot be used: {0}")]
+    ClassicPeerKey(crypto_core::Error),
     /// A classic peer's key is not that of the private key given.
     #[error("the other side sent the key {offered}, which is not that of {}: {expected}", path.display())]
     ClassicKeyMismatch {
@@ -137,7 +140,7 @@ impl Report for Error {
             | Self::FileTooLong { .. }
             | Self::Key { .. }
             | Self::NoTerminal { .. } => Exit::Usage,
-            Self::ClassicKeyMismatch { .. } => Exit::Identity,
+            Self::ClassicKeyMismatch { .. } | Self::ClassicPeerKey(_) => Exit::Identity,
             Self::Network { source, .. } if source.kind() == io::ErrorKind::TimedOut => Exit::TimedOut,
             Self::Network { .. } | Self::Stdio { .. } => Exit::Network,
             Self::ClassicRefused | Self::ClassicPeer(_) => Exit::Integrity,

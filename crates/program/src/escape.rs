@@ -72,8 +72,9 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// Neither a control character nor one that is invisible or reverses the direction of writing.
-fn is_harmless(c: char) -> bool {
+/// Whether a character does nothing but show itself: neither a control character nor one that is invisible or reverses the direction of writing.
+#[must_use]
+pub fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -1,6 +1,14 @@
-//! What keeps secrets in memory from getting out of it.
+//! What a program makes sure of before it starts: that secrets in memory stay there, that it may open enough files,
+//! and that what it prints goes somewhere.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+use crate::Error;
 
 /// No core dumps, and no debugger of another process of the same user. A system that does not know how is no
 /// reason to stop.
@@ -8,3 +16,47 @@ pub fn keep_memory_private() {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
     set_dumpable_behavior(DumpableBehavior::NotDumpable).ok();
 }
+
+/// Raises the soft limit of open descriptors as far as that may go, and gives it.
+#[must_use]
+pub fn raise_descriptor_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
+    let raised = match current {
+        Some(current) if current < wanted => {
+            let limit = Rlimit { current: Some(wanted), maximum };
+            if setrlimit(Resource::Nofile, limit).is_ok() { wanted } else { current }
+        }
+        current => current.unwrap_or(MAX_DESCRIPTORS),
+    };
+    usize::try_from(raised).unwrap_or(usize::MAX)
+}
+
+/// Standard input as a file, without the standard library's buffer.
+///
+/// # Errors
+/// [`Error::Stdio`].
+pub fn standard_input() -> Result<File, Error> {
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    input.map(File::from).map_err(|source| Error::Stdio { stream: "standard input", source })
+}
+
+/// Standard output as a file, without the standard library's buffer.
+///
+/// # Errors
+/// [`Error::Stdio`] when the program was started without one: the standard library has put `/dev/null` in its
+/// place, and what is written there would count as delivered.
+pub fn standard_output() -> Result<File, Error> {
+    let failed = |source| Error::Stdio { stream: "standard output", source };
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+    let stat = fstat(&output).map_err(|error| failed(error.into()))?;
+    let flags = fcntl_getfl(&output).map_err(|error| failed(error.into()))?;
+    // Whoever redirects to /dev/null opens it for writing alone; the stand-in is open for both.
+    let is_stand_in = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3)
+        && (flags & OFlags::ACCMODE) == OFlags::RDWR;
+    if is_stand_in { Err(failed(io::Error::other("it is closed"))) } else { Ok(output) }
+}
+
+/// More than any server of ours needs.
+const MAX_DESCRIPTORS: u64 = 65536;

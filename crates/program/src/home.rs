@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use etcetera::BaseStrategy as _;
 
@@ -39,12 +39,6 @@ impl Home {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
     }
 
     /// Keeps others from changing the file `name` until what is returned is dropped: two commands that edit it

@@ -1,7 +1,6 @@
 //! A connected socket, TCP or unix, for the reactor and for threads.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -97,19 +96,6 @@ pub enum BlockingSocket {
     Tcp(std::net::TcpStream),
     /// A unix socket.
     Unix(BlockingUnix),
-}
-
-impl BlockingSocket {
-    /// Shuts the socket down for both directions: whoever waits on it wakes up.
-    ///
-    /// # Errors
-    /// Those of the socket.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
-        }
-    }
 }
 
 impl Read for BlockingSocket {

@@ -79,6 +79,16 @@ pub(crate) struct Guest {
     /// Its key's fingerprint, if it has one.
     pub(crate) key: Option<String>,
     pub(crate) rights: Rights,
+    pub(crate) standing: Standing,
+}
+
+/// Whether somebody has allowed a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Somebody has.
+    Allowed,
+    /// Nobody has; strangers are let in.
+    Stranger,
 }
 
 /// What a client may do.
@@ -126,6 +136,12 @@ impl Access {
             self.psks.push(Psk { name: name.into(), revoked: false });
         }
         Ok(())
+    }
+
+    /// Whether a pre-shared key of this name was noted.
+    #[must_use]
+    pub fn knows_psk(&self, name: &str) -> bool {
+        self.psks.iter().any(|psk| psk.name == name)
     }
 
     /// Revokes whoever has this name or fingerprint.
@@ -209,6 +225,7 @@ impl AccessFile {
         let mut access = if self.path.exists() { parse(&self.path)? } else { Access::default() };
         change(&mut access)?;
         let text = toml::to_string(&access).map_err(|error| Error::Print(io::Error::other(error)))?;
+        let text = format!("{HEADER}{text}");
         Ok(private_file::replace(&self.path, text.as_bytes())?)
     }
 
@@ -229,22 +246,36 @@ impl AccessFile {
                 return if revoked {
                     Err(DeniedCode::NotAllowed)
                 } else {
-                    Ok(Guest { name: id.clone(), key: None, rights: Rights::All })
+                    Ok(Guest {
+                        name: id.clone(),
+                        key: None,
+                        rights: Rights::All,
+                        standing: Standing::Allowed,
+                    })
                 };
             }
             ClientIdentity::Key(id) => {
                 let key = KeyId(*id);
                 if let Some(name) = access.as_ref().and_then(|access| access.name_of(key)) {
                     let key = Some(key.to_string());
-                    return Ok(Guest { name: name.into(), key, rights: Rights::All });
+                    return Ok(Guest {
+                        name: name.into(),
+                        key,
+                        rights: Rights::All,
+                        standing: Standing::Allowed,
+                    });
                 }
                 (key.to_string(), Some(key.to_string()))
             }
             ClientIdentity::Anonymous => ("anonymous".into(), None),
         };
         match (strangers, access, origin) {
-            (Strangers::Welcome, _, _) => Ok(Guest { name, key, rights: Rights::All }),
-            (Strangers::Refused, None, Origin::Local) => Ok(Guest { name, key, rights: Rights::Messages }),
+            (Strangers::Welcome, _, _) => {
+                Ok(Guest { name, key, rights: Rights::All, standing: Standing::Stranger })
+            }
+            (Strangers::Refused, None, Origin::Local) => {
+                Ok(Guest { name, key, rights: Rights::Messages, standing: Standing::Stranger })
+            }
             _ if key.is_none() => Err(DeniedCode::ClientKeyRequired),
             _ => Err(DeniedCode::NotAllowed),
         }
@@ -272,12 +303,12 @@ fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
 }
 
 fn parse(path: &Path) -> Result<Access, Error> {
-    let read = |source| program::Error::File { action: "read", path: path.into(), source };
-    let text = fs::read_to_string(path).map_err(read)?;
+    let text = private_file::read_public_text(path)?;
     toml::from_str(&text).map_err(|source| Error::AccessFile { path: path.into(), source: Box::new(source) })
 }
 
 const NAME: &str = "clients.toml";
+const HEADER: &str = "# Written by `server allow` and `server revoke`, which do not keep comments.\n";
 
 #[cfg(test)]
 mod tests {
@@ -311,7 +342,8 @@ mod tests {
     #[test]
     fn a_file_that_makes_no_sense_lets_nobody_in_and_names_the_line() {
         let (_folder, file) = file();
-        fs::write(&file.path, "[[client]]\nname = \"a\"\nkeys = \"SHA256:x\"\n").unwrap();
+        let text = "[[client]]\nname = \"a\"\nkeys = \"SHA256:x\"\n";
+        private_file::replace(&file.path, text.as_bytes()).unwrap();
         assert!(file.read().unwrap_err().to_string().contains("line 3"));
         let denied = file.authorize(&ClientIdentity::Psk("x".into()), Origin::Local, Strangers::Welcome);
         assert_eq!(denied, Err(DeniedCode::NotAllowed));

@@ -15,23 +15,41 @@ pub(crate) const MAX_RSA: usize = 4;
 pub(crate) const MAX_HALF_OPEN: usize = 512;
 /// Handshakes under way at once from one source: enough for a busy household, not for a flood.
 pub(crate) const MAX_HALF_OPEN_PER_SOURCE: usize = 64;
-/// Channels of one client at once.
-pub(crate) const MAX_CHANNELS_PER_CLIENT: usize = 512;
+/// Channels of one client, or of the strangers of one source, at once.
+pub(crate) const MAX_CHANNELS_PER_CLIENT: usize = 256;
+/// Channels in all, where the system has descriptors for them.
+const MAX_CHANNELS: usize = 8192;
 
 /// What a failed handshake costs its source.
-const PENALTY: Duration = Duration::from_secs(2);
+pub(crate) const FAILURE: Duration = Duration::from_secs(2);
+/// What a handshake with RSA costs its source even if it succeeds: ten a second are free in the long run, and
+/// resumption costs nothing.
+pub(crate) const RSA_HANDSHAKE: Duration = Duration::from_millis(100);
+/// Above this share of the places for handshakes, newcomers get less time.
+const CROWDED: usize = MAX_HALF_OPEN / 4 * 3;
+/// The time they get: enough for a client that means it.
+const CROWDED_DEADLINE: Duration = Duration::from_secs(2);
 /// A source is refused while it owes more than this: one failure is a mistake, eight in a row are not.
 const TOLERATED: Duration = Duration::from_secs(15);
 /// No source owes more than this, so that everybody is forgiven in the end.
 const MAX_OWED: Duration = Duration::from_secs(600);
+/// Descriptors that are neither of handshakes nor of channels: listeners, the log, files that are read now and then.
+const RESERVED_DESCRIPTORS: usize = 64;
 /// Sources that are remembered. The first to be forgotten is the one that owes least.
 const MAX_SOURCES: usize = 65536;
 
 /// Counts what is under way, by who caused it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Limits {
     sources: Mutex<Sources>,
-    channels: Mutex<HashMap<String, usize>>,
+    channels: Mutex<Channels>,
+    max_channels: usize,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    all: usize,
+    by_holder: HashMap<String, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +70,17 @@ pub(crate) enum Turned {
 }
 
 impl Limits {
+    /// Limits for a process that may have `descriptors` open. A channel takes two at most: its socket, and a file
+    /// for a long message.
+    pub(crate) fn new(descriptors: usize) -> Self {
+        let for_channels = descriptors.saturating_sub(MAX_HALF_OPEN + RESERVED_DESCRIPTORS) / 2;
+        Self {
+            sources: Mutex::default(),
+            channels: Mutex::default(),
+            max_channels: for_channels.clamp(1, MAX_CHANNELS),
+        }
+    }
+
     /// Takes up a place for a handshake, until what is returned is dropped. `source` is `None` for this machine
     /// itself, where one address stands for everybody: only the limit in all holds there.
     pub(crate) fn begin_handshake(
@@ -82,11 +111,12 @@ impl Limits {
             *count += 1;
         }
         sources.half_open += 1;
-        Ok(HalfOpen { limits: Arc::clone(self), source })
+        let deadline = if sources.half_open > CROWDED { CROWDED_DEADLINE } else { HANDSHAKE_DEADLINE };
+        Ok(HalfOpen { limits: Arc::clone(self), source, deadline })
     }
 
-    /// A handshake from `source` has failed.
-    pub(crate) fn penalize(&self, source: Option<IpAddr>, now: Instant) {
+    /// Charges `source` for what it has caused.
+    pub(crate) fn charge(&self, source: Option<IpAddr>, cost: Duration, now: Instant) {
         let Some(source) = source.map(network) else { return };
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.penalties.len() >= MAX_SOURCES && !sources.penalties.contains_key(&source) {
@@ -99,19 +129,37 @@ impl Limits {
             }
         }
         let until = sources.penalties.entry(source).or_insert(now);
-        *until = ((*until).max(now) + PENALTY).min(now + MAX_OWED);
+        *until = ((*until).max(now) + cost).min(now + MAX_OWED);
     }
 
-    /// Takes up a place for a channel of `client`, until what is returned is dropped.
-    pub(crate) fn begin_channel(self: &Arc<Self>, client: &str) -> Option<OpenChannel> {
+    /// Takes up a place for a channel of `holder`, until what is returned is dropped.
+    pub(crate) fn begin_channel(self: &Arc<Self>, holder: &Holder<'_>) -> Option<OpenChannel> {
+        let holder = match holder {
+            Holder::Client(name) => format!("client {name}"),
+            Holder::Stranger(Some(source)) => format!("source {}", network(*source)),
+            Holder::Stranger(None) => "this machine".to_owned(),
+        };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = channels.entry(client.to_owned()).or_default();
+        if channels.all >= self.max_channels {
+            return None;
+        }
+        let count = channels.by_holder.entry(holder.clone()).or_default();
         if *count >= MAX_CHANNELS_PER_CLIENT {
             return None;
         }
         *count += 1;
-        Some(OpenChannel { limits: Arc::clone(self), client: client.to_owned() })
+        channels.all += 1;
+        Some(OpenChannel { limits: Arc::clone(self), holder })
     }
+}
+
+/// Whose channels are counted together: a stranger could make up as many names as it likes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Holder<'a> {
+    /// A client that has been allowed, by its name.
+    Client(&'a str),
+    /// Anybody else, by where it comes from.
+    Stranger(Option<IpAddr>),
 }
 
 /// A handshake under way.
@@ -119,6 +167,14 @@ impl Limits {
 pub(crate) struct HalfOpen {
     limits: Arc<Limits>,
     source: Option<IpAddr>,
+    deadline: Duration,
+}
+
+impl HalfOpen {
+    /// How long it may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
 }
 
 impl Drop for HalfOpen {
@@ -140,16 +196,17 @@ impl Drop for HalfOpen {
 #[derive(Debug)]
 pub(crate) struct OpenChannel {
     limits: Arc<Limits>,
-    client: String,
+    holder: String,
 }
 
 impl Drop for OpenChannel {
     fn drop(&mut self) {
         let mut channels = self.limits.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = channels.get_mut(&self.client) {
+        channels.all -= 1;
+        if let Some(count) = channels.by_holder.get_mut(&self.holder) {
             *count -= 1;
             if *count == 0 {
-                channels.remove(&self.client);
+                channels.by_holder.remove(&self.holder);
             }
         }
     }
@@ -173,31 +230,31 @@ mod tests {
 
     #[test]
     fn a_source_that_keeps_failing_is_turned_away_and_forgiven_in_time() {
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits::new(100_000));
         let now = Instant::now();
         let source = ip("192.0.2.1");
         for _ in 0..7 {
-            limits.penalize(source, now);
+            limits.charge(source, FAILURE, now);
             assert!(limits.begin_handshake(source, now).is_ok());
         }
-        limits.penalize(source, now);
+        limits.charge(source, FAILURE, now);
         assert_eq!(limits.begin_handshake(source, now).unwrap_err(), Turned::Penalized);
         assert!(limits.begin_handshake(ip("192.0.2.2"), now).is_ok());
         assert!(limits.begin_handshake(None, now).is_ok());
         assert!(limits.begin_handshake(source, now + Duration::from_secs(2)).is_ok());
 
         for _ in 0..10_000 {
-            limits.penalize(source, now);
+            limits.charge(source, FAILURE, now);
         }
         assert!(limits.begin_handshake(source, now + MAX_OWED).is_ok());
     }
 
     #[test]
     fn an_ipv6_source_is_its_network() {
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits::new(100_000));
         let now = Instant::now();
         for host in 0..8 {
-            limits.penalize(ip(&format!("2001:db8::{host}")), now);
+            limits.charge(ip(&format!("2001:db8::{host}")), FAILURE, now);
         }
         assert_eq!(limits.begin_handshake(ip("2001:db8::ffff"), now).unwrap_err(), Turned::Penalized);
         assert!(limits.begin_handshake(ip("2001:db8:0:1::1"), now).is_ok());
@@ -205,7 +262,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_come_back() {
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits::new(100_000));
         let now = Instant::now();
         let source = ip("192.0.2.1");
         let places: Vec<_> =
@@ -223,20 +280,50 @@ mod tests {
 
     #[test]
     fn channels_of_a_client_are_bounded() {
-        let limits = Arc::new(Limits::default());
-        let all: Vec<_> = (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel("a").unwrap()).collect();
-        assert!(limits.begin_channel("a").is_none());
-        assert!(limits.begin_channel("b").is_some());
+        let limits = Arc::new(Limits::new(100_000));
+        let alice = Holder::Client("alice");
+        let all: Vec<_> =
+            (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel(&alice).unwrap()).collect();
+        assert!(limits.begin_channel(&alice).is_none());
+        assert!(limits.begin_channel(&Holder::Client("bob")).is_some());
         drop(all);
-        assert!(limits.begin_channel("a").is_some());
+        assert!(limits.begin_channel(&alice).is_some());
+    }
+
+    #[test]
+    fn strangers_are_counted_by_where_they_come_from() {
+        let limits = Arc::new(Limits::new(100_000));
+        let near = Holder::Stranger(ip("2001:db8::1"));
+        let _all: Vec<_> =
+            (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel(&near).unwrap()).collect();
+        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8::2"))).is_none());
+        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8:0:1::2"))).is_some());
+        assert!(limits.begin_channel(&Holder::Stranger(None)).is_some());
+    }
+
+    #[test]
+    fn channels_in_all_are_bounded_by_the_descriptors() {
+        let limits = Arc::new(Limits::new(MAX_HALF_OPEN + RESERVED_DESCRIPTORS + 4));
+        let _first = limits.begin_channel(&Holder::Client("a")).unwrap();
+        let _second = limits.begin_channel(&Holder::Client("b")).unwrap();
+        assert!(limits.begin_channel(&Holder::Client("c")).is_none());
+    }
+
+    #[test]
+    fn newcomers_to_a_crowd_get_less_time() {
+        let limits = Arc::new(Limits::new(100_000));
+        let now = Instant::now();
+        let crowd: Vec<_> = (0..CROWDED).map(|_| limits.begin_handshake(None, now).unwrap()).collect();
+        assert!(crowd.iter().all(|place| place.deadline() == HANDSHAKE_DEADLINE));
+        assert_eq!(limits.begin_handshake(None, now).unwrap().deadline(), CROWDED_DEADLINE);
     }
 
     #[test]
     fn sources_that_are_remembered_are_bounded() {
-        let limits = Limits::default();
+        let limits = Limits::new(100_000);
         let now = Instant::now();
         for host in 0..=u32::try_from(MAX_SOURCES).unwrap() {
-            limits.penalize(Some(IpAddr::V4(host.into())), now);
+            limits.charge(Some(IpAddr::V4(host.into())), FAILURE, now);
         }
         assert_eq!(limits.sources.lock().unwrap().penalties.len(), MAX_SOURCES);
     }

@@ -33,10 +33,14 @@ fn run(cli: Cli) -> Result<(), Error> {
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(Run { listen, json, max_message }) => {
             let format = if json { MessageFormat::Json } else { MessageFormat::Text };
-            let messages = Messages::new(format, max_message.as_u64());
+            let output = hardening::standard_output()?;
+            let messages = Messages::new(format, max_message.as_u64(), output);
             listen_and_serve(&home, &listen, Service::Messages(messages))
         }
-        Command::Pipe(listen) => listen_and_serve(&home, &listen, Service::Pipe(Pipe::new())),
+        Command::Pipe(listen) => {
+            let pipe = Pipe::new(hardening::standard_input()?, hardening::standard_output()?);
+            listen_and_serve(&home, &listen, Service::Pipe(pipe))
+        }
         Command::Keygen(MakeKey { psk: Some(name), .. }) => make_psk(&home, &name),
         Command::Keygen(MakeKey { rsa, psk: None }) => {
             let key: ServerKey = identity::make(&home, &rsa)?;
@@ -70,6 +74,9 @@ fn listen_and_serve(home: &Home, listen: &Listen, service: Service) -> Result<()
     let access = AccessFile::new(home.clone());
     // A file that makes no sense would refuse everybody later: better said now.
     access.read()?;
+    if let Identity::Psk(psks) = &identity {
+        note_psks(&access, psks);
+    }
     let strangers = if listen.anyone { Strangers::Welcome } else { Strangers::Refused };
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
@@ -145,6 +152,21 @@ fn read_psks(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, Arc<PreSha
         }
     }
     Ok(psks)
+}
+
+/// Notes the keys that were made elsewhere, so that each can be revoked here by its name.
+fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) {
+    let noted = access.read().and_then(|known| {
+        let unknown = |name: &&String| known.as_ref().is_none_or(|known| !known.knows_psk(name));
+        let names: Vec<&String> = psks.keys().filter(unknown).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        access.edit(|access| names.into_iter().try_for_each(|name| access.note_psk(name)))
+    });
+    if let Err(error) = noted {
+        tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
+    }
 }
 
 fn make_psk(home: &Home, name: &str) -> Result<(), Error> {

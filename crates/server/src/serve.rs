@@ -23,6 +23,9 @@ use crate::{Error, Listener, Settings};
 ///
 /// # Errors
 /// Those of the service itself: a pipe that broke, or was stopped before its end.
+///
+/// # Panics
+/// On a runtime of a single thread: messages are written where they go without leaving the task.
 pub async fn serve(
     settings: Settings,
     listeners: Vec<Listener>,
@@ -35,10 +38,13 @@ pub async fn serve(
         accepting.spawn(accept_all(listener, Arc::clone(&server)));
     }
     tokio::pin!(stop);
-    tokio::select! {
+    let result = tokio::select! {
         () = stop => server.stopped(),
         result = service_done.recv() => result.unwrap_or(Ok(())),
-    }
+    };
+    // Waits until the listeners are gone, and with them the files of their sockets.
+    accepting.shutdown().await;
+    result
 }
 
 async fn accept_all(listener: Listener, server: Arc<Server>) {

@@ -10,12 +10,14 @@ use program::socket::Socket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
-use wire_protocol::message::{DeniedCode, RefusedCode, ServerLimits, Target};
-use wire_protocol::stream::{self, RsaPool, SecureStream};
+use wire_protocol::message::{DeniedCode, Mode, RefusedCode, ServerLimits, Target};
+use wire_protocol::stream::{self, Incoming, RsaPool, SecureStream};
 
 use crate::Error;
-use crate::access::{Guest, Origin, Rights};
-use crate::limits::{HANDSHAKE_DEADLINE, HalfOpen, IDLE_TIMEOUT, Limits, MAX_RSA};
+use crate::access::{Guest, Origin, Rights, Standing};
+use crate::limits::{
+    FAILURE, HANDSHAKE_DEADLINE, HalfOpen, Holder, IDLE_TIMEOUT, Limits, MAX_RSA, RSA_HANDSHAKE,
+};
 use crate::listener::Source;
 use crate::serve::is_local;
 use crate::service::Service;
@@ -33,7 +35,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
-        Self { settings, limits: Arc::default(), rsa_pool: RsaPool::new(MAX_RSA), done }
+        let limits = Arc::new(Limits::new(program::hardening::raise_descriptor_limit()));
+        Self { settings, limits, rsa_pool: RsaPool::new(MAX_RSA), done }
     }
 
     /// What it means that the server is told to stop now.
@@ -60,18 +63,23 @@ impl Server {
         let handshake = stream::accept_channel(socket, self.config(origin), &self.rsa_pool, |client| {
             let admitted = self.settings.access.authorize(client, origin, self.settings.strangers).and_then(
                 |admitted| {
-                    let channel =
-                        self.limits.begin_channel(&admitted.name).ok_or(DeniedCode::TooManyChannels)?;
+                    let holder = match admitted.standing {
+                        Standing::Allowed => Holder::Client(&admitted.name),
+                        Standing::Stranger => Holder::Stranger(accountable),
+                    };
+                    let channel = self.limits.begin_channel(&holder).ok_or(DeniedCode::TooManyChannels)?;
                     Ok((admitted, channel))
                 },
             )?;
             guest = Some(admitted);
             Ok(())
         });
-        let handshake = match timeout(HANDSHAKE_DEADLINE, handshake).await {
+        let deadline = place.deadline();
+        let handshake = match timeout(deadline, handshake).await {
             Ok(handshake) => handshake,
             Err(_) => {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took longer than 10 seconds"))
+                let message = format!("the handshake took longer than {} seconds", deadline.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
             }
         };
         drop(place);
@@ -84,11 +92,19 @@ impl Server {
                     mode = %stream.session().mode,
                     "connection established"
                 );
+                if stream.session().mode == Mode::Rsa {
+                    self.limits.charge(accountable, RSA_HANDSHAKE, Instant::now());
+                }
                 self.serve_channel(stream, &guest).await
             }
             (Ok(_), None) => Err(io::Error::other("a client was let in that nobody has judged")),
+            // A first contact: the client shows the key to somebody and comes back.
+            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(peer = source.name, %error, "connection closed");
+                return;
+            }
             (Err(error), _) => {
-                self.limits.penalize(accountable, Instant::now());
+                self.limits.charge(accountable, FAILURE, Instant::now());
                 Err(error)
             }
         };
@@ -107,29 +123,32 @@ impl Server {
 
     async fn serve_channel(&self, mut stream: SecureStream<Socket>, guest: &Guest) -> io::Result<()> {
         loop {
-            let Ok(opened) = timeout(IDLE_TIMEOUT, stream.next_open()).await else {
+            let Ok(incoming) = timeout(IDLE_TIMEOUT, stream.next_incoming()).await else {
                 tracing::debug!(client = guest.name, "connection idle for too long");
                 return timeout(HANDSHAKE_DEADLINE, stream.close()).await?;
             };
-            match (opened?, &self.settings.service, guest.rights) {
-                (None, _, _) => return stream.answer_close().await,
-                (Some(Target::Message), Service::Messages(messages), _) => {
+            let target = match incoming? {
+                Incoming::Open(target) => target,
+                Incoming::Ping => continue,
+                Incoming::Close => return stream.answer_close().await,
+            };
+            match (target, &self.settings.service, guest.rights) {
+                (Target::Message, Service::Messages(messages), _) => {
                     stream = messages.receive(stream, guest).await?;
                 }
-                (Some(Target::Pipe), Service::Pipe(pipe), Rights::All) => match pipe.claim() {
-                    Some(claim) => {
-                        let result = claim.serve(stream).await;
+                (Target::Pipe, Service::Pipe(pipe), Rights::All) => match pipe.claim() {
+                    Some(ends) => {
+                        let result = ends.serve(stream).await;
                         // The server is ending already when nobody is there to be told.
                         self.done.send(result).await.ok();
                         return Ok(());
                     }
                     None => stream.refuse_open(RefusedCode::Busy).await?,
                 },
-                (Some(Target::Pipe), Service::Pipe(_), Rights::Messages) => {
+                (Target::Pipe, Service::Pipe(_), Rights::Messages) => {
                     stream.refuse_open(RefusedCode::NotAllowed).await?;
                 }
-                (Some(Target::Message), Service::Pipe(_), _)
-                | (Some(Target::Pipe), Service::Messages(_), _) => {
+                (Target::Message, Service::Pipe(_), _) | (Target::Pipe, Service::Messages(_), _) => {
                     stream.refuse_open(RefusedCode::NotOffered).await?;
                 }
             }

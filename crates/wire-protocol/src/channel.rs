@@ -78,6 +78,12 @@ impl Sender {
         self.state == SendState::Streaming
     }
 
+    /// Whether this side has said its last word.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == SendState::Closed
+    }
+
     /// Appends a control message to `out`.
     ///
     /// # Errors

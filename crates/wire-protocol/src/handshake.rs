@@ -52,6 +52,11 @@ pub trait Handshake: Sized {
     /// [`Error::InvalidMessage`] as soon as `prefix` cannot become a message.
     fn message_len(&self, prefix: &[u8]) -> Result<Option<usize>, Error>;
 
+    /// Whether the peer may end the connection here without having done anything wrong.
+    fn peer_may_leave(&self) -> bool {
+        false
+    }
+
     /// Takes one whole message, decrypts it in place where it is a record, and appends what is to be sent to
     /// `out`.
     ///

@@ -342,8 +342,6 @@ pub enum ResetCode {
     Input,
     /// The message is longer than the server takes.
     TooLong,
-    /// The program is ending.
-    Shutdown,
 }
 
 impl fmt::Display for ResetCode {
@@ -352,7 +350,6 @@ impl fmt::Display for ResetCode {
             Self::Output => "it could not hand the data on",
             Self::Input => "its source of data failed",
             Self::TooLong => "the message is longer than it takes",
-            Self::Shutdown => "it is shutting down",
         })
     }
 }

@@ -34,8 +34,8 @@ use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, Ser
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect, connect_channel,
-    fetch_server_key,
+    Incoming, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect,
+    connect_channel, fetch_server_key,
 };
 
 /// How long one key may be in use (section 6).
@@ -189,11 +189,17 @@ impl Writing {
         self.answer_ping()
     }
 
-    /// Seals the Pong that is owed, if one is.
+    /// Seals the Pong that is owed, if one is. Not while other bytes wait to go out: a peer that pings and does
+    /// not read must not fill our memory with answers. Nor after our Close, behind which nothing is sent.
     pub(crate) fn answer_ping(&mut self) -> Result<(), Error> {
+        if !self.unsent().is_empty() {
+            return Ok(());
+        }
         match self.pongs.take() {
-            Some(nonce) => self.sender.send_control(&ControlMessage::Pong { nonce }, &mut self.out),
-            None => Ok(()),
+            Some(nonce) if !self.sender.is_closed() => {
+                self.sender.send_control(&ControlMessage::Pong { nonce }, &mut self.out)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -242,8 +248,13 @@ fn unix_time() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
-fn closed_during_handshake() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
+/// The peer has left in the middle of a handshake; `ConnectionAborted` where it did nothing wrong with that.
+fn closed_during_handshake(peer_may_leave: bool) -> io::Error {
+    if peer_may_leave {
+        io::Error::new(io::ErrorKind::ConnectionAborted, "the client asked for the key and left")
+    } else {
+        io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
+    }
 }
 
 /// A connection that was reset has lost its end like one that was cut.

@@ -8,7 +8,7 @@ use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
 
 use crate::cli::Ping;
-use crate::connect::{Credentials, Server, connect};
+use crate::connect::{Credentials, Server, close, connect, in_time};
 use crate::{Error, KnownServers};
 
 /// Connects, sends pings one after another, and prints what it saw.
@@ -43,9 +43,9 @@ pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) ->
         rtt_ms: Vec::new(),
     };
     for _ in 0..options.count.get() {
-        report.rtt_ms.push(milliseconds(stream.ping().await.map_err(channel)?));
+        report.rtt_ms.push(milliseconds(in_time(stream.ping()).await.map_err(channel)?));
     }
-    stream.close().await.map_err(channel)?;
+    close(stream).await;
 
     report.print(options).map_err(|source| Error::Stdio { stream: "standard output", source })
 }

@@ -9,16 +9,15 @@ use wire_protocol::stream::{SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, connect};
+use crate::connect::{Credentials, Server, close, confirm, connect};
 
 /// Sends `text`, or standard input, and returns once the server has confirmed that it has handed it on.
 ///
 /// # Errors
 /// [`Error`]; after any the message counts as not sent.
 pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>) -> Result<(), Error> {
-    let mut stream = connect(credentials, server, Some(Target::Message)).await?;
+    let mut stream = confirm(connect(credentials, server, Some(Target::Message)).await?, server).await?;
     let channel = |source| Error::Channel { address: server.address.to_string(), source };
-    stream.confirm_opened().await.map_err(channel)?;
     match text {
         Some(text) => copy(&mut text.as_bytes(), &mut stream, channel).await?,
         None => copy(&mut tokio::io::stdin(), &mut stream, channel).await?,
@@ -30,10 +29,7 @@ pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>
         Ok(_) => return Err(channel(ProtocolError::from(PeerMisbehaved::UnexpectedMessage).into())),
         Err(error) => return Err(channel(error)),
     }
-    // The message is where it belongs: a channel that does not end well now changes nothing.
-    if let Err(error) = stream.close().await {
-        tracing::debug!(%error, "the channel did not close well");
-    }
+    close(stream).await;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::{Error, KnownServers};
 pub fn trust(home: Home, address: &Address, key: Option<KeyId>) -> Result<(), Error> {
     let known_servers = KnownServers::new(home);
     match key {
-        Some(id) => known_servers.remember(address, KnownServer { id, key: None }),
+        Some(id) => known_servers.remember(address, &KnownServer { id, key: None }),
         None => known_servers.forget(address),
     }
 }

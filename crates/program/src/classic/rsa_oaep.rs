@@ -87,7 +87,7 @@ fn receive_public_key(connection: &mut Connection) -> Result<(PublicKey, Vec<u8>
         if let Some(end) = find(&received, PEM_END) {
             let rest = received.split_off(end);
             let text = std::str::from_utf8(&received).map_err(|_| Error::ClassicPeer(NO_KEY))?;
-            return Ok((pem::read_public_key(text)?, rest));
+            return Ok((pem::read_public_key(text).map_err(Error::ClassicPeerKey)?, rest));
         }
         if received.len() > MAX_PEM_LEN {
             return Err(Error::ClassicPeer(NO_KEY));

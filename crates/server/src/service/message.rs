@@ -1,7 +1,8 @@
 //! Messages: each is printed on a line of its own once all of it is there, and only then confirmed.
 
-use std::io::{self, Seek as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use program::escape;
@@ -9,6 +10,7 @@ use program::socket::Socket;
 use serde::Serialize;
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 use wire_protocol::message::ResetCode;
@@ -30,15 +32,26 @@ pub enum MessageFormat {
 pub struct Messages {
     format: MessageFormat,
     max_len: u64,
-    /// Held while a message is printed, so that no two share a line.
-    printing: Mutex<()>,
+    /// Bytes of messages that are under way and longer than what is kept in memory.
+    spooled: AtomicU64,
+    /// Held while a message is printed, so that no two share a line. Waiting for it takes up no thread.
+    output: Mutex<Output>,
+}
+
+/// Where messages are printed.
+#[derive(Debug)]
+struct Output {
+    file: File,
+    /// A message was printed in part, before an error: the next one begins with a line of its own.
+    line_is_open: bool,
 }
 
 impl Messages {
-    /// Prints messages of `max_len` bytes at most on standard output.
+    /// Prints messages of `max_len` bytes at most to `output`.
     #[must_use]
-    pub fn new(format: MessageFormat, max_len: u64) -> Self {
-        Self { format, max_len, printing: Mutex::new(()) }
+    pub fn new(format: MessageFormat, max_len: u64, output: File) -> Self {
+        let output = Mutex::new(Output { file: output, line_is_open: false });
+        Self { format, max_len, spooled: AtomicU64::new(0), output }
     }
 
     /// Takes the message whose Open has just come, and gives the channel back.
@@ -49,17 +62,24 @@ impl Messages {
     ) -> io::Result<SecureStream<Socket>> {
         stream.answer_open().await?;
         let mut message = SpooledTempFile::new(MAX_IN_MEMORY);
-        let mut len: u64 = 0;
+        let mut share = Share { spooled: &self.spooled, len: 0 };
         let mut chunk = vec![0; CHUNK];
         loop {
-            let read = stream.read(&mut chunk).await?;
+            let Ok(read) = timeout(STALL_TIMEOUT, stream.read(&mut chunk)).await else {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the message stopped coming"));
+            };
+            let read = read?;
             if read == 0 {
                 break;
             }
-            len = len.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+            let len = share.grow(read);
             if len > self.max_len {
                 give_up(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
+            }
+            if share.spooled.load(Ordering::Relaxed) > self.max_len.saturating_mul(MAX_LONG_MESSAGES) {
+                give_up(stream, ResetCode::Output).await?;
+                return Err(io::Error::other("too many long messages are under way"));
             }
             if let Err(error) = block_in_place(|| message.write_all(&chunk[..read])) {
                 give_up(stream, ResetCode::Output).await?;
@@ -67,23 +87,64 @@ impl Messages {
             }
         }
         // Whoever is told that a message has arrived can rely on it: nothing is confirmed before it is out.
-        if let Err(error) = block_in_place(|| self.print(message, guest)) {
+        let mut output = self.output.lock().await;
+        let printed = block_in_place(|| output.print(&mut message, guest, self.format));
+        drop(output);
+        if let Err(error) = printed {
             give_up(stream, ResetCode::Output).await?;
             return Err(error);
         }
         stream.shutdown().await?;
         Ok(stream)
     }
+}
 
-    fn print(&self, mut message: SpooledTempFile, guest: &Guest) -> io::Result<()> {
-        let _printing = self.printing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut stdout = io::stdout().lock();
+/// What one message takes of the room that all long messages share, until it is dropped.
+#[derive(Debug)]
+struct Share<'a> {
+    spooled: &'a AtomicU64,
+    len: u64,
+}
+
+impl Share<'_> {
+    /// Counts `read` more bytes; gives the length of the message so far.
+    fn grow(&mut self, read: usize) -> u64 {
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.spooled.fetch_add(read, Ordering::Relaxed);
+        self.len = self.len.saturating_add(read);
+        self.len
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.spooled.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+impl Output {
+    fn print(
+        &mut self,
+        message: &mut SpooledTempFile,
+        guest: &Guest,
+        format: MessageFormat,
+    ) -> io::Result<()> {
         message.rewind()?;
-        match self.format {
-            MessageFormat::Text => print_text(&mut message, guest, &mut stdout)?,
-            MessageFormat::Json => print_json(&mut message, guest, &mut stdout)?,
-        }
-        stdout.flush()
+        let mut writer = BufWriter::new(&self.file);
+        let newline = if self.line_is_open { "\n" } else { "" };
+        self.line_is_open = true;
+        let printed = writer
+            .write_all(newline.as_bytes())
+            .and_then(|()| match format {
+                MessageFormat::Text => print_text(message, guest, &mut writer),
+                MessageFormat::Json => print_json(message, guest, &mut writer),
+            })
+            .and_then(|()| writer.flush());
+        // What is left of a message that failed must not come out with a later one.
+        let _discarded = writer.into_parts();
+        printed?;
+        self.line_is_open = false;
+        Ok(())
     }
 }
 
@@ -129,13 +190,27 @@ fn print_json(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io
         escape::copy_chunks(message, |chunk| {
             let text = serde_json::to_string(&String::from_utf8_lossy(chunk))?;
             // What stands between the quotes of each chunk, between one pair of quotes.
-            output.write_all(text.get(1..text.len() - 1).unwrap_or_default().as_bytes())
+            output.write_all(escape_json(text.get(1..text.len() - 1).unwrap_or_default()).as_bytes())
         })?;
     } else {
         write!(output, "{head},\"base64\":\"")?;
         write_base64(message, output)?;
     }
     output.write_all(b"\"}\n")
+}
+
+/// The same JSON string with what would move a terminal written as `\u` escapes.
+fn escape_json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if escape::is_harmless(c) {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            escaped.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
 }
 
 fn write_base64(message: &mut impl io::Read, output: &mut impl io::Write) -> io::Result<()> {
@@ -165,5 +240,9 @@ struct Head<'a> {
 const MAX_IN_MEMORY: usize = 256 * 1024;
 /// What a client gets to hear why its message is not taken.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a message may make no progress. A person may be typing it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Long messages that may be under way at once, each as long as one may be: more could fill the disk.
+const MAX_LONG_MESSAGES: u64 = 2;
 const CHUNK: usize = 16 * 1024;
 const BASE64_CHUNK: usize = 3 * 16 * 1024;

@@ -1,9 +1,8 @@
-//! The pipe: standard input to one client, that client to standard output.
+//! The pipe: an input to one client, that client to an output.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use program::socket::Socket;
 use wire_protocol::stream::relay::{RelayError, relay};
@@ -12,34 +11,38 @@ use wire_protocol::stream::{SecureStream, blocking};
 use crate::Error;
 
 /// One end of a pipe, for the first client that opens it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipe {
-    claimed: AtomicBool,
+    /// `None` once somebody has opened it.
+    ends: Mutex<Option<Ends>>,
+}
+
+/// What a pipe connects a client with.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    input: File,
+    output: File,
 }
 
 impl Pipe {
     /// A pipe that nobody has opened yet.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(input: File, output: File) -> Self {
+        Self { ends: Mutex::new(Some(Ends { input, output })) }
     }
 
     /// Whether somebody has opened it.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed.load(Ordering::Acquire)
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// The pipe, for whoever asks first.
-    pub(crate) fn claim(&self) -> Option<Claim> {
-        (!self.claimed.swap(true, Ordering::AcqRel)).then_some(Claim(()))
+    pub(crate) fn claim(&self) -> Option<Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The right to the pipe.
-#[derive(Debug)]
-pub(crate) struct Claim(());
-
-impl Claim {
+impl Ends {
     /// Relays to the end.
     pub(crate) async fn serve(self, mut stream: SecureStream<Socket>) -> Result<(), Error> {
         let broken = |error| Error::Pipe(RelayError::Channel(error));
@@ -47,12 +50,8 @@ impl Claim {
         let (socket, parts) = stream.into_parts();
         let socket = socket.into_blocking().map_err(broken)?;
         let (read, write) = blocking::SecureStream::from_parts(socket, parts).into_split().map_err(broken)?;
-        // The descriptors themselves: the standard library's handles would copy every byte once more.
-        let input =
-            io::stdin().as_fd().try_clone_to_owned().map_err(RelayError::Input).map_err(Error::Pipe)?;
-        let output =
-            io::stdout().as_fd().try_clone_to_owned().map_err(RelayError::Output).map_err(Error::Pipe)?;
-        tokio::task::spawn_blocking(move || relay(File::from(input), File::from(output), read, write))
+        let Self { input, output } = self;
+        tokio::task::spawn_blocking(move || relay(input, output, read, write))
             .await
             .map_err(|error| broken(io::Error::other(error)))?
             .map_err(Error::Pipe)

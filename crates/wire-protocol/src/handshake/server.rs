@@ -34,6 +34,7 @@ use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, Traffi
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use rand_core::TryCryptoRng;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{BINDER_LEN, ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
 use crate::codec::decode;
@@ -119,6 +120,11 @@ impl Handshake for ServerHandshake {
             Self::ClientHello(_) => Ok(frame::frame_len(prefix)?),
             Self::ClientAuth(_) | Self::ClientFinished(_) => next_record_len(prefix),
         }
+    }
+
+    /// Behind a KeyOffer: a client that has asked for the key to show it to somebody.
+    fn peer_may_leave(&self) -> bool {
+        matches!(self, Self::ClientHello(state) if state.key_offers > 0)
     }
 
     fn handle<R: TryCryptoRng + ?Sized>(
@@ -254,8 +260,10 @@ impl ExpectClientHello {
     ) -> Result<(EarlyStage, TicketContent), Error> {
         let key = self.config.tickets.as_ref().ok_or(Error::Authentication)?;
         let own_id = self.config.identity.as_ref().map(|key| key.public().id().0);
-        let content: TicketContent = decode(&key.open(self.now, ticket)?)?;
+        let opened = Zeroizing::new(key.open(self.now, ticket)?);
+        let mut content: TicketContent = decode(&opened)?;
         let secret = Secret::new(content.secret);
+        content.secret.zeroize();
         // In seconds, and no ticket from the future: a clock that was set back must not lengthen lives.
         let now = self.now.as_secs();
         let age = now.checked_sub(content.issued_at).ok_or(Error::Authentication)?;

@@ -6,7 +6,7 @@ mod handshake;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -29,13 +29,26 @@ pub struct SecureStream<S> {
     session: Session,
     reading: Reading,
     writing: Writing,
+    /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
+    blocked_writer: Option<Waker>,
+}
+
+/// What the other side wants of an idle channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// A stream: to be answered with [`SecureStream::answer_open`] or [`SecureStream::refuse_open`].
+    Open(Target),
+    /// A sign of life, which it has got.
+    Ping,
+    /// The end: to be answered with [`SecureStream::answer_close`].
+    Close,
 }
 
 impl<S> SecureStream<S> {
     /// Puts a channel on a socket again.
     pub fn from_parts(io: S, parts: Parts) -> Self {
         let Parts { session, reading, writing } = parts;
-        Self { io, session, reading, writing }
+        Self { io, session, reading, writing, blocked_writer: None }
     }
 
     /// Takes the channel off its socket, to go on with it in another way (see [`super::blocking`]).
@@ -109,13 +122,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// Whatever ends the channel.
     pub async fn next_open(&mut self) -> io::Result<Option<Target>> {
-        match self.event().await? {
-            Event::Open(target) if !self.writing.sender.is_streaming() => {
-                self.reading.ended = false;
-                Ok(Some(target))
+        loop {
+            match self.next_incoming().await? {
+                Incoming::Open(target) => return Ok(Some(target)),
+                Incoming::Ping => {}
+                Incoming::Close => return Ok(None),
             }
-            Event::Close => Ok(None),
-            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+    }
+
+    /// Waits for what the other side wants of an idle channel. Can be dropped and called again.
+    ///
+    /// # Errors
+    /// Whatever ends the channel.
+    pub async fn next_incoming(&mut self) -> io::Result<Incoming> {
+        loop {
+            match self.any_event().await? {
+                Event::Open(target) if !self.writing.sender.is_streaming() => {
+                    self.reading.ended = false;
+                    return Ok(Incoming::Open(target));
+                }
+                Event::Ping(_) => return Ok(Incoming::Ping),
+                Event::Pong(_) => {}
+                Event::Close => return Ok(Incoming::Close),
+                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+            }
         }
     }
 
@@ -158,12 +189,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     pub async fn close(mut self) -> io::Result<()> {
         self.writing.control(&ControlMessage::Close)?;
         self.flush().await?;
-        loop {
-            match self.event().await? {
-                Event::Close => break,
-                Event::Pong(_) => {}
-                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
-            }
+        match self.event().await? {
+            // An Open that crossed our Close: the stream never stood, so nothing is lost.
+            Event::Close | Event::Open(_) => {}
+            _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
         // The other side may have gone the moment it had both Closes.
         self.io.shutdown().await.ok();
@@ -189,24 +218,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         let start = Instant::now();
         self.writing.control(&ControlMessage::Ping { nonce })?;
         self.flush().await?;
-        match self.event().await? {
-            Event::Pong(answered) if answered == nonce => Ok(start.elapsed()),
-            Event::Close => Err(Error::Truncated.into()),
-            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        loop {
+            match self.any_event().await? {
+                Event::Pong(answered) if answered == nonce => return Ok(start.elapsed()),
+                Event::Ping(_) | Event::Pong(_) => {}
+                Event::Close => return Err(Error::Truncated.into()),
+                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+            }
         }
     }
 
+    /// The next event that is no sign of life.
     async fn event(&mut self) -> io::Result<Event> {
         loop {
-            match poll_fn(|cx| self.reading.poll_event(&mut self.io, cx)).await? {
-                Event::Ping(nonce) => {
-                    self.reading.pongs.set(nonce);
-                    self.writing.answer_ping()?;
-                    self.flush().await?;
-                }
+            match self.any_event().await? {
+                Event::Ping(_) | Event::Pong(_) => {}
                 event => return Ok(event),
             }
         }
+    }
+
+    /// The next event; a Ping has been answered.
+    async fn any_event(&mut self) -> io::Result<Event> {
+        let event = poll_fn(|cx| self.reading.poll_event(&mut self.io, cx)).await?;
+        if let Event::Ping(nonce) = event {
+            self.reading.pongs.set(nonce);
+            self.flush().await?;
+        }
+        Ok(event)
     }
 }
 
@@ -300,9 +339,14 @@ impl Writing {
         io: &mut W,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.answer_ping()?;
-        ready!(self.poll_send(io, cx))?;
-        Pin::new(io).poll_flush(cx)
+        // A Pong may have had to wait for what was under way.
+        loop {
+            ready!(self.poll_send(io, cx))?;
+            self.answer_ping()?;
+            if self.unsent().is_empty() {
+                return Pin::new(io).poll_flush(cx);
+            }
+        }
     }
 
     fn poll_shutdown<W: AsyncWrite + Unpin>(
@@ -325,18 +369,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let polled = this.reading.poll_read(&mut this.io, cx, buf);
-        // A Ping that was seen on the way is answered at once; where the socket is full, with the next write.
+        // A Ping that was seen on the way is answered at once; where the socket is full, with the next call.
         this.writing.answer_ping()?;
-        match polled {
-            // Whoever waits here may wait for an answer to what has not gone out yet.
-            Poll::Pending if !this.writing.unsent().is_empty() => {
-                match this.writing.poll_send(&mut this.io, cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    _ => Poll::Pending,
-                }
-            }
+        if this.writing.unsent().is_empty() {
+            return polled;
+        }
+        let sent = this.writing.poll_send(&mut this.io, cx);
+        if let Some(writer) = this.blocked_writer.take() {
+            writer.wake();
+        }
+        match (polled, sent) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             // The other side's last word counts more than that it takes none of ours any more.
-            polled => polled,
+            (polled, _) => polled,
         }
     }
 }
@@ -344,16 +389,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        this.writing.poll_write(&mut this.io, cx, bytes)
+        let polled = this.writing.poll_write(&mut this.io, cx, bytes);
+        this.blocked_writer = polled.is_pending().then(|| cx.waker().clone());
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.writing.poll_flush(&mut this.io, cx)
+        let polled = this.writing.poll_flush(&mut this.io, cx);
+        this.blocked_writer = polled.is_pending().then(|| cx.waker().clone());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.writing.poll_shutdown(&mut this.io, cx)
+        let polled = this.writing.poll_shutdown(&mut this.io, cx);
+        this.blocked_writer = polled.is_pending().then(|| cx.waker().clone());
+        polled
     }
 }

@@ -111,7 +111,12 @@ fn drive<H: Handshake, S: Read + Write>(
                 io.write_all(&out)?;
                 io.flush()?;
                 out.clear();
-                let mut message = next_message(io, &mut inbox, |prefix| handshake.message_len(prefix))?;
+                let mut message = next_message(
+                    io,
+                    &mut inbox,
+                    |prefix| handshake.message_len(prefix),
+                    handshake.peer_may_leave(),
+                )?;
                 handshake.handle(&mut message, &mut SysRng, &mut out)?
             }
             Step::Work(work) => work.run(&mut SysRng, &mut out)?,
@@ -124,6 +129,7 @@ fn next_message(
     io: &mut impl Read,
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
+    peer_may_leave: bool,
 ) -> io::Result<Vec<u8>> {
     loop {
         match message_len(inbox)? {
@@ -131,7 +137,7 @@ fn next_message(
             _ => {
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
                 match io.read(&mut chunk)? {
-                    0 => return Err(closed_during_handshake()),
+                    0 => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
                     len => inbox.extend_from_slice(&chunk[..len]),
                 }
             }
@@ -249,6 +255,7 @@ impl Reading {
         loop {
             match self.event(io)? {
                 Event::Close => return Ok(()),
+                Event::Ping(nonce) => self.pongs.set(nonce),
                 Event::Pong(_) => {}
                 _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
@@ -279,6 +286,7 @@ impl Writing {
     }
 
     fn flush(&mut self, io: &mut impl Write) -> io::Result<()> {
+        self.send(io)?;
         self.answer_ping()?;
         self.send(io)?;
         io.flush()
@@ -318,8 +326,7 @@ pub struct ReadHalf<R> {
 impl<R: Read> ReadHalf<R> {
     /// The next data where it lies, as long as one record at most; empty at the end of the stream.
     pub(crate) fn next_data(&mut self) -> io::Result<&[u8]> {
-        self.reading.wait_for_data(&mut self.io)?;
-        Ok(self.reading.receiver.data())
+        if self.reading.wait_for_data(&mut self.io)? { Ok(self.reading.receiver.data()) } else { Ok(&[]) }
     }
 
     /// The first `len` bytes of [`ReadHalf::next_data`] are done with.

@@ -6,10 +6,14 @@
 //!   output <- write from where it was opened  <- open in place <- one read  <- socket
 //! ```
 
+use std::boxed::Box;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::blocking::{ReadHalf, SendError, WriteHalf};
+use crate::Error;
 use crate::message::ResetCode;
 
 /// How a relay ended badly.
@@ -46,41 +50,66 @@ where
     R: Read + Send + 'static,
     W: Write + Send + 'static,
 {
-    let (ends, ended) = std::sync::mpsc::channel();
+    let (ends, ended) = mpsc::channel();
     let receive_ends = ends.clone();
+    let input_ended = Arc::new(AtomicBool::new(false));
+    let close_is_due = Arc::clone(&input_ended);
+    // That an end cannot be told means that the relay has failed already, and nobody waits for it.
     thread::spawn(move || {
-        // The other end of these channels is only gone when the relay has failed already.
-        ends.send(send_all(input, write_half).map(End::Sent)).ok();
+        ends.send(send_all(input, write_half, &input_ended).map(|half| End::Sent(Box::new(half)))).ok();
     });
     thread::spawn(move || {
-        receive_ends.send(receive_all(read_half, output).map(End::Received)).ok();
+        receive_all(read_half, output, &receive_ends, &close_is_due);
     });
 
-    let (mut sent, mut received) = (None, None);
+    let (mut sent, mut closed_by_us, mut received) = (None, false, Received::Nothing);
     loop {
         match ended.recv() {
             Ok(Ok(End::Sent(half))) => sent = Some(half),
-            Ok(Ok(End::Received(half))) => received = Some(half),
+            Ok(Ok(End::Received)) => received = Received::Stream,
+            Ok(Ok(End::Closed)) => received = Received::Close,
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(RelayError::Channel(io::Error::other("a relay thread panicked"))),
         }
-        if let (Some(write_half), Some(read_half)) = (&mut sent, &mut received) {
-            write_half.close().map_err(RelayError::Channel)?;
-            return read_half.expect_close().map_err(RelayError::Channel);
+        if received != Received::Nothing
+            && let Some(mut half) = sent.take()
+        {
+            half.close().map_err(RelayError::Channel)?;
+            closed_by_us = true;
+        }
+        if closed_by_us && received == Received::Close {
+            return Ok(());
         }
     }
 }
 
-/// A direction that has ended well.
-enum End<R, W> {
-    Sent(WriteHalf<W>),
-    Received(ReadHalf<R>),
+/// How far the other side has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Received {
+    /// Its stream is still open.
+    Nothing,
+    /// Its stream has ended, and all of it is out.
+    Stream,
+    /// It has said Close.
+    Close,
 }
 
-fn send_all<W: Write>(mut input: impl Read, mut half: WriteHalf<W>) -> Result<WriteHalf<W>, RelayError> {
+/// A part of the relay that has ended well.
+enum End<W> {
+    Sent(Box<WriteHalf<W>>),
+    Received,
+    Closed,
+}
+
+fn send_all<W: Write>(
+    mut input: impl Read,
+    mut half: WriteHalf<W>,
+    input_ended: &AtomicBool,
+) -> Result<WriteHalf<W>, RelayError> {
     loop {
         match half.send_from(&mut input) {
             Ok(0) => {
+                input_ended.store(true, Ordering::SeqCst);
                 half.shutdown().map_err(RelayError::Channel)?;
                 return Ok(half);
             }
@@ -94,13 +123,33 @@ fn send_all<W: Write>(mut input: impl Read, mut half: WriteHalf<W>) -> Result<Wr
     }
 }
 
-fn receive_all<R: Read>(mut half: ReadHalf<R>, mut output: impl Write) -> Result<ReadHalf<R>, RelayError> {
+/// Goes on reading behind the end of the stream, up to the other side's Close: so a peer that is gone meanwhile is
+/// noticed even while the local input still waits for somebody to type.
+fn receive_all<R: Read, W>(
+    mut half: ReadHalf<R>,
+    mut output: impl Write,
+    ends: &mpsc::Sender<Result<End<W>, RelayError>>,
+    close_is_due: &AtomicBool,
+) {
+    let received = receive_stream(&mut half, &mut output).map(|()| End::Received);
+    if ends.send(received).is_err() {
+        return;
+    }
+    let closed = match half.expect_close() {
+        // A Close speaks for all that the other side was sent. One that comes before our EndOfStream went out
+        // cannot have waited for it.
+        Ok(()) if !close_is_due.load(Ordering::SeqCst) => Err(RelayError::Channel(Error::Truncated.into())),
+        closed => closed.map(|()| End::Closed).map_err(RelayError::Channel),
+    };
+    ends.send(closed).ok();
+}
+
+fn receive_stream<R: Read>(half: &mut ReadHalf<R>, output: &mut impl Write) -> Result<(), RelayError> {
     loop {
         let data = half.next_data().map_err(RelayError::Channel)?;
         let len = data.len();
         if len == 0 {
-            output.flush().map_err(RelayError::Output)?;
-            return Ok(half);
+            return output.flush().map_err(RelayError::Output);
         }
         output.write_all(data).map_err(RelayError::Output)?;
         half.consume(len);

@@ -162,7 +162,7 @@ where
     io.flush().await?;
     let mut inbox = Vec::new();
     // A server sends nothing of its own accord behind the offer, so that nothing can be lost with `inbox`.
-    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix)).await?;
+    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix), false).await?;
     if inbox.is_empty() {
         Ok(fetch.handle(&message)?)
     } else {
@@ -190,8 +190,13 @@ where
                 io.write_all(&out).await?;
                 io.flush().await?;
                 out.clear();
-                let mut message =
-                    next_message(io, &mut inbox, |prefix| handshake.message_len(prefix)).await?;
+                let mut message = next_message(
+                    io,
+                    &mut inbox,
+                    |prefix| handshake.message_len(prefix),
+                    handshake.peer_may_leave(),
+                )
+                .await?;
                 handshake.handle(&mut message, &mut SysRng, &mut out)?
             }
             Step::Work(work) => {
@@ -210,6 +215,7 @@ async fn next_message<S: AsyncRead + Unpin>(
     io: &mut S,
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
+    peer_may_leave: bool,
 ) -> io::Result<Vec<u8>> {
     loop {
         match message_len(inbox)? {
@@ -217,7 +223,7 @@ async fn next_message<S: AsyncRead + Unpin>(
             _ => {
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
                 match io.read(&mut chunk).await? {
-                    0 => return Err(closed_during_handshake()),
+                    0 => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
                     len => inbox.extend_from_slice(&chunk[..len]),
                 }
             }
