@@ -13,6 +13,7 @@ mod pipe;
 mod psk;
 mod python;
 mod resumption;
+mod second;
 mod secret;
 mod trust;
 
@@ -81,6 +82,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         secret::SCENARIOS,
         classic::SCENARIOS,
         python::SCENARIOS,
+        second::SCENARIOS,
     ];
     let mut chosen = modules.concat();
     if flags.big {

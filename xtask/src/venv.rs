@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace;
 
-/// Programs written with PyCryptodome, which the classic exchanges must understand.
-pub(crate) const PEERS: Venv = Venv { name: "peers", requirements: &["pycryptodome==3.23.0"] };
+/// Programs written with PyCryptodome, which the classic exchanges must understand, and the second implementation of the
+/// protocol, which takes its primitives from cryptography.
+pub(crate) const PEERS: Venv =
+    Venv { name: "peers", requirements: &["pycryptodome==3.23.0", "cryptography==50.0.2"] };
 
 /// The dependency policy's tool, prebuilt.
 pub(crate) const POLICY: Venv =

@@ -1,0 +1,1093 @@
+"""The Sockseal protocol, version 1, a second time: written from PROTOCOL.md alone, whose sections are named below.
+
+It is a peer for the scenarios, not for use: nothing in it is constant in time, and its server serves one connection
+after the other. `--fault` makes it break the protocol at one point, which only a peer with real keys can do.
+
+sockseal.py client HOST:PORT send|pipe|ping [options]    what is sent comes from standard input
+sockseal.py server [options]                             messages and what comes out of a pipe go to standard output
+"""
+
+import argparse
+import base64
+import copy
+import hashlib
+import hmac
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import mlkem, padding, rsa, x25519
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+
+class Failure(Exception):
+    """The end of a connection; `code` is the exit code, in the manner of the two programs."""
+
+    code = 4
+
+
+class Truncated(Failure):
+    """The connection ended without the peer's Close (section 7)."""
+
+
+class TimedOut(Failure):
+    """The peer said nothing for too long."""
+
+    code = 6
+
+
+class Distrusted(Failure):
+    """The peer is not who it should be."""
+
+    code = 3
+
+
+class Refused(Failure):
+    """The peer said no, in words: Abort, Denied or Refused."""
+
+    code = 5
+
+
+def require(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+# Section 2: primitives.
+
+SUITE = 1
+ZEROS = bytes(32)
+OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"sockseal v1 server key")
+PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def mac(key, data):
+    return hmac.digest(key, data, "sha256")
+
+
+def aes_ctr(key, first_block, data):
+    cipher = Cipher(algorithms.AES(key), modes.CTR(first_block)).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def raw(public):
+    return public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def spki_of(key):
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_spki(spki):
+    """A public key as it came, if it is one that may be used, in the one encoding that has its id."""
+    try:
+        key = serialization.load_der_public_key(spki)
+    except ValueError as error:
+        raise Failure("a key that is none") from error
+    require(isinstance(key, rsa.RSAPublicKey), "a key that is not RSA")
+    require(2048 <= key.key_size <= 8192 and key.public_numbers().e == 65537, "an RSA key out of bounds")
+    require(spki_of(key) == spki, "a key in another encoding")
+    return key
+
+
+def read_private_key(path):
+    with open(path, "rb") as file:
+        return serialization.load_pem_private_key(file.read(), None)
+
+
+def shown(key_id):
+    return "SHA256:" + base64.b64encode(key_id).decode().rstrip("=")
+
+
+def unpadded_base64(text):
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+# Section 2.1: encoding.
+
+
+def u8(number):
+    return number.to_bytes(1, "big")
+
+
+def u16(number):
+    return number.to_bytes(2, "big")
+
+
+def u32(number):
+    return number.to_bytes(4, "big")
+
+
+def u64(number):
+    return number.to_bytes(8, "big")
+
+
+def blob(content):
+    return u64(len(content)) + content
+
+
+class Reader:
+    """A message that is read field by field; `end` says that nothing is left."""
+
+    def __init__(self, message):
+        require(len(message) <= 8192, "a message over the limit")
+        self.rest = message
+
+    def array(self, length):
+        require(length <= len(self.rest), "a message that ends too early")
+        taken, self.rest = self.rest[:length], self.rest[length:]
+        return taken
+
+    def number(self, width):
+        return int.from_bytes(self.array(width), "big")
+
+    def blob(self):
+        return self.array(self.number(8))
+
+    def string(self):
+        try:
+            return self.blob().decode()
+        except UnicodeDecodeError as error:
+            raise Failure("a string that is not UTF-8") from error
+
+    def choice(self, count):
+        number = self.number(4)
+        require(number < count, f"choice {number} of {count}")
+        return number
+
+    def optional(self):
+        number = self.number(1)
+        require(number < 2, "an optional that is neither there nor not there")
+        return number == 1
+
+    def end(self):
+        require(not self.rest, "a message with something behind it")
+
+
+# Section 3: frames.
+
+KEY_REQUEST, KEY_OFFER, CLIENT_HELLO, SERVER_HELLO, ABORT = range(1, 6)
+ABORT_CODES = ["busy", "version", "suite", "unknown psk", "psk only"]
+UNKNOWN_PSK, PSK_ONLY = 3, 4
+RSA, PSK, RESUMPTION = range(3)
+MODES = ["rsa", "psk", "resumption"]
+
+
+class Wire:
+    """A socket, read by exact lengths. The receiving side keeps the last record, to be used against its sender."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.last_record = b""
+        stream.settimeout(30)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self, length):
+        pieces = []
+        while length > 0:
+            try:
+                piece = self.stream.recv(length)
+            except TimeoutError as error:
+                raise TimedOut("the peer is silent") from error
+            except ConnectionError:
+                piece = b""
+            if not piece:
+                raise Truncated("the connection ended in the middle")
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def write(self, data):
+        try:
+            self.stream.sendall(data)
+        except TimeoutError as error:
+            raise TimedOut("the peer reads nothing") from error
+        except ConnectionError as error:
+            raise Truncated("the connection ended while it was written to") from error
+
+    def read_frame(self):
+        """The kind and the whole frame."""
+        header = self.read(8)
+        if header[:3] == b"SKS" and header[3] != 1:
+            raise Refused("version")
+        length = int.from_bytes(header[6:], "big")
+        require(header[:3] == b"SKS" and header[5] == 0 and length <= 8192, "not a frame")
+        require(KEY_REQUEST <= header[4] <= ABORT, "a frame of no kind")
+        return header[4], header + self.read(length)
+
+    def end(self):
+        """Behind both sides' Close there is nothing but the end of the connection."""
+        try:
+            self.stream.shutdown(socket.SHUT_WR)
+            require(not self.stream.recv(1), "something behind Close")
+        except OSError:
+            pass
+
+
+def frame(kind, body=b""):
+    return b"SKS\x01" + u8(kind) + b"\0" + u16(len(body)) + body
+
+
+# Section 4: key schedule.
+
+
+def extract(salt, secret):
+    return mac(salt, secret)
+
+
+def expand_label(secret, label, context, length=32):
+    label = b"sockseal1 " + label.encode()
+    info = u16(length) + u8(len(label)) + label + u8(len(context)) + context
+    # One block of HKDF-Expand is all that is ever asked for.
+    return mac(secret, info + b"\x01")[:length]
+
+
+def derive(secret, label, transcript=b""):
+    return expand_label(secret, label, sha256(transcript))
+
+
+def binder_key(mode, secret):
+    return derive(extract(ZEROS, secret), {PSK: "psk binder", RESUMPTION: "res binder"}[mode])
+
+
+class Schedule:
+    """The secrets of one handshake; the transcript grows message by message."""
+
+    def __init__(self, shared, rsa_secret, exchange, hellos):
+        s0 = extract(ZEROS, shared or ZEROS)
+        s1 = extract(derive(s0, "derived"), rsa_secret or ZEROS)
+        s2 = extract(derive(s1, "derived"), exchange)
+        self.s3 = extract(derive(s2, "derived"), ZEROS)
+        self.transcript = hellos
+        self.client = derive(s2, "c hs", hellos)
+        self.server = derive(s2, "s hs", hellos)
+
+    def finished(self, sender):
+        return mac(expand_label(sender, "finished", b""), sha256(self.transcript))
+
+    def signed(self, key_id):
+        """What a client's signature covers, while the transcript ends with the server's Finished."""
+        return b"sockseal v1 client auth\0" + sha256(self.transcript) + key_id
+
+    def traffic(self):
+        """Client's and server's first traffic secret and the resumption secret, behind the client's Finished."""
+        return [derive(self.s3, label, self.transcript) for label in ("c ap", "s ap", "res")]
+
+
+# Section 6: records.
+
+HANDSHAKE, CONTROL, DATA = 1, 2, 3
+PAYLOAD, CIPHERTEXT = 16384, 16640
+
+
+class Direction:
+    """One side's secret and the number of its next record."""
+
+    def __init__(self, secret):
+        self.secret = secret
+        self.sequence = 0
+        self.encryption_key = expand_label(secret, "enc", b"")
+        self.mac_key = expand_label(secret, "mac", b"")
+
+    def crypt(self, text):
+        return aes_ctr(self.encryption_key, u64(self.sequence) + bytes(8), text)
+
+    def tag(self, length, ciphertext):
+        return mac(self.mac_key, u64(self.sequence) + length + ciphertext)
+
+    def seal_plaintext(self, plaintext):
+        ciphertext = self.crypt(plaintext)
+        length = u16(len(ciphertext))
+        record = length + ciphertext + self.tag(length, ciphertext)
+        self.sequence += 1
+        return record
+
+    def seal(self, kind, payload, paddings=itertools.repeat(0)):
+        plaintext = payload + u8(kind)
+        return self.seal_plaintext(plaintext + bytes(min(next(paddings), CIPHERTEXT - len(plaintext))))
+
+    def open(self, wire):
+        """The type and the payload of the next record, once its tag is right."""
+        length = wire.read(2)
+        require(1 <= int.from_bytes(length, "big") <= CIPHERTEXT, "a record of a wrong length")
+        ciphertext = wire.read(int.from_bytes(length, "big"))
+        tag = wire.read(32)
+        require(hmac.compare_digest(self.tag(length, ciphertext), tag), "a record with a wrong tag")
+        wire.last_record = length + ciphertext + tag
+        plaintext = self.crypt(ciphertext).rstrip(b"\0")
+        self.sequence += 1
+        require(plaintext and plaintext[-1] in (HANDSHAKE, CONTROL, DATA), "a record without a type")
+        require(len(plaintext) - 1 <= PAYLOAD, "a record with too much in it")
+        return plaintext[-1], plaintext[:-1]
+
+    def updated(self):
+        return Direction(expand_label(self.secret, "update", b""))
+
+
+def every_padding():
+    """0 to 255 bytes, then as many as there is room for."""
+    return itertools.cycle([*range(256), CIPHERTEXT])
+
+
+# Sections 3.1, 3.2 and 5: the handshake.
+
+SERVER_READY, FINISHED, CLIENT_AUTH, ANONYMOUS, WELCOME, DENIED = range(6)
+REQUIRED, OPTIONAL, SETTLED = range(3)
+DENIED_CODES = ["client key required", "not allowed", "too many channels"]
+
+
+class Side:
+    """What client and server share in a handshake: the wire, its faults, encrypted messages."""
+
+    def __init__(self, wire, options):
+        self.wire = wire
+        self.fault = options.fault
+        self.paddings = every_padding() if options.every_padding else itertools.repeat(0)
+
+    def bend(self, fault, value):
+        """The value, with one bit of its last byte turned where this is the fault to commit."""
+        return value if self.fault != fault else value[:-1] + u8(value[-1] ^ 1)
+
+    def share(self, public):
+        """The public value, or one with which every exchange gives zero."""
+        return ZEROS if self.fault == "zero-share" else raw(public)
+
+    def send(self, direction, number, fields=b"", keep=True):
+        message = u32(number) + fields
+        if keep:
+            self.schedule.transcript += message
+        self.wire.write(direction.seal(HANDSHAKE, message, self.paddings))
+
+    def receive(self, direction, *numbers):
+        """The next handshake message, which is one of `numbers`; it is for the caller to add it to the transcript."""
+        kind, message = direction.open(self.wire)
+        require(kind == HANDSHAKE, "a record that is no handshake")
+        reader = Reader(message)
+        number = reader.choice(6)
+        require(number in numbers, f"handshake message {number} out of order")
+        return number, reader, message
+
+    def receive_finished(self, direction, expected):
+        _, reader, message = self.receive(direction, FINISHED)
+        require(hmac.compare_digest(reader.array(32), expected), "a wrong Finished")
+        reader.end()
+        self.schedule.transcript += message
+
+    def exchange(self, x25519_private, x25519_public, kem_secret):
+        try:
+            return x25519_private.exchange(x25519.X25519PublicKey.from_public_bytes(x25519_public)) + kem_secret
+        except ValueError as error:
+            raise Failure("an X25519 result of zeros") from error
+
+
+class ClientSide(Side):
+    """The client's half. `options` names what it knows: a key, a shared key, a ticket, an identity of its own."""
+
+    def __init__(self, wire, options):
+        super().__init__(wire, options)
+        self.options = options
+        self.spki = options.known_spki
+        self.mode = PSK if options.psk else RESUMPTION if options.ticket else RSA
+
+    def handshake(self):
+        """Up to the client's own Finished, behind which records may follow at once."""
+        hello = None
+        for _ in range(3):
+            if self.mode == RSA and self.spki is None:
+                hello = None
+                self.wire.write(frame(KEY_REQUEST))
+            else:
+                hello = self.hello()
+                self.wire.write(hello)
+            kind, answer = self.wire.read_frame()
+            if kind == SERVER_HELLO and hello is not None:
+                break
+            self.handle_refusal(kind, Reader(answer[8:]))
+        else:
+            raise Failure("one KeyOffer too many")
+        self.handle_server_hello(hello, answer)
+        self.authenticate()
+
+    def hello(self):
+        """A ClientHello with everything fresh (3.1)."""
+        options = self.options
+        self.x25519 = x25519.X25519PrivateKey.generate()
+        self.kem = mlkem.MLKEM768PrivateKey.generate()
+        encapsulation_key = raw(self.kem.public_key())
+        if self.fault == "modulus":
+            # The first coefficient, 12 bits, is now 4095 and not below 3329.
+            encapsulation_key = b"\xff\xff" + encapsulation_key[2:]
+        self.shared = self.rsa_secret = None
+        if self.mode == RSA:
+            server_id = sha256(self.spki)
+            self.rsa_secret = os.urandom(31 if self.fault == "short-secret" else 32)
+            sealed = self.bend("sealed", read_spki(self.spki).encrypt(self.rsa_secret, OAEP))
+            auth = u32(RSA) + blob(sealed)
+        elif self.mode == PSK:
+            name, server_id, self.shared = options.psk
+            auth = u32(PSK) + blob(name.encode())
+        else:
+            server_id, self.shared, ticket = options.ticket
+            auth = u32(RESUMPTION) + blob(self.bend("ticket", ticket))
+        if self.fault == "server-id":
+            server_id, self.fault = self.bend("server-id", server_id), None
+        body = os.urandom(32)
+        suites = [7] if self.fault == "suite" else [0x1301, SUITE]
+        body += u64(len(suites)) + b"".join(map(u16, suites))
+        body += self.share(self.x25519.public_key()) + encapsulation_key + server_id + auth
+        if self.mode == RSA:
+            return frame(CLIENT_HELLO, body)
+        # The header counts the binder, which the binder itself does not cover.
+        hello = frame(CLIENT_HELLO, body + ZEROS)[:-32]
+        return hello + self.bend("binder", mac(binder_key(self.mode, self.shared), hello))
+
+    def handle_refusal(self, kind, reader):
+        if kind == ABORT:
+            code = reader.choice(len(ABORT_CODES))
+            reader.end()
+            raise Refused(f"abort: {ABORT_CODES[code]}")
+        require(kind == KEY_OFFER, "a frame that no server sends now")
+        spki = reader.blob()
+        reader.end()
+        read_spki(spki)
+        print(f"offered     {shown(sha256(spki))}", file=sys.stderr, flush=True)
+        if self.mode == PSK:
+            raise Distrusted("a KeyOffer in answer to a pre-shared key")
+        if self.options.server_key not in (None, shown(sha256(spki))):
+            raise Distrusted(f"the server has the key {shown(sha256(spki))}")
+        self.mode, self.spki = RSA, spki
+
+    def handle_server_hello(self, hello, answer):
+        reader = Reader(answer[8:])
+        reader.array(32)
+        suite, share, ciphertext = reader.number(2), reader.array(32), reader.array(1088)
+        mode = reader.choice(len(MODES))
+        reader.end()
+        require(suite == SUITE and mode == self.mode, "a suite or mode that was not asked for")
+        exchange = self.exchange(self.x25519, share, self.kem.decapsulate(ciphertext))
+        self.schedule = Schedule(self.shared, self.rsa_secret, exchange, hello + answer)
+
+    def authenticate(self):
+        """Both encrypted flights up to the client's Finished (section 5)."""
+        schedule = self.schedule
+        incoming, outgoing = Direction(schedule.server), Direction(schedule.client)
+        _, reader, message = self.receive(incoming, SERVER_READY)
+        client_auth = reader.choice(3)
+        self.idle_timeout = reader.number(4)
+        reader.end()
+        schedule.transcript += message
+        self.receive_finished(incoming, schedule.finished(schedule.server))
+        require((client_auth == SETTLED) == (self.mode != RSA), "client_auth does not fit the mode")
+        if self.mode == RSA and self.options.client_key is None:
+            self.send(outgoing, ANONYMOUS)
+        elif self.mode == RSA:
+            self.send(outgoing, CLIENT_AUTH, self.client_auth())
+        finished = self.bend("finished", schedule.finished(schedule.client))
+        self.send(outgoing, FINISHED, finished)
+        self.traffic = schedule.traffic()
+
+    def client_auth(self):
+        options = self.options
+        if self.fault == "auth-replayed" and options.earlier_auth:
+            return options.earlier_auth
+        spki = spki_of(options.client_key.public_key())
+        signature = options.client_key.sign(self.schedule.signed(sha256(spki)), PSS, hashes.SHA256())
+        options.earlier_auth = blob(spki) + blob(self.bend("signature", signature))
+        return options.earlier_auth
+
+    def channel(self):
+        client, server, _ = self.traffic
+        return Channel(self, outgoing=Direction(client), incoming=Direction(server))
+
+    def welcome(self, channel):
+        """The first record under the server's traffic secret. Returns what a next connection can resume with."""
+        number, reader, _ = self.receive(channel.incoming, WELCOME, DENIED)
+        if number == DENIED:
+            code = reader.choice(len(DENIED_CODES))
+            reader.end()
+            raise Refused(f"denied: {DENIED_CODES[code]}")
+        if not reader.optional():
+            return reader.end()
+        require(self.mode != PSK, "a ticket for a pre-shared key")
+        reader.number(4)
+        secret = expand_label(self.traffic[2], "ticket", reader.array(16))
+        ticket = reader.blob()
+        reader.end()
+        server_id = sha256(self.spki) if self.mode == RSA else self.options.ticket[0]
+        return server_id, secret, ticket
+
+
+class ServerSide(Side):
+    """The server's half."""
+
+    def __init__(self, wire, options):
+        super().__init__(wire, options)
+        self.options = options
+        self.spki = spki_of(options.key.public_key()) if options.key else None
+
+    def handshake(self):
+        offers, seen = 0, set()
+        while True:
+            try:
+                kind, hello = self.wire.read_frame()
+            except Refused:
+                self.abort(1)
+            require(kind in (KEY_REQUEST, CLIENT_HELLO), "a frame that no client sends")
+            if kind == KEY_REQUEST:
+                require(len(hello) == 8, "a KeyRequest with a body")
+            else:
+                # What follows a KeyOffer has everything fresh.
+                require(hello[8:40] not in seen, "a random value a second time")
+                seen.add(hello[8:40])
+                if self.fault != "offers" and self.handle_client_hello(hello):
+                    break
+            if self.spki is None:
+                self.abort(PSK_ONLY)
+            offers += 1
+            require(offers <= 2 or self.fault == "offers", "one KeyRequest too many")
+            self.wire.write(frame(KEY_OFFER, blob(self.spki)))
+        return self.authenticate()
+
+    def abort(self, code):
+        self.wire.write(frame(ABORT, u32(code)))
+        raise Failure(f"aborted: {ABORT_CODES[code]}")
+
+    def handle_client_hello(self, hello):
+        """Answers with ServerHello, or returns false where a KeyOffer is due (3.3)."""
+        reader = Reader(hello[8:])
+        reader.array(32)
+        suites = [reader.number(2) for _ in range(min(reader.number(8), 8192))]
+        share, encapsulation_key, server_id = reader.array(32), reader.array(1184), reader.array(32)
+        self.mode = reader.choice(len(MODES))
+        credential = reader.string() if self.mode == PSK else reader.blob()
+        binder = reader.array(0 if self.mode == RSA else 32)
+        reader.end()
+        if SUITE not in suites:
+            self.abort(2)
+        if self.mode != PSK and (self.spki is None or server_id != sha256(self.spki)):
+            return False
+        self.shared = self.rsa_secret = self.ticket = None
+        if self.mode == RSA:
+            self.rsa_secret = self.unseal(credential)
+        elif self.mode == PSK:
+            key = self.options.psks.get(credential)
+            self.name, expected_id, self.shared = key or ("", ZEROS, ZEROS)
+            if not key or server_id != expected_id or not self.binds(hello, binder):
+                self.abort(UNKNOWN_PSK)
+        else:
+            self.ticket = self.options.tickets.open(credential, sha256(self.spki))
+            self.shared = self.ticket and self.ticket.secret
+            if self.ticket is None or not self.binds(hello, binder):
+                return False
+        self.answer(hello, share, encapsulation_key)
+        return True
+
+    def binds(self, hello, binder):
+        return hmac.compare_digest(mac(binder_key(self.mode, self.shared), hello[:-32]), binder)
+
+    def unseal(self, sealed):
+        try:
+            secret = self.options.key.decrypt(sealed, OAEP)
+        except ValueError:
+            secret = b""
+        return secret if len(secret) == 32 else mac(os.urandom(32), sealed)
+
+    def answer(self, hello, share, encapsulation_key):
+        try:
+            kem_secret, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(encapsulation_key).encapsulate()
+        except ValueError as error:
+            raise Failure("an encapsulation key that fails the modulus check") from error
+        private = x25519.X25519PrivateKey.generate()
+        exchange = self.exchange(private, share, kem_secret)
+        body = os.urandom(32) + u16(2 if self.fault == "suite" else SUITE) + self.share(private.public_key())
+        body += self.bend("ciphertext", ciphertext) + u32((self.mode + (self.fault == "mode")) % 3)
+        answer = frame(SERVER_HELLO, body)
+        self.wire.write(answer)
+        self.schedule = Schedule(self.shared, self.rsa_secret, exchange, hello + answer)
+
+    def authenticate(self):
+        """The encrypted flights (section 5); returns the channel and the client's name."""
+        options, schedule = self.options, self.schedule
+        incoming, outgoing = Direction(schedule.client), Direction(schedule.server)
+        client_auth = SETTLED if self.mode != RSA else REQUIRED if options.allow else OPTIONAL
+        if self.fault == "client-auth":
+            client_auth = SETTLED if client_auth != SETTLED else OPTIONAL
+        self.send(outgoing, SERVER_READY, u32(client_auth) + u32(60))
+        self.send(outgoing, FINISHED, self.bend("finished", schedule.finished(schedule.server)))
+        client = self.receive_client_auth(incoming) if self.mode == RSA else None
+        self.receive_finished(incoming, schedule.finished(schedule.client))
+        client_secret, server_secret, resumption_secret = schedule.traffic()
+        channel = Channel(self, outgoing=Direction(server_secret), incoming=Direction(client_secret))
+        if self.mode == PSK:
+            self.send(channel.outgoing, WELCOME, u8(0), keep=False)
+            return channel, self.name
+        client = self.ticket.client if self.ticket else client
+        if options.allow and (client is None or shown(client) not in options.allow):
+            code = 0 if client is None else 1
+            self.send(channel.outgoing, DENIED, u32(code), keep=False)
+            raise Failure(f"denied: {DENIED_CODES[code]}")
+        nonce = os.urandom(16)
+        secret = expand_label(resumption_secret, "ticket", nonce)
+        since = self.ticket.full_handshake_at if self.ticket else now()
+        ticket = options.tickets.seal(Ticket(sha256(self.spki), secret, now(), since, client))
+        self.send(channel.outgoing, WELCOME, u8(1) + u32(Ticket.LIFETIME) + nonce + blob(ticket), keep=False)
+        return channel, shown(client) if client else "anonymous"
+
+    def receive_client_auth(self, incoming):
+        """The key id of a client that has proven it, or none."""
+        number, reader, message = self.receive(incoming, CLIENT_AUTH, ANONYMOUS)
+        key_id = None
+        if number == CLIENT_AUTH:
+            spki, signature = reader.blob(), reader.blob()
+            key_id = sha256(spki)
+            try:
+                read_spki(spki).verify(signature, self.schedule.signed(key_id), PSS, hashes.SHA256())
+            except InvalidSignature as error:
+                raise Failure("a wrong signature") from error
+        reader.end()
+        self.schedule.transcript += message
+        return key_id
+
+
+def now():
+    return int(time.time())
+
+
+class Ticket:
+    """What a server must know to go on with a client (section 5)."""
+
+    LIFETIME = 24 * 3600
+    CHAIN = 7 * 24 * 3600
+
+    def __init__(self, server_id, secret, issued_at, full_handshake_at, client):
+        self.server_id, self.secret, self.client = server_id, secret, client
+        self.issued_at, self.full_handshake_at = issued_at, full_handshake_at
+
+    def encode(self):
+        client = u32(0) if self.client is None else u32(1) + self.client
+        return self.server_id + self.secret + u64(self.issued_at) + u64(self.full_handshake_at) + client
+
+    @classmethod
+    def decode(cls, content):
+        reader = Reader(content)
+        fields = [reader.array(32), reader.array(32), reader.number(8), reader.number(8)]
+        client = reader.array(32) if reader.choice(2) == 1 else None
+        reader.end()
+        return cls(*fields, client)
+
+    def is_good(self, server_id):
+        age, chain = now() - self.issued_at, now() - self.full_handshake_at
+        return self.server_id == server_id and 0 <= age <= self.LIFETIME and 0 <= chain <= self.CHAIN
+
+
+class TicketKeys:
+    """The form of a ticket that servers with one master key share (section 5)."""
+
+    EPOCH = 43200
+
+    def __init__(self, master):
+        self.master = master
+
+    def keys(self, head):
+        key = expand_label(self.master, "ticket key", head)
+        return expand_label(key, "enc", b""), expand_label(key, "mac", b"")
+
+    def seal(self, ticket):
+        head = u64(now() // self.EPOCH) + os.urandom(16)
+        encryption_key, mac_key = self.keys(head)
+        sealed = head + aes_ctr(encryption_key, bytes(16), ticket.encode())
+        return sealed + mac(mac_key, sealed)
+
+    def open(self, sealed, server_id):
+        head, ciphertext, tag = sealed[:24], sealed[24:-32], sealed[-32:]
+        encryption_key, mac_key = self.keys(head)
+        age = now() // self.EPOCH - int.from_bytes(head[:8], "big")
+        if not 0 <= age <= 2 or not hmac.compare_digest(mac(mac_key, head + ciphertext), tag):
+            return None
+        ticket = Ticket.decode(aes_ctr(encryption_key, bytes(16), ciphertext))
+        return ticket if ticket.is_good(server_id) else None
+
+
+# Section 7: the channel.
+
+OPEN, OPENED, REFUSED, END_OF_STREAM, RESET, PING, PONG, KEY_UPDATE, CLOSE = range(9)
+MESSAGE, PIPE = range(2)
+CODES = {OPEN: 2, REFUSED: 3, RESET: 4}
+NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "KeyUpdate", "Close"]
+
+
+class Channel:
+    """A stream at a time in both directions; the states of section 7 are the places where `expect` is called."""
+
+    def __init__(self, side, outgoing, incoming):
+        self.wire, self.options = side.wire, side.options
+        self.outgoing, self.incoming = outgoing, incoming
+        self.paddings = side.paddings
+        self.sealed = threading.RLock()
+        self.ping = None
+        self.ended = threading.Event()
+        self.failed = None
+
+    def send(self, kind, payload):
+        with self.sealed:
+            if self.outgoing.sequence == self.options.update_every:
+                self.update_key()
+            self.wire.write(self.outgoing.seal(kind, payload, self.paddings))
+
+    def say(self, number, fields=b""):
+        self.send(CONTROL, u32(number) + fields)
+
+    def update_key(self):
+        self.wire.write(self.outgoing.seal(CONTROL, u32(KEY_UPDATE), self.paddings))
+        self.outgoing = self.outgoing.updated()
+
+    def expect(self, *allowed):
+        """The next thing that is not about the channel itself: DATA and a payload, or (CONTROL, number) and a value."""
+        while True:
+            kind, payload = self.incoming.open(self.wire)
+            if kind == DATA:
+                require(DATA in allowed, "data where none may come")
+                return DATA, payload
+            require(kind == CONTROL, "a handshake message behind the handshake")
+            reader = Reader(payload)
+            number = reader.choice(len(NAMES))
+            value = None
+            if number in CODES:
+                value = reader.choice(CODES[number])
+            elif number in (PING, PONG):
+                value = reader.number(8)
+            reader.end()
+            if number == PING:
+                self.say(PONG, u64(value))
+            elif number == KEY_UPDATE:
+                self.incoming = self.incoming.updated()
+            elif number == RESET:
+                raise Failure(f"reset with code {value}")
+            elif number == PONG and PONG not in allowed:
+                require(value == self.ping, "a Pong that answers no Ping")
+            elif (CONTROL, number) in allowed or number in allowed and number == PONG:
+                return (CONTROL, number), value
+            elif number == CLOSE:
+                raise Truncated("Close in the middle of a stream")
+            else:
+                raise Failure(f"{NAMES[number]} where it may not come")
+
+    def round_trip(self):
+        self.ping = int.from_bytes(os.urandom(8), "big")
+        self.say(PING, u64(self.ping))
+        _, value = self.expect(PONG)
+        require(value == self.ping, "a Pong that answers another Ping")
+
+    def pump(self, source):
+        """All that `source` gives, then EndOfStream; in the middle of it the fault that was asked for."""
+        try:
+            harm = HARM.get(self.options.fault)
+            for count, piece in enumerate(source):
+                if self.ended.is_set():
+                    break
+                if count % 64 == 5:
+                    self.send(DATA, b"")
+                self.send(DATA, piece)
+                if harm and count == 2:
+                    with self.sealed:
+                        harm(self)
+            self.say(END_OF_STREAM)
+        except Failure as failure:
+            self.failed = failure
+
+    def stream(self, source, sink, *may_come):
+        """Both directions at once, until both have said EndOfStream."""
+        self.ended.clear()
+        pump = threading.Thread(target=self.pump, args=[source], daemon=True)
+        pump.start()
+        while (got := self.expect(*may_come, (CONTROL, END_OF_STREAM)))[0] == DATA:
+            sink(got[1])
+        pump.join()
+        if self.failed:
+            raise self.failed
+
+    def close(self):
+        """Both sides' Close: to say it first here and to answer it are one and the same."""
+        self.say(CLOSE)
+
+    def client_stream(self, target, source, sink, opened=False):
+        """One stream from its Open on; `opened` says that the Open went out already."""
+        if not opened:
+            self.say(OPEN, u32(target))
+        kind, value = self.expect((CONTROL, OPENED), (CONTROL, REFUSED), (CONTROL, CLOSE))
+        if kind == (CONTROL, REFUSED):
+            self.say(END_OF_STREAM)
+            self.finish()
+            raise Refused(f"refused with code {value}")
+        require(kind == (CONTROL, OPENED), "the server closed instead of opening a stream")
+        self.stream(source, sink, *[DATA] if target == PIPE else [])
+
+    def finish(self):
+        """The client's end: nothing is under way, so Close is all that may come."""
+        self.close()
+        self.expect((CONTROL, CLOSE))
+        self.wire.end()
+
+    def serve(self, name):
+        """The server's side of everything that comes, up to both sides' Close."""
+        while True:
+            kind, target = self.expect((CONTROL, OPEN), (CONTROL, CLOSE))
+            if kind == (CONTROL, CLOSE):
+                self.close()
+                self.wire.end()
+                return
+            if target == PIPE and self.options.message_only:
+                self.say(REFUSED, u32(0))
+                while self.expect(DATA, (CONTROL, END_OF_STREAM))[0] == DATA:
+                    pass
+                continue
+            self.say(OPENED)
+            if target == PIPE:
+                self.stream(pieces(self.options), output, DATA)
+            else:
+                self.receive_message(name)
+
+    def receive_message(self, name):
+        message = []
+        while (got := self.expect(DATA, (CONTROL, END_OF_STREAM)))[0] == DATA:
+            message.append(got[1])
+        output(f"[{name}] ".encode() + b"".join(message) + b"\n")
+        harm = HARM.get(self.options.fault)
+        if harm:
+            harm(self)
+        self.say(END_OF_STREAM)
+
+
+# What a peer with real keys may do to a stream. Each goes out between two records of data, and ends the channel.
+
+
+def replay(channel):
+    record = channel.outgoing.seal(DATA, b"twice")
+    channel.wire.write(record + record)
+
+
+def reorder(channel):
+    first, second = channel.outgoing.seal(DATA, b"first"), channel.outgoing.seal(DATA, b"second")
+    channel.wire.write(second + first)
+
+
+def flip(channel):
+    record = bytearray(channel.outgoing.seal(DATA, b"flipped"))
+    record[5] ^= 1
+    channel.wire.write(bytes(record))
+
+
+def old_key(channel):
+    old = copy.copy(channel.outgoing)
+    channel.update_key()
+    old.sequence += 1
+    channel.wire.write(old.seal(DATA, b"under the old key"))
+
+
+def cut(channel):
+    channel.wire.stream.shutdown(socket.SHUT_RDWR)
+
+
+def plaintext(content):
+    """A record that no other rule than that on plaintexts forbids."""
+    return lambda channel: channel.wire.write(channel.outgoing.seal_plaintext(content))
+
+
+def control(number, fields=b""):
+    return lambda channel: channel.say(number, fields)
+
+
+HARM = {
+    "replay": replay,
+    "reorder": reorder,
+    "drop": lambda channel: channel.outgoing.seal(DATA, b"lost"),
+    "reflect": lambda channel: channel.wire.write(channel.wire.last_record),
+    "flip": flip,
+    "old-key": old_key,
+    "cut": cut,
+    "no-type": plaintext(bytes(16)),
+    "unknown-type": plaintext(b"four\x04"),
+    "empty-record": lambda channel: channel.wire.write(bytes(34)),
+    "long-payload": plaintext(bytes(PAYLOAD + 1) + u8(DATA)),
+    "long-record": plaintext(b"x" + u8(DATA) + bytes(CIPHERTEXT - 1)),
+    "handshake": plaintext(u32(ANONYMOUS) + u8(HANDSHAKE)),
+    "close": control(CLOSE),
+    "open": control(OPEN, u32(MESSAGE)),
+    "opened": control(OPENED),
+    "refused": control(REFUSED, u32(0)),
+    "reset": control(RESET, u32(0)),
+    "unknown-control": control(len(NAMES)),
+    "unknown-code": control(RESET, u32(99)),
+    "control-and-more": control(PING, bytes(9)),
+    "half-a-control": control(PING, bytes(7)),
+    "data": lambda channel: channel.send(DATA, b"some"),
+    "end": control(END_OF_STREAM),
+    "pong": control(PONG, u64(1)),
+    "two-pings": lambda channel: [channel.say(PING, u64(1)), channel.say(PING, u64(2))],
+    "update": Channel.update_key,
+}
+
+
+# The programs.
+
+
+def pieces(options):
+    """Standard input in pieces of a size at which a mebibyte meets every padding."""
+    while piece := os.read(0, options.piece):
+        yield piece
+
+
+def output(data):
+    while data:
+        data = data[os.write(1, data):]
+
+
+def read_psk(path):
+    """Section 10."""
+    with open(path, encoding="ascii") as file:
+        form, name, server_id, secret = file.read().split()
+    if form != "sockseal-psk-v1":
+        raise ValueError(f"{path} holds no pre-shared key")
+    return name, unpadded_base64(server_id), unpadded_base64(secret)
+
+
+def read_ticket_key(path):
+    with open(path, encoding="ascii") as file:
+        form, master = file.read().split()
+    if form != "sockseal-ticket-key-v1":
+        raise ValueError(f"{path} holds no ticket key")
+    return unpadded_base64(master)
+
+
+def take_ticket(path):
+    """A ticket is used once, so its file goes with it."""
+    if path is None or not os.path.exists(path):
+        return None
+    with open(path, encoding="ascii") as file:
+        ticket = tuple(bytes.fromhex(field) for field in json.load(file))
+    os.remove(path)
+    return ticket
+
+
+def keep_ticket(path, ticket):
+    if path and ticket:
+        with open(path, "w", encoding="ascii") as file:
+            json.dump([field.hex() for field in ticket], file)
+
+
+def connect(host, port):
+    stream = socket.create_connection((host, int(port)))
+    print("source      %s:%d" % stream.getsockname(), file=sys.stderr, flush=True)
+    return Wire(stream)
+
+
+def client(options):
+    host, port = options.address.rsplit(":", 1)
+    options.psk = options.psk and read_psk(options.psk)
+    options.client_key = options.client_key and read_private_key(options.client_key)
+    options.ticket, options.known_spki, options.earlier_auth = take_ticket(options.tickets), None, None
+    if options.known_key and os.path.exists(options.known_key):
+        with open(options.known_key, "rb") as file:
+            options.known_spki = file.read()
+    if options.fault == "auth-replayed":
+        side = ClientSide(connect(host, port), options)
+        side.handshake()
+        channel = side.channel()
+        side.welcome(channel)
+        channel.finish()
+
+    side = ClientSide(connect(host, port), options)
+    side.handshake()
+    print(f"mode        {MODES[side.mode]}", file=sys.stderr, flush=True)
+    channel = side.channel()
+    target = {"send": MESSAGE, "pipe": PIPE}.get(options.what)
+    eager = options.eager and target is not None
+    if eager:
+        channel.say(OPEN, u32(target))
+    keep_ticket(options.tickets, side.welcome(channel))
+    if options.known_key and side.spki:
+        with open(options.known_key, "wb") as file:
+            file.write(side.spki)
+    if options.what == "ping":
+        HARM.get(options.fault, lambda channel: None)(channel)
+        for _ in range(3):
+            channel.round_trip()
+    elif options.what == "pipe":
+        channel.client_stream(PIPE, pieces(options), output, eager)
+    else:
+        text = list(pieces(options))
+        for turn in range(options.times):
+            channel.client_stream(MESSAGE, text, None, eager and turn == 0)
+    channel.finish()
+
+
+def server(options):
+    options.key = options.key and read_private_key(options.key)
+    options.psks = {psk[0]: psk for psk in map(read_psk, options.psk)}
+    options.tickets = TicketKeys(read_ticket_key(options.ticket_keys) if options.ticket_keys else os.urandom(32))
+    listener = socket.create_server(("127.0.0.1", 0))
+    print("listening on 127.0.0.1:%d" % listener.getsockname()[1], file=sys.stderr)
+    identity = shown(sha256(spki_of(options.key.public_key()))) if options.key else None
+    print(f"server key  {identity}" if identity else "server id   psk", file=sys.stderr, flush=True)
+    for _ in range(options.connections):
+        stream, _ = listener.accept()
+        side = ServerSide(Wire(stream), options)
+        channel, name = side.handshake()
+        print(f"mode        {MODES[side.mode]}", file=sys.stderr, flush=True)
+        channel.serve(name)
+        stream.close()
+
+
+def command_line():
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--fault")
+    shared.add_argument("--every-padding", action="store_true", help="records with each padding in turn")
+    shared.add_argument("--update-every", type=int, help="this many records under one traffic secret")
+    shared.add_argument("--piece", type=int, default=4096, help="bytes in one record of data")
+    parser = argparse.ArgumentParser()
+    programs = parser.add_subparsers(required=True)
+
+    program = programs.add_parser("client", parents=[shared])
+    program.set_defaults(run=client)
+    program.add_argument("address")
+    program.add_argument("what", choices=["send", "pipe", "ping"])
+    program.add_argument("--server-key", help="the only fingerprint to trust; any, unless given")
+    program.add_argument("--known-key", help="the server's key in DER: not asked for if there, kept there")
+    program.add_argument("--client-key")
+    program.add_argument("--psk")
+    program.add_argument("--tickets", help="where the next connection's ticket is kept")
+    program.add_argument("--times", type=int, default=1, help="messages on one channel")
+    program.add_argument("--eager", action="store_true", help="Open right behind Finished")
+
+    program = programs.add_parser("server", parents=[shared])
+    program.set_defaults(run=server)
+    program.add_argument("--key")
+    program.add_argument("--psk", action="append", default=[])
+    program.add_argument("--ticket-keys")
+    program.add_argument("--allow", action="append", help="a client's fingerprint; all may come in, unless given")
+    program.add_argument("--connections", type=int, default=1)
+    program.add_argument("--message-only", action="store_true")
+    return parser.parse_args()
+
+
+def main():
+    options = command_line()
+    try:
+        options.run(options)
+    except Failure as failure:
+        print(f"error: {failure}", file=sys.stderr, flush=True)
+        sys.exit(failure.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,471 @@
+//! Goal: an implementation that was written from PROTOCOL.md alone understands ours and is understood, in every mode;
+//! and with real keys in its hands it still cannot break a rule unseen.
+
+use std::io::Cursor;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::ping::ping;
+use crate::scenario::psk::{shared_key, word};
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, Lines, Outcome, Process, Server, Stage, Tap, digest};
+
+scenarios![
+    python_client_is_served_with_the_servers_key,
+    python_client_is_served_with_a_shared_key,
+    python_client_resumes,
+    python_client_without_a_place_is_denied,
+    python_server_serves_with_its_key,
+    python_server_serves_with_a_shared_key,
+    python_server_resumes,
+    python_server_denies_and_refuses,
+    tickets_under_one_master_key_are_good_at_both,
+    pipe_to_rust_with_every_padding_and_key_updates,
+    pipe_from_rust_with_every_padding_and_key_updates,
+    hello_for_another_server_is_not_answered,
+    binder_and_ticket_with_a_changed_bit_open_nothing,
+    broken_handshake_of_a_client_is_refused,
+    broken_handshake_of_a_server_is_refused,
+    broken_stream_ends_the_pipe_of_the_server,
+    broken_stream_ends_the_pipe_of_the_client,
+    broken_message_is_not_printed,
+    broken_answer_confirms_nothing,
+    idle_channel_takes_no_stray_record,
+];
+
+/// The key asked for, the key at hand, a client with a key of its own, and records right behind Finished.
+fn python_client_is_served_with_the_servers_key(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    stage
+        .server(&home, &["allow", &stage.fingerprint("client", &alice)?, "--name", "alice"])
+        .run()?
+        .expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &["--anyone"])?;
+    let [known, key] = [alice.file("known"), alice.file("client.key")];
+    let known = ["--server-key", server.key()?, "--known-key", word(&known)?];
+    let with_key = ["--client-key", word(&key)?, "--every-padding"];
+    for (text, name, options, is_offered) in [
+        ("asked", "anonymous", &known[..], true),
+        ("known", "anonymous", &[&known[..], &["--eager"]].concat(), false),
+        ("it is me", "alice", &[&known[..], &with_key].concat(), false),
+        ("me again", "alice", &with_key, true),
+    ] {
+        let outcome = client(stage, &server, "send", options, text)?.expect(Exit::Done).context(text)?;
+        expect_mode(&outcome, "rsa")?;
+        ensure!(outcome.stderr.contains("offered") == is_offered, "{text}: {}", outcome.stderr);
+        server.printed(&format!("[{name}] {text}"))?;
+    }
+    client(stage, &server, "ping", &known, "")?.expect(Exit::Done)?;
+    // One channel carries one stream after the other.
+    client(stage, &server, "send", &["--times", "3", "--update-every", "2"], "thrice")?.expect(Exit::Done)?;
+    server.still_serves(stage)?;
+    let printed = server.process.stdout.text();
+    ensure!(printed.matches("[anonymous] thrice\n").count() == 3, "three messages, one channel:\n{printed}");
+    Ok(())
+}
+
+fn python_client_is_served_with_a_shared_key(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let psk = ["--psk", word(&file)?];
+    let server = Server::start(stage, &home, &psk)?;
+    expect_mode(&client(stage, &server, "send", &psk, "shared")?.expect(Exit::Done)?, "psk")?;
+    server.printed("[laptop] shared")?;
+    client(stage, &server, "ping", &psk, "")?.expect(Exit::Done)?;
+    // Without it there is nothing to talk about, and the client is told so.
+    client(stage, &server, "send", &[], "let me in")?.expect(Exit::Refused)?.error_names(&["psk only"])?;
+    Ok(())
+}
+
+fn python_client_resumes(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let server = Server::start(stage, &home, &["--anyone"])?;
+    let [tickets, key] = [alice.file("ticket"), alice.file("client.key")];
+    let tickets = ["--tickets", word(&tickets)?];
+    let first = [&tickets[..], &["--client-key", word(&key)?]].concat();
+    expect_mode(&client(stage, &server, "ping", &first, "")?.expect(Exit::Done)?, "rsa")?;
+    for text in ["second", "third"] {
+        expect_mode(&client(stage, &server, "send", &tickets, text)?.expect(Exit::Done)?, "resumption")?;
+        server.printed(&format!("[{}] {text}", stage.fingerprint("client", &alice)?))?;
+    }
+    Ok(())
+}
+
+fn python_client_without_a_place_is_denied(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    let server = Server::start(stage, &home, &[])?;
+    let arguments = ["allow", &stage.fingerprint("client", &alice)?, "--name", "alice"];
+    stage.server(&home, &arguments).run()?.expect(Exit::Done)?;
+    let key = mallory.file("client.key");
+    for (options, reason) in
+        [(&["--client-key", word(&key)?][..], "not allowed"), (&[], "client key required")]
+    {
+        let outcome = client(stage, &server, "send", options, "let me in")?;
+        outcome.expect(Exit::Refused)?.error_names(&[reason])?;
+    }
+    // A message server offers no pipe, and says so on a channel that ends well.
+    let key = alice.file("client.key");
+    let outcome = client(stage, &server, "pipe", &["--client-key", word(&key)?], "up")?;
+    outcome.expect(Exit::Refused)?.error_names(&["refused with code 0"])?;
+    Ok(())
+}
+
+fn python_server_serves_with_its_key(stage: &Stage) -> Result<()> {
+    let alice = stage.home_with(Key::Alice)?;
+    let fingerprint = stage.fingerprint("client", &alice)?;
+    for (client, name) in [(&stage.home()?, "anonymous"), (&alice, fingerprint.as_str())] {
+        let server = keyed(stage, &["--connections", "2", "--every-padding", "--update-every", "1"], "")?;
+        let report = ping(stage, client, server.address(), &["--server-key", server.key()?])?;
+        ensure!(report["mode"] == "rsa" && report["server_key"] == server.key()?, "{report}");
+        let arguments = ["send", server.address(), "hello", "--server-key", server.key()?];
+        stage.client(client, &arguments).run()?.expect(Exit::Done)?;
+        server.finish()?.expect(Exit::Done)?.expect_stdout(format!("[{name}] hello\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn python_server_serves_with_a_shared_key(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let psk = ["--psk", word(&file)?];
+    let server = server(stage, &[&psk[..], &["--connections", "2"]].concat(), "")?;
+    let report = ping(stage, &stage.home()?, server.address(), &psk)?;
+    ensure!(report["mode"] == "psk", "{report}");
+    let arguments = [&["send", server.address(), "shared"], &psk[..]].concat();
+    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"[laptop] shared\n")?;
+    Ok(())
+}
+
+fn python_server_resumes(stage: &Stage) -> Result<()> {
+    let alice = stage.home_with(Key::Alice)?;
+    let fingerprint = stage.fingerprint("client", &alice)?;
+    let server = keyed(stage, &["--connections", "3", "--allow", &fingerprint], "")?;
+    for mode in ["rsa", "resumption"] {
+        let report = ping(stage, &alice, server.address(), &["--server-key", server.key()?])?;
+        ensure!(report["mode"] == mode, "{report}");
+    }
+    stage.send(&alice, &server, "resumed")?.expect(Exit::Done)?;
+    let expected = format!("[{fingerprint}] resumed\n");
+    server.finish()?.expect(Exit::Done)?.expect_stdout(expected.as_bytes())?;
+    Ok(())
+}
+
+fn python_server_denies_and_refuses(stage: &Stage) -> Result<()> {
+    let alice = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
+    for stranger in [stage.home_with(Key::Mallory)?, stage.home()?] {
+        let server = keyed(stage, &["--allow", &alice], "")?;
+        stage.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
+    }
+    let server = keyed(stage, &["--message-only"], "")?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let outcome = stage.client(&stage.home()?, &arguments).input(sent()?).run()?;
+    outcome.expect(Exit::Refused)?.error_names(&[])?;
+    Ok(())
+}
+
+/// A ticket from one of two servers that share a key pair and a master key opens the other, again and again.
+fn tickets_under_one_master_key_are_good_at_both(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [master, key, tickets] = [home.file("ticket-keys"), home.file("server.key"), home.file("ticket")];
+    let ours = Server::start(stage, &home, &["--anyone", "--ticket-keys", word(&master)?])?;
+    let arguments = ["--key", word(&key)?, "--ticket-keys", word(&master)?, "--connections", "2"];
+    let theirs = server(stage, &arguments, "")?;
+    let options = ["--tickets", word(&tickets)?];
+    for (server, mode) in
+        [(&ours, "rsa"), (&theirs, "resumption"), (&ours, "resumption"), (&theirs, "resumption")]
+    {
+        expect_mode(&client(stage, server, "ping", &options, "")?.expect(Exit::Done)?, mode)?;
+    }
+    theirs.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+fn pipe_to_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()> {
+    let keyed = stage.home_with(Key::Server)?;
+    let shared = stage.home()?;
+    let file = shared_key(stage, &shared, "laptop")?;
+    let psk = ["--psk", word(&file)?];
+    let mebibyte = Lines::of_length(MEBIBYTE).bytes()?;
+    for (home, service, options) in
+        [(&keyed, &["pipe", "--anyone"][..], &["--eager"][..]), (&shared, &["pipe", psk[0], psk[1]], &psk)]
+    {
+        let mut server = Server::start(stage, home, service)?;
+        server.process.feed(Lines::of_length(MEBIBYTE))?;
+        let outcome = client(stage, &server, "pipe", &[options, ODD].concat(), mebibyte.clone())?;
+        same(&outcome.expect(Exit::Done)?.stdout, &mebibyte)?;
+        same(&server.finish()?.expect(Exit::Done)?.stdout, &mebibyte)?;
+    }
+    Ok(())
+}
+
+/// With a key and an anonymous client, then resumed, then with a shared key.
+fn pipe_from_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let [key, master] = [home.file("server.key"), home.file("ticket-keys")];
+    home.write("ticket-keys", format!("sockseal-ticket-key-v1 {}\n", "A".repeat(43)))?;
+    let keyed = ["--key", word(&key)?, "--ticket-keys", word(&master)?];
+    let psk = ["--psk", word(&file)?];
+    let mebibyte = Lines::of_length(MEBIBYTE).bytes()?;
+    let tap = Tap::before("127.0.0.1:9")?;
+    for (mode, options, trust) in [
+        ("rsa", &keyed[..], &["--trust", "accept-new"]),
+        ("resumption", &keyed, &["--trust", "strict"]),
+        ("psk", &psk, &psk),
+    ] {
+        let server = server(stage, &[options, ODD].concat(), mebibyte.clone())?;
+        // One address for the client, whatever the port of the server behind it.
+        tap.redirect(server.address());
+        let address = tap.address();
+        let arguments = [&["pipe", address.as_str()], &trust[..]].concat();
+        let client = stage.client(&home, &arguments).input(mebibyte.clone()).run()?.expect(Exit::Done)?;
+        same(&client.stdout, &mebibyte)?;
+        let outcome = server.finish()?.expect(Exit::Done)?;
+        same(&outcome.stdout, &mebibyte)?;
+        expect_mode(&outcome, mode)?;
+    }
+    Ok(())
+}
+
+/// With its own key a server offers that key, and the client goes on; a shared key of another server is unknown.
+fn hello_for_another_server_is_not_answered(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [known, tickets] = [home.file("known"), home.file("ticket")];
+    let server = Server::start(stage, &home, &["--anyone"])?;
+    let options = ["--known-key", word(&known)?, "--tickets", word(&tickets)?];
+    client(stage, &server, "ping", &options, "")?.expect(Exit::Done)?;
+    for options in [["--known-key", word(&known)?], ["--tickets", word(&tickets)?]] {
+        let options = [&options[..], &["--fault", "server-id"]].concat();
+        let outcome = client(stage, &server, "send", &options, "after an offer")?.expect(Exit::Done)?;
+        ensure!(outcome.stderr.contains("offered"), "no key was offered:\n{}", outcome.stderr);
+        expect_mode(&outcome, "rsa")?;
+    }
+    let shared = stage.home()?;
+    let file = shared_key(stage, &shared, "laptop")?;
+    let psk = ["--psk", word(&file)?];
+    let server = Server::start(stage, &shared, &psk)?;
+    let options = [&psk[..], &["--fault", "server-id"]].concat();
+    let outcome = client(stage, &server, "send", &options, "let me in")?;
+    outcome.expect(Exit::Refused)?.error_names(&["unknown psk"])?;
+    client(stage, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
+    server.printed("[laptop] mine")
+}
+
+fn binder_and_ticket_with_a_changed_bit_open_nothing(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let tickets = home.file("ticket");
+    let tickets = ["--tickets", word(&tickets)?];
+    let server = Server::start(stage, &home, &["--anyone"])?;
+    client(stage, &server, "ping", &tickets, "")?.expect(Exit::Done)?;
+    for fault in ["binder", "ticket"] {
+        let options = [&tickets[..], &["--fault", fault]].concat();
+        expect_mode(&client(stage, &server, "ping", &options, "")?.expect(Exit::Done)?, "rsa")?;
+    }
+    let shared = stage.home()?;
+    let file = shared_key(stage, &shared, "laptop")?;
+    let psk = ["--psk", word(&file)?];
+    let server = Server::start(stage, &shared, &psk)?;
+    let outcome = client(stage, &server, "send", &[&psk[..], &["--fault", "binder"]].concat(), "let me in")?;
+    outcome.expect(Exit::Refused)?.error_names(&["unknown psk"])?;
+    client(stage, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
+    server.printed("[laptop] mine")
+}
+
+fn broken_handshake_of_a_client_is_refused(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
+    let key = stage.home_with(Key::Alice)?;
+    let key = key.file("client.key");
+    for (fault, exit) in [
+        ("finished", Exit::Integrity),
+        ("signature", Exit::Integrity),
+        ("auth-replayed", Exit::Integrity),
+        // The server answers as ever; only then do the two not understand each other.
+        ("sealed", Exit::Integrity),
+        ("short-secret", Exit::Integrity),
+        ("zero-share", Exit::Integrity),
+        ("modulus", Exit::Integrity),
+        ("suite", Exit::Refused),
+    ] {
+        let options = ["--client-key", word(&key)?, "--fault", fault];
+        let outcome = client(stage, &server, "send", &options, "let me in")?.expect(exit).context(fault)?;
+        server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
+        server.still_serves(stage).context(fault)?;
+    }
+    ensure!(!server.process.stdout.text().contains("let me in"), "a stranger's message was printed");
+    Ok(())
+}
+
+fn broken_handshake_of_a_server_is_refused(stage: &Stage) -> Result<()> {
+    for fault in ["finished", "ciphertext", "suite", "mode", "zero-share", "client-auth", "offers"] {
+        let server = keyed(stage, &["--fault", fault], "")?;
+        let outcome = stage.send(&stage.home()?, &server, "not for you")?;
+        let outcome = outcome.expect_any(&[Exit::Identity, Exit::Integrity]).context(fault)?;
+        outcome.error_names(&[])?;
+        server.finish()?.expect(Exit::Integrity).context(fault)?.expect_stdout(b"")?;
+    }
+    // Another way of saying who it is does not replace the shared key.
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let server = keyed(stage, &["--fault", "offers"], "")?;
+    let arguments = ["send", server.address(), "not for you", "--psk", word(&file)?];
+    let outcome = stage.client(&home, &arguments).run()?;
+    outcome.expect_any(&[Exit::Identity, Exit::Integrity])?.error_names(&[])?;
+    Ok(())
+}
+
+fn broken_stream_ends_the_pipe_of_the_server(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for fault in broken() {
+        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        server.process.feed(Cursor::new(sent()?))?;
+        let peer = client(stage, &server, "pipe", &["--fault", fault], sent()?)?;
+        peer.expect(Exit::Integrity).context(fault)?;
+        let outcome = server.finish()?.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
+        only_before_the_fault(&outcome, fault)?;
+    }
+    Ok(())
+}
+
+fn broken_stream_ends_the_pipe_of_the_client(stage: &Stage) -> Result<()> {
+    for fault in broken() {
+        let server = keyed(stage, &["--fault", fault], sent()?)?;
+        let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+        let outcome = stage.client(&stage.home()?, &arguments).input(sent()?).run()?;
+        let outcome = outcome.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
+        only_before_the_fault(&outcome, fault)?;
+        server.finish()?.expect(Exit::Integrity).context(fault)?;
+    }
+    Ok(())
+}
+
+fn broken_message_is_not_printed(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    for fault in broken() {
+        let outcome = client(stage, &server, "send", &["--fault", fault], sent()?)?;
+        let outcome = outcome.expect(Exit::Integrity).context(fault)?;
+        server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
+        server.still_serves(stage).context(fault)?;
+    }
+    ensure!(!server.process.stdout.text().contains("nobody between"), "a part of a message was printed");
+    Ok(())
+}
+
+/// The message has arrived; what comes in place of the confirmation is none.
+fn broken_answer_confirms_nothing(stage: &Stage) -> Result<()> {
+    for fault in broken().chain(["data"]) {
+        let server = keyed(stage, &["--fault", fault], "")?;
+        let outcome = stage.send(&stage.home()?, &server, "hello")?;
+        outcome.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
+    }
+    Ok(())
+}
+
+fn idle_channel_takes_no_stray_record(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    for fault in BROKEN.into_iter().chain(["data", "end"]) {
+        let outcome = client(stage, &server, "ping", &["--fault", fault], "")?;
+        let outcome = outcome.expect(Exit::Integrity).context(fault)?;
+        server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
+    }
+    client(stage, &server, "ping", &["--fault", "update"], "")?.expect(Exit::Done)?;
+    server.still_serves(stage)
+}
+
+/// A run of the Python client to its end.
+fn client(
+    stage: &Stage,
+    server: &Server,
+    what: &str,
+    options: &[&str],
+    input: impl Into<Vec<u8>>,
+) -> Result<Outcome> {
+    let arguments = [&["client", server.address(), what], options].concat();
+    start(stage, &arguments, input.into())?.finish()
+}
+
+/// The Python server with these options.
+fn server(stage: &Stage, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
+    Server::from_process(start(stage, &[&["server"], options].concat(), input.into())?)
+}
+
+/// The Python server with a key of its own.
+fn keyed(stage: &Stage, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
+    let home = stage.home_with(Key::Server)?;
+    let key = home.file("server.key");
+    server(stage, &[&["--key", word(&key)?], options].concat(), input)
+}
+
+fn start(stage: &Stage, arguments: &[&str], input: Vec<u8>) -> Result<Process> {
+    let mut command = stage.peer("sockseal.py")?;
+    command.args(arguments);
+    let mut process = Process::start(command)?;
+    process.feed(Cursor::new(input))?;
+    Ok(process)
+}
+
+fn expect_mode(outcome: &Outcome, mode: &str) -> Result<()> {
+    let said = outcome.stderr.lines().rev().find_map(|line| line.strip_prefix("mode "));
+    ensure!(said.map(str::trim) == Some(mode), "not in mode {mode}:\n{}", outcome.stderr);
+    Ok(())
+}
+
+/// The address under which the server's log knows a Python client.
+fn source(outcome: &Outcome) -> Result<&str> {
+    let said = outcome.stderr.lines().rev().find_map(|line| line.strip_prefix("source "));
+    Ok(said.context("no source")?.trim())
+}
+
+fn same(received: &[u8], sent: &[u8]) -> Result<()> {
+    ensure!(digest(received) == digest(sent), "{} bytes, not those that were sent", received.len());
+    Ok(())
+}
+
+/// More than what goes ahead of a fault.
+fn sent() -> Result<Vec<u8>> {
+    Lines::of_length(100_000).bytes()
+}
+
+/// Three records of data go ahead; the first of two equal records is as good as they are.
+fn only_before_the_fault(outcome: &Outcome, fault: &str) -> Result<()> {
+    let good = [&sent()?[..3 * 4096], b"twice"].concat();
+    ensure!(good.starts_with(&outcome.stdout), "{fault}: {} bytes came out", outcome.stdout.len());
+    Ok(())
+}
+
+/// What breaks a stream.
+fn broken() -> impl Iterator<Item = &'static str> {
+    BROKEN.into_iter().chain(["open", "close"])
+}
+
+/// What no state of a channel has room for.
+const BROKEN: [&str; 20] = [
+    "replay",
+    "reorder",
+    "drop",
+    "reflect",
+    "flip",
+    "old-key",
+    "cut",
+    "no-type",
+    "unknown-type",
+    "empty-record",
+    "long-payload",
+    "long-record",
+    "handshake",
+    "opened",
+    "refused",
+    "reset",
+    "unknown-control",
+    "unknown-code",
+    "control-and-more",
+    "half-a-control",
+];
+
+/// Records with 0 to 255 bytes of padding and with as much as there is room for, and a new key every seventh.
+const ODD: &[&str] = &["--every-padding", "--update-every", "7"];
+
+const MEBIBYTE: u64 = 1024 * 1024;
