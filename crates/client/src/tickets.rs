@@ -11,7 +11,7 @@ use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::home::Home;
 use program::private_file;
-use wire_protocol::handshake::client::ResumptionTicket;
+use wire_protocol::handshake::client::{MAX_TICKET_LEN, ResumptionTicket};
 use zeroize::Zeroizing;
 
 /// The tickets that one client, as one identity, has of one server.
@@ -79,7 +79,7 @@ fn parse(text: &str) -> Option<ResumptionTicket> {
     };
     let left = expires.parse::<u64>().ok()?.checked_sub(unix_seconds()).filter(|left| *left > 0)?;
     Some(ResumptionTicket {
-        ticket: Base64Unpadded::decode_vec(ticket).ok().filter(|ticket| ticket.len() <= MAX_LEN)?,
+        ticket: Base64Unpadded::decode_vec(ticket).ok().filter(|ticket| ticket.len() <= MAX_TICKET_LEN)?,
         secret: Secret::from_slice(&Zeroizing::new(Base64Unpadded::decode_vec(secret).ok()?))?,
         lifetime_seconds: u32::try_from(left).ok()?,
     })
@@ -92,8 +92,6 @@ fn unix_seconds() -> u64 {
 const TAG: &str = "sockseal-ticket-v1";
 /// More than a client uses side by side; the others would only grow old.
 const MAX_KEPT: usize = 8;
-/// A ticket longer than this would not fit a hello; ours are a few hundred bytes.
-const MAX_LEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -294,6 +294,8 @@ impl Receiver {
         let (state, event) = match (self.state, message) {
             (Closed, _) => return Err(PeerMisbehaved::UnexpectedMessage.into()),
             (_, ControlMessage::Reset { code }) => return Err(Error::Reset(code)),
+            // The key is updated already: what is left is whether one could come here.
+            (state, ControlMessage::KeyUpdate) => (state, None),
             (state, ControlMessage::Ping { nonce }) => (state, Some(Event::Ping(nonce))),
             (state, ControlMessage::Pong { nonce }) => (state, Some(Event::Pong(nonce))),
             (Idle, ControlMessage::Open { target }) => (Streaming, Some(Event::Open(target))),

@@ -47,6 +47,9 @@ pub enum Error {
     /// The connection ended without a Close: data may be missing.
     #[error("the connection was cut off before the end")]
     Truncated,
+    /// The other side has ended the channel, in good order.
+    #[error("the other side has ended the channel")]
+    Closed,
     /// The hello names another server, or a key that this server does not have, and no answer is left.
     #[error("the client asked for another server or another pre-shared key")]
     UnknownServerOrPsk(AbortCode),

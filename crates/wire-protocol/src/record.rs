@@ -128,13 +128,14 @@ impl RecordBuffer {
             self.pending.start += len;
             match opened.content_type {
                 ContentType::Data => ready.push_back(Content::Data(payload)),
-                ContentType::Control => match decode(&self.bytes[payload])? {
-                    ControlMessage::KeyUpdate => {
+                ContentType::Control => {
+                    let message = decode(&self.bytes[payload])?;
+                    if message == ControlMessage::KeyUpdate {
                         opener.update_key();
                         updated = true;
                     }
-                    message => ready.push_back(Content::Control(message)),
-                },
+                    ready.push_back(Content::Control(message));
+                }
                 _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
             }
         }

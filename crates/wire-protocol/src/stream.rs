@@ -73,6 +73,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {
             Error::Truncated => io::ErrorKind::UnexpectedEof,
+            Error::Closed => io::ErrorKind::NotConnected,
             Error::Denied(_) | Error::Refused(_) => io::ErrorKind::PermissionDenied,
             Error::Aborted(_) => io::ErrorKind::ConnectionRefused,
             Error::Reset(_) => io::ErrorKind::ConnectionReset,

@@ -45,6 +45,9 @@ use crate::message::{
 pub use key_offer::KeyFetch;
 use key_offer::{accept_key, parse_key_offer};
 
+/// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
+pub const MAX_TICKET_LEN: usize = 4096;
+
 /// What a client brings to a handshake.
 #[derive(Debug)]
 pub struct ClientConfig {
@@ -119,13 +122,20 @@ impl ClientHandshake {
     /// Starts a handshake: what is to be sent first is appended to `out`.
     ///
     /// # Errors
-    /// [`Error::Crypto`] when `rng` fails.
+    /// [`Error::ServerKeyMismatch`] when `config` holds a key and the id of another, [`Error::ApiMisuse`] for a ticket
+    /// of more than [`MAX_TICKET_LEN`] bytes, [`Error::Crypto`] when `rng` fails.
     pub fn start<R: TryCryptoRng + ?Sized>(
         mut config: ClientConfig,
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Self, Error> {
         match &mut config.server {
+            ExpectedServer::Key { id, key: Some(key), .. } if key.id() != *id => {
+                Err(Error::ServerKeyMismatch { expected: *id, offered: key.id() })
+            }
+            ExpectedServer::Key { ticket: Some(ticket), .. } if ticket.ticket.len() > MAX_TICKET_LEN => {
+                Err(Error::ApiMisuse("the ticket is too long for a hello"))
+            }
             ExpectedServer::Key { ticket, .. } if ticket.is_some() => {
                 let ticket = ticket.take();
                 ExpectServerHello::start(config, ticket, 0, rng, out)

@@ -108,11 +108,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         match self.event().await? {
             Event::Opened => Ok(()),
             Event::Refused(code) => {
+                // That the other side is gone already changes nothing about its answer.
                 self.writing.control(&ControlMessage::EndOfStream)?;
-                self.flush().await?;
+                self.flush().await.ok();
                 Err(Error::Refused(code).into())
             }
-            Event::Close => Err(Error::Truncated.into()),
+            Event::Close => Err(Error::Closed.into()),
             _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
     }
@@ -222,7 +223,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
             match self.any_event().await? {
                 Event::Pong(answered) if answered == nonce => return Ok(start.elapsed()),
                 Event::Ping(_) | Event::Pong(_) => {}
-                Event::Close => return Err(Error::Truncated.into()),
+                Event::Close => {
+                    self.writing.control(&ControlMessage::Close)?;
+                    self.flush().await.ok();
+                    return Err(Error::Closed.into());
+                }
                 _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
         }

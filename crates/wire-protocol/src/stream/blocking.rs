@@ -45,7 +45,7 @@ pub fn connect<S: Read + Write>(mut io: S, mut config: ClientConfig) -> io::Resu
     match stream.event()? {
         Event::Opened => Ok(stream),
         Event::Refused(code) => Err(Error::Refused(code).into()),
-        Event::Close => Err(Error::Truncated.into()),
+        Event::Close => Err(Error::Closed.into()),
         _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
     }
 }
@@ -72,7 +72,7 @@ pub fn accept<S: Read + Write>(
         }
     };
     let mut out = Vec::new();
-    if let Err(code) = authorize(authorization.client()) {
+    if let Err(code) = authorization.check_policy().and_then(|()| authorize(authorization.client())) {
         authorization.deny(code, &mut out)?;
         io.write_all(&out)?;
         io.flush()?;
@@ -93,7 +93,7 @@ pub fn accept<S: Read + Write>(
             stream.flush()?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
-        Event::Close => Err(Error::Truncated.into()),
+        Event::Close => Err(Error::Closed.into()),
         _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
     }
 }

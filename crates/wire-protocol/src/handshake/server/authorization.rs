@@ -10,7 +10,7 @@ use crypto_core::ticket::TicketKey;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize as _;
 
-use super::{Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
+use super::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
 use crate::codec::encode;
 use crate::error::Error;
 use crate::handshake::{ChannelKeys, FinishedVerified};
@@ -45,17 +45,33 @@ impl Authorization {
         self.mode
     }
 
+    /// What [`ClientAuth`] says of the client, before anything else is asked.
+    ///
+    /// # Errors
+    /// The reason to refuse a client that has to say who it is and has not.
+    pub fn check_policy(&self) -> Result<(), DeniedCode> {
+        match (self.config.client_auth, &self.client) {
+            (ClientAuth::Required, ClientIdentity::Anonymous) => Err(DeniedCode::ClientKeyRequired),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets the client in, with a ticket for the next time.
     ///
     /// A pre-shared key gets none: its handshake is as cheap as a resumption and proves more.
     ///
     /// # Errors
+    /// [`Error::Denied`] when [`Authorization::check_policy`] refuses the client, which `out` then tells it;
     /// [`Error::Crypto`] when `rng` fails.
     pub fn welcome<R: TryCryptoRng + ?Sized>(
         mut self,
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Established, Error> {
+        if let Err(code) = self.check_policy() {
+            self.deny(code, out)?;
+            return Err(Error::Denied(code));
+        }
         let ticket = match (&self.config.tickets, self.mode) {
             (Some(key), Mode::Rsa | Mode::Resumption) => Some(self.mint_ticket(key, rng)?),
             _ => None,

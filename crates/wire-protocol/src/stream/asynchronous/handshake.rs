@@ -86,7 +86,7 @@ where
             stream.refuse_open(RefusedCode::NotOffered).await?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
-        None => Err(Error::Truncated.into()),
+        None => Err(Error::Closed.into()),
     }
 }
 
@@ -132,7 +132,7 @@ where
         }
     };
     let mut out = Vec::new();
-    match authorize(authorization.client()) {
+    match authorization.check_policy().and_then(|()| authorize(authorization.client())) {
         Ok(()) => {
             let established = authorization.welcome(&mut SysRng, &mut out)?;
             io.write_all(&out).await?;
