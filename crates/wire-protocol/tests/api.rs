@@ -1,0 +1,39 @@
+//! wire-protocol through its public API: honest peers, clumsy ones and hostile ones.
+
+#[cfg(test)]
+mod api {
+    mod handshake;
+    mod psk;
+    mod tickets;
+
+    mod channel;
+    mod records;
+
+    mod client_auth;
+    mod flips;
+    mod hostile_client;
+    mod hostile_server;
+    mod random;
+    mod turns;
+    mod vectors;
+
+    #[cfg(feature = "tokio")]
+    mod asynchronous;
+    #[cfg(feature = "std-io")]
+    mod blocking;
+    #[cfg(all(feature = "tokio", feature = "std-io"))]
+    mod crossings;
+    #[cfg(feature = "std-io")]
+    mod relay;
+
+    mod keys;
+    mod line;
+    mod pair;
+    mod rogue;
+}
+
+/// What makes the vector files is compiled in here, so that a test can hold them against it.
+#[cfg(test)]
+#[path = "../examples/vectors.rs"]
+#[expect(dead_code, reason = "only the example's main is not called here")]
+mod vectors;

@@ -1,0 +1,551 @@
+//! The stream over tokio: in-memory pipes where a test needs to see every step, TCP where it needs a socket.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use wire_protocol::Error;
+use wire_protocol::channel::KeyLimits;
+use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+use wire_protocol::handshake::server::ServerConfig;
+use wire_protocol::message::{AbortCode, ClientIdentity, DeniedCode, Mode, RefusedCode, ResetCode, Target};
+use wire_protocol::stream::{
+    Peer, RsaPool, SecureStream, accept, accept_channel, connect, connect_channel, error_in, fetch_server_key,
+};
+
+use super::keys;
+use super::line::pattern;
+use super::pair::{expecting, knows_id, knows_key, knows_psk, opening, server_config, with_identity};
+
+type Ends<S> = (SecureStream<S>, SecureStream<S>);
+
+/// A pipe is open between the two.
+async fn piped(client: ClientConfig, buffer: usize) -> Ends<DuplexStream> {
+    let (there, here) = duplex(buffer);
+    let (client, server) =
+        tokio::join!(connect(here, client), accept(there, Arc::new(server_config()), |_| Ok(())));
+    (client.unwrap(), server.unwrap())
+}
+
+/// An idle channel between the two.
+async fn idle(client: ClientConfig) -> Ends<DuplexStream> {
+    let (there, here) = duplex(1 << 16);
+    let pool = RsaPool::new(1);
+    let (client, server) = tokio::join!(
+        connect_channel(here, client),
+        accept_channel(there, Arc::new(server_config()), &pool, |_| Ok(()))
+    );
+    (client.unwrap(), server.unwrap())
+}
+
+async fn over_tcp() -> Ends<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) =
+        tokio::join!(async { connect(TcpStream::connect(address).await?, knows_psk()).await }, async {
+            accept(listener.accept().await?.0, Arc::new(server_config()), |_| Ok(())).await
+        });
+    (client.unwrap(), server.unwrap())
+}
+
+#[track_caller]
+fn check_error<T>(result: io::Result<T>, kind: io::ErrorKind, inside: Error) {
+    let error = result.err().expect("it went well");
+    assert_eq!((error.kind(), error_in(&error)), (kind, Some(&inside)), "{error}");
+}
+
+/// Polls once, for tests that go step by step.
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn every_kind_of_client_gets_its_stream() {
+    let own_key = ClientIdentity::Key(keys::client().public().id().0);
+    for (config, mode, identity) in [
+        (knows_key(), Mode::Rsa, ClientIdentity::Anonymous),
+        (with_identity(knows_id()), Mode::Rsa, own_key),
+        (knows_psk(), Mode::Psk, ClientIdentity::Psk("laptop".into())),
+    ] {
+        let (mut client, mut server) = piped(config, 1 << 16).await;
+        assert_eq!((client.session().mode, server.session().mode), (mode, mode));
+        assert_eq!(server.session().peer, Peer::Client(identity));
+        let known = (mode == Mode::Rsa).then(|| keys::server().public().clone());
+        assert_eq!(client.session().peer, Peer::Server(known));
+
+        client.write_all(b"there").await.unwrap();
+        client.flush().await.unwrap();
+        let mut buffer = [0; 5];
+        server.read_exact(&mut buffer).await.unwrap();
+        server.write_all(b"back").await.unwrap();
+        server.flush().await.unwrap();
+        client.read_exact(&mut buffer[..4]).await.unwrap();
+        assert_eq!(&buffer, b"backe");
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_resumes() {
+    let (mut first, _server) = piped(knows_key(), 1 << 16).await;
+    let ticket = first.session_mut().ticket.take();
+    assert!(ticket.is_some());
+    let resuming = expecting(ExpectedServer::Key { id: keys::server_id(), key: None, ticket });
+    let (client, server) = piped(resuming, 1 << 16).await;
+    assert_eq!((client.session().mode, server.session().mode), (Mode::Resumption, Mode::Resumption));
+}
+
+/// The least that a transport has to hold is an Open: the client says one while the server says its Welcome.
+#[tokio::test]
+async fn a_connection_that_trickles_serves_as_well() {
+    let (mut client, mut server) = piped(with_identity(knows_id()), 43).await;
+    let data = pattern(5000);
+    let (sent, received) = tokio::join!(
+        async {
+            client.write_all(&data).await?;
+            client.shutdown().await
+        },
+        async {
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).await.map(|_| received)
+        }
+    );
+    sent.unwrap();
+    assert!(received.unwrap() == data);
+}
+
+#[tokio::test]
+async fn half_close_leaves_the_other_direction_open_and_close_ends_both() {
+    let (mut client, mut server) = piped(knows_psk(), 1 << 16).await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut question = String::new();
+    server.read_to_string(&mut question).await.unwrap();
+    assert_eq!(question, "question");
+    assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "the end stays the end");
+    server.write_all(b"answer").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer");
+
+    let (closed, answered) = tokio::join!(client.close(), async {
+        assert_eq!(server.next_open().await?, None);
+        server.answer_close().await
+    });
+    closed.unwrap();
+    answered.unwrap();
+}
+
+#[tokio::test]
+async fn both_sides_may_close_at_once() {
+    let (client, server) = idle(knows_psk()).await;
+    let (client, server) = tokio::join!(client.close(), server.close());
+    client.unwrap();
+    server.unwrap();
+}
+
+#[tokio::test]
+async fn writing_behind_the_end_is_an_error() {
+    let (mut client, _server) = piped(knows_psk(), 1 << 16).await;
+    client.shutdown().await.unwrap();
+    client.shutdown().await.unwrap();
+    let error = client.write_all(b"more").await.unwrap_err();
+    assert!(matches!(error_in(&error), Some(Error::ApiMisuse(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn halves_in_tasks_of_their_own_move_megabytes_both_ways_at_once() {
+    let (client, server) = over_tcp().await;
+    let data = pattern(3_000_017);
+    let (mut readers, mut writers) = (Vec::new(), Vec::new());
+    for stream in [client, server] {
+        let (mut reader, mut writer) = stream.into_split();
+        let (data, expected) = (data.clone(), data.clone());
+        writers.push(tokio::spawn(async move {
+            writer.write_all(&data).await.unwrap();
+            writer.shutdown().await.unwrap();
+            writer
+        }));
+        readers.push(tokio::spawn(async move {
+            let mut received = Vec::new();
+            reader.read_to_end(&mut received).await.unwrap();
+            assert!(received == expected);
+        }));
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn data_is_byte_exact_over_key_updates() {
+    let (mut client, mut server) = piped(knows_psk(), 1 << 14).await;
+    client.set_key_limits(KeyLimits { records: 1, bytes: u64::MAX });
+    let data = pattern(2_000_003);
+    let (sent, received) = tokio::join!(
+        async {
+            for piece in data.chunks(1777) {
+                client.write_all(piece).await?;
+            }
+            client.shutdown().await
+        },
+        async {
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).await.map(|_| received)
+        }
+    );
+    sent.unwrap();
+    assert!(received.unwrap() == data);
+}
+
+#[tokio::test]
+async fn a_channel_carries_one_stream_after_the_other() {
+    let (mut client, mut server) = idle(knows_psk()).await;
+    for round in 0..5u8 {
+        let (opened, accepted) = tokio::join!(client.open(Target::Message), async {
+            assert_eq!(server.next_open().await?, Some(Target::Message));
+            server.answer_open().await
+        });
+        opened.unwrap();
+        accepted.unwrap();
+        client.write_all(&[round; 1000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [round; 1000]);
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+    let (closed, none) = tokio::join!(client.close(), async {
+        assert_eq!(server.next_open().await?, None);
+        server.answer_close().await
+    });
+    closed.unwrap();
+    none.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_an_error_and_the_channel_goes_on() {
+    let (mut client, mut server) = idle(knows_psk()).await;
+    let (refused, answered) = tokio::join!(client.open(Target::Message), async {
+        assert_eq!(server.next_open().await?, Some(Target::Message));
+        server.refuse_open(RefusedCode::Busy).await
+    });
+    answered.unwrap();
+    check_error(refused, io::ErrorKind::PermissionDenied, Error::Refused(RefusedCode::Busy));
+
+    let (opened, accepted) = tokio::join!(client.open(Target::Pipe), async {
+        assert_eq!(server.next_open().await?, Some(Target::Pipe));
+        server.answer_open().await
+    });
+    opened.unwrap();
+    accepted.unwrap();
+    client.write_all(b"and now").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"and now");
+}
+
+#[tokio::test]
+async fn accept_takes_nothing_but_a_pipe() {
+    let (there, here) = duplex(1 << 16);
+    let (client, server) = tokio::join!(
+        async {
+            let mut client = connect_channel(here, opening(knows_psk(), Target::Message)).await?;
+            client.confirm_opened().await
+        },
+        accept(there, Arc::new(server_config()), |_| Ok(()))
+    );
+    let refused = Error::Refused(RefusedCode::NotOffered);
+    check_error(client, io::ErrorKind::PermissionDenied, refused);
+    check_error(server, io::ErrorKind::PermissionDenied, refused);
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_let_in_is_told() {
+    let (there, here) = duplex(1 << 16);
+    let (client, server) = tokio::join!(
+        connect(here, knows_key()),
+        accept(there, Arc::new(server_config()), |client| {
+            assert_eq!(*client, ClientIdentity::Anonymous);
+            Err(DeniedCode::ClientKeyRequired)
+        })
+    );
+    let denied = Error::Denied(DeniedCode::ClientKeyRequired);
+    check_error(client, io::ErrorKind::PermissionDenied, denied);
+    check_error(server, io::ErrorKind::PermissionDenied, denied);
+}
+
+#[tokio::test]
+async fn a_server_that_gives_up_before_there_are_keys_says_why() {
+    for (config, code) in [
+        (ServerConfig { psks: Default::default(), ..server_config() }, AbortCode::UnknownPsk),
+        (ServerConfig { identity: None, psks: Default::default(), ..server_config() }, AbortCode::UnknownPsk),
+    ] {
+        let (there, here) = duplex(1 << 16);
+        let (client, server) =
+            tokio::join!(connect(here, knows_psk()), accept(there, Arc::new(config), |_| Ok(())));
+        check_error(client, io::ErrorKind::ConnectionRefused, Error::Aborted(code));
+        check_error(server, io::ErrorKind::InvalidData, Error::UnknownServerOrPsk(code));
+    }
+}
+
+#[tokio::test]
+async fn a_fetched_key_can_be_used_on_the_same_connection() {
+    let (there, mut here) = duplex(1 << 16);
+    let (client, server) = tokio::join!(
+        async {
+            let key = fetch_server_key(&mut here).await?;
+            assert_eq!(key.id(), keys::server_id());
+            let server = ExpectedServer::Key { id: key.id(), key: Some(key), ticket: None };
+            connect(here, expecting(server)).await
+        },
+        accept(there, Arc::new(server_config()), |_| Ok(()))
+    );
+    client.unwrap();
+    server.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_during_the_handshake_is_an_error_on_both_sides() {
+    let (there, here) = duplex(1 << 16);
+    drop(there);
+    assert!(connect(here, knows_psk()).await.is_err());
+    let (there, here) = duplex(1 << 16);
+    drop(here);
+    let error = accept(there, Arc::new(server_config()), |_| Ok(())).await.err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_not_an_end() {
+    let (mut client, server) = piped(knows_psk(), 1 << 16).await;
+    drop(server);
+    check_error(client.read(&mut [0; 9]).await, io::ErrorKind::UnexpectedEof, Error::Truncated);
+    check_error(client.read(&mut [0; 9]).await, io::ErrorKind::UnexpectedEof, Error::Truncated);
+
+    // Over TCP, with data on the way, and cut off by the side that reads.
+    let (mut client, mut server) = over_tcp().await;
+    client.write_all(b"some").await.unwrap();
+    client.flush().await.unwrap();
+    let mut some = [0; 4];
+    server.read_exact(&mut some).await.unwrap();
+    drop(client);
+    check_error(server.read(&mut some).await, io::ErrorKind::UnexpectedEof, Error::Truncated);
+
+    let (mut client, server) = over_tcp().await;
+    drop(server);
+    let failed = loop {
+        if let Err(error) = client.write_all(&[0; 65536]).await {
+            break error;
+        }
+    };
+    check_error::<()>(Err(failed), io::ErrorKind::UnexpectedEof, Error::Truncated);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_between_streams_is_no_close() {
+    let (client, mut server) = idle(knows_psk()).await;
+    drop(client);
+    check_error(server.next_open().await, io::ErrorKind::UnexpectedEof, Error::Truncated);
+    let (client, server) = idle(knows_psk()).await;
+    drop(server);
+    assert!(client.close().await.is_err());
+}
+
+#[tokio::test]
+async fn a_reset_says_why() {
+    for code in [ResetCode::Output, ResetCode::Input, ResetCode::TooLong] {
+        let (mut client, mut server) = piped(knows_psk(), 1 << 16).await;
+        client.write_all(b"half of it").await.unwrap();
+        client.reset(code).await.unwrap();
+        let mut received = Vec::new();
+        let result = server.read_to_end(&mut received).await;
+        check_error(result, io::ErrorKind::ConnectionReset, Error::Reset(code));
+        assert_eq!(received, b"half of it");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_channel_answers_pings_of_either_side() {
+    let (mut client, mut server) = idle(knows_psk()).await;
+    {
+        let mut waiting = pin!(server.next_open());
+        for _ in 0..3 {
+            tokio::select! {
+                _ = &mut waiting => panic!("nobody opens anything"),
+                ping = client.ping() => assert!(ping.unwrap() > std::time::Duration::ZERO),
+            }
+        }
+    }
+    {
+        let mut opening = pin!(client.next_open());
+        tokio::select! {
+            _ = &mut opening => panic!("nobody opens anything"),
+            ping = server.ping() => { ping.unwrap(); }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_while_a_stream_is_read() {
+    let (mut client, mut server) = piped(knows_psk(), 1 << 16).await;
+    let mut ping = pin!(client.ping());
+    assert!(poll_once(ping.as_mut()).is_pending());
+    let mut buffer = [0; 9];
+    assert!(poll_once(pin!(server.read(&mut buffer))).is_pending());
+    ping.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_split_halves_with_the_next_flush() {
+    let (mut client, server) = piped(knows_psk(), 1 << 16).await;
+    let (mut reader, mut writer) = server.into_split();
+    let mut ping = pin!(client.ping());
+    assert!(poll_once(ping.as_mut()).is_pending());
+    let mut buffer = [0; 9];
+    assert!(poll_once(pin!(reader.read(&mut buffer))).is_pending());
+    assert!(poll_once(ping.as_mut()).is_pending(), "nobody has written yet");
+    writer.flush().await.unwrap();
+    ping.await.unwrap();
+}
+
+/// A keepalive of the other side that crosses our Close is no reason to fail.
+#[tokio::test]
+async fn a_ping_that_crosses_a_close_does_not_spoil_it() {
+    let (client, mut server) = idle(knows_psk()).await;
+    assert!(poll_once(pin!(server.ping())).is_pending());
+    let mut closing = pin!(client.close());
+    match poll_once(closing.as_mut()) {
+        Poll::Pending => {}
+        Poll::Ready(result) => panic!("closed without a Close: {result:?}"),
+    }
+    assert_eq!(server.next_open().await.unwrap(), None);
+    server.answer_close().await.unwrap();
+    closing.await.unwrap();
+}
+
+/// Whoever asks for a sign of life and gets a Close has lost nothing.
+#[tokio::test]
+async fn a_close_in_reply_to_a_ping_is_not_a_cut_connection() {
+    let (client, mut server) = idle(knows_psk()).await;
+    let mut closing = pin!(client.close());
+    assert!(poll_once(closing.as_mut()).is_pending());
+    let error = server.ping().await.unwrap_err();
+    assert_ne!(error_in(&error), Some(&Error::Truncated));
+}
+
+/// Nobody reads: what a writer gets rid of is bounded, and it goes on once somebody reads.
+#[tokio::test]
+async fn a_slow_reader_holds_the_writer_back() {
+    const PIPE: usize = 10_000;
+    let (mut client, mut server) = piped(knows_psk(), PIPE).await;
+    let chunk = pattern(16_384);
+    let mut taken = 0;
+    let data = pattern(10 * 65_536);
+    while let Poll::Ready(written) = poll_once(pin!(client.write(&data[taken..]))) {
+        taken += written.unwrap();
+        assert!(taken <= PIPE + 2 * 65_536, "{taken} bytes and no end");
+    }
+    assert!(taken >= chunk.len());
+    for _ in 0..100 {
+        assert!(poll_once(pin!(client.write(&chunk))).is_pending(), "it takes no more");
+    }
+
+    let rest = data[taken..].to_vec();
+    let (sent, received) = tokio::join!(
+        async {
+            client.write_all(&rest).await?;
+            client.shutdown().await
+        },
+        async {
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).await.map(|_| received)
+        }
+    );
+    sent.unwrap();
+    assert!(received.unwrap() == data);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// One task writes, another reads, as with `tokio::io::split`: a writer that waits for room must be woken when
+/// there is room, whatever the reader has done since.
+#[tokio::test]
+async fn a_reader_does_not_take_the_writer_s_wakeup() {
+    let (mut client, mut server) = piped(knows_psk(), 10_000).await;
+    let (writer, reader) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
+    let data = pattern(65_536);
+    let writing = Waker::from(Arc::clone(&writer));
+    let mut cx = Context::from_waker(&writing);
+    while Pin::new(&mut client).poll_write(&mut cx, &data).is_ready() {}
+
+    let woken = writer.0.load(Ordering::SeqCst);
+    let reading = Waker::from(Arc::clone(&reader));
+    let mut buffer = [0; 9];
+    let polled =
+        Pin::new(&mut client).poll_read(&mut Context::from_waker(&reading), &mut ReadBuf::new(&mut buffer));
+    assert!(polled.is_pending());
+
+    // No record is whole yet, but the pipe is empty now.
+    assert!(poll_once(pin!(server.read(&mut [0; 9]))).is_pending());
+    assert!(writer.0.load(Ordering::SeqCst) > woken, "there is room, and the writer sleeps on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rsa_pool_bounds_what_runs_at_once() {
+    let pool = RsaPool::new(1);
+    let mut tasks = Vec::new();
+    for _ in 0..8 {
+        let (there, here) = duplex(1 << 16);
+        let pool = pool.clone();
+        tasks.push(tokio::spawn(async move {
+            let (client, server) = tokio::join!(
+                connect_channel(here, with_identity(knows_key())),
+                accept_channel(there, Arc::new(server_config()), &pool, |_| Ok(()))
+            );
+            client.is_ok() && server.is_ok()
+        }));
+    }
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn unix_sockets_come_apart_too() {
+    let (there, here) = UnixStream::pair().unwrap();
+    let (client, server) =
+        tokio::join!(connect(here, knows_psk()), accept(there, Arc::new(server_config()), |_| Ok(())));
+    let (mut reader, mut writer) = server.unwrap().into_split();
+    let echo = tokio::spawn(async move {
+        tokio::io::copy(&mut reader, &mut writer).await?;
+        writer.shutdown().await
+    });
+    let mut client = client.unwrap();
+    client.write_all(b"Hello, World!").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut echoed = String::new();
+    client.read_to_string(&mut echoed).await.unwrap();
+    assert_eq!(echoed, "Hello, World!");
+    echo.await.unwrap().unwrap();
+}

@@ -1,0 +1,460 @@
+//! The channel's life: streams one after the other, every message in every state, and how it may end.
+
+use crypto_core::record::ContentType;
+use wire_protocol::channel::{Event, Receiver, Sender};
+use wire_protocol::codec::encode;
+use wire_protocol::message::{ControlMessage, RefusedCode, ResetCode, Target};
+use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
+
+use super::line::{End, Heard, ends, hear, opener, pattern, seal, seal_control, sealer, streaming_ends};
+use super::pair::{NOW, Pair, has_ticket, knows_psk, opening, server_config, ticket};
+
+fn event(event: Event) -> Result<Vec<Heard>, Error> {
+    Ok(vec![Heard::Event(event)])
+}
+
+/// One stream from its Open to both sides' EndOfStream.
+#[track_caller]
+fn check_stream(client: &mut End, server: &mut End, target: Target, data: &[u8]) {
+    client.receiver.expect_opened();
+    let open = client.control(&ControlMessage::Open { target });
+    assert_eq!(server.hear(&open), event(Event::Open(target)));
+    assert!(client.sender.is_streaming() && !server.sender.is_streaming());
+    let opened = server.control(&ControlMessage::Opened);
+    assert_eq!(client.hear(&opened), event(Event::Opened));
+
+    let there = client.data(data);
+    assert_eq!(server.hear(&there), Ok(vec![Heard::Data(data.to_vec())]));
+    let end = client.control(&ControlMessage::EndOfStream);
+    assert_eq!(server.hear(&end), event(Event::EndOfStream));
+    // Half-closed: the other direction goes on.
+    let back = server.data(data);
+    assert_eq!(client.hear(&back), Ok(vec![Heard::Data(data.to_vec())]));
+    let end = server.control(&ControlMessage::EndOfStream);
+    assert_eq!(client.hear(&end), event(Event::EndOfStream));
+    assert!(!client.sender.is_streaming() && !server.sender.is_streaming());
+}
+
+#[track_caller]
+fn check_close(client: &mut End, server: &mut End) {
+    let close = client.control(&ControlMessage::Close);
+    assert_eq!(server.hear(&close), event(Event::Close));
+    let close = server.control(&ControlMessage::Close);
+    assert_eq!(client.hear(&close), event(Event::Close));
+    assert_eq!(client.receiver.handle_end(), Ok(()));
+    assert_eq!(server.receiver.handle_end(), Ok(()));
+}
+
+#[test]
+fn a_channel_carries_one_stream_after_the_other_and_then_closes() {
+    let (mut client, mut server) = ends();
+    for round in 0..20 {
+        let target = if round % 2 == 0 { Target::Pipe } else { Target::Message };
+        check_stream(&mut client, &mut server, target, &pattern(1000 * round + 1));
+    }
+    check_close(&mut client, &mut server);
+}
+
+#[test]
+fn a_channel_without_any_stream_closes() {
+    let (mut client, mut server) = ends();
+    check_close(&mut client, &mut server);
+}
+
+/// What the client sends before it knows of the refusal counts for nothing, and the channel is good for another.
+#[test]
+fn a_refused_stream_leaves_the_channel_idle() {
+    let (mut client, mut server) = ends();
+    for code in [RefusedCode::NotOffered, RefusedCode::NotAllowed, RefusedCode::Busy] {
+        client.receiver.expect_opened();
+        let mut early = client.control(&ControlMessage::Open { target: Target::Pipe });
+        early.extend(client.data(&pattern(100_000)));
+        let open = event(Event::Open(Target::Pipe));
+        assert_eq!(server.hear(&early[..52]), open);
+        let refused = server.control(&ControlMessage::Refused { code });
+        server.receiver.discard_stream();
+        assert_eq!(server.hear(&early[52..]), Ok(vec![]));
+        assert_eq!(client.hear(&refused), event(Event::Refused(code)));
+        let end = client.control(&ControlMessage::EndOfStream);
+        assert_eq!(server.hear(&end), Ok(vec![]));
+    }
+    check_stream(&mut client, &mut server, Target::Pipe, b"and now");
+    check_close(&mut client, &mut server);
+}
+
+#[test]
+fn a_stream_can_be_refused_after_its_end_has_come() {
+    let (mut client, mut server) = ends();
+    client.receiver.expect_opened();
+    let mut whole = client.control(&ControlMessage::Open { target: Target::Message });
+    whole.extend(client.data(b"a message"));
+    whole.extend(client.control(&ControlMessage::EndOfStream));
+    let heard = server.hear(&whole).unwrap();
+    assert_eq!(heard.last(), Some(&Heard::Event(Event::EndOfStream)));
+    let refused = server.control(&ControlMessage::Refused { code: RefusedCode::Busy });
+    server.receiver.discard_stream();
+    assert_eq!(client.hear(&refused), event(Event::Refused(RefusedCode::Busy)));
+    check_stream(&mut client, &mut server, Target::Message, b"and now");
+}
+
+#[test]
+fn early_data_is_there_as_soon_as_the_handshake_is_over() {
+    for config in [knows_psk(), has_ticket(ticket())] {
+        let mut pair = Pair::at(NOW, opening(config, Target::Message), server_config());
+        pair.run();
+        let (client, server, early) = pair.into_established();
+        let mut client = End::new(client.keys, &[], client.opening);
+        let data = pattern(20_000);
+        let mut behind = early;
+        behind.extend(client.data(&data));
+        behind.extend(client.control(&ControlMessage::EndOfStream));
+        // All of it, though it is more than one read's worth, as bytes that came with the client's Finished.
+        let mut server = End::new(server.keys, &behind, None);
+        let expected =
+            [Heard::Event(Event::Open(Target::Message)), Heard::Data(data), Heard::Event(Event::EndOfStream)];
+        assert_eq!(server.hear(&[]).unwrap(), expected);
+    }
+}
+
+#[test]
+fn early_bytes_longer_than_any_buffer_are_kept() {
+    let data = pattern(1 << 20);
+    let (mut client, _) = ends();
+    let mut early = client.control(&ControlMessage::Open { target: Target::Pipe });
+    early.extend(client.data(&data));
+    let mut receiver = Receiver::new(opener(1), &early, None);
+    let heard = hear(&mut receiver, &[]).unwrap();
+    assert_eq!(heard, [Heard::Event(Event::Open(Target::Pipe)), Heard::Data(data)]);
+}
+
+#[test]
+fn pings_and_pongs_come_at_any_time() {
+    let (mut client, mut server) = ends();
+    let ping = client.control(&ControlMessage::Ping { nonce: u64::MAX });
+    assert_eq!(server.hear(&ping), event(Event::Ping(u64::MAX)));
+    let pong = server.control(&ControlMessage::Pong { nonce: 0 });
+    assert_eq!(client.hear(&pong), event(Event::Pong(0)));
+
+    let (mut client, mut server) = streaming_ends();
+    let mut mixed = client.data(b"before");
+    mixed.extend(client.control(&ControlMessage::Ping { nonce: 7 }));
+    mixed.extend(client.data(b"behind"));
+    let expected =
+        [Heard::Data(b"before".to_vec()), Heard::Event(Event::Ping(7)), Heard::Data(b"behind".to_vec())];
+    assert_eq!(server.hear(&mixed).unwrap(), expected);
+}
+
+/// The states of a receiver, each with the sealer that speaks to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Opening,
+    Streaming,
+    Discarding,
+    Closed,
+}
+
+impl State {
+    const ALL: [Self; 5] = [Self::Idle, Self::Opening, Self::Streaming, Self::Discarding, Self::Closed];
+
+    fn reach(self) -> (Receiver, crypto_core::record::Sealer) {
+        let mut sealer = sealer(1);
+        let mut receiver = Receiver::new(opener(1), &[], None);
+        let open = |sealer: &mut _| seal_control(sealer, &ControlMessage::Open { target: Target::Pipe });
+        match self {
+            Self::Idle => {}
+            Self::Opening => receiver.expect_opened(),
+            Self::Streaming => {
+                hear(&mut receiver, &open(&mut sealer)).unwrap();
+            }
+            Self::Discarding => {
+                hear(&mut receiver, &open(&mut sealer)).unwrap();
+                receiver.discard_stream();
+            }
+            Self::Closed => {
+                hear(&mut receiver, &seal_control(&mut sealer, &ControlMessage::Close)).unwrap();
+            }
+        }
+        (receiver, sealer)
+    }
+}
+
+#[test]
+fn every_message_in_every_state_has_one_meaning_or_is_an_error() {
+    use State::{Closed, Discarding, Idle, Opening, Streaming};
+
+    let unexpected = Err(PeerMisbehaved::UnexpectedMessage.into());
+    let target = Target::Pipe;
+    let code = RefusedCode::Busy;
+    type Row = (ControlMessage, fn(State) -> Option<Result<Option<Event>, Error>>);
+    let rows: [Row; 9] = [
+        (ControlMessage::Open { target }, |state| {
+            (state == Idle).then_some(Ok(Some(Event::Open(Target::Pipe))))
+        }),
+        (ControlMessage::Opened, |state| (state == Opening).then_some(Ok(Some(Event::Opened)))),
+        (ControlMessage::Refused { code }, |state| {
+            (state == Opening).then_some(Ok(Some(Event::Refused(RefusedCode::Busy))))
+        }),
+        (ControlMessage::EndOfStream, |state| match state {
+            Streaming => Some(Ok(Some(Event::EndOfStream))),
+            Discarding => Some(Ok(None)),
+            _ => None,
+        }),
+        (ControlMessage::Reset { code: ResetCode::TooLong }, |state| {
+            (state != Closed).then_some(Err(Error::Reset(ResetCode::TooLong)))
+        }),
+        (ControlMessage::Ping { nonce: 3 }, |state| (state != Closed).then_some(Ok(Some(Event::Ping(3))))),
+        (ControlMessage::Pong { nonce: 3 }, |state| (state != Closed).then_some(Ok(Some(Event::Pong(3))))),
+        // Not after a Close: nothing may come then.
+        (ControlMessage::KeyUpdate, |state| (state != Closed).then_some(Ok(None))),
+        (ControlMessage::Close, |state| match state {
+            Idle | Opening | Discarding => Some(Ok(Some(Event::Close))),
+            Streaming => Some(Err(Error::Truncated)),
+            Closed => None,
+        }),
+    ];
+    for (message, expected) in rows {
+        for state in State::ALL {
+            let (mut receiver, mut sealer) = state.reach();
+            let heard = hear(&mut receiver, &seal_control(&mut sealer, &message));
+            let expected = match expected(state) {
+                Some(Ok(None)) => Ok(vec![]),
+                Some(Ok(Some(event))) => self::event(event),
+                Some(Err(error)) => Err(error),
+                None => unexpected.clone(),
+            };
+            assert_eq!(heard, expected, "{message:?} while {state:?}");
+            check_sticky(&mut receiver, heard.err());
+        }
+    }
+}
+
+/// After an error every call gives the same, whatever arrives.
+#[track_caller]
+fn check_sticky(receiver: &mut Receiver, error: Option<Error>) {
+    if let Some(error) = error {
+        assert_eq!(receiver.poll_event(), Err(error));
+        assert_eq!(hear(receiver, &[0; 100]), Err(error));
+        assert_eq!(receiver.poll_event(), Err(error));
+    }
+}
+
+#[test]
+fn data_comes_within_a_stream_and_nowhere_else() {
+    for payload in [&b"data"[..], b""] {
+        for state in State::ALL {
+            let (mut receiver, mut sealer) = state.reach();
+            let heard = hear(&mut receiver, &seal(&mut sealer, ContentType::Data, payload, 5));
+            let expected = match state {
+                State::Streaming if payload.is_empty() => Ok(vec![]),
+                State::Streaming => Ok(vec![Heard::Data(payload.to_vec())]),
+                State::Discarding => Ok(vec![]),
+                _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
+            };
+            assert_eq!(heard, expected, "{state:?}");
+            check_sticky(&mut receiver, heard.err());
+        }
+    }
+}
+
+#[test]
+fn data_behind_the_end_of_a_stream_is_refused() {
+    let (mut receiver, mut sealer) = State::Streaming.reach();
+    let end = seal_control(&mut sealer, &ControlMessage::EndOfStream);
+    assert_eq!(hear(&mut receiver, &end), event(Event::EndOfStream));
+    let data = seal(&mut sealer, ContentType::Data, b"more", 0);
+    assert_eq!(hear(&mut receiver, &data), Err(PeerMisbehaved::UnexpectedMessage.into()));
+}
+
+#[test]
+fn what_is_not_a_control_message_is_refused_in_every_state() {
+    let mut trailing = Vec::new();
+    encode(&ControlMessage::Ping { nonce: 1 }, &mut trailing);
+    trailing.push(0);
+    let handshake = PeerMisbehaved::UnexpectedMessage.into();
+    let malformed = InvalidMessage::Malformed.into();
+    for (content_type, payload, error) in [
+        (ContentType::Control, &trailing[..], malformed),
+        (ContentType::Control, b"", malformed),
+        (ContentType::Control, b"\0\0\0", malformed),
+        (ContentType::Control, b"\0\0\0\x09", malformed),
+        (ContentType::Control, b"\xFF\xFF\xFF\xFF", malformed),
+        (ContentType::Control, b"\0\0\0\x00\0\0\0\x02", malformed),
+        (ContentType::Control, b"\0\0\0\x08\0", malformed),
+        (ContentType::Control, &[0; 8193], InvalidMessage::TooLong.into()),
+        (ContentType::Handshake, b"\0\0\0\x03", handshake),
+        (ContentType::Handshake, b"", handshake),
+    ] {
+        for state in State::ALL {
+            let (mut receiver, mut sealer) = state.reach();
+            let heard = hear(&mut receiver, &seal(&mut sealer, content_type, payload, 0));
+            assert_eq!(heard, Err(error), "{payload:?} while {state:?}");
+            check_sticky(&mut receiver, Some(error));
+        }
+    }
+}
+
+#[test]
+fn an_end_without_close_is_truncated_in_every_state_but_the_last() {
+    for state in State::ALL {
+        let (mut receiver, mut sealer) = state.reach();
+        let expected = if state == State::Closed { Ok(()) } else { Err(Error::Truncated) };
+        assert_eq!(receiver.handle_end(), expected, "{state:?}");
+        if expected.is_err() {
+            let close = seal_control(&mut sealer, &ControlMessage::Close);
+            assert_eq!(hear(&mut receiver, &close), Err(Error::Truncated), "too late: {state:?}");
+        }
+    }
+}
+
+#[test]
+fn a_close_cut_short_by_a_byte_is_no_close() {
+    let (mut receiver, mut sealer) = State::Idle.reach();
+    let close = seal_control(&mut sealer, &ControlMessage::Close);
+    assert_eq!(hear(&mut receiver, &close[..close.len() - 1]), Ok(vec![]));
+    assert_eq!(receiver.handle_end(), Err(Error::Truncated));
+}
+
+#[test]
+fn nothing_comes_behind_a_close_not_even_in_the_same_read() {
+    let (mut receiver, mut sealer) = State::Idle.reach();
+    let mut both = seal_control(&mut sealer, &ControlMessage::Close);
+    both.extend(seal_control(&mut sealer, &ControlMessage::Ping { nonce: 0 }));
+    let spare = receiver.spare();
+    spare[..both.len()].copy_from_slice(&both);
+    receiver.handle_input(both.len());
+    assert_eq!(receiver.poll_event(), Ok(Some(Event::Close)));
+    assert_eq!(receiver.poll_event(), Err(PeerMisbehaved::UnexpectedMessage.into()));
+}
+
+#[test]
+fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
+    let open = ControlMessage::Open { target: Target::Pipe };
+    let mut out = Vec::new();
+    let fresh = || Sender::new(sealer(1), None);
+    let streaming = || Sender::new(sealer(1), Some(Target::Pipe));
+    let closed = || {
+        let mut sender = fresh();
+        sender.send_control(&ControlMessage::Close, &mut Vec::new()).unwrap();
+        sender
+    };
+    for (mut sender, message) in [
+        (fresh(), ControlMessage::EndOfStream),
+        (streaming(), open.clone()),
+        (streaming(), ControlMessage::Opened),
+        (streaming(), ControlMessage::Close),
+        (closed(), open),
+        (closed(), ControlMessage::Close),
+        (closed(), ControlMessage::Ping { nonce: 0 }),
+        (closed(), ControlMessage::Reset { code: ResetCode::Output }),
+    ] {
+        let refused = sender.send_control(&message, &mut out);
+        assert!(matches!(refused, Err(Error::ApiMisuse(_))), "{message:?} {refused:?}");
+        assert_eq!(out, b"");
+    }
+    for mut sender in [fresh(), closed()] {
+        assert!(matches!(sender.begin_data(1, &mut out), Err(Error::ApiMisuse(_))));
+        assert_eq!(out, b"");
+    }
+}
+
+#[test]
+fn a_receiver_takes_a_byte_at_a_time() {
+    let (mut client, mut server) = streaming_ends();
+    let mut said = client.data(&pattern(40_000));
+    said.extend(client.control(&ControlMessage::Ping { nonce: 1 }));
+    said.extend(client.control(&ControlMessage::EndOfStream));
+    let mut heard = Vec::new();
+    for byte in said {
+        heard.extend(server.hear(&[byte]).unwrap());
+    }
+    let data: Vec<u8> = heard
+        .iter()
+        .filter_map(|heard| if let Heard::Data(data) = heard { Some(data.clone()) } else { None })
+        .flatten()
+        .collect();
+    assert_eq!(data, pattern(40_000));
+    assert_eq!(heard[heard.len() - 2..], [Heard::Event(Event::Ping(1)), Heard::Event(Event::EndOfStream)]);
+}
+
+#[test]
+fn where_the_bytes_are_cut_makes_no_difference() {
+    let said = {
+        let (mut client, _) = streaming_ends();
+        let mut said = client.data(b"some data");
+        said.extend(client.control(&ControlMessage::Ping { nonce: 1 }));
+        client.sender.request_key_update();
+        said.extend(client.data(b"more"));
+        said.extend(client.control(&ControlMessage::EndOfStream));
+        said
+    };
+    let whole = streaming_ends().1.hear(&said).unwrap();
+    for first in 0..said.len() {
+        for second in [first, first + 1, said.len()] {
+            let (_, mut server) = streaming_ends();
+            let (a, rest) = said.split_at(first);
+            let (b, c) = rest.split_at(second.min(said.len()) - first);
+            let mut heard = server.hear(a).unwrap();
+            heard.extend(server.hear(b).unwrap());
+            heard.extend(server.hear(c).unwrap());
+            assert_eq!(heard, whole, "cut at {first} and {second}");
+        }
+    }
+}
+
+#[test]
+fn data_can_be_consumed_in_pieces() {
+    let (mut client, mut server) = streaming_ends();
+    let data = pattern(30_000);
+    let said = client.data(&data);
+    server.receiver.spare()[..said.len()].copy_from_slice(&said);
+    server.receiver.handle_input(said.len());
+    let mut taken = Vec::new();
+    for step in (1..).map(|step| step % 977) {
+        if server.receiver.poll_event().unwrap().is_none() {
+            break;
+        }
+        let piece = &server.receiver.data()[..server.receiver.data().len().min(step)];
+        taken.extend_from_slice(piece);
+        // More than there is may be consumed: what is there is what goes.
+        let len = if step % 2 == 0 { piece.len() } else { step.min(piece.len()) };
+        server.receiver.consume(len);
+    }
+    assert_eq!(taken, data);
+}
+
+/// What was there before is gone with the buffer: the next one is fresh.
+#[test]
+fn a_receiver_holds_no_buffer_once_it_is_released() {
+    let (mut client, mut server) = streaming_ends();
+    let said = client.data(&[0xAA; 50_000]);
+    server.hear(&said).unwrap();
+    assert!(server.receiver.spare().contains(&0xAA), "or this test would not see a difference");
+    server.receiver.release();
+    assert!(server.receiver.spare().iter().all(|&byte| byte == 0));
+    assert_eq!(server.receiver.data(), b"");
+}
+
+#[test]
+fn a_release_loses_nothing_that_has_arrived() {
+    let (mut client, mut server) = streaming_ends();
+    let said = client.data(&pattern(20_000));
+    let (first, rest) = said.split_at(16_500);
+    let mut heard = server.hear(first).unwrap();
+    server.receiver.release();
+    heard.extend(server.hear(rest).unwrap());
+    server.receiver.release();
+    assert_eq!(heard, [Heard::Data(pattern(16_384)), Heard::Data(pattern(20_000)[16_384..].to_vec())]);
+}
+
+#[test]
+fn a_receiver_never_needs_more_than_a_batch_of_the_largest_records() {
+    let (mut client, mut server) = streaming_ends();
+    let room = server.receiver.spare().len();
+    assert!(room <= 4 * 16_674 + 1024, "{room} bytes");
+    for _ in 0..20 {
+        let said = client.data(&pattern(100_000));
+        server.hear(&said).unwrap();
+        assert!(server.receiver.spare().len() <= room);
+    }
+}

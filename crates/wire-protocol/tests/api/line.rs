@@ -1,0 +1,150 @@
+//! One end of an established channel, without a socket; and records that no honest end would seal.
+
+use std::fmt;
+
+use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opener, Outgoing, Sealer};
+use crypto_core::schedule::TrafficSecret;
+use crypto_core::secret::Secret;
+use wire_protocol::Error;
+use wire_protocol::channel::{Event, Receiver, Sender};
+use wire_protocol::codec::encode;
+use wire_protocol::handshake::ChannelKeys;
+use wire_protocol::message::{ControlMessage, Target};
+use wire_protocol::record::BATCH;
+
+/// One end of a channel.
+pub(crate) struct End {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+}
+
+/// What an end hears.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Event(Event),
+    /// Data in a row, however it was cut into records.
+    Data(Vec<u8>),
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(event) => event.fmt(f),
+            Self::Data(data) if data.len() <= 32 => write!(f, "{:?}", String::from_utf8_lossy(data)),
+            Self::Data(data) => write!(f, "{} bytes", data.len()),
+        }
+    }
+}
+
+impl End {
+    pub(crate) fn new(keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Self {
+        Self {
+            sender: Sender::new(keys.sealer, opening),
+            receiver: Receiver::new(keys.opener, early, opening),
+        }
+    }
+
+    pub(crate) fn control(&mut self, message: &ControlMessage) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.sender.send_control(message, &mut out).unwrap();
+        out
+    }
+
+    pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !bytes.is_empty() {
+            let slots = self.sender.begin_data(BATCH, &mut out).unwrap();
+            let mut taken = 0;
+            for place in slots.payloads(&mut out) {
+                let (now, later) = bytes.split_at(bytes.len().min(place.len()));
+                place[..now.len()].copy_from_slice(now);
+                taken += now.len();
+                bytes = later;
+            }
+            self.sender.finish_data(slots, taken, &mut out).unwrap();
+        }
+        out
+    }
+
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, Error> {
+        hear(&mut self.receiver, bytes)
+    }
+}
+
+/// Hands `bytes` to a receiver as its buffer has room for them, and takes everything that comes of it.
+pub(crate) fn hear(receiver: &mut Receiver, mut bytes: &[u8]) -> Result<Vec<Heard>, Error> {
+    let mut heard = Vec::new();
+    loop {
+        while let Some(event) = receiver.poll_event()? {
+            if event != Event::Data {
+                heard.push(Heard::Event(event));
+                continue;
+            }
+            match heard.last_mut() {
+                Some(Heard::Data(data)) => data.extend_from_slice(receiver.data()),
+                _ => heard.push(Heard::Data(receiver.data().to_vec())),
+            }
+            receiver.consume(receiver.data().len());
+        }
+        if bytes.is_empty() {
+            return Ok(heard);
+        }
+        let spare = receiver.spare();
+        let len = spare.len().min(bytes.len());
+        spare[..len].copy_from_slice(&bytes[..len]);
+        receiver.handle_input(len);
+        bytes = &bytes[len..];
+    }
+}
+
+/// The two ends of an idle channel.
+pub(crate) fn ends() -> (End, End) {
+    let end = |own, theirs| {
+        let keys = ChannelKeys { sealer: sealer(own), opener: opener(theirs) };
+        End::new(keys, &[], None)
+    };
+    (end(1, 2), end(2, 1))
+}
+
+/// The two ends of a channel on which a pipe is open.
+pub(crate) fn streaming_ends() -> (End, End) {
+    let (mut client, mut server) = ends();
+    client.receiver.expect_opened();
+    let open = client.control(&ControlMessage::Open { target: Target::Pipe });
+    assert_eq!(server.hear(&open), Ok(vec![Heard::Event(Event::Open(Target::Pipe))]));
+    let opened = server.control(&ControlMessage::Opened);
+    assert_eq!(client.hear(&opened), Ok(vec![Heard::Event(Event::Opened)]));
+    (client, server)
+}
+
+pub(crate) fn sealer(seed: u8) -> Sealer {
+    Sealer::new(TrafficSecret::new(Secret::new([seed; 32])))
+}
+
+pub(crate) fn opener(seed: u8) -> Opener {
+    Opener::new(TrafficSecret::new(Secret::new([seed; 32])))
+}
+
+/// A record of anything at all.
+pub(crate) fn seal(
+    sealer: &mut Sealer,
+    content_type: ContentType,
+    payload: &[u8],
+    padding: usize,
+) -> Vec<u8> {
+    let mut record = vec![0; payload.len() + OVERHEAD + padding];
+    record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(payload);
+    sealer.seal(&mut [Outgoing { buffer: &mut record, payload_len: payload.len(), content_type }]).unwrap();
+    record
+}
+
+pub(crate) fn seal_control(sealer: &mut Sealer, message: &ControlMessage) -> Vec<u8> {
+    let mut payload = Vec::new();
+    encode(message, &mut payload);
+    seal(sealer, ContentType::Control, &payload, 0)
+}
+
+/// Bytes that are not all alike.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..=250).cycle().take(len).collect()
+}
