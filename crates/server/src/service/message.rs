@@ -246,3 +246,58 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_LONG_MESSAGES: u64 = 2;
 const CHUNK: usize = 16 * 1024;
 const BASE64_CHUNK: usize = 3 * 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Rights, Standing};
+
+    fn guest() -> Guest {
+        Guest { name: "alice".into(), key: None, rights: Rights::All, standing: Standing::Allowed }
+    }
+
+    fn message(text: &[u8]) -> SpooledTempFile {
+        let mut message = SpooledTempFile::new(MAX_IN_MEMORY);
+        message.write_all(text).unwrap();
+        message
+    }
+
+    #[track_caller]
+    fn check(format: MessageFormat, text: &[u8], expected: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut output = Output { file: file.reopen().unwrap(), line_is_open: false };
+        output.print(&mut message(text), &guest(), format).unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_is_in_it() {
+        let text = MessageFormat::Text;
+        check(text, b"", "[alice] \n");
+        check(text, b"hello\n", "[alice] hello\n");
+        check(text, b"\n\n", "[alice] \\n\n");
+        check(text, b"a\nb\x1b[2J\xff", "[alice] a\\nb\\u{1b}[2J\\xff\n");
+        let json = MessageFormat::Json;
+        check(json, b"a\"\n", "{\"from\":\"alice\",\"key\":null,\"text\":\"a\\\"\\n\"}\n");
+        check(json, b"\xff\xfe", "{\"from\":\"alice\",\"key\":null,\"base64\":\"//4=\"}\n");
+    }
+
+    #[test]
+    fn json_moves_no_terminal_and_stays_the_same_value() {
+        let text = "a\u{9b}31m\u{202e}b\u{7f}\u{e0001}😀";
+        let quoted = serde_json::to_string(text).unwrap();
+        let escaped = escape_json(&quoted);
+        assert!(escaped.chars().all(escape::is_harmless), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_left_of_a_message_that_failed_does_not_come_out_with_the_next() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut output = Output { file: File::open(file.path()).unwrap(), line_is_open: false };
+        output.print(&mut message(b"lost"), &guest(), MessageFormat::Text).unwrap_err();
+        output.file = file.reopen().unwrap();
+        output.print(&mut message(b"found"), &guest(), MessageFormat::Text).unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "\n[alice] found\n");
+    }
+}
