@@ -250,7 +250,9 @@ impl Receiver {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         match self.ready.front() {
-            Some(Content::Data(range)) => self.buffer.data(range.clone()),
+            Some(Content::Data(range)) if self.state == ReceiveState::Streaming => {
+                self.buffer.data(range.clone())
+            }
             _ => &[],
         }
     }
@@ -258,7 +260,7 @@ impl Receiver {
     /// The first `len` bytes of [`Receiver::data`] are done with.
     pub fn consume(&mut self, len: usize) {
         if let Some(Content::Data(range)) = self.ready.front_mut() {
-            range.start = range.end.min(range.start + len);
+            range.start = range.end.min(range.start.saturating_add(len));
         }
     }
 

@@ -476,7 +476,9 @@ impl ExpectWelcome {
                     ExpectedServer::Psk(_) => None,
                 },
                 limits: self.limits,
-                ticket: ticket.map(|ticket| resumption_ticket(&self.resumption, ticket)),
+                ticket: ticket
+                    .filter(|ticket| ticket.ticket.len() <= MAX_TICKET_LEN)
+                    .map(|ticket| resumption_ticket(&self.resumption, ticket)),
                 opening: self.config.open,
             })),
             HandshakeMessage::Denied { code } => Err(Error::Denied(code)),

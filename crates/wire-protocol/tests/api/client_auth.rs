@@ -5,7 +5,7 @@ use crypto_core::identity::ClientKey;
 use wire_protocol::Error;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::handshake::{Handshake as _, Step, Work as _};
-use wire_protocol::message::{ClientIdentity, HandshakeMessage};
+use wire_protocol::message::{ClientIdentity, DeniedCode, HandshakeMessage};
 
 use super::keys;
 use super::pair::{self, NOW, Pair, Peer, knows_key, server_config, with_identity};
@@ -170,7 +170,9 @@ fn a_client_that_has_to_say_who_it_is_and_does_not_is_never_let_in() {
 
     let mut pair = Pair::new(knows_key(), required());
     pair.run();
-    assert!(!pair.both_established(), "an anonymous client was welcomed");
+    assert!(pair.welcomed.is_none(), "an anonymous client was welcomed");
+    let denied = Some(Error::Denied(DeniedCode::ClientKeyRequired));
+    assert_eq!((pair.client.error(), pair.server.error()), (denied, denied));
 }
 
 /// A server does nothing with its key, and says nothing, before it is told to work.

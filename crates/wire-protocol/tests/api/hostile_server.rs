@@ -1,7 +1,9 @@
 //! What a client makes of servers that mean it ill.
 
+use crypto_core::record::{ContentType, Sealer};
+use wire_protocol::codec::encode;
 use wire_protocol::frame::{self, FrameKind};
-use wire_protocol::handshake::client::{ClientConfig, ClientHandshake};
+use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, Established, MAX_TICKET_LEN};
 use wire_protocol::message::{
     Abort, AbortCode, ClientAuthPolicy, HandshakeMessage, Mode, ServerHello, Ticket,
 };
@@ -9,6 +11,7 @@ use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
 use super::hostile_client::low_order_points;
 use super::keys;
+use super::line::seal;
 use super::pair::{self, LIMITS, Peer, Scene, has_ticket, knows_key, knows_psk, with_identity};
 use super::rogue::Rogue;
 
@@ -142,33 +145,54 @@ fn aborts_count_for_nothing_once_there_are_keys() {
     assert_eq!(client.error(), Some(InvalidMessage::RecordLength.into()));
 }
 
+/// A client that has had a Welcome with a ticket of so many bytes.
+fn welcomed_with_ticket(len: usize) -> Established {
+    let (mut server, mut client) = answered(knows_psk(), |_| {});
+    let mut flight = server.say(&ready(ClientAuthPolicy::Settled));
+    let finished = server.finished();
+    flight.extend(server.say(&finished));
+    server.hear(&client.feed(&flight));
+    let (mut sealer, _) = server.into_traffic();
+    let ticket = Ticket { lifetime_seconds: u32::MAX, nonce: [0; 16], ticket: vec![7; len] };
+    client.feed(&seal_message(&mut sealer, &HandshakeMessage::Welcome { ticket: Some(ticket) }));
+    client.into_outcome()
+}
+
+fn seal_message(sealer: &mut Sealer, message: &HandshakeMessage) -> Vec<u8> {
+    let mut payload = Vec::new();
+    encode(message, &mut payload);
+    seal(sealer, ContentType::Handshake, &payload, 0)
+}
+
 #[test]
-fn a_ticket_of_any_length_that_fits_is_kept_and_none_is_believed() {
-    for len in [0, 1, 100, 6000, 8000] {
-        let (mut server, mut client) = answered(knows_psk(), |_| {});
-        let mut flight = server.say(&ready(ClientAuthPolicy::Settled));
-        let finished = server.finished();
-        flight.extend(server.say(&finished));
-        let answer = client.feed(&flight);
-        server.hear(&answer);
-        let (mut sealer, _) = server.into_traffic();
-        let ticket = Ticket { lifetime_seconds: u32::MAX, nonce: [0; 16], ticket: vec![7; len] };
-        let mut welcome = Vec::new();
-        wire_protocol::codec::encode(&HandshakeMessage::Welcome { ticket: Some(ticket) }, &mut welcome);
-        let content_type = crypto_core::record::ContentType::Handshake;
-        client.feed(&super::line::seal(&mut sealer, content_type, &welcome, 0));
-        assert_eq!(client.into_outcome().ticket.unwrap().ticket.len(), len);
+fn tickets_that_fit_a_hello_are_kept_as_they_are() {
+    for len in [0, 1, 100, MAX_TICKET_LEN] {
+        let ticket = welcomed_with_ticket(len).ticket.unwrap();
+        assert_eq!(ticket.ticket, vec![7; len]);
+        let (client, hello) = pair::client(has_ticket(ticket));
+        assert_eq!(client.error(), None);
+        assert!(hello.len() > len);
     }
 }
 
-/// A ticket may be as long as a Welcome allows, which is longer than a hello has room for.
+/// A Welcome has more room for a ticket than a hello has. What a server says must not make the next connection
+/// fail, let alone look like a mistake of the caller's.
+#[test]
+fn a_ticket_that_no_hello_has_room_for_is_not_kept() {
+    for len in [MAX_TICKET_LEN + 1, 6000, 8000] {
+        assert!(welcomed_with_ticket(len).ticket.is_none(), "{len} bytes");
+    }
+}
+
 #[test]
 fn a_ticket_that_fits_no_hello_is_an_error_and_no_panic() {
-    let mut ticket = pair::ticket();
-    ticket.ticket = vec![7; 8000];
-    let (client, said) = pair::client(has_ticket(ticket));
-    assert!(client.error().is_some());
-    assert_eq!(said, b"");
+    for len in [MAX_TICKET_LEN + 1, 8000, 1 << 20] {
+        let mut ticket = pair::ticket();
+        ticket.ticket = vec![7; len];
+        let (client, said) = pair::client(has_ticket(ticket));
+        assert!(matches!(client.error(), Some(Error::ApiMisuse(_))));
+        assert_eq!(said, b"");
+    }
 }
 
 #[test]
@@ -182,9 +206,7 @@ fn the_server_s_key_is_used_as_it_was_pinned() {
         server.hear(&record);
     }
     let (mut sealer, _) = server.into_traffic();
-    let mut welcome = Vec::new();
-    wire_protocol::codec::encode(&HandshakeMessage::Welcome { ticket: None }, &mut welcome);
-    client.feed(&super::line::seal(&mut sealer, crypto_core::record::ContentType::Handshake, &welcome, 0));
+    client.feed(&seal_message(&mut sealer, &HandshakeMessage::Welcome { ticket: None }));
     let established = client.into_outcome();
     assert_eq!(established.server_key.as_ref(), Some(keys::server().public()));
 }

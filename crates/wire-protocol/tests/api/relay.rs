@@ -166,8 +166,12 @@ fn a_connection_that_is_cut_is_never_ok() {
         let output = Output::default();
         let client = start(client, Cursor::new(pattern(len)), io::sink());
         let server = start(server, Cursor::new(Vec::new()), output.clone());
-        check_cut(client.join().unwrap());
         check_cut(server.join().unwrap());
+        match client.join().unwrap() {
+            // Only its own Close was cut off: the server's, which says that all has arrived, may have come before.
+            Ok(()) => assert!(limit == ciphertext && output.bytes() == pattern(len)),
+            cut => check_cut(cut),
+        }
         assert!(pattern(len).starts_with(&output.bytes()));
     }
 }
