@@ -7,6 +7,7 @@ mod cut;
 mod file;
 mod hostile;
 mod impostor;
+mod listener;
 mod message;
 mod ping;
 mod pipe;
@@ -70,6 +71,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
     let modules = [
         hostile::SCENARIOS,
         impostor::SCENARIOS,
+        listener::SCENARIOS,
         message::SCENARIOS,
         trust::SCENARIOS,
         access::SCENARIOS,

@@ -1,7 +1,5 @@
 //! Goal: a message that was confirmed to its sender is on the server's standard output, one line each, as it was written.
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -21,7 +19,6 @@ scenarios![
     message_over_the_limit_is_refused,
     json_has_one_object_a_line,
     json_holds_bytes_that_are_no_text,
-    every_listener_is_served,
     several_clients_at_once_are_all_served,
     wire_shows_nothing_of_the_message,
     signals_end_the_server_with_zero,
@@ -149,27 +146,6 @@ fn json_holds_bytes_that_are_no_text(stage: &Stage) -> Result<()> {
     let base64 = message["base64"].as_str().context("no base64")?;
     ensure!(base64.trim_end_matches('=') == "/wD+", "{message}");
     ensure!(message.get("text").is_none(), "{message}");
-    Ok(())
-}
-
-fn every_listener_is_served(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let socket = format!("unix:{}", home.file("listener.sock").display());
-    let mut arguments = vec!["--listen", "127.0.0.1:0", "--listen", socket.as_str()];
-    // A container without IPv6 is no reason to leave the other two untested.
-    if std::net::TcpListener::bind("[::1]:0").is_ok() {
-        arguments.extend(["--listen", "[::1]:0"]);
-    } else {
-        writeln!(std::io::stderr(), "no IPv6 loopback here: [::1] is not tried")?;
-    }
-    let server = Server::start(stage, &home, &arguments)?;
-    ensure!(server.addresses().len() * 2 == arguments.len(), "the banner names {:?}", server.addresses());
-    for address in server.addresses() {
-        let text = format!("to {address}");
-        let arguments = ["send", address, &text, "--server-key", server.key()?];
-        stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
-        server.printed(&format!("[anonymous] {text}"))?;
-    }
     Ok(())
 }
 

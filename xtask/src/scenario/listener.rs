@@ -1,0 +1,87 @@
+//! Goal: a server listens where it is told to, takes nothing that is not its own, and leaves nothing behind.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Key, Process, Server, Stage};
+
+scenarios![
+    every_listener_is_served,
+    unix_socket_goes_with_its_server,
+    unix_socket_of_a_server_that_was_killed_is_replaced,
+    server_without_an_output_does_not_start,
+];
+
+fn every_listener_is_served(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let socket = format!("unix:{}", home.file("listener.sock").display());
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--listen", socket.as_str()];
+    // A container without IPv6 is no reason to leave the other two untested.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        arguments.extend(["--listen", "[::1]:0"]);
+    } else {
+        writeln!(std::io::stderr(), "no IPv6 loopback here: [::1] is not tried")?;
+    }
+    let server = Server::start(stage, &home, &arguments)?;
+    ensure!(server.addresses().len() * 2 == arguments.len(), "the banner names {:?}", server.addresses());
+    for address in server.addresses() {
+        let text = format!("to {address}");
+        let arguments = ["send", address, &text, "--server-key", server.key()?];
+        stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+        server.printed(&format!("[anonymous] {text}"))?;
+    }
+    Ok(())
+}
+
+fn unix_socket_goes_with_its_server(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let path = home.file("listener.sock");
+    let socket = format!("unix:{}", path.display());
+    for _ in 0..5 {
+        let server = Server::start(stage, &home, &["--listen", &socket, "--listen", "127.0.0.1:0"])?;
+        ensure!(path.exists(), "there is no socket");
+        server.stop()?.expect(Exit::Done)?;
+        ensure!(!path.exists(), "the socket is still there");
+    }
+    Ok(())
+}
+
+fn unix_socket_of_a_server_that_was_killed_is_replaced(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let path = home.file("listener.sock");
+    let socket = format!("unix:{}", path.display());
+    let server = Server::start(stage, &home, &["--listen", &socket])?;
+    server.process.signal(Signal::KILL)?;
+    server.finish()?.expect_failure()?;
+    ensure!(path.exists(), "a killed server cannot have removed its socket");
+    let server = Server::start(stage, &home, &["--listen", &socket])?;
+    server.still_serves(stage)?;
+    // One that is in use is left alone, and so is what is no socket at all.
+    stage
+        .server(&home, &["--listen", &socket])
+        .run()?
+        .expect(Exit::Network)?
+        .error_names(&["listener.sock"])?;
+    let file = home.write("file.sock", "precious")?;
+    let taken = format!("unix:{}", file.display());
+    stage.server(&home, &["--listen", &taken]).run()?.expect(Exit::Network)?;
+    ensure!(home.read("file.sock")? == "precious", "a file was replaced by a socket");
+    server.still_serves(stage)
+}
+
+/// What it printed would go nowhere, and be confirmed all the same.
+fn server_without_an_output_does_not_start(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    for arguments in ["run --listen 127.0.0.1:0", "pipe --anyone --listen 127.0.0.1:0"] {
+        let server = stage.program("server");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("exec \"$0\" --home \"$1\" {arguments} >&-"));
+        command.arg(server.get_program()).arg(&home);
+        Process::start(command)?.finish()?.expect(Exit::Network)?.error_names(&["standard output"])?;
+    }
+    Ok(())
+}
