@@ -12,15 +12,13 @@
 //! The two directions share nothing: a [`Sender`] and a [`Receiver`] can live in different tasks without a lock.
 
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opener, Outgoing, Sealer};
+use crypto_core::record::{ContentType, Opener, Sealer};
 
-use crate::codec::encode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, RefusedCode, Target};
-use crate::record::{Content, DataSlots, RecordBuffer};
+use crate::record::{Content, DataSlots, RecordBuffer, append_message};
 
 /// When a key has done its duty (section 6). Whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,15 +323,6 @@ pub(crate) fn append_control(
     message: &ControlMessage,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut payload = Vec::new();
-    encode(message, &mut payload);
-    let mut record = vec![0; payload.len() + OVERHEAD];
-    record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
-    sealer.seal(&mut [Outgoing {
-        buffer: &mut record,
-        payload_len: payload.len(),
-        content_type: ContentType::Control,
-    }])?;
-    out.extend_from_slice(&record);
+    append_message(sealer, ContentType::Control, message, out)?;
     Ok(())
 }

@@ -27,17 +27,17 @@
 pub mod client;
 pub mod server;
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crypto_core::hash::Transcript;
-use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer, record_len};
+use crypto_core::record::{ContentType, HEADER_LEN, Opened, Opener, Sealer, record_len};
 use crypto_core::schedule::TrafficSecret;
 use rand_core::TryCryptoRng;
 
-use crate::codec::{decode, encode};
+use crate::codec::decode;
 use crate::error::{Error, InvalidMessage, PeerMisbehaved};
 use crate::message::HandshakeMessage;
+use crate::record::append_message;
 
 /// What is common to both state machines: what the loop that drives them needs.
 pub trait Handshake: Sized {
@@ -107,17 +107,7 @@ impl ChannelKeys {
 
     /// Seals a handshake message and appends it to `out`. The bytes that enter the transcript are returned.
     fn send(&mut self, message: &HandshakeMessage, out: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
-        let mut payload = Vec::new();
-        encode(message, &mut payload);
-        let mut record = vec![0; payload.len() + OVERHEAD];
-        record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
-        self.sealer.seal(&mut [Outgoing {
-            buffer: &mut record,
-            payload_len: payload.len(),
-            content_type: ContentType::Handshake,
-        }])?;
-        out.extend_from_slice(&record);
-        Ok(payload)
+        append_message(&mut self.sealer, ContentType::Handshake, message, out)
     }
 
     /// Opens a record that has to hold a handshake message.

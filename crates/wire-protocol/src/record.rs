@@ -11,13 +11,14 @@ use crypto_core::record::{
     ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
     record_len,
 };
+use serde::Serialize;
 
-use crate::codec::decode;
+use crate::codec::{decode, encode};
 use crate::error::{Error, InvalidMessage, PeerMisbehaved};
 use crate::message::ControlMessage;
 
-/// Records that are read, opened, sealed and written together at most. More gave no more throughput, and the
-/// buffers of a channel at full speed grow with it.
+/// Records that are read, opened, sealed and written together at most: 64 KiB of payload. The buffers of a channel at
+/// full speed grow with it.
 pub const BATCH: usize = 4;
 
 /// Distance of one record from the next where data is put to be sealed.
@@ -187,6 +188,22 @@ impl DataSlots {
             .collect();
         Ok(sealer.seal(&mut records)?)
     }
+}
+
+/// Seals `message` in a record of its own at the end of `out`. Gives the payload, which is what a transcript hashes.
+pub(crate) fn append_message<T: Serialize>(
+    sealer: &mut Sealer,
+    content_type: ContentType,
+    message: &T,
+    out: &mut Vec<u8>,
+) -> Result<Vec<u8>, Error> {
+    let mut payload = Vec::new();
+    encode(message, &mut payload);
+    let mut record = vec![0; payload.len() + OVERHEAD];
+    record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
+    sealer.seal(&mut [Outgoing { buffer: &mut record, payload_len: payload.len(), content_type }])?;
+    out.extend_from_slice(&record);
+    Ok(payload)
 }
 
 /// Room for a batch of the largest records.
