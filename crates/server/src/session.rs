@@ -130,6 +130,7 @@ impl Server {
             let target = match incoming? {
                 Incoming::Open(target) => target,
                 Incoming::Ping => continue,
+                Incoming::Park(_) => return stream.close().await,
                 Incoming::Close => return stream.answer_close().await,
             };
             match (target, &self.settings.service, guest.rights) {
@@ -148,9 +149,7 @@ impl Server {
                 (Target::Pipe, Service::Pipe(_), Rights::Messages) => {
                     stream.refuse_open(RefusedCode::NotAllowed).await?;
                 }
-                (Target::Message, Service::Pipe(_), _) | (Target::Pipe, Service::Messages(_), _) => {
-                    stream.refuse_open(RefusedCode::NotOffered).await?;
-                }
+                _ => stream.refuse_open(RefusedCode::NotOffered).await?,
             }
         }
     }

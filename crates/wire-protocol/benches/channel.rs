@@ -24,7 +24,7 @@ const HONEST: &str = "the sender is honest";
 #[divan::bench(args = WRITE_LENS)]
 fn seal(bencher: Bencher<'_, '_>, len: usize) {
     let data = vec![7; len];
-    let mut sender = Sender::new(Sealer::new(secret()), Some(Target::Pipe));
+    let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
     let mut out = Vec::new();
     bencher.counter(BytesCount::new(len)).bench_local(|| {
         out.clear();
@@ -64,7 +64,7 @@ fn open(bencher: Bencher<'_, '_>, len: usize) {
 /// A KeyUpdate with each write: the most that a channel could be made to do.
 #[divan::bench]
 fn seal_64_bytes_with_a_key_update(bencher: Bencher<'_, '_>) {
-    let mut sender = Sender::new(Sealer::new(secret()), Some(Target::Pipe));
+    let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
     let mut out = Vec::new();
     bencher.bench_local(|| {
         out.clear();

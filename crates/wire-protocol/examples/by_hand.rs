@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     sender.finish_data(slots, 5, &mut to_client)?;
 
-    let mut receiver = Receiver::new(client.keys.opener, &to_client, client.opening);
+    let mut receiver = Receiver::new(client.keys.opener, &to_client, client.opening.as_ref());
     while let Some(event) = receiver.poll_event()? {
         match event {
             Event::Data => {

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use crypto_core::record::{ContentType, Opener, Sealer};
 
 use crate::error::{Error, PeerMisbehaved};
-use crate::message::{ControlMessage, RefusedCode, Target};
+use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
 use crate::record::{Content, DataSlots, RecordBuffer, append_message};
 
 /// When a key has done its duty (section 6). Whichever comes first.
@@ -55,7 +55,7 @@ enum SendState {
 impl Sender {
     /// The sender of a channel whose handshake is over. `opening` where a stream was opened with it.
     #[must_use]
-    pub fn new(sealer: Sealer, opening: Option<Target>) -> Self {
+    pub fn new(sealer: Sealer, opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { SendState::Streaming } else { SendState::Idle };
         Self { sealer, limits: KeyLimits::default(), state, update_requested: false }
     }
@@ -89,14 +89,21 @@ impl Sender {
     pub fn send_control(&mut self, message: &ControlMessage, out: &mut Vec<u8>) -> Result<(), Error> {
         self.state = match (self.state, message) {
             (SendState::Closed, _) => return Err(Error::ApiMisuse("it is closed")),
-            (SendState::Idle, ControlMessage::Open { .. } | ControlMessage::Opened) => SendState::Streaming,
+            (
+                SendState::Idle,
+                ControlMessage::Open { .. } | ControlMessage::Opened | ControlMessage::Listening { .. },
+            ) => SendState::Streaming,
             (SendState::Streaming, ControlMessage::EndOfStream) => SendState::Idle,
             (SendState::Idle, ControlMessage::EndOfStream) => {
                 return Err(Error::ApiMisuse("no stream is open"));
             }
-            (SendState::Streaming, ControlMessage::Open { .. } | ControlMessage::Opened) => {
-                return Err(Error::ApiMisuse("a stream is open already"));
-            }
+            (
+                SendState::Streaming,
+                ControlMessage::Open { .. }
+                | ControlMessage::Opened
+                | ControlMessage::Listening { .. }
+                | ControlMessage::Park { .. },
+            ) => return Err(Error::ApiMisuse("a stream is open already")),
             (SendState::Streaming, ControlMessage::Close) => {
                 return Err(Error::ApiMisuse("a stream is open"));
             }
@@ -140,7 +147,7 @@ impl Sender {
 }
 
 /// What happened on the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// There is data: [`Receiver::data`].
@@ -149,6 +156,10 @@ pub enum Event {
     Open(Target),
     /// The stream that this side opened stands.
     Opened,
+    /// The stream that this side opened stands for the other side listening, on this port.
+    Listening(u16),
+    /// The other side waits for this one to open streams, under this lease.
+    Park([u8; LEASE_LEN]),
     /// It does not.
     Refused(RefusedCode),
     /// The other side has sent all its data.
@@ -189,7 +200,7 @@ impl Receiver {
     /// The receiver of a channel whose handshake is over. `early` is what has arrived behind it, `opening` where
     /// a stream was opened with it.
     #[must_use]
-    pub fn new(opener: Opener, early: &[u8], opening: Option<Target>) -> Self {
+    pub fn new(opener: Opener, early: &[u8], opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { ReceiveState::Opening } else { ReceiveState::Idle };
         let buffer = RecordBuffer::new(early);
         Self { opener, buffer, ready: VecDeque::new(), state, failed: None }
@@ -300,6 +311,8 @@ impl Receiver {
             (state, ControlMessage::Pong { nonce }) => (state, Some(Event::Pong(nonce))),
             (Idle, ControlMessage::Open { target }) => (Streaming, Some(Event::Open(target))),
             (Opening, ControlMessage::Opened) => (Streaming, Some(Event::Opened)),
+            (Opening, ControlMessage::Listening { port }) => (Streaming, Some(Event::Listening(port))),
+            (Idle, ControlMessage::Park { lease }) => (Idle, Some(Event::Park(lease))),
             (Opening, ControlMessage::Refused { code }) => (Idle, Some(Event::Refused(code))),
             (Streaming, ControlMessage::EndOfStream) => (Idle, Some(Event::EndOfStream)),
             (Discarding, ControlMessage::EndOfStream) => (Idle, None),

@@ -292,23 +292,146 @@ pub enum ControlMessage {
     KeyUpdate,
     /// Both: the channel has ended well, and all that was received has reached its place.
     Close,
+    /// Server: answers an Open of [`Target::Listen`]. The stream stands as long as the listening does.
+    Listening {
+        /// The port that is listened on; 0 for a unix socket.
+        port: u16,
+    },
+    /// Client, idle: from now on it is the server that opens streams on this channel, for what comes in where it
+    /// listens for this client.
+    Park {
+        /// The lease of the listening.
+        lease: [u8; LEASE_LEN],
+    },
 }
 
 /// What is at the other end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The stream is one message to the server. Its EndOfStream says that the message has been handed on.
     Message,
     /// The stream is a pipe: whatever the program at the other end makes of it.
     Pipe,
+    /// A TCP service.
+    Tcp {
+        /// A name, resolved where the stream ends, or an address without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the service is told of the client before anything else.
+        header: ProxyHeader,
+    },
+    /// A unix socket.
+    Unix {
+        /// Its absolute path.
+        path: String,
+        /// What the service is told of the client before anything else.
+        header: ProxyHeader,
+    },
+    /// A UDP service: each record of data is one datagram.
+    Udp {
+        /// A name, resolved where the stream ends, or an address without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// What the server has under this name; the client does not learn where that is.
+    Service {
+        /// 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+        name: String,
+    },
+    /// Client: the server is to listen for it. Answered with Listening; the stream carries no data and stands for
+    /// the lease.
+    Listen {
+        /// Where.
+        address: ListenAddress,
+        /// For what.
+        kind: ListenKind,
+        /// Random, made by the client: what its parked channels refer to.
+        lease: [u8; LEASE_LEN],
+    },
+    /// Server, on a parked channel: somebody has connected where it listens for this client.
+    Forwarded {
+        /// From where, as text: `192.0.2.1:4711`, `[2001:db8::1]:4711`, `unix:/path`.
+        origin: String,
+    },
 }
+
+/// Bytes of a lease's id.
+pub const LEASE_LEN: usize = 16;
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Message => "messages",
-            Self::Pipe => "the pipe",
-        })
+        match self {
+            Self::Message => f.write_str("messages"),
+            Self::Pipe => f.write_str("the pipe"),
+            Self::Tcp { host, port, .. } => HostPort(host, *port).fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{path}"),
+            Self::Udp { host, port } => write!(f, "{}/udp", HostPort(host, *port)),
+            Self::Service { name } => write!(f, "@{name}"),
+            Self::Listen { address, kind, .. } => match kind {
+                ListenKind::Stream => write!(f, "listening on {address}"),
+                ListenKind::Datagram => write!(f, "listening on {address}/udp"),
+                ListenKind::Socks => write!(f, "a SOCKS proxy on {address}"),
+            },
+            Self::Forwarded { origin } => write!(f, "a connection from {origin}"),
+        }
+    }
+}
+
+/// Whether a service is told who connects, in front of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyHeader {
+    /// It is not.
+    None,
+    /// By a header of the PROXY protocol, version 2.
+    V2,
+}
+
+/// Where a server is to listen for a client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ListenAddress {
+    /// A TCP or UDP port.
+    Port {
+        /// The address or name to bind, without brackets.
+        host: String,
+        /// The port; 0 lets the server choose.
+        port: u16,
+    },
+    /// A unix socket.
+    Unix {
+        /// Its absolute path.
+        path: String,
+    },
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port { host, port } => HostPort(host, *port).fmt(f),
+            Self::Unix { path } => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// What a server listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ListenKind {
+    /// Connections, each for the client.
+    Stream,
+    /// Datagrams, each for the client.
+    Datagram,
+    /// Connections that speak SOCKS5: each names a target that the client is to reach.
+    Socks,
+}
+
+/// A host and a port as they are written.
+struct HostPort<'a>(&'a str, u16);
+
+impl fmt::Display for HostPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -319,8 +442,18 @@ pub enum RefusedCode {
     NotOffered,
     /// There is, but not for this client.
     NotAllowed,
-    /// There is, but somebody else has it.
+    /// There is, but somebody else has it, or there is no room for another stream now.
     Busy,
+    /// The target refuses connections.
+    TargetRefused,
+    /// There is no way to the target.
+    TargetUnreachable,
+    /// The target's name has no address.
+    UnknownHost,
+    /// The target does not answer.
+    TargetTimedOut,
+    /// The server is about to end: another one, or the same one later, may do.
+    Stopping,
 }
 
 impl fmt::Display for RefusedCode {
@@ -328,7 +461,12 @@ impl fmt::Display for RefusedCode {
         f.write_str(match self {
             Self::NotOffered => "it does not offer that",
             Self::NotAllowed => "this client is not allowed to use that",
-            Self::Busy => "another client is using that",
+            Self::Busy => "another client is using that, or it has no room",
+            Self::TargetRefused => "the target refused the connection",
+            Self::TargetUnreachable => "the target cannot be reached",
+            Self::UnknownHost => "the target's name has no address",
+            Self::TargetTimedOut => "the target did not answer in time",
+            Self::Stopping => "it is stopping",
         })
     }
 }

@@ -97,7 +97,7 @@ impl Parts {
         keys: crate::handshake::ChannelKeys,
         session: Session,
         early: &[u8],
-        opening: Option<crate::message::Target>,
+        opening: Option<&crate::message::Target>,
     ) -> Self {
         let pongs = Arc::new(OwedPong::default());
         Self {
@@ -124,7 +124,7 @@ impl Parts {
             limits: established.limits,
             ticket: established.ticket,
         };
-        Self::new(established.keys, session, early, established.opening)
+        Self::new(established.keys, session, early, established.opening.as_ref())
     }
 
     fn of_server(established: server::Established, early: &[u8]) -> Self {

@@ -107,7 +107,7 @@ pub struct Established {
 #[derive(Debug)]
 pub enum ClientHandshake {
     /// For the server's key.
-    KeyOffer(ExpectKeyOffer),
+    KeyOffer(Box<ExpectKeyOffer>),
     /// For the answer to the hello.
     ServerHello(Box<ExpectServerHello>),
     /// For the server's first encrypted message.
@@ -142,7 +142,7 @@ impl ClientHandshake {
             }
             ExpectedServer::Key { key: None, .. } => {
                 out.extend_from_slice(&frame::write_empty(FrameKind::KeyRequest));
-                Ok(Self::KeyOffer(ExpectKeyOffer { config }))
+                Ok(Self::KeyOffer(Box::new(ExpectKeyOffer { config })))
             }
             ExpectedServer::Key { .. } | ExpectedServer::Psk(_) => {
                 ExpectServerHello::start(config, None, 0, rng, out)
@@ -441,8 +441,8 @@ impl Answer {
             stage.traffic_secret(Side::Client, &t3),
             stage.traffic_secret(Side::Server, &t3),
         );
-        if let Some(target) = config.open {
-            append_control(&mut keys.sealer, &ControlMessage::Open { target }, out)?;
+        if let Some(target) = &config.open {
+            append_control(&mut keys.sealer, &ControlMessage::Open { target: target.clone() }, out)?;
         }
         Ok(Step::Continue(ClientHandshake::Welcome(Box::new(ExpectWelcome {
             config,

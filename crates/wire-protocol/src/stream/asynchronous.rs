@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::{Parts, Reading, Session, Writing, cut_off};
 use crate::channel::{Event, KeyLimits};
-use crate::message::{ControlMessage, RefusedCode, ResetCode, Target};
+use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
 
 pub use halves::{ReadHalf, Split, WriteHalf};
@@ -34,10 +34,12 @@ pub struct SecureStream<S> {
 }
 
 /// What the other side wants of an idle channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     /// A stream: to be answered with [`SecureStream::answer_open`] or [`SecureStream::refuse_open`].
     Open(Target),
+    /// That this side opens streams from now on, under this lease: with [`SecureStream::open`].
+    Park([u8; LEASE_LEN]),
     /// A sign of life, which it has got.
     Ping,
     /// The end: to be answered with [`SecureStream::answer_close`].
@@ -127,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
             match self.next_incoming().await? {
                 Incoming::Open(target) => return Ok(Some(target)),
                 Incoming::Ping => {}
+                Incoming::Park(_) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
                 Incoming::Close => return Ok(None),
             }
         }
@@ -143,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
                     self.reading.ended = false;
                     return Ok(Incoming::Open(target));
                 }
+                Event::Park(lease) => return Ok(Incoming::Park(lease)),
                 Event::Ping(_) => return Ok(Incoming::Ping),
                 Event::Pong(_) => {}
                 Event::Close => return Ok(Incoming::Close),

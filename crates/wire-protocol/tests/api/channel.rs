@@ -17,7 +17,7 @@ fn event(event: Event) -> Result<Vec<Heard>, Error> {
 #[track_caller]
 fn check_stream(client: &mut End, server: &mut End, target: Target, data: &[u8]) {
     client.receiver.expect_opened();
-    let open = client.control(&ControlMessage::Open { target });
+    let open = client.control(&ControlMessage::Open { target: target.clone() });
     assert_eq!(server.hear(&open), event(Event::Open(target)));
     assert!(client.sender.is_streaming() && !server.sender.is_streaming());
     let opened = server.control(&ControlMessage::Opened);
@@ -332,7 +332,7 @@ fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
     let open = ControlMessage::Open { target: Target::Pipe };
     let mut out = Vec::new();
     let fresh = || Sender::new(sealer(1), None);
-    let streaming = || Sender::new(sealer(1), Some(Target::Pipe));
+    let streaming = || Sender::new(sealer(1), Some(&Target::Pipe));
     let closed = || {
         let mut sender = fresh();
         sender.send_control(&ControlMessage::Close, &mut Vec::new()).unwrap();

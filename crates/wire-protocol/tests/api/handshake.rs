@@ -41,7 +41,7 @@ fn check(config: ClientConfig, expected: Expected) {
     assert_eq!(known, expected.knows_server_key.then(keys::server_id));
     assert_eq!(client.ticket.is_some(), expected.has_ticket);
 
-    let mut client_end = End::new(client.keys, &[], client.opening);
+    let mut client_end = End::new(client.keys, &[], client.opening.clone());
     let mut server_end = End::new(server.keys, &early, None);
     if client.opening.is_none() {
         client_end.control(&ControlMessage::Open { target: Target::Pipe });

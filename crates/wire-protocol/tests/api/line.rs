@@ -39,8 +39,8 @@ impl fmt::Debug for Heard {
 impl End {
     pub(crate) fn new(keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Self {
         Self {
-            sender: Sender::new(keys.sealer, opening),
-            receiver: Receiver::new(keys.opener, early, opening),
+            sender: Sender::new(keys.sealer, opening.as_ref()),
+            receiver: Receiver::new(keys.opener, early, opening.as_ref()),
         }
     }
 

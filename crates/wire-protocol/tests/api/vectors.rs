@@ -363,7 +363,7 @@ impl Stage {
 }
 
 fn channel(keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Stage {
-    Stage::Channel(Box::new(Receiver::new(keys.opener, early, opening)))
+    Stage::Channel(Box::new(Receiver::new(keys.opener, early, opening.as_ref())))
 }
 
 #[test]
