@@ -6,7 +6,7 @@ use crypto_core::identity::KeyId;
 use program::report::{Exit, Phase, Report, exit_of_io};
 use wire_protocol::message::{AbortCode, DeniedCode};
 use wire_protocol::stream::error_in;
-use wire_protocol::stream::relay::RelayError;
+use wire_protocol::stream::RelayError;
 
 /// Why a command has failed.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use program::report::{Exit, Phase, Report, exit_of_io};
-use wire_protocol::stream::relay::RelayError;
+use wire_protocol::stream::RelayError;
 
 /// Why the server, or a command about it, has failed.
 #[derive(Debug, thiserror::Error)]

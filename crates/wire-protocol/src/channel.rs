@@ -266,10 +266,25 @@ impl Receiver {
         }
     }
 
-    /// The first `len` bytes of [`Receiver::data`] are done with.
-    pub fn consume(&mut self, len: usize) {
-        if let Some(Content::Data(range)) = self.ready.front_mut() {
-            range.start = range.end.min(range.start.saturating_add(len));
+    /// All the data that is there, in order: [`Receiver::data`], and what the records right behind it hold.
+    pub fn data_slices(&self) -> impl Iterator<Item = &[u8]> {
+        let streaming = self.state == ReceiveState::Streaming;
+        self.ready.iter().map_while(move |content| match content {
+            Content::Data(range) if streaming => Some(self.buffer.data(range.clone())),
+            _ => None,
+        })
+    }
+
+    /// The first `len` bytes of [`Receiver::data_slices`] are done with.
+    pub fn consume(&mut self, mut len: usize) {
+        while let Some(Content::Data(range)) = self.ready.front_mut() {
+            let now = range.len().min(len);
+            range.start += now;
+            len -= now;
+            if len == 0 {
+                break;
+            }
+            self.ready.pop_front();
         }
     }
 

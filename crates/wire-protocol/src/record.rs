@@ -173,6 +173,14 @@ impl DataSlots {
         out[self.start..].chunks_exact_mut(SLOT_LEN).map(|slot| &mut slot[HEADER_LEN..][..MAX_PAYLOAD_LEN])
     }
 
+    /// Takes the room back; where nothing else is in `out`, its memory goes too.
+    pub(crate) fn cancel(self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
+        if out.is_empty() {
+            *out = Vec::new();
+        }
+    }
+
     /// Seals the first `filled` bytes of payload and cuts `out` off behind them.
     pub(crate) fn seal(self, sealer: &mut Sealer, filled: usize, out: &mut Vec<u8>) -> Result<(), Error> {
         let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);

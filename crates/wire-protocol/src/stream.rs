@@ -34,9 +34,15 @@ use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, Ser
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    Incoming, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect,
-    connect_channel, fetch_server_key,
+    Duplex, Incoming, Pace, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel,
+    connect, connect_channel, fetch_server_key, never_stood, open_early, tunnel,
 };
+
+/// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A side that waits for records there, and gets none for this long, takes the channel as dead (section 7.1).
+pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long one key may be in use (section 6).
 pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);
@@ -61,6 +67,21 @@ pub enum Peer {
     Server(Option<PublicKey>),
     /// This client.
     Client(ClientIdentity),
+}
+
+/// How a relay between a channel and something plain ended badly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The channel failed: data may be missing on either side.
+    #[error(transparent)]
+    Channel(io::Error),
+    /// The input could not be read. The other side has been told.
+    #[error("the input could not be read: {0}")]
+    Input(#[source] io::Error),
+    /// The output could not be written. The other side has been told, or learns of it as a cut connection.
+    #[error("the output could not be written: {0}")]
+    Output(#[source] io::Error),
 }
 
 /// The protocol's error in an `io::Error`, where there is one.

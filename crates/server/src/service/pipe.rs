@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use program::socket::Socket;
-use wire_protocol::stream::relay::{RelayError, relay};
+use wire_protocol::stream::RelayError;
+use wire_protocol::stream::relay::relay;
 use wire_protocol::stream::{SecureStream, blocking};
 
 use crate::Error;

@@ -1,7 +1,9 @@
 //! The stream over `AsyncRead + AsyncWrite`.
 
+mod duplex;
 mod halves;
 mod handshake;
+mod tunnel;
 
 use std::future::poll_fn;
 use std::io;
@@ -10,14 +12,17 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
 
-use super::{Parts, Reading, Session, Writing, cut_off};
+use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing, cut_off};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
 
+pub use duplex::Duplex;
 pub use halves::{ReadHalf, Split, WriteHalf};
 pub use handshake::{RsaPool, accept, accept_channel, connect, connect_channel, fetch_server_key};
+pub use tunnel::{Pace, never_stood, open_early, tunnel};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
 ///
@@ -95,11 +100,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// [`Error::Refused`] when the server does not want it; the channel is idle again then.
     pub async fn open(&mut self, target: Target) -> io::Result<()> {
-        self.writing.control(&ControlMessage::Open { target })?;
-        self.reading.receiver.expect_opened();
-        self.reading.ended = false;
+        self.begin_open(&target)?;
         self.flush().await?;
         self.confirm_opened().await
+    }
+
+    /// Opens a stream on an idle channel, to be sent with the next flush and confirmed with
+    /// [`SecureStream::confirm_opened`].
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when the channel is not idle.
+    pub fn begin_open(&mut self, target: &Target) -> Result<(), Error> {
+        self.writing.control(&ControlMessage::Open { target: target.clone() })?;
+        self.reading.receiver.expect_opened();
+        self.reading.ended = false;
+        Ok(())
     }
 
     /// Waits until the stream stands that was opened with the handshake.
@@ -107,7 +122,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// As [`SecureStream::open`].
     pub async fn confirm_opened(&mut self) -> io::Result<()> {
-        match self.event().await? {
+        let event = self.event().await?;
+        self.confirm(event).await
+    }
+
+    async fn confirm(&mut self, event: Event) -> io::Result<()> {
+        match event {
             Event::Opened => Ok(()),
             Event::Refused(code) => {
                 // That the other side is gone already changes nothing about its answer.
@@ -162,6 +182,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     pub async fn answer_open(&mut self) -> io::Result<()> {
         self.writing.control(&ControlMessage::Opened)?;
         self.flush().await
+    }
+
+    /// Answers the other side's Open of a listen target: this side listens, on `port`.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn answer_listen(&mut self, port: u16) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Listening { port })?;
+        self.flush().await
+    }
+
+    /// Asks the other side to listen, and waits until it does. Gives the port.
+    ///
+    /// # Errors
+    /// As [`SecureStream::open`].
+    pub async fn open_listen(&mut self, target: &Target) -> io::Result<u16> {
+        self.begin_open(target)?;
+        self.flush().await?;
+        match self.event().await? {
+            Event::Listening(port) => Ok(port),
+            Event::Opened => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+            event => self.confirm(event).await.map(|()| 0),
+        }
+    }
+
+    /// Parks an idle channel: from now on the other side opens streams (see [`SecureStream::next_incoming`]).
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn park(&mut self, lease: [u8; LEASE_LEN]) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Park { lease })?;
+        self.flush().await
+    }
+
+    /// Keeps a stream without data up, with signs of life both ways, until the other side ends it. Can be dropped
+    /// and called again.
+    ///
+    /// # Errors
+    /// `TimedOut` when the other side has not been heard of for [`SILENCE`], else whatever ends the channel.
+    pub async fn hold(&mut self) -> io::Result<()> {
+        let mut last_heard = tokio::time::Instant::now();
+        loop {
+            match timeout(HEARTBEAT, self.any_event()).await {
+                Ok(event) => match event? {
+                    Event::Ping(_) | Event::Pong(_) => last_heard = tokio::time::Instant::now(),
+                    Event::EndOfStream => return Ok(()),
+                    Event::Close => return Err(Error::Truncated.into()),
+                    _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+                },
+                Err(_) if last_heard.elapsed() >= SILENCE => return Err(silent()),
+                Err(_) => {
+                    self.writing.control(&ControlMessage::Ping { nonce: 0 })?;
+                    self.flush().await?;
+                }
+            }
+        }
     }
 
     /// Answers the other side's Open: there will be no stream. The channel is idle again.
@@ -256,6 +332,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         }
         Ok(event)
     }
+}
+
+/// The other side has not been heard of for too long.
+fn silent() -> io::Error {
+    let message = std::format!("the other side has not been heard of for {} seconds", SILENCE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 impl Reading {

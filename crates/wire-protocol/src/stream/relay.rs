@@ -12,24 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use super::RelayError;
 use super::blocking::{ReadHalf, SendError, WriteHalf};
 use crate::Error;
 use crate::message::ResetCode;
-
-/// How a relay ended badly.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RelayError {
-    /// The channel failed: data may be missing on either side.
-    #[error(transparent)]
-    Channel(io::Error),
-    /// The input could not be read. The other side has been told.
-    #[error("the input could not be read: {0}")]
-    Input(#[source] io::Error),
-    /// The output could not be written. The other side learns of it as a cut connection once the socket goes.
-    #[error("the output could not be written: {0}")]
-    Output(#[source] io::Error),
-}
 
 /// Relays until both directions have ended and both sides have said Close, so that `Ok` means that every byte has
 /// reached its place on both sides.

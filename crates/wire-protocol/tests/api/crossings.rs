@@ -16,7 +16,8 @@ use wire_protocol::channel::Event;
 use wire_protocol::handshake::client::ClientHandshake;
 use wire_protocol::handshake::{Handshake as _, Step, Work as _};
 use wire_protocol::message::{ControlMessage, Target};
-use wire_protocol::stream::relay::{RelayError, relay};
+use wire_protocol::stream::RelayError;
+use wire_protocol::stream::relay::relay;
 use wire_protocol::stream::{SecureStream, accept, blocking, connect, error_in};
 
 use super::line::{End, Heard};

@@ -7,9 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use wire_protocol::Error;
 use wire_protocol::message::ResetCode;
+use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::SecureStream;
 use wire_protocol::stream::error_in;
-use wire_protocol::stream::relay::{RelayError, relay};
+use wire_protocol::stream::relay::relay;
 
 use super::blocking::{handshake, over_unix, tcp_pair};
 use super::line::pattern;

@@ -1,0 +1,433 @@
+//! The relay of a tunnel (section 7.1): a plain connection on one side, a channel on the other, a task for each
+//! direction.
+//!
+//! ```text
+//!   plain -> vectored read straight into record slots -> seal in place -> one write -> channel
+//!   plain <- vectored write from where it was opened  <- open in place <- one read  <- channel
+//! ```
+//!
+//! The two directions share the two sockets and a handful of flags, no lock and no buffer; a direction holds memory
+//! only while bytes are in it.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use std::vec::Vec;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::duplex::{Duplex, Shared, is_transient};
+use super::{SecureStream, silent};
+use crate::channel::Event;
+use crate::message::{ControlMessage, ResetCode, Target};
+use crate::record::BATCH;
+use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
+use crate::{Error, PeerMisbehaved};
+
+/// Holds bytes up where there is a limit of bytes per second.
+pub trait Pace: Clone + Send + Sync + 'static {
+    /// Returns once `bytes` more may pass.
+    fn admit(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+}
+
+/// No limit.
+impl Pace for () {
+    async fn admit(&self, _: usize) {}
+}
+
+/// Opens a stream to `target` for a plain connection and sends what that says meanwhile, so that a request does
+/// not wait a round trip for Opened.
+///
+/// What was sent before the answer is kept in `early`, 64 KiB at most. When the stream did not come about, and
+/// [`never_stood`] says so, `early` can be given with another channel: it is sent first.
+///
+/// # Errors
+/// [`RelayError::Channel`] with [`Error::Refused`] when the other side does not want the stream (the channel is idle
+/// again then), with [`Error::Closed`] when it has closed the channel instead, or with whatever else ends the channel.
+/// [`RelayError::Input`] when the plain connection is gone.
+pub async fn open_early<C: Duplex + AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut SecureStream<C>,
+    target: &Target,
+    plain: &impl Duplex,
+    early: &mut Vec<u8>,
+) -> Result<(), RelayError> {
+    let channel = RelayError::Channel;
+    stream.begin_open(target).map_err(|error| channel(error.into()))?;
+    // A client that speaks first has often done so by now: then its request travels with the Open.
+    let mut input = if early.is_empty() { read_early(plain, early)? } else { Early::Open };
+    let mut sent = stream.send_unsealed(early, 0).await.map_err(channel)?;
+    let event = loop {
+        let has_room = early.len() < MAX_EARLY && input == Early::Open;
+        tokio::select! {
+            biased;
+            event = stream.event() => break event.map_err(channel)?,
+            ready = poll_fn(|cx| plain.poll_read_ready(cx)), if has_room => {
+                ready.map_err(RelayError::Input)?;
+                input = read_early(plain, early)?;
+                sent = stream.send_unsealed(early, sent).await.map_err(channel)?;
+            }
+        }
+    };
+    stream.confirm(event).await.map_err(channel)
+}
+
+/// Whether an error of [`open_early`] means that no byte of the stream has reached its target, so that it can be
+/// opened again elsewhere. A cut channel means so only where nothing was sent behind the Open.
+#[must_use]
+pub fn never_stood(error: &RelayError, early: &[u8]) -> bool {
+    use crate::message::RefusedCode;
+
+    let RelayError::Channel(error) = error else { return false };
+    match crate::stream::error_in(error) {
+        Some(Error::Closed | Error::Refused(RefusedCode::Stopping)) => true,
+        Some(Error::Truncated) => early.is_empty(),
+        Some(_) => false,
+        None => early.is_empty(),
+    }
+}
+
+/// Relays until both directions have ended, each by itself: half-close is honored. Gives back the channel, which is
+/// idle, and the plain connection, to which nothing more is to be said.
+///
+/// # Errors
+/// [`RelayError`]. Both sockets are gone then: where the plain one is set to reset when it is dropped, as it should
+/// be, what was cut off does not look as if it had ended.
+pub async fn tunnel<C, P, Q>(
+    stream: SecureStream<C>,
+    plain: P,
+    pace: Q,
+) -> Result<(SecureStream<C>, P), RelayError>
+where
+    C: Duplex,
+    P: Duplex,
+    Q: Pace,
+{
+    let (io, Parts { session, reading, writing }) = stream.into_parts();
+    let link = Arc::new(Link { io, plain, sent_end: AtomicBool::new(false), received: Received::default() });
+    let sending = tokio::spawn(send_all(writing, Arc::clone(&link), pace.clone()));
+    let mut sending = AbortOnDrop(sending);
+    let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
+
+    let (reading, writing) = tokio::select! {
+        biased;
+        sent = &mut sending.0 => match flatten(sent) {
+            Ok(writing) => (receiving.await, Ok(writing)),
+            // The other side's last word tells more than a write that failed.
+            Err(RelayError::Channel(error)) => match timeout(LAST_WORD_DEADLINE, receiving).await {
+                Ok(Err(last_word)) => (Err(last_word), Err(RelayError::Channel(error))),
+                _ => (Err(RelayError::Channel(error)), Err(RelayError::Channel(Error::Truncated.into()))),
+            },
+            Err(error) => (Err(RelayError::Channel(Error::Truncated.into())), Err(error)),
+        },
+        received = &mut receiving => match received {
+            Ok(reading) => (Ok(reading), flatten((&mut sending.0).await)),
+            Err(error) => {
+                if let RelayError::Output(_) = &error {
+                    link.received.fail();
+                    // A peer that takes nothing any more learns of it from the cut.
+                    timeout(RESET_DEADLINE, &mut sending.0).await.ok();
+                }
+                (Err(error), Err(RelayError::Channel(Error::Truncated.into())))
+            }
+        },
+    };
+    match (reading, writing) {
+        (Ok(reading), Ok(writing)) => {
+            let link = Arc::into_inner(link).ok_or_else(|| {
+                RelayError::Channel(io::Error::other("a direction of the tunnel still holds its sockets"))
+            })?;
+            let parts = Parts { session, reading, writing };
+            Ok((SecureStream::from_parts(link.io, parts), link.plain))
+        }
+        // What failed on the plain side is the reason, the channel then ends with it.
+        (Err(RelayError::Channel(_)), Err(error @ (RelayError::Input(_) | RelayError::Output(_)))) => {
+            Err(error)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+/// What the two directions share.
+struct Link<C, P> {
+    io: C,
+    plain: P,
+    /// Our EndOfStream is on its way: what comes behind the other side's is no longer the stream's.
+    sent_end: AtomicBool,
+    received: Received,
+}
+
+/// What the receiving direction has to tell the sending one, and the other way round.
+#[derive(Default)]
+struct Received {
+    ended: AtomicBool,
+    failed: AtomicBool,
+    for_sender: Notify,
+    for_receiver: Notify,
+}
+
+impl Received {
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.for_sender.notify_one();
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.for_sender.notify_one();
+    }
+}
+
+async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
+    mut writing: Writing,
+    link: Arc<Link<C, P>>,
+    pace: Q,
+) -> Result<Writing, RelayError> {
+    let channel = RelayError::Channel;
+    let mut heartbeat = pin!(sleep(HEARTBEAT));
+    let mut last_sent = Instant::now();
+    let mut input = Input::Open { slots: 1 };
+    loop {
+        writing.prepare().map_err(|error| channel(error.into()))?;
+        if !writing.unsent().is_empty() {
+            poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
+            last_sent = Instant::now();
+        }
+        if link.received.failed.load(Ordering::Acquire) {
+            return give_up(writing, &link, ResetCode::Output).await;
+        }
+        if input == Input::Ended && link.received.ended.load(Ordering::Acquire) {
+            return Ok(writing);
+        }
+        tokio::select! {
+            biased;
+            filled = poll_fn(|cx| fill(&mut writing, &mut input, &link.plain, cx)), if input != Input::Ended => match filled {
+                Ok(0) => {
+                    input = Input::Ended;
+                    // Before it can be answered, so that the receiving direction knows what an answer means.
+                    link.sent_end.store(true, Ordering::SeqCst);
+                    writing.control(&ControlMessage::EndOfStream).map_err(|error| channel(error.into()))?;
+                    link.received.for_receiver.notify_one();
+                }
+                Ok(len) => pace.admit(len).await,
+                Err(FillError::Channel(error)) => return Err(channel(error.into())),
+                Err(FillError::Plain(error)) => {
+                    give_up(writing, &link, ResetCode::Input).await?;
+                    return Err(RelayError::Input(error));
+                }
+            },
+            () = link.received.for_sender.notified() => {}
+            error = link.plain.reset(), if input == Input::Ended => {
+                give_up(writing, &link, ResetCode::Input).await?;
+                return Err(RelayError::Input(error));
+            }
+            () = &mut heartbeat => {
+                if last_sent.elapsed() >= HEARTBEAT {
+                    writing.control(&ControlMessage::Ping { nonce: 0 }).map_err(|error| channel(error.into()))?;
+                    heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+                } else {
+                    heartbeat.as_mut().reset(last_sent + HEARTBEAT);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the plain connection may still say something, and in how many records that is expected to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open { slots: usize },
+    Ended,
+}
+
+enum FillError {
+    Channel(Error),
+    Plain(io::Error),
+}
+
+/// Reads from the plain connection straight into records and seals them. No record is held back for more to come.
+fn fill(
+    writing: &mut Writing,
+    input: &mut Input,
+    plain: &impl Duplex,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, FillError>> {
+    let Input::Open { slots: records } = *input else { return Poll::Ready(Ok(0)) };
+    loop {
+        ready!(plain.poll_read_ready(cx)).map_err(FillError::Plain)?;
+        let slots = writing.sender.begin_data(records, &mut writing.out).map_err(FillError::Channel)?;
+        let mut places: [IoSliceMut<'_>; BATCH] = [(); BATCH].map(|()| IoSliceMut::new(&mut []));
+        for (place, payload) in places.iter_mut().zip(slots.payloads(&mut writing.out)) {
+            *place = IoSliceMut::new(payload);
+        }
+        let room: usize = places.iter().map(|place| place.len()).sum();
+        match plain.try_read_vectored(&mut places[..records]) {
+            Ok(len) => {
+                // A connection that fills what it is given has more to say; one that does not gets less memory.
+                *input = Input::Open {
+                    slots: if len == room { BATCH } else { len.div_ceil(room / records).max(1) },
+                };
+                writing.sender.finish_data(slots, len, &mut writing.out).map_err(FillError::Channel)?;
+                return Poll::Ready(Ok(len));
+            }
+            Err(error) => {
+                slots.cancel(&mut writing.out);
+                if !is_transient(&error) {
+                    return Poll::Ready(Err(FillError::Plain(error)));
+                }
+            }
+        }
+    }
+}
+
+/// Says Reset, where the other side still takes it, and ends the channel.
+async fn give_up<C: Duplex, P>(
+    mut writing: Writing,
+    link: &Link<C, P>,
+    code: ResetCode,
+) -> Result<Writing, RelayError> {
+    let reset = writing.control(&ControlMessage::Reset { code });
+    reset.map_err(|error| RelayError::Channel(error.into()))?;
+    let sent = poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx));
+    if let Ok(Ok(())) = timeout(RESET_DEADLINE, sent).await {
+        // Closing while the other side still sends makes it likely that the reason never arrives.
+        link.io.shutdown_write().ok();
+    }
+    Ok(writing)
+}
+
+async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
+    mut reading: Reading,
+    link: Arc<Link<C, P>>,
+    pace: Q,
+) -> Result<Reading, RelayError> {
+    let mut deadline = pin!(sleep(SILENCE));
+    let mut last_heard = Instant::now();
+    loop {
+        if reading.ended && link.sent_end.load(Ordering::SeqCst) {
+            return Ok(reading);
+        }
+        let event = tokio::select! {
+            biased;
+            event = poll_fn(|cx| reading.poll_event(&mut Shared(&link.io), cx)) => event.map_err(RelayError::Channel)?,
+            () = link.received.for_receiver.notified() => continue,
+            () = &mut deadline => {
+                if last_heard.elapsed() >= SILENCE {
+                    return Err(RelayError::Channel(silent()));
+                }
+                deadline.as_mut().reset(last_heard + SILENCE);
+                continue;
+            }
+        };
+        match event {
+            Event::Data if !reading.ended => deliver(&mut reading, &link.plain, &pace).await?,
+            Event::EndOfStream if !reading.ended => {
+                // A connection that is gone already says so to the sending direction.
+                link.plain.shutdown_write().ok();
+                reading.ended = true;
+                link.received.end();
+            }
+            Event::Ping(nonce) => {
+                reading.pongs.set(nonce);
+                link.received.for_sender.notify_one();
+            }
+            Event::Pong(_) => {}
+            // It cannot speak for what was not sent yet.
+            Event::Close => return Err(RelayError::Channel(Error::Truncated.into())),
+            _ => return Err(RelayError::Channel(Error::from(PeerMisbehaved::UnexpectedMessage).into())),
+        }
+        last_heard = Instant::now();
+    }
+}
+
+/// Writes all the data that is there, from where it was opened.
+async fn deliver(reading: &mut Reading, plain: &impl Duplex, pace: &impl Pace) -> Result<(), RelayError> {
+    loop {
+        let written = {
+            let mut slices: [IoSlice<'_>; BATCH] = [IoSlice::new(&[]); BATCH];
+            let mut count = 0;
+            for (slice, data) in slices.iter_mut().zip(reading.receiver.data_slices()) {
+                *slice = IoSlice::new(data);
+                count += 1;
+            }
+            if slices[..count].iter().all(|slice| slice.is_empty()) {
+                return Ok(());
+            }
+            poll_fn(|cx| {
+                loop {
+                    ready!(plain.poll_write_ready(cx))?;
+                    match plain.try_write_vectored(&slices[..count]) {
+                        Err(error) if is_transient(&error) => {}
+                        written => return Poll::Ready(written),
+                    }
+                }
+            })
+            .await
+            .map_err(RelayError::Output)?
+        };
+        if written == 0 {
+            return Err(RelayError::Output(io::ErrorKind::WriteZero.into()));
+        }
+        reading.receiver.consume(written);
+        pace.admit(written).await;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
+    /// Seals `bytes` from `sent` on, and sends them. Gives the length of `bytes`.
+    async fn send_unsealed(&mut self, bytes: &[u8], mut sent: usize) -> io::Result<usize> {
+        while sent < bytes.len() {
+            sent += self.writing.data(&bytes[sent..])?;
+        }
+        self.flush().await?;
+        Ok(sent)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    Open,
+    Ended,
+}
+
+/// Appends what the plain connection has said by now.
+fn read_early(plain: &impl Duplex, early: &mut Vec<u8>) -> Result<Early, RelayError> {
+    let before = early.len();
+    early.resize(before + EARLY_CHUNK.min(MAX_EARLY - before), 0);
+    let read = plain.try_read_vectored(&mut [IoSliceMut::new(&mut early[before..])]);
+    early.truncate(before + *read.as_ref().unwrap_or(&0));
+    match read {
+        Ok(0) => Ok(Early::Ended),
+        Ok(_) => Ok(Early::Open),
+        Err(error) if is_transient(&error) => Ok(Early::Open),
+        Err(error) => Err(RelayError::Input(error)),
+    }
+}
+
+fn flatten<T>(joined: Result<Result<T, RelayError>, tokio::task::JoinError>) -> Result<T, RelayError> {
+    joined.unwrap_or_else(|error| Err(RelayError::Channel(io::Error::other(error))))
+}
+
+/// A task that does not outlive whoever waits for it.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Bytes that are sent before the other side has answered the Open, and kept for another attempt.
+const MAX_EARLY: usize = 64 * 1024;
+/// Bytes that are read at once meanwhile.
+const EARLY_CHUNK: usize = 16 * 1024;
+/// How long the other side has for taking a Reset.
+const RESET_DEADLINE: Duration = Duration::from_secs(1);
+/// How long what the other side said last may take to be read, once nothing more can be sent to it.
+const LAST_WORD_DEADLINE: Duration = Duration::from_millis(100);
