@@ -5,6 +5,7 @@ pub mod address;
 pub mod classic;
 mod error;
 pub mod escape;
+pub mod forward;
 pub mod hardening;
 pub mod home;
 pub mod identity;

@@ -1,0 +1,201 @@
+//! What to forward, as people write it after `-L`, `-R`, `-D` and `-W`, much as ssh has it.
+//!
+//! ```text
+//! -L  listen:target   listen: [bind:]port, unix:/path, /path
+//! -R  listen:target   target: host:port, host:port/udp, unix:/path, /path, and with -L and -W also @service
+//! -R  listen          a SOCKS proxy
+//! -D  listen          a SOCKS proxy
+//! -W  target          without /udp
+//! ```
+//!
+//! Without `bind` it is 127.0.0.1; `*` is 0.0.0.0. IPv6 addresses stand in brackets. The path of a listening socket
+//! ends at the next colon, that of a target at the end.
+
+mod error;
+mod parser;
+
+use std::fmt;
+
+use wire_protocol::message::{ListenAddress, ListenKind, ProxyHeader, Target};
+
+use crate::address::Address;
+
+pub use error::{ForwardError, ForwardProblem};
+
+/// `-L`: the client listens, the server connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalForward {
+    /// Where the client listens.
+    pub listen: ListenSpec,
+    /// Where the server connects.
+    pub target: TargetSpec,
+}
+
+/// `-R`: the server listens, the client connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteForward {
+    /// Where the server listens.
+    pub listen: ListenSpec,
+    /// Where the client connects; `None` where each connection says so itself, in SOCKS.
+    pub target: Option<TargetSpec>,
+}
+
+/// `-D`: the client listens for SOCKS, the server connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamicForward {
+    /// Where the client listens.
+    pub listen: Address,
+}
+
+/// `-W`: standard input and output are the connection, and the server makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdioForward {
+    /// Where the server connects. Never [`TargetSpec::Udp`], since a pipe keeps no datagrams apart.
+    pub target: TargetSpec,
+}
+
+/// Where one side listens, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenSpec {
+    /// Where. Port 0 lets the system choose.
+    pub address: Address,
+    /// For what.
+    pub transport: Transport,
+}
+
+/// What travels between the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections, over TCP or a unix socket.
+    Stream,
+    /// Datagrams, over UDP.
+    Datagram,
+}
+
+/// Where one side connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// A TCP port of a host.
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// The port, never 0.
+        port: u16,
+    },
+    /// A UDP port of a host.
+    Udp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// The port, never 0.
+        port: u16,
+    },
+    /// A unix socket, by its absolute path.
+    Unix(String),
+    /// What the server has under this name.
+    Service(String),
+}
+
+impl TargetSpec {
+    /// The target of an Open. Datagrams have no place for a `header`, so for [`TargetSpec::Udp`] it counts for
+    /// nothing.
+    #[must_use]
+    pub fn to_wire(&self, header: ProxyHeader) -> Target {
+        match self.clone() {
+            Self::Tcp { host, port } => Target::Tcp { host, port, header },
+            Self::Udp { host, port } => Target::Udp { host, port },
+            Self::Unix(path) => Target::Unix { path, header },
+            Self::Service(name) => Target::Service { name },
+        }
+    }
+}
+
+impl ListenSpec {
+    /// What a server is to listen on, and for what: connections and datagrams that have a target.
+    #[must_use]
+    pub fn to_wire(&self) -> (ListenAddress, ListenKind) {
+        let address = match &self.address {
+            Address::Tcp { host, port } => ListenAddress::Port { host: host.clone(), port: *port },
+            // Paths are parsed out of text here, so that nothing is lost.
+            Address::Unix(path) => ListenAddress::Unix { path: path.to_string_lossy().into_owned() },
+        };
+        let kind = match self.transport {
+            Transport::Stream => ListenKind::Stream,
+            Transport::Datagram => ListenKind::Datagram,
+        };
+        (address, kind)
+    }
+}
+
+impl RemoteForward {
+    /// What the server is to listen on, and for what.
+    #[must_use]
+    pub fn to_wire(&self) -> (ListenAddress, ListenKind) {
+        let (address, kind) = self.listen.to_wire();
+        (address, if self.target.is_some() { kind } else { ListenKind::Socks })
+    }
+}
+
+impl fmt::Display for LocalForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.listen.address, self.target)
+    }
+}
+
+impl fmt::Display for RemoteForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listen.address.fmt(f)?;
+        self.target.as_ref().map_or(Ok(()), |target| write!(f, ":{target}"))
+    }
+}
+
+impl fmt::Display for DynamicForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listen.fmt(f)
+    }
+}
+
+impl fmt::Display for StdioForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl fmt::Display for TargetSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_wire(ProxyHeader::None).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_reaches_the_wire() {
+        let udp = "[::1]:53:ns:5353/udp".parse::<LocalForward>().unwrap();
+        assert_eq!(
+            udp.listen,
+            ListenSpec { address: "[::1]:53".parse().unwrap(), transport: Transport::Datagram }
+        );
+        assert_eq!(udp.target.to_wire(ProxyHeader::V2), Target::Udp { host: "ns".into(), port: 5353 });
+
+        let unix = "/run/there:h:80".parse::<RemoteForward>().unwrap();
+        assert_eq!(unix.to_wire(), (ListenAddress::Unix { path: "/run/there".into() }, ListenKind::Stream));
+        assert_eq!(
+            unix.target.unwrap().to_wire(ProxyHeader::V2),
+            Target::Tcp { host: "h".into(), port: 80, header: ProxyHeader::V2 }
+        );
+
+        let everywhere = |port| ListenAddress::Port { host: "0.0.0.0".into(), port };
+        let socks = "*:1080".parse::<RemoteForward>().unwrap();
+        assert_eq!((socks.to_wire(), socks.target), ((everywhere(1080), ListenKind::Socks), None));
+        let datagrams = "*:0:h:53/udp".parse::<RemoteForward>().unwrap();
+        assert_eq!(datagrams.to_wire(), (everywhere(0), ListenKind::Datagram));
+
+        let header = ProxyHeader::V2;
+        let path = "/a:b".parse::<StdioForward>().unwrap().target;
+        assert_eq!(path.to_wire(header), Target::Unix { path: "/a:b".into(), header });
+        let service = "@db".parse::<StdioForward>().unwrap().target;
+        assert_eq!(service.to_wire(header), Target::Service { name: "db".into() });
+    }
+}
