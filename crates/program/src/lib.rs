@@ -9,6 +9,7 @@ pub mod forward;
 pub mod hardening;
 pub mod home;
 pub mod identity;
+pub mod listener;
 pub mod logging;
 pub mod private_file;
 pub mod report;

@@ -1,6 +1,7 @@
 //! A connected socket, TCP or unix, for the reactor and for threads.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use wire_protocol::stream::blocking;
+use wire_protocol::stream::{Duplex, blocking};
 
 /// A connected socket of the reactor.
 #[derive(Debug)]
@@ -33,6 +34,44 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// From now on, until [`Socket::end_well`], dropping the socket resets the connection, however that comes
+    /// about, the end of the process included: what was cut off must not look as if it had ended.
+    ///
+    /// A unix socket knows no reset: there the other side sees an end, or an error where it still writes.
+    pub fn reset_on_drop(&self) {
+        self.set_linger(Some(Duration::ZERO));
+    }
+
+    /// Both sides have said all they have: dropping the socket is a good end.
+    pub fn end_well(self) {
+        self.set_linger(None);
+    }
+
+    fn set_linger(&self, linger: Option<Duration>) {
+        if let Self::Tcp(stream) = self {
+            // It fails only for what is no socket any more.
+            SockRef::from(stream).set_linger(linger).ok();
+        }
+    }
+
+    /// The address of the other side; `None` for a unix socket, and for a connection that is gone.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address of this side; `None` for a unix socket.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The same socket for threads.
     ///
     /// # Errors
@@ -50,6 +89,50 @@ impl Socket {
                 BlockingSocket::Unix(stream)
             }
         })
+    }
+}
+
+impl Duplex for Socket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_vectored(places),
+            Self::Unix(stream) => stream.try_read_vectored(places),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => Duplex::shutdown_write(stream),
+            Self::Unix(stream) => Duplex::shutdown_write(stream),
+        }
+    }
+
+    async fn reset(&self) -> io::Error {
+        match self {
+            Self::Tcp(stream) => Duplex::reset(stream).await,
+            Self::Unix(stream) => Duplex::reset(stream).await,
+        }
     }
 }
 

@@ -13,7 +13,6 @@ mod access;
 pub mod cli;
 mod error;
 mod limits;
-mod listener;
 mod serve;
 mod service;
 mod session;
@@ -22,7 +21,6 @@ mod ticket_file;
 
 pub use access::{Access, AccessFile};
 pub use error::Error;
-pub use listener::Listener;
 pub use serve::serve;
 pub use service::Service;
 pub use service::message::{MessageFormat, Messages};

@@ -12,11 +12,12 @@ use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use program::address::Address;
 use program::home::Home;
+use program::listener::Listener;
 use program::identity::{self, Identity as _, Keygen};
 use program::{classic, hardening, logging, private_file, report};
 use server::cli::{Cli, Command, Listen, MakeKey, Run};
 use server::{
-    AccessFile, Error, Identity, Listener, MessageFormat, Messages, Pipe, Service, Settings, Strangers,
+    AccessFile, Error, Identity, MessageFormat, Messages, Pipe, Service, Settings, Strangers,
     read_or_make_ticket_key, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,7 +84,8 @@ fn listen_and_serve(home: &Home, listen: &Listen, service: Service) -> Result<()
     let result = runtime.block_on(async {
         let mut listeners = Vec::with_capacity(listen.listen.len());
         for address in &listen.listen {
-            listeners.push(Listener::bind(address).await?);
+            let failed = |source| Error::Listen { address: address.to_string(), source };
+            listeners.push(Listener::bind(address).await.map_err(failed)?);
         }
         // Before anybody can know that the server is there: whoever reads the banner may signal at once.
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;

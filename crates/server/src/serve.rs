@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use program::listener::{Listener, Source};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -13,9 +14,8 @@ use wire_protocol::message::AbortCode;
 use wire_protocol::stream::abort_frame;
 
 use crate::limits::Turned;
-use crate::listener::Source;
 use crate::session::Server;
-use crate::{Error, Listener, Settings};
+use crate::{Error, Settings};
 
 /// Serves until `stop` is ready, or the service is done (a pipe is, once its client has gone).
 ///
@@ -62,7 +62,7 @@ async fn accept_all(listener: Listener, server: Arc<Server>) {
 }
 
 fn begin(mut socket: Socket, source: Source, server: &Arc<Server>) {
-    let accountable = source.ip.filter(|ip| !is_local(*ip));
+    let accountable = source.ip().filter(|ip| !is_local(*ip));
     match server.limits.begin_handshake(accountable, Instant::now()) {
         Ok(place) => {
             let server = Arc::clone(server);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use program::escape::escape;
+use program::listener::Source;
 use program::socket::Socket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use crate::access::{Guest, Origin, Rights, Standing};
 use crate::limits::{
     FAILURE, HANDSHAKE_DEADLINE, HalfOpen, Holder, IDLE_TIMEOUT, Limits, MAX_RSA, RSA_HANDSHAKE,
 };
-use crate::listener::Source;
 use crate::serve::is_local;
 use crate::service::Service;
 use crate::settings::{Identity, Settings};
@@ -55,7 +55,7 @@ impl Server {
         accountable: Option<IpAddr>,
         place: HalfOpen,
     ) {
-        let origin = match source.ip {
+        let origin = match source.ip() {
             Some(ip) if !is_local(ip) => Origin::Remote,
             _ => Origin::Local,
         };

@@ -5,11 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use program::address::Address;
-use program::socket::Socket;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
-use crate::Error;
+use crate::address::Address;
+use crate::socket::Socket;
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -22,25 +21,30 @@ pub enum Listener {
 
 /// Where an accepted connection comes from.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
-    /// For the log.
-    pub(crate) name: String,
-    /// `None` for a unix socket.
-    pub(crate) ip: Option<IpAddr>,
+pub struct Source {
+    /// As it is written, for the log.
+    pub name: String,
+    /// `None` for a unix socket. An IPv4 client of an IPv6 socket has its own address.
+    pub address: Option<SocketAddr>,
+}
+
+impl Source {
+    /// The address without its port; `None` for a unix socket.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip())
+    }
 }
 
 impl Listener {
     /// Listens on `address`. A unix socket that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// [`Error::Listen`].
-    pub async fn bind(address: &Address) -> Result<Self, Error> {
-        let failed = |source| Error::Listen { address: address.to_string(), source };
+    /// Those of the socket.
+    pub async fn bind(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Tcp { host, port } => {
-                TcpListener::bind((host.as_str(), *port)).await.map(Self::Tcp).map_err(failed)
-            }
-            Address::Unix(path) => bind_unix(path).await.map_err(failed),
+            Address::Tcp { host, port } => bind_tcp(host, *port).await.map(Self::Tcp),
+            Address::Unix(path) => bind_unix(path).await,
         }
     }
 
@@ -58,16 +62,21 @@ impl Listener {
         }
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<(Socket, Source)> {
+    /// Waits for the next connection. Can be dropped and called again.
+    ///
+    /// # Errors
+    /// Those of the socket: descriptors that have run out, a client that is gone again.
+    pub async fn accept(&self) -> io::Result<(Socket, Source)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Socket::tcp(stream)?, Source { name: canonical(peer).to_string(), ip: Some(peer.ip()) }))
+                let peer = canonical(peer);
+                Ok((Socket::tcp(stream)?, Source { name: peer.to_string(), address: Some(peer) }))
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let name = format!("unix:{}", file.path.display());
-                Ok((Socket::Unix(stream), Source { name, ip: None }))
+                Ok((Socket::Unix(stream), Source { name, address: None }))
             }
         }
     }
@@ -86,6 +95,21 @@ impl Drop for SocketFile {
             std::fs::remove_file(&self.path).ok();
         }
     }
+}
+
+/// Binds the first address of a name that can be bound, with a backlog that takes a burst of connections.
+async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that was ended a moment ago must be able to come back to its port.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -111,3 +135,6 @@ async fn is_stale(path: &Path) -> bool {
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
+
+/// Connections that wait to be accepted at most; the system's own limit is 4096 as a rule.
+const BACKLOG: u32 = 4096;
