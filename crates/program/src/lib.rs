@@ -12,6 +12,7 @@ pub mod identity;
 pub mod listener;
 pub mod logging;
 pub mod private_file;
+pub mod proxy_header;
 pub mod report;
 pub mod socket;
 
