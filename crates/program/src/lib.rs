@@ -15,5 +15,6 @@ pub mod private_file;
 pub mod proxy_header;
 pub mod report;
 pub mod socket;
+pub mod socks;
 
 pub use error::Error;
