@@ -58,6 +58,12 @@ pub enum Error {
         /// As it was given.
         text: String,
     },
+    /// A duration that cannot be read.
+    #[error("{text:?} is not a duration")]
+    Duration {
+        /// As it was given.
+        text: String,
+    },
     /// A passphrase cannot be asked for.
     #[error("{} is protected by a passphrase, and there is no terminal to ask for it", path.display())]
     NoTerminal {
@@ -131,6 +137,7 @@ impl Report for Error {
             | Self::File { .. }
             | Self::Exists { .. }
             | Self::Address { .. }
+            | Self::Duration { .. }
             | Self::ClassicTooLong { .. }
             | Self::PassphraseMismatch
             | Self::Crypto(_)
@@ -165,6 +172,7 @@ impl Report for Error {
                 Some("--force replaces it: whoever trusts the old key has to be told the new one".into())
             }
             Self::Address { .. } => Some("write HOST:PORT, [::1]:PORT or unix:/PATH".into()),
+            Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
             Self::Key { source: crypto_core::Error::Key(problem), path } => match problem {
                 KeyProblem::EncryptedOpenSsh => Some(format!(
                     "ssh-keygen -p -m PKCS8 -f {} turns it into one that is read",

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod classic;
+pub mod duration;
 mod error;
 pub mod escape;
 pub mod forward;
