@@ -58,6 +58,14 @@ pub enum Error {
         /// As it was given.
         text: String,
     },
+    /// A configuration file does not make sense.
+    #[error("cannot understand {}: {source}", path.display())]
+    Config {
+        /// Which.
+        path: PathBuf,
+        /// Why not, with the line.
+        source: Box<toml::de::Error>,
+    },
     /// A duration that cannot be read.
     #[error("{text:?} is not a duration")]
     Duration {
@@ -137,6 +145,7 @@ impl Report for Error {
             | Self::File { .. }
             | Self::Exists { .. }
             | Self::Address { .. }
+            | Self::Config { .. }
             | Self::Duration { .. }
             | Self::ClassicTooLong { .. }
             | Self::PassphraseMismatch

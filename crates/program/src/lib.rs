@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod classic;
+pub mod config;
 pub mod duration;
 mod error;
 pub mod escape;
