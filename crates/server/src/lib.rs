@@ -11,6 +11,7 @@
 
 mod access;
 pub mod cli;
+pub mod config;
 mod error;
 mod limits;
 mod serve;

@@ -1,0 +1,335 @@
+//! `server.toml`: what the command line can say, and the services that clients reach by name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use crypto_core::psk::is_valid_id;
+use program::address::Address;
+use program::config;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use wire_protocol::message::ProxyHeader;
+
+use crate::Error;
+
+/// What `server.toml` says, or what holds where it says nothing. Paths in it are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where to listen; at least one address.
+    #[serde(deserialize_with = "listen")]
+    pub listen: Vec<Address>,
+    /// Whether clients that nobody has allowed may come in.
+    pub anyone: bool,
+    /// Files of pre-shared keys; with any of them there is no RSA key.
+    pub psk: Vec<PathBuf>,
+    /// File of the key that seals tickets.
+    pub ticket_keys: Option<PathBuf>,
+    /// Longest message that is taken: 1 byte to 1 TiB.
+    #[serde(deserialize_with = "max_message")]
+    pub max_message: ByteSize,
+    /// How long streams that are live may go on once the server is told to stop: 0 seconds to a day.
+    #[serde(deserialize_with = "config::duration::<_, 0, DAY>")]
+    pub grace: Duration,
+    /// How long a channel may stay idle: 5 seconds to a day.
+    #[serde(deserialize_with = "config::duration::<_, MIN_IDLE, DAY>")]
+    pub idle_timeout: Duration,
+    /// Most channels at once, in all: 1 to 65536; `None` for as many as there are descriptors for.
+    #[serde(deserialize_with = "max_channels")]
+    pub max_channels: Option<usize>,
+    /// What clients reach by name. No name is there twice.
+    #[serde(rename = "service", deserialize_with = "services")]
+    pub services: Vec<NamedService>,
+}
+
+/// A service that clients know by its name alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedService {
+    /// 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// Where it is: a port other than 0, or a unix socket.
+    pub target: Address,
+    /// Whether it is told of the client in front of the data.
+    pub header: ProxyHeader,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::Tcp { host: "127.0.0.1".into(), port: 5000 }],
+            anyone: false,
+            psk: Vec::new(),
+            ticket_keys: None,
+            max_message: ByteSize::gib(4),
+            grace: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            max_channels: None,
+            services: Vec::new(),
+        }
+    }
+}
+
+/// Reads the configuration: the file `given`, else the one that there is (see [`config::find`]), which is named
+/// beside it; with none, the defaults.
+///
+/// # Errors
+/// [`Error::Program`] that names the file, and the line where something in it does not make sense.
+pub fn read(given: Option<&Path>) -> Result<(ServerConfig, Option<PathBuf>), Error> {
+    let Some(path) = config::find(given, "server")? else { return Ok((ServerConfig::default(), None)) };
+    let mut read: ServerConfig = config::read(&path)?;
+    read.resolve(&config::folder(&path)?);
+    Ok((read, Some(path)))
+}
+
+impl ServerConfig {
+    /// Lets relative paths start from `folder`.
+    fn resolve(&mut self, folder: &Path) {
+        for path in self.psk.iter_mut().chain(&mut self.ticket_keys) {
+            *path = folder.join(&path);
+        }
+        let targets = self.services.iter_mut().map(|service| &mut service.target);
+        for address in self.listen.iter_mut().chain(targets) {
+            config::resolve_address(address, folder);
+        }
+    }
+}
+
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+    let addresses: Vec<Address> = config::texts(deserializer)?;
+    if addresses.is_empty() {
+        return Err(serde::de::Error::custom("at least one address is needed"));
+    }
+    Ok(addresses)
+}
+
+fn max_message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    config::text(deserializer).map(|MessageLimit(limit)| limit)
+}
+
+struct MessageLimit(ByteSize);
+
+impl FromStr for MessageLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<ByteSize>() {
+            Ok(limit) if (1..=ByteSize::tib(1).as_u64()).contains(&limit.as_u64()) => Ok(Self(limit)),
+            Ok(_) => Err("1B to 1TiB are possible".into()),
+            Err(_) => Err(format!("{text:?} is not a size such as 64MiB")),
+        }
+    }
+}
+
+fn max_channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let count = i64::deserialize(deserializer)?;
+    let count = usize::try_from(count).ok().filter(|count| (1..=MAX_CHANNELS).contains(count));
+    let limits = || serde::de::Error::custom(format!("1 to {MAX_CHANNELS} are possible"));
+    count.map(Some).ok_or_else(limits)
+}
+
+fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NamedService>, D::Error> {
+    deserializer.deserialize_seq(ServicesVisitor)
+}
+
+struct ServicesVisitor;
+
+impl<'de> Visitor<'de> for ServicesVisitor {
+    type Value = Vec<NamedService>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[[service]] tables")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<Self::Value, A::Error> {
+        let mut services = Vec::new();
+        let mut names = BTreeSet::new();
+        while let Some(service) = tables.next_element_seed(ServiceSeed { names: &mut names })? {
+            services.push(service);
+        }
+        Ok(services)
+    }
+}
+
+/// Reads one service knowing the names before it, so that a name that comes twice has a line.
+struct ServiceSeed<'a> {
+    names: &'a mut BTreeSet<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for ServiceSeed<'_> {
+    type Value = NamedService;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NamedService, D::Error> {
+        config::table(deserializer, |ServiceTable { name: ServiceName(name), target, proxy_protocol }| {
+            if !self.names.insert(name.clone()) {
+                return Err(format!("another service is called {name:?}"));
+            }
+            let header = if proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
+            Ok(NamedService { name, target: target.0, header })
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    #[serde(deserialize_with = "config::text")]
+    name: ServiceName,
+    #[serde(deserialize_with = "config::text")]
+    target: ServiceTarget,
+    #[serde(default)]
+    proxy_protocol: bool,
+}
+
+struct ServiceName(String);
+
+impl FromStr for ServiceName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if is_valid_id(text) { Ok(Self(text.into())) } else { Err(Error::BadName { name: text.into() }) }
+    }
+}
+
+struct ServiceTarget(Address);
+
+impl FromStr for ServiceTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(Address::Tcp { port: 0, .. }) => Err(format!("{text:?} has no port to connect to")),
+            Ok(address) => Ok(Self(address)),
+            Err(error) => Err(program::Error::to_string(&error)),
+        }
+    }
+}
+
+/// No system of ours has descriptors for more.
+const MAX_CHANNELS: usize = 65536;
+/// Clients that keep a channel up need the time for a Ping in between.
+const MIN_IDLE: u64 = 5;
+const DAY: u64 = 86400;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn an_empty_file_says_what_no_file_says() {
+        let (_folder, path) = file("");
+        assert_eq!(read(Some(&path)).unwrap(), (ServerConfig::default(), Some(path)));
+    }
+
+    #[test]
+    fn everything_can_be_said_and_paths_start_from_the_folder_of_the_file() {
+        let text = "\
+            listen = ['[::]:5000', 'unix:run/socket']\n\
+            anyone = true\n\
+            psk = ['laptop.psk', '/etc/phone.psk']\n\
+            ticket_keys = '../tickets'\n\
+            max_message = '64MiB'\n\
+            grace = '2m'\n\
+            idle_timeout = '10s'\n\
+            max_channels = 500\n\
+            [[service]]\n\
+            name = 'db'\n\
+            target = '127.0.0.1:5432'\n\
+            [[service]]\n\
+            name = 'web.1'\n\
+            target = 'unix:web.sock'\n\
+            proxy_protocol = true\n";
+        let (folder, path) = file(text);
+        let folder = folder.path();
+        let expected = ServerConfig {
+            listen: vec!["[::]:5000".parse().unwrap(), Address::Unix(folder.join("run/socket"))],
+            anyone: true,
+            psk: vec![folder.join("laptop.psk"), "/etc/phone.psk".into()],
+            ticket_keys: Some(folder.join("../tickets")),
+            max_message: ByteSize::mib(64),
+            grace: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(10),
+            max_channels: Some(500),
+            services: vec![
+                NamedService {
+                    name: "db".into(),
+                    target: "127.0.0.1:5432".parse().unwrap(),
+                    header: ProxyHeader::None,
+                },
+                NamedService {
+                    name: "web.1".into(),
+                    target: Address::Unix(folder.join("web.sock")),
+                    header: ProxyHeader::V2,
+                },
+            ],
+        };
+        assert_eq!(read(Some(&path)).unwrap().0, expected);
+    }
+
+    #[track_caller]
+    fn check(text: &str, line: usize, what: &str) {
+        let (_folder, path) = file(text);
+        let error = read(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains(&format!("server.toml: TOML parse error at line {line},")), "{error}");
+        assert!(error.contains(what), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_line() {
+        check("\nlisten = []", 2, "at least one address is needed");
+        check("listen = [\n'127.0.0.1:5000',\n'127.0.0.1']", 3, "\"127.0.0.1\" is not an address");
+        check("\nlisten = '127.0.0.1:5000'", 2, "expected a sequence");
+        check("anyone = 'yes'", 1, "expected a boolean");
+        check("anybody = true", 1, "unknown field `anybody`");
+        check("\nmax_message = '0B'", 2, "1B to 1TiB are possible");
+        check("\nmax_message = '2TiB'", 2, "1B to 1TiB are possible");
+        check("\nmax_message = 'much'", 2, "\"much\" is not a size");
+        check("\nmax_message = 5", 2, "expected a string");
+        check("\ngrace = '-1s'", 2, "\"-1s\" is not a duration");
+        check("\ngrace = '2d'", 2, "0s to 86400s are possible");
+        check("\nidle_timeout = '4s'", 2, "5s to 86400s are possible");
+        check("\nmax_channels = 0", 2, "1 to 65536 are possible");
+        check("\nmax_channels = -1", 2, "1 to 65536 are possible");
+        check("\nmax_channels = 65537", 2, "1 to 65536 are possible");
+        check("\nmax_channels = '5'", 2, "invalid type");
+        check("\nticket_keys = []", 2, "invalid type");
+    }
+
+    #[test]
+    fn a_service_that_makes_no_sense_is_named_with_its_line() {
+        let good = "[[service]]\nname = 'db'\ntarget = 'a:1'\n";
+        check("[[service]]\nname = 'db'\n", 1, "missing field `target`");
+        check("[[service]]\ntarget = 'a:1'\n", 1, "missing field `name`");
+        check(&format!("{good}[[service]]\nname = 'd b'\ntarget = 'a:1'"), 5, "\"d b\" is not a name");
+        check(&format!("{good}[[service]]\nname = ''\ntarget = 'a:1'"), 5, "\"\" is not a name");
+        check(&format!("{good}[[service]]\nname = 'd'\ntarget = 'a:0'"), 6, "has no port to connect to");
+        check(&format!("{good}[[service]]\nname = 'd'\ntarget = '5432'"), 6, "is not an address");
+        check(&format!("{good}[[service]]\nname = 'd'\ntarget = 'unix:'"), 6, "is not an address");
+        check(&format!("{good}port = 5432"), 4, "unknown field `port`");
+        check(&format!("{good}proxy_protocol = 2"), 4, "expected a boolean");
+        check(&format!("{good}\n{good}"), 5, "another service is called \"db\"");
+        check("\n[service]\nname = 'db'\ntarget = 'a:1'", 2, "expected [[service]] tables");
+        check("service = ['db']", 1, "expected a table");
+    }
+
+    #[test]
+    fn a_file_that_was_named_has_to_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read(Some(&folder.path().join("server.toml"))).unwrap_err();
+        assert!(matches!(error, Error::Program(program::Error::File { action: "read", .. })));
+    }
+}
