@@ -12,6 +12,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod config;
 mod connect;
 mod error;
 mod tickets;

@@ -1,0 +1,330 @@
+//! `client.toml`: the servers that a client forwards to, and what.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum as _;
+use crypto_core::identity::KeyId;
+use program::address::Address;
+use program::config;
+use serde::{Deserialize, Deserializer};
+use wire_protocol::message::ProxyHeader;
+
+use crate::Error;
+use crate::cli::Trust;
+use crate::trust::TrustPolicy;
+
+/// What `client.toml` says, or what holds where it says nothing. Paths in it are absolute.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientConfig {
+    /// How long streams that are live may go on once the client is told to stop: 0 seconds to a day.
+    #[serde(deserialize_with = "config::duration::<_, 0, DAY>")]
+    pub grace: Duration,
+    /// What to forward, server by server.
+    #[serde(rename = "forward")]
+    pub forwards: Vec<Forward>,
+}
+
+/// One server, and what is forwarded to it, from it and through it: something is.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where the server is.
+    pub server: Address,
+    /// How it proves itself, as on the command line.
+    pub trust: Trust,
+    /// What is listened for here, as in `-L`.
+    pub local: Vec<LocalForward>,
+    /// What the server listens for, as in `-R`.
+    pub remote: Vec<RemoteForward>,
+    /// Where a SOCKS proxy listens here, as in `-D`.
+    pub dynamic: Vec<DynamicForward>,
+    /// Whether targets are told of the client in front of the data.
+    pub header: ProxyHeader,
+    /// How long a new connection waits for a server that is away: 0 seconds to an hour.
+    pub wait: Duration,
+    /// How long a flow of datagrams may be idle: 1 second to a day.
+    pub udp_timeout: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(30), forwards: Vec::new() }
+    }
+}
+
+/// Reads the configuration: the file `given`, else the one that there is (see [`config::find`]), which is named
+/// beside it; with none, the defaults.
+///
+/// # Errors
+/// [`Error::Program`] that names the file, and the line where something in it does not make sense.
+pub fn read(given: Option<&Path>) -> Result<(ClientConfig, Option<PathBuf>), Error> {
+    let Some(path) = config::find(given, "client")? else { return Ok((ClientConfig::default(), None)) };
+    let mut read: ClientConfig = config::read(&path)?;
+    let folder = config::folder(&path)?;
+    for forward in &mut read.forwards {
+        forward.resolve(&folder);
+    }
+    Ok((read, Some(path)))
+}
+
+impl Forward {
+    /// Lets relative paths start from `folder`.
+    fn resolve(&mut self, folder: &Path) {
+        config::resolve_address(&mut self.server, folder);
+        if let Some(path) = &mut self.trust.psk {
+            *path = folder.join(&path);
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Forward {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        config::table(deserializer, ForwardTable::into_forward)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForwardTable {
+    #[serde(deserialize_with = "config::text")]
+    server: Address,
+    #[serde(default, deserialize_with = "config::optional_text")]
+    server_key: Option<KeyId>,
+    #[serde(default, deserialize_with = "config::optional_text")]
+    trust: Option<TrustWord>,
+    psk: Option<PathBuf>,
+    #[serde(default, deserialize_with = "config::texts")]
+    local: Vec<LocalForward>,
+    #[serde(default, deserialize_with = "config::texts")]
+    remote: Vec<RemoteForward>,
+    #[serde(default, deserialize_with = "config::texts")]
+    dynamic: Vec<DynamicForward>,
+    #[serde(default)]
+    proxy_protocol: bool,
+    #[serde(default = "default_wait", deserialize_with = "config::duration::<_, 0, HOUR>")]
+    wait: Duration,
+    #[serde(default = "default_udp_timeout", deserialize_with = "config::duration::<_, 1, DAY>")]
+    udp_timeout: Duration,
+}
+
+impl ForwardTable {
+    fn into_forward(self) -> Result<Forward, String> {
+        let other = [("server_key", self.server_key.is_some()), ("trust", self.trust.is_some())];
+        if self.psk.is_some()
+            && let Some((key, _)) = other.into_iter().find(|&(_, is_there)| is_there)
+        {
+            return Err(format!(
+                "psk and {key} exclude each other: with a pre-shared key there is no server key"
+            ));
+        }
+        if self.local.is_empty() && self.remote.is_empty() && self.dynamic.is_empty() {
+            return Err("nothing to forward: one of local, remote and dynamic is needed".into());
+        }
+        let policy = self.trust.map_or(TrustPolicy::Ask, |TrustWord(policy)| policy);
+        Ok(Forward {
+            server: self.server,
+            trust: Trust { server_key: self.server_key, trust: policy, psk: self.psk },
+            local: self.local,
+            remote: self.remote,
+            dynamic: self.dynamic,
+            header: if self.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None },
+            wait: self.wait,
+            udp_timeout: self.udp_timeout,
+        })
+    }
+}
+
+/// A policy by the word that the command line has for it.
+struct TrustWord(TrustPolicy);
+
+impl FromStr for TrustWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let policy = TrustPolicy::from_str(text, false);
+        policy.map(Self).map_err(|_| format!("{text:?} is not one of ask, accept-new, strict"))
+    }
+}
+
+/// The text of `-L`: what is listened for here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalForward(String);
+
+impl FromStr for LocalForward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        specification(text).map(Self)
+    }
+}
+
+impl fmt::Display for LocalForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text of `-R`: what the server listens for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteForward(String);
+
+impl FromStr for RemoteForward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        specification(text).map(Self)
+    }
+}
+
+impl fmt::Display for RemoteForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text of `-D`: where a SOCKS proxy listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamicForward(String);
+
+impl FromStr for DynamicForward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        specification(text).map(Self)
+    }
+}
+
+impl fmt::Display for DynamicForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The least that any of them keeps to.
+fn specification(text: &str) -> Result<String, String> {
+    let is_plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if is_plain { Ok(text.into()) } else { Err(format!("{text:?} is not what can be forwarded")) }
+}
+
+fn default_wait() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_udp_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 86400;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("client.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        (folder, path)
+    }
+
+    fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+        values.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_empty_file_forwards_nothing() {
+        let (_folder, path) = file("");
+        let (config, found) = read(Some(&path)).unwrap();
+        assert!(config.forwards.is_empty());
+        assert_eq!((config.grace, found), (Duration::from_secs(30), Some(path)));
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_on_the_command_line() {
+        let (_folder, path) = file("[[forward]]\nserver = 'host:5000'\ndynamic = ['1080']\n");
+        let config = read(Some(&path)).unwrap().0;
+        let forward = &config.forwards[0];
+        assert_eq!(forward.server, "host:5000".parse().unwrap());
+        assert_eq!((forward.trust.server_key, forward.trust.trust), (None, TrustPolicy::Ask));
+        assert_eq!(forward.trust.psk, None);
+        assert_eq!(forward.header, ProxyHeader::None);
+        assert_eq!([forward.wait, forward.udp_timeout].map(|value| value.as_secs()), [30, 60]);
+    }
+
+    #[test]
+    fn everything_can_be_said_and_paths_start_from_the_folder_of_the_file() {
+        let key = KeyId([7; 32]);
+        let text = format!(
+            "grace = '0s'\n\
+             [[forward]]\n\
+             server = 'host:5000'\n\
+             server_key = '{key}'\n\
+             trust = 'accept-new'\n\
+             local = ['5432:@db', '127.0.0.1:8080:web:80']\n\
+             remote = ['8080:127.0.0.1:80']\n\
+             dynamic = ['1080']\n\
+             proxy_protocol = true\n\
+             wait = '0s'\n\
+             udp_timeout = '5m'\n\
+             [[forward]]\n\
+             server = 'unix:server.sock'\n\
+             psk = 'laptop.psk'\n\
+             local = ['5433:@db']\n"
+        );
+        let (folder, path) = file(&text);
+        let config = read(Some(&path)).unwrap().0;
+        let [first, second] = &config.forwards[..] else { panic!("{config:?}") };
+        assert_eq!((first.trust.server_key, first.trust.trust), (Some(key), TrustPolicy::AcceptNew));
+        assert_eq!(texts(&first.local), ["5432:@db", "127.0.0.1:8080:web:80"]);
+        assert_eq!(texts(&first.remote), ["8080:127.0.0.1:80"]);
+        assert_eq!(texts(&first.dynamic), ["1080"]);
+        assert_eq!(first.header, ProxyHeader::V2);
+        assert_eq!([first.wait, first.udp_timeout].map(|value| value.as_secs()), [0, 300]);
+        assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")));
+        assert_eq!(second.trust.psk, Some(folder.path().join("laptop.psk")));
+    }
+
+    #[track_caller]
+    fn check(text: &str, line: usize, what: &str) {
+        let (_folder, path) = file(text);
+        let error = read(Some(&path)).unwrap_err().to_string();
+        assert!(error.contains(&format!("client.toml: TOML parse error at line {line},")), "{error}");
+        assert!(error.contains(what), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_line() {
+        let good = "[[forward]]\nserver = 'a:1'\nlocal = ['1:@db']\n";
+        let after = |rest: &str| format!("{good}{rest}");
+        check("\ngrace = 'long'", 2, "\"long\" is not a duration");
+        check("\nforwards = []", 2, "unknown field `forwards`");
+        check("[[forward]]\nlocal = ['1:@db']", 1, "missing field `server`");
+        check(&after("[[forward]]\nserver = 'a'\n"), 5, "\"a\" is not an address");
+        check(&after("[[forward]]\nserver = 'a:1'\n"), 4, "nothing to forward");
+        check(&after("[[forward]]\nserver = 'a:1'\nremote = []\n"), 4, "nothing to forward");
+        check(&after("server_key = 'SHA256:x'"), 4, "");
+        check(&after("server_key = 'MD5:x'"), 4, "");
+        check(&after("trust = 'always'"), 4, "\"always\" is not one of ask, accept-new, strict");
+        check(&after("trust = 'Ask'"), 4, "\"Ask\" is not one of");
+        check(&after("psk = 'x'\ntrust = 'ask'"), 1, "psk and trust exclude each other");
+        let key = KeyId([7; 32]);
+        check(&after(&format!("psk = 'x'\nserver_key = '{key}'")), 1, "psk and server_key exclude");
+        check(&after("remote = ['']"), 4, "");
+        check(&after("dynamic = [\n'1080',\n'10 80']"), 6, "\"10 80\"");
+        check(&after("dynamic = [1080]"), 4, "expected a string");
+        check(&after("wait = '2h'"), 4, "0s to 3600s are possible");
+        check(&after("udp_timeout = '0s'"), 4, "1s to 86400s are possible");
+        check(&after("udp_timeout = 60"), 4, "expected a string");
+        check(&after("proxy_protocol = 'v2'"), 4, "expected a boolean");
+        check(&after("grace = '1s'"), 4, "unknown field `grace`");
+        check("[forward]\nserver = 'a:1'", 1, "expected a sequence");
+    }
+}
