@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::admin::MAX_ADDRESS_LEN;
 use crate::report::{Exit, Report};
 
 /// Why something that both programs do has failed.
@@ -29,6 +30,20 @@ pub enum Error {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// A folder that only its owner may look into is open to others.
+    #[error("{} is open to other users (mode {mode:04o})", path.display())]
+    ExposedFolder {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A folder that has to be the user's own is another's.
+    #[error("{} belongs to another user", path.display())]
+    ForeignFolder {
+        /// Which.
+        path: PathBuf,
     },
     /// A file is longer than any of its kind.
     #[error("{} is longer than {limit} bytes, which no file of its kind is", path.display())]
@@ -153,6 +168,8 @@ impl Report for Error {
             // A key file of our own that cannot be used is configuration: 3 is kept for the alarm that somebody
             // else is not who they should be.
             | Self::Exposed { .. }
+            | Self::ExposedFolder { .. }
+            | Self::ForeignFolder { .. }
             | Self::FileTooLong { .. }
             | Self::Key { .. }
             | Self::NoTerminal { .. } => Exit::Usage,
@@ -175,6 +192,13 @@ impl Report for Error {
             }
             Self::File { action: "create" | "write", .. } => {
                 Some("give a folder that can be written to with --home DIR or SOCKSEAL_HOME".into())
+            }
+            Self::File { action: "listen on", path, .. } if path.as_os_str().len() > MAX_ADDRESS_LEN => Some(
+                format!("a path of more than {MAX_ADDRESS_LEN} bytes needs /proc: give a shorter --home DIR"),
+            ),
+            Self::ExposedFolder { path, .. } => Some(format!("chmod 700 {}", path.display())),
+            Self::ForeignFolder { path } => {
+                Some(format!("run this as the owner of {}, or give another --home DIR", path.display()))
             }
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Exists { .. } => {

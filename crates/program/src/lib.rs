@@ -2,6 +2,7 @@
 //! they keep their files, how addresses are written, and the `classic` commands, which both have.
 
 pub mod address;
+pub mod admin;
 pub mod classic;
 pub mod config;
 pub mod duration;

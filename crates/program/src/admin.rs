@@ -1,0 +1,305 @@
+//! How commands of the same user speak with a running program: through a unix socket of its own in the folder
+//! `run` of its home, one line there (`status`, `reload`, `recheck`) and one line of JSON back. Nothing that
+//! passes is a secret.
+
+mod answer;
+mod folder;
+mod socket;
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use answer::{Answer, Status};
+pub(crate) use folder::MAX_ADDRESS_LEN;
+pub use socket::{AdminSocket, Responder};
+
+use crate::Error;
+use crate::home::Home;
+use folder::{Folder, socket_name};
+
+/// What a running program can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Say how it is.
+    Status,
+    /// Read its configuration again.
+    Reload,
+    /// Look again at who may do what, and end what is not allowed any more.
+    Recheck,
+}
+
+impl Command {
+    const ALL: [Self; 3] = [Self::Status, Self::Reload, Self::Recheck];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Reload => "reload",
+            Self::Recheck => "recheck",
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Command {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|command| command.word() == text).ok_or("there is no such command")
+    }
+}
+
+/// Asks every running process of `program`, and gives what each answered by its number. Nobody answers where none
+/// is running. Sockets that dead ones have left behind are removed.
+///
+/// # Errors
+/// [`Error::File`], [`Error::ExposedFolder`], [`Error::ForeignFolder`]: about the folder of the sockets.
+///
+/// # Panics
+/// Outside of a runtime.
+pub async fn ask(home: &Home, program: &str, command: Command) -> Result<Vec<(u32, Answer)>, Error> {
+    let Some(folder) = Folder::open(home)? else { return Ok(Vec::new()) };
+    let folder = Arc::new(folder);
+    let mut asking = JoinSet::new();
+    for pid in folder.pids(program)? {
+        let (folder, program) = (Arc::clone(&folder), program.to_owned());
+        asking.spawn(async move { Some((pid, ask_one(&folder, &program, pid, command).await?)) });
+    }
+    let mut answers: Vec<(u32, Answer)> = asking.join_all().await.into_iter().flatten().collect();
+    answers.sort_unstable_by_key(|(pid, _)| *pid);
+    Ok(answers)
+}
+
+/// `None` where nobody is there to answer.
+async fn ask_one(folder: &Folder, program: &str, pid: u32, command: Command) -> Option<Answer> {
+    let exchange = async {
+        let mut stream = UnixStream::connect(folder.address(&socket_name(program, pid))).await?;
+        stream.write_all(format!("{command}\n").as_bytes()).await?;
+        read_line(&mut stream, MAX_ANSWER_LEN).await
+    };
+    Some(match timeout(ANSWER_DEADLINE, exchange).await {
+        Ok(Ok(line)) => serde_json::from_slice(&line)
+            .unwrap_or_else(|error| Answer::refusal(format!("the answer makes no sense: {error}"))),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            folder.remove_left_behind(program, pid);
+            return None;
+        }
+        Ok(Err(error)) => Answer::refusal(format!("there is no answer: {error}")),
+        Err(_) => Answer::refusal(format!("there is no answer within {ANSWER_DEADLINE:?}")),
+    })
+}
+
+/// Reads a line, without its end, of less than `limit` bytes.
+async fn read_line(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(limit).map_err(io::Error::other)?;
+    BufReader::new(stream.take(limit)).read_until(b'\n', &mut line).await?;
+    if line.pop_if(|last| *last == b'\n').is_some() {
+        Ok(line)
+    } else if u64::try_from(line.len()).is_ok_and(|len| len == limit) {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"))
+    } else {
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the line was cut off"))
+    }
+}
+
+/// Less than any socket buffer, so that an answer goes into one at once.
+const MAX_ANSWER_LEN: usize = 64 * 1024;
+/// For an answer: the command may have to wait for others to be done, or to be turned away.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(folder.path().join("home"))).unwrap();
+        (folder, home)
+    }
+
+    /// Answers everything with the words of its own.
+    fn answer_all(mut socket: AdminSocket, text: &'static str) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                let (command, responder) = socket.next().await;
+                responder.answer(&Answer::refusal(format!("{text} {command}")));
+            }
+        })
+    }
+
+    fn said(pid: u32, text: &str) -> (u32, Answer) {
+        (pid, Answer::refusal(text))
+    }
+
+    /// The number of a process that is no more.
+    fn dead_pid() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    }
+
+    fn names(home: &Home) -> Vec<String> {
+        let entries = home.file("run").read_dir().unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn programs_of_one_home_are_asked_by_name_and_number() {
+        let (_folder, home) = home();
+        assert_eq!(ask(&home, "server", Command::Status).await.unwrap(), []);
+        let _first = answer_all(AdminSocket::bind_as(&home, "server", 7).unwrap(), "first");
+        let _second = answer_all(AdminSocket::bind_as(&home, "server", 11).unwrap(), "second");
+        let _client = answer_all(AdminSocket::bind_as(&home, "client", 7).unwrap(), "client");
+        let servers = ask(&home, "server", Command::Reload).await.unwrap();
+        assert_eq!(servers, [said(7, "first reload"), said(11, "second reload")]);
+        let clients = ask(&home, "client", Command::Recheck).await.unwrap();
+        assert_eq!(clients, [said(7, "client recheck")]);
+        assert_eq!(ask(&home, "serve", Command::Status).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn many_at_once_are_all_answered() {
+        let (_folder, home) = home();
+        let _serving = answer_all(AdminSocket::bind_as(&home, "server", 7).unwrap(), "it is");
+        let mut asking = JoinSet::new();
+        for _ in 0..50 {
+            let home = home.clone();
+            asking.spawn(async move { ask(&home, "server", Command::Status).await.unwrap() });
+        }
+        for answers in asking.join_all().await {
+            assert_eq!(answers, [said(7, "it is status")]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_removed_and_nothing_else_is() {
+        let (_folder, home) = home();
+        let dead = dead_pid();
+        let left_behind = |program: &str, pid| {
+            std::os::unix::net::UnixListener::bind(home.file("run").join(socket_name(program, pid))).unwrap();
+        };
+        let _serving = answer_all(AdminSocket::bind_as(&home, "server", 7).unwrap(), "it is");
+        left_behind("server", dead);
+        left_behind("client", dead);
+        left_behind("server", 1);
+        // A name of that form alone does not make it one.
+        std::fs::write(home.file("run").join("server-4000000000.sock"), "").unwrap();
+        std::fs::write(home.file("run").join("server-notes"), "").unwrap();
+        let answers = ask(&home, "server", Command::Status).await.unwrap();
+        assert_eq!(answers, [said(7, "it is status")]);
+        let kept = [
+            &socket_name("client", dead),
+            "server-1.sock",
+            "server-4000000000.sock",
+            "server-7.sock",
+            "server-notes",
+        ];
+        assert_eq!(names(&home), kept);
+    }
+
+    #[tokio::test]
+    async fn homes_with_long_paths_work() {
+        for len in [60, 80, 90, 100, 110, 200, 1000, 3000] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut path: PathBuf = folder.path().into();
+            while path.as_os_str().len() < len {
+                path.push("x".repeat((len - path.as_os_str().len()).clamp(1, 100)));
+            }
+            let home = Home::resolve(Some(path)).unwrap();
+            let serving = answer_all(AdminSocket::bind(&home, "server").unwrap(), "it is");
+            let answers = ask(&home, "server", Command::Status).await.unwrap();
+            assert_eq!(answers, [said(std::process::id(), "it is status")], "{len}");
+            serving.abort();
+            serving.await.unwrap_err();
+            assert_eq!(names(&home), [""; 0], "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_others_can_look_into_is_not_used() {
+        let (_folder, home) = home();
+        drop(AdminSocket::bind(&home, "server").unwrap());
+        for mode in [0o701, 0o750, 0o770, 0o777] {
+            std::fs::set_permissions(home.file("run"), Permissions::from_mode(mode)).unwrap();
+            let bound = AdminSocket::bind(&home, "server");
+            assert!(matches!(bound, Err(Error::ExposedFolder { .. })), "{mode:o}");
+            let asked = ask(&home, "server", Command::Status).await;
+            assert!(matches!(asked, Err(Error::ExposedFolder { .. })), "{mode:o}");
+        }
+        assert_eq!(names(&home), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_home_that_cannot_be_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let home = Home::resolve(Some(file.join("home"))).unwrap();
+        assert!(matches!(AdminSocket::bind(&home, "server"), Err(Error::File { action: "create", .. })));
+        let home = Home::resolve(Some(folder.path().into())).unwrap();
+        std::fs::write(home.file("run"), "").unwrap();
+        assert!(matches!(AdminSocket::bind(&home, "server"), Err(Error::File { action: "open", .. })));
+        let asked = ask(&home, "server", Command::Status).await;
+        assert!(matches!(asked, Err(Error::File { action: "open", .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_answers_with_garbage_or_not_at_all_is_reported() {
+        let (_folder, home) = home();
+        drop(AdminSocket::bind(&home, "server").unwrap());
+        let bind = |pid| {
+            let path = home.file("run").join(socket_name("server", pid));
+            tokio::net::UnixListener::bind(path).unwrap()
+        };
+        let mut programs = JoinSet::new();
+        let endless = vec![b'x'; MAX_ANSWER_LEN + 1];
+        for (pid, bytes) in
+            [(1, &b"hello\n"[..]), (2, b"\xff\n"), (3, b""), (4, b"{\"ok\":true}"), (5, &endless)]
+        {
+            let (listener, bytes) = (bind(pid), bytes.to_owned());
+            programs.spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_line(&mut stream, 100).await.unwrap();
+                // Whoever asks may have heard enough already.
+                stream.write_all(&bytes).await.ok();
+            });
+        }
+        let _silent = bind(6);
+        let answers = ask(&home, "server", Command::Status).await.unwrap();
+        let expected = [
+            "the answer makes no sense",
+            "the answer makes no sense",
+            "there is no answer: the line was cut off",
+            "there is no answer: the line was cut off",
+            "there is no answer: the line is too long",
+            "there is no answer within 5s",
+        ];
+        assert_eq!(answers.len(), expected.len());
+        for ((pid, answer), expected) in answers.into_iter().zip(expected) {
+            let Answer::Failed { error, .. } = answer else { panic!("{pid}: {answer:?}") };
+            assert!(error.starts_with(expected), "{pid}: {error}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a running program answers to a command, as one line of JSON, and how its status reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::fmt::friendly::SpanPrinter;
+use serde::{Deserialize, Serialize};
+
+use crate::escape::escape;
+use crate::report::Report;
+
+/// What a running program answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Line", into = "Line")]
+pub enum Answer {
+    /// It did what it was told.
+    Done,
+    /// How it is.
+    Status(Status),
+    /// It did not do what it was told.
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+}
+
+impl Answer {
+    /// The answer to a command that failed.
+    pub fn failed(error: &impl Report) -> Self {
+        Self::Failed { error: error.to_string(), hint: error.hint() }
+    }
+
+    pub(super) fn refusal(error: impl Into<String>) -> Self {
+        Self::Failed { error: error.into(), hint: None }
+    }
+}
+
+/// How a running program is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `server` or `client`.
+    pub program: String,
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Tasks of its reactor.
+    pub tasks: usize,
+    /// Channels that stand.
+    pub channels: usize,
+    /// Streams that are open on them.
+    pub streams: usize,
+    /// Addresses that are listened on for clients.
+    pub leases: usize,
+    /// Channels without a stream.
+    pub idle_channels: usize,
+}
+
+impl Status {
+    /// As one line of JSON, without its end.
+    ///
+    /// # Panics
+    /// Never: names and numbers can always be written.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("names and numbers can be written as JSON")
+    }
+}
+
+/// A line for each figure, the figures below one another; no end of line after the last.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uptime = Duration::from_secs(self.uptime_seconds);
+        let [program, version] = [&self.program, &self.version].map(|text| escape(text.as_bytes()));
+        writeln!(f, "program   {program} {version}")?;
+        writeln!(f, "process   {}", self.pid)?;
+        writeln!(f, "up        {}", SpanPrinter::new().unsigned_duration_to_string(&uptime))?;
+        writeln!(f, "tasks     {}", self.tasks)?;
+        writeln!(f, "channels  {}, {} idle", self.channels, self.idle_channels)?;
+        writeln!(f, "streams   {}", self.streams)?;
+        write!(f, "leases    {}", self.leases)
+    }
+}
+
+/// An answer as it is written: `{"ok":true}`, with `status` where that was asked for, or
+/// `{"ok":false,"error":"...","hint":"..."}`.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl From<Answer> for Line {
+    fn from(answer: Answer) -> Self {
+        let (ok, status, error, hint) = match answer {
+            Answer::Done => (true, None, None, None),
+            Answer::Status(status) => (true, Some(status), None, None),
+            Answer::Failed { error, hint } => (false, None, Some(error), hint),
+        };
+        Self { ok, status, error, hint }
+    }
+}
+
+impl TryFrom<Line> for Answer {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        match line {
+            Line { ok: true, status: None, error: None, .. } => Ok(Self::Done),
+            Line { ok: true, status: Some(status), error: None, .. } => Ok(Self::Status(status)),
+            Line { ok: false, status: None, error: Some(error), hint } => Ok(Self::Failed { error, hint }),
+            _ => Err("neither done nor failed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            program: "server".into(),
+            version: "0.1.0".into(),
+            pid: 4711,
+            uptime_seconds: 7384,
+            tasks: 14,
+            channels: 12,
+            streams: 9,
+            leases: 1,
+            idle_channels: 3,
+        }
+    }
+
+    #[test]
+    fn a_status_reads_in_aligned_lines() {
+        let expected = "\
+            program   server 0.1.0\n\
+            process   4711\n\
+            up        2h 3m 4s\n\
+            tasks     14\n\
+            channels  12, 3 idle\n\
+            streams   9\n\
+            leases    1";
+        assert_eq!(status().to_string(), expected);
+        let hostile = Status { version: "\x1b[2J\n".into(), uptime_seconds: u64::MAX, ..status() };
+        assert!(
+            hostile.to_string().starts_with("program   server \\u{1b}[2J\\n\nprocess   4711\nup        ")
+        );
+    }
+
+    #[test]
+    fn answers_come_back_as_they_were_written() {
+        let status_json = status().to_json();
+        for (answer, line) in [
+            (Answer::Done, r#"{"ok":true}"#),
+            (Answer::Status(status()), &format!(r#"{{"ok":true,"status":{status_json}}}"#)),
+            (Answer::refusal("a\nb"), r#"{"ok":false,"error":"a\nb"}"#),
+            (
+                Answer::Failed { error: "no".into(), hint: Some("do".into()) },
+                r#"{"ok":false,"error":"no","hint":"do"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&answer).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Answer>(line).unwrap(), answer);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for line in [
+            "",
+            "ok",
+            "{}",
+            r#"{"ok":1}"#,
+            r#"{"ok":false}"#,
+            r#"{"ok":true,"error":"no"}"#,
+            r#"{"ok":true,"status":{}}"#,
+            r#"{"ok":true}{"ok":true}"#,
+        ] {
+            assert!(serde_json::from_str::<Answer>(line).is_err(), "{line}");
+        }
+    }
+}
