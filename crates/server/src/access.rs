@@ -1,66 +1,46 @@
-//! Who may come in: the file of allowed clients, looked at afresh for every connection.
+//! Who may come in and what they may do: the file of allowed clients, looked at afresh for every connection.
+//!
+//! ```text
+//! access   the file, the decision --> clients   the list --> entry   one client in the file
+//!              |
+//!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
+//! ```
+
+mod clients;
+mod credential;
+mod entry;
+mod grant;
+mod host;
+mod name;
+mod network;
+mod rate;
+mod rights;
+mod rule;
+mod special;
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crypto_core::identity::KeyId;
-use crypto_core::psk::is_valid_id;
+use jiff::Timestamp;
 use program::home::Home;
 use program::private_file;
-use serde::{Deserialize, Serialize};
 use wire_protocol::message::{ClientIdentity, DeniedCode};
 
+pub use self::clients::Access;
+pub use self::credential::Credential;
+pub use self::grant::{Expiry, Grant};
+pub use self::name::Name;
+pub use self::network::Network;
+pub use self::rate::Rate;
+pub use self::rights::{Rights, Transport};
+pub use self::rule::{ListenRule, SocketPath, TargetRule};
 use crate::Error;
 use crate::settings::Strangers;
-
-/// The allowed clients, as they stand in `clients.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Access {
-    /// Clients with a key.
-    #[serde(default, rename = "client", skip_serializing_if = "Vec::is_empty")]
-    clients: Vec<Client>,
-    /// Pre-shared keys that were made here.
-    #[serde(default, rename = "psk", skip_serializing_if = "Vec::is_empty")]
-    psks: Vec<Psk>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Client {
-    name: String,
-    key: Fingerprint,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Psk {
-    name: String,
-    #[serde(default)]
-    revoked: bool,
-}
-
-/// A key id that is checked as the file is read, so that the error has its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Fingerprint(KeyId);
-
-impl TryFrom<String> for Fingerprint {
-    type Error = crypto_core::Error;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
-}
-
-impl From<Fingerprint> for String {
-    fn from(fingerprint: Fingerprint) -> Self {
-        fingerprint.0.to_string()
-    }
-}
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +54,13 @@ pub(crate) enum Origin {
 /// A client that may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guest {
+    /// Who it is: the same one has the same.
+    pub(crate) identity: ClientIdentity,
     /// What it is called in front of its messages.
     pub(crate) name: String,
     /// Its key's fingerprint, if it has one.
     pub(crate) key: Option<String>,
-    pub(crate) rights: Rights,
+    pub(crate) rights: Arc<Rights>,
     pub(crate) standing: Standing,
 }
 
@@ -89,90 +71,6 @@ pub(crate) enum Standing {
     Allowed,
     /// Nobody has; strangers are let in.
     Stranger,
-}
-
-/// What a client may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rights {
-    /// All there is.
-    All,
-    /// Messages alone: nobody has been allowed yet, and it comes from this machine.
-    Messages,
-}
-
-impl Access {
-    /// Allows the holder of `key`, under `name`.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::NameTaken`].
-    pub fn allow(&mut self, key: KeyId, name: &str) -> Result<(), Error> {
-        if !is_valid_id(name) {
-            return Err(Error::BadName { name: name.into() });
-        }
-        let taken = self.clients.iter().any(|client| client.name == name && client.key.0 != key)
-            || self.psks.iter().any(|psk| psk.name == name);
-        if taken {
-            return Err(Error::NameTaken { name: name.into() });
-        }
-        self.clients.retain(|client| client.key.0 != key);
-        self.clients.push(Client { name: name.into(), key: Fingerprint(key) });
-        Ok(())
-    }
-
-    /// Notes a pre-shared key that was made here, so that it can be revoked by its name.
-    ///
-    /// # Errors
-    /// [`Error::BadName`], [`Error::NameTaken`].
-    pub fn note_psk(&mut self, name: &str) -> Result<(), Error> {
-        if !is_valid_id(name) {
-            return Err(Error::BadName { name: name.into() });
-        }
-        // A revoked name stays taken: the key that was revoked would be let in again with it.
-        let taken = self.clients.iter().any(|client| client.name == name) || self.is_revoked(name);
-        if taken {
-            return Err(Error::NameTaken { name: name.into() });
-        }
-        if self.psks.iter().all(|psk| psk.name != name) {
-            self.psks.push(Psk { name: name.into(), revoked: false });
-        }
-        Ok(())
-    }
-
-    /// Whether a pre-shared key of this name was noted.
-    #[must_use]
-    pub fn knows_psk(&self, name: &str) -> bool {
-        self.psks.iter().any(|psk| psk.name == name)
-    }
-
-    /// Revokes whoever has this name or fingerprint.
-    ///
-    /// # Errors
-    /// [`Error::UnknownClient`].
-    pub fn revoke(&mut self, name: &str) -> Result<(), Error> {
-        let before = self.clients.len();
-        self.clients.retain(|client| client.name != name && client.key.0.to_string() != name);
-        let mut found = self.clients.len() < before;
-        for psk in self.psks.iter_mut().filter(|psk| psk.name == name) {
-            found |= !psk.revoked;
-            psk.revoked = true;
-        }
-        if found { Ok(()) } else { Err(Error::UnknownClient { name: name.into() }) }
-    }
-
-    /// A line for each client, with a tab between name and key.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        let clients = self.clients.iter().map(|client| format!("{}\t{}", client.name, client.key.0));
-        let psks = self.psks.iter().filter(|psk| !psk.revoked);
-        clients.chain(psks.map(|psk| format!("{}\tpre-shared key", psk.name)))
-    }
-
-    fn name_of(&self, key: KeyId) -> Option<&str> {
-        self.clients.iter().find(|client| client.key.0 == key).map(|client| client.name.as_str())
-    }
-
-    fn is_revoked(&self, psk: &str) -> bool {
-        self.psks.iter().any(|known| known.name == psk && known.revoked)
-    }
 }
 
 /// `clients.toml` of a home.
@@ -229,10 +127,12 @@ impl AccessFile {
         Ok(private_file::replace(&self.path, text.as_bytes())?)
     }
 
-    /// Decides on a client. A file that cannot be read lets nobody in.
+    /// Decides on a client. A file that cannot be read lets nobody in. `source` is where the client connects from,
+    /// `None` on a unix socket.
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,
+        source: Option<IpAddr>,
         origin: Origin,
         strangers: Strangers,
     ) -> Result<Guest, DeniedCode> {
@@ -240,50 +140,76 @@ impl AccessFile {
             tracing::error!(%error, "nobody is let in");
             DeniedCode::NotAllowed
         })?;
-        let (name, key) = match client {
-            ClientIdentity::Psk(id) => {
-                let revoked = access.is_some_and(|access| access.is_revoked(id));
-                return if revoked {
-                    Err(DeniedCode::NotAllowed)
-                } else {
-                    Ok(Guest {
-                        name: id.clone(),
-                        key: None,
-                        rights: Rights::All,
-                        standing: Standing::Allowed,
-                    })
-                };
-            }
-            ClientIdentity::Key(id) => {
-                let key = KeyId(*id);
-                if let Some(name) = access.as_ref().and_then(|access| access.name_of(key)) {
-                    let key = Some(key.to_string());
-                    return Ok(Guest {
-                        name: name.into(),
-                        key,
-                        rights: Rights::All,
-                        standing: Standing::Allowed,
-                    });
-                }
-                (key.to_string(), Some(key.to_string()))
-            }
-            ClientIdentity::Anonymous => ("anonymous".into(), None),
-        };
-        match (strangers, access, origin) {
-            (Strangers::Welcome, _, _) => {
-                Ok(Guest { name, key, rights: Rights::All, standing: Standing::Stranger })
-            }
-            (Strangers::Refused, None, Origin::Local) => {
-                Ok(Guest { name, key, rights: Rights::Messages, standing: Standing::Stranger })
-            }
-            _ if key.is_none() => Err(DeniedCode::ClientKeyRequired),
-            _ => Err(DeniedCode::NotAllowed),
+        match known(access.as_deref(), client)? {
+            Some(guest) if guest.grant.admits(source, Timestamp::now()) => Ok(Guest {
+                identity: client.clone(),
+                name: guest.name,
+                key: fingerprint(client),
+                rights: guest.grant.rights,
+                standing: Standing::Allowed,
+            }),
+            // Not even as a stranger: somebody has said when and from where it may come.
+            Some(_) => Err(DeniedCode::NotAllowed),
+            None => stranger(access.as_deref(), client, origin, strangers),
         }
     }
 
     /// Whether a client without a key could be let in at all.
     pub(crate) fn admits_anonymous(&self, origin: Origin, strangers: Strangers) -> bool {
-        self.authorize(&ClientIdentity::Anonymous, origin, strangers).is_ok()
+        self.authorize(&ClientIdentity::Anonymous, None, origin, strangers).is_ok()
+    }
+}
+
+/// A client that somebody has allowed.
+struct Known {
+    name: String,
+    grant: Grant,
+}
+
+fn known(access: Option<&Access>, client: &ClientIdentity) -> Result<Option<Known>, DeniedCode> {
+    Ok(match client {
+        ClientIdentity::Anonymous => None,
+        ClientIdentity::Key(id) => access
+            .and_then(|access| access.client(KeyId(*id)))
+            .map(|client| Known { name: client.name.to_string(), grant: client.grant.clone() }),
+        ClientIdentity::Psk(id) => {
+            let grant = match access.and_then(|access| access.psk(id)) {
+                Some(psk) if psk.revoked => return Err(DeniedCode::NotAllowed),
+                Some(psk) => psk.grant.clone(),
+                // Whoever started the server with this key has allowed its holder.
+                None => Grant::unlimited(Rights::usual()),
+            };
+            Some(Known { name: id.clone(), grant })
+        }
+    })
+}
+
+fn stranger(
+    access: Option<&Access>,
+    client: &ClientIdentity,
+    origin: Origin,
+    strangers: Strangers,
+) -> Result<Guest, DeniedCode> {
+    let key = fingerprint(client);
+    let rights = match (strangers, access, origin) {
+        (Strangers::Welcome, _, _) => Rights::usual(),
+        (Strangers::Refused, None, Origin::Local) => Rights::messages_alone(),
+        _ if key.is_none() => return Err(DeniedCode::ClientKeyRequired),
+        _ => return Err(DeniedCode::NotAllowed),
+    };
+    Ok(Guest {
+        identity: client.clone(),
+        name: key.clone().unwrap_or_else(|| "anonymous".into()),
+        key,
+        rights: Arc::new(rights),
+        standing: Standing::Stranger,
+    })
+}
+
+fn fingerprint(client: &ClientIdentity) -> Option<String> {
+    match client {
+        ClientIdentity::Key(id) => Some(KeyId(*id).to_string()),
+        ClientIdentity::Psk(_) | ClientIdentity::Anonymous => None,
     }
 }
 
@@ -320,18 +246,41 @@ mod tests {
         (folder, AccessFile::new(home))
     }
 
+    fn file_that_says(text: &str) -> (tempfile::TempDir, AccessFile) {
+        let (folder, file) = file();
+        private_file::replace(&file.path, text.as_bytes()).unwrap();
+        (folder, file)
+    }
+
+    fn allow(file: &AccessFile, key: KeyId, name: &str, grant: Grant) -> Result<(), Error> {
+        file.edit(|access| access.allow(&Credential::Key(key), Some(&name.parse()?), grant))
+    }
+
+    fn usual() -> Grant {
+        Grant::unlimited(Rights::usual())
+    }
+
+    fn key(id: KeyId) -> ClientIdentity {
+        ClientIdentity::Key(id.0)
+    }
+
+    fn psk(name: &str) -> ClientIdentity {
+        ClientIdentity::Psk(name.into())
+    }
+
     const ALICE: KeyId = KeyId([1; 32]);
+    const BOB: KeyId = KeyId([2; 32]);
 
     #[test]
     fn closed_once_somebody_was_allowed_even_when_nobody_is_any_more() {
         let (_folder, file) = file();
-        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, origin, Strangers::Refused);
-        assert_eq!(anonymous(Origin::Local).unwrap().rights, Rights::Messages);
+        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, None, origin, Strangers::Refused);
+        assert_eq!(*anonymous(Origin::Local).unwrap().rights, Rights::messages_alone());
         assert_eq!(anonymous(Origin::Remote), Err(DeniedCode::ClientKeyRequired));
 
-        file.edit(|access| access.allow(ALICE, "alice")).unwrap();
+        allow(&file, ALICE, "alice", usual()).unwrap();
         assert_eq!(anonymous(Origin::Local), Err(DeniedCode::ClientKeyRequired));
-        let alice = || file.authorize(&ClientIdentity::Key(ALICE.0), Origin::Remote, Strangers::Refused);
+        let alice = || file.authorize(&key(ALICE), None, Origin::Remote, Strangers::Refused);
         assert_eq!(alice().unwrap().name, "alice");
 
         file.edit(|access| access.revoke("alice")).unwrap();
@@ -340,34 +289,160 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_makes_no_sense_lets_nobody_in_and_names_the_line() {
+    fn strangers_never_get_a_tunnel() {
         let (_folder, file) = file();
-        let text = "[[client]]\nname = \"a\"\nkeys = \"SHA256:x\"\n";
-        private_file::replace(&file.path, text.as_bytes()).unwrap();
-        assert!(file.read().unwrap_err().to_string().contains("line 3"));
-        let denied = file.authorize(&ClientIdentity::Psk("x".into()), Origin::Local, Strangers::Welcome);
+        for client in [ClientIdentity::Anonymous, key(BOB)] {
+            let guest = file.authorize(&client, None, Origin::Remote, Strangers::Welcome).unwrap();
+            assert_eq!((&*guest.rights, guest.standing), (&Rights::usual(), Standing::Stranger));
+            assert_eq!(guest.identity, client);
+        }
+    }
+
+    #[test]
+    fn a_guest_has_the_rights_that_were_named_for_it() {
+        let (_folder, file) = file_that_says(&format!(
+            "[[client]]\nname = \"alice\"\nkey = \"{ALICE}\"\ntcp = [\"10.0.0.1:5432\"]\n\
+             [[client]]\nname = \"bob\"\nkey = \"{BOB}\"\nmessages = false\n\
+             [[psk]]\nname = \"laptop\"\nservice = [\"db\"]\nmax_channels = 3\nmax_rate = \"1KiB\"\n"
+        ));
+        let rights = |client: &ClientIdentity| {
+            file.authorize(client, None, Origin::Remote, Strangers::Welcome).unwrap().rights
+        };
+        let alice = rights(&key(ALICE));
+        assert!(alice.may_resolve(Transport::Tcp, "10.0.0.1", 5432) && !alice.messages() && !alice.pipe());
+        assert!(rights(&key(BOB)).is_none());
+        let laptop = rights(&psk("laptop"));
+        assert!(laptop.allows_service("db") && !laptop.messages());
+        assert_eq!((laptop.max_channels(), laptop.max_rate().map(u64::from)), (Some(3), Some(1024)));
+        // Started with, but not noted.
+        assert_eq!(*rights(&psk("tablet")), Rights::usual());
+    }
+
+    #[test]
+    fn whoever_has_expired_or_is_elsewhere_is_not_even_a_stranger() {
+        let (_folder, file) = file();
+        let now = Timestamp::now();
+        let hour = std::time::Duration::from_secs(3600);
+        let network = || Some(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+        let near = || "10.1.2.3".parse().unwrap();
+        let far = "11.0.0.1".parse().unwrap();
+        let mapped = "::ffff:10.1.2.3".parse().unwrap();
+        for (expires, from, source, admitted) in [
+            (None, None, None, true),
+            (None, None, Some(far), true),
+            (Some(now + hour), None, None, true),
+            (Some(now - hour), None, None, false),
+            (Some(now), None, None, false),
+            (None, network(), Some(near()), true),
+            (None, network(), Some(mapped), true),
+            (None, network(), Some("fdff::1".parse().unwrap()), true),
+            (None, network(), Some(far), false),
+            (None, network(), Some("127.0.0.1".parse().unwrap()), false),
+            (None, network(), Some("::1".parse().unwrap()), false),
+            (None, network(), None, false),
+            (None, Some(Vec::new()), Some(near()), false),
+            (Some(now + hour), network(), Some(near()), true),
+            (Some(now - hour), network(), Some(near()), false),
+        ] {
+            let grant = Grant { expires, from, ..usual() };
+            allow(&file, ALICE, "alice", grant.clone()).unwrap();
+            file.edit(|access| access.note_psk("laptop")).unwrap();
+            file.edit(|access| access.allow(&"psk:laptop".parse()?, None, grant.clone())).unwrap();
+            for client in [key(ALICE), psk("laptop")] {
+                for strangers in [Strangers::Refused, Strangers::Welcome] {
+                    let result = file.authorize(&client, source, Origin::Local, strangers);
+                    let expected = if admitted { None } else { Some(DeniedCode::NotAllowed) };
+                    assert_eq!(result.err(), expected, "{grant:?} from {source:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_rights_means_messages_and_the_pipe() {
+        let (_folder, file) = file_that_says(&format!(
+            "# As it was written before there were rights.\n\
+             [[client]]\nname = \"alice\"\nkey = \"{ALICE}\"\n\
+             [[psk]]\nname = \"laptop\"\nrevoked = false\n[[psk]]\nname = \"phone\"\nrevoked = true\n"
+        ));
+        let authorize =
+            |client: &ClientIdentity| file.authorize(client, None, Origin::Local, Strangers::Refused);
+        assert_eq!(*authorize(&key(ALICE)).unwrap().rights, Rights::usual());
+        assert_eq!(*authorize(&psk("laptop")).unwrap().rights, Rights::usual());
+        assert_eq!(authorize(&psk("phone")), Err(DeniedCode::NotAllowed));
+        let before = file.read().unwrap().unwrap();
+        file.edit(|_| Ok(())).unwrap();
+        assert_eq!(file.read().unwrap().unwrap(), before);
+    }
+
+    /// A mistake in the third line of an entry, and what is said of it.
+    #[track_caller]
+    fn check_mistake(line: &str, said: &str) {
+        let (_folder, file) = file_that_says(&format!("[[psk]]\nname = \"a\"\n{line}\n"));
+        let error = file.read().unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains(said), "{line}: {error}");
+        let denied = file.authorize(&psk("x"), None, Origin::Local, Strangers::Welcome);
         assert_eq!(denied, Err(DeniedCode::NotAllowed));
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_lets_nobody_in_and_names_the_line() {
+        check_mistake("keys = \"SHA256:x\"", "unknown field `keys`");
+        check_mistake("key = \"SHA256:x\"", "unknown field `key`");
+        check_mistake("tcp = \"10.0.0.1:80\"", "sequence");
+        check_mistake("tcp = [\"10.0.0.1\"]", "HOST:PORT");
+        check_mistake("tcp = [\"10.0.0.1:80\", \"10.0.0.1/8:80\"]", "behind its prefix");
+        check_mistake("udp = [\"127.1:80\"]", "looks like an address");
+        check_mistake("unix = [\"/run/../x\"]", "absolute path");
+        check_mistake("service = [\"a b\"]", "is not a name");
+        check_mistake("listen = [\"host:80\"]", "interface");
+        check_mistake("messages = 1", "boolean");
+        check_mistake("expires = \"tomorrow\"", "expires");
+        check_mistake("expires = \"2027-02-22\"", "expires");
+        check_mistake("from = [\"10.0.0.1/8\"]", "behind its prefix");
+        check_mistake("max_channels = 0", "zero");
+        check_mistake("max_channels = -1", "integer");
+        check_mistake("max_rate = \"0\"", "10MiB");
+        check_mistake("revoked = \"no\"", "boolean");
+        check_mistake("[[clients]]", "unknown field `clients`");
+    }
+
+    #[test]
+    fn one_name_and_one_key_stand_in_a_file_once() {
+        let client = |name: &str, key| format!("[[client]]\nname = \"{name}\"\nkey = \"{key}\"\n");
+        for text in [
+            client("a", ALICE) + &client("a", BOB),
+            client("a", ALICE) + &client("b", ALICE),
+            client("a", ALICE) + "[[psk]]\nname = \"a\"\n",
+            "[[psk]]\nname = \"a\"\n".repeat(2),
+            "[[psk]]\nname = \"\\u001b[2J\"\n".to_owned(),
+            "[[client]]\nname = \"a\"\n".to_owned(),
+        ] {
+            let (_folder, file) = file_that_says(&text);
+            assert!(matches!(file.read(), Err(Error::AccessFile { .. })), "{text}");
+        }
     }
 
     #[test]
     fn names_belong_to_one_client_and_a_revoked_psk_keeps_its_own() {
         let (_folder, file) = file();
-        file.edit(|access| access.allow(ALICE, "alice")).unwrap();
+        allow(&file, ALICE, "alice", usual()).unwrap();
         file.edit(|access| access.note_psk("laptop")).unwrap();
         file.edit(|access| access.note_psk("laptop")).unwrap();
         for (taken, result) in [
-            ("alice", file.edit(|access| access.allow(KeyId([2; 32]), "alice"))),
+            ("alice", allow(&file, BOB, "alice", usual())),
             ("alice", file.edit(|access| access.note_psk("alice"))),
-            ("laptop", file.edit(|access| access.allow(KeyId([2; 32]), "laptop"))),
+            ("laptop", allow(&file, BOB, "laptop", usual())),
         ] {
             assert!(matches!(result, Err(Error::NameTaken { .. })), "{taken}");
         }
         file.edit(|access| access.revoke("laptop")).unwrap();
         assert!(matches!(file.edit(|access| access.note_psk("laptop")), Err(Error::NameTaken { .. })));
-        assert!(matches!(file.edit(|access| access.revoke("laptop")), Err(Error::UnknownClient { .. })));
-        let laptop = file.authorize(&ClientIdentity::Psk("laptop".into()), Origin::Local, Strangers::Welcome);
+        assert!(matches!(file.edit(|access| access.revoke("psk:laptop")), Err(Error::UnknownClient { .. })));
+        let laptop = file.authorize(&psk("laptop"), None, Origin::Local, Strangers::Welcome);
         assert_eq!(laptop, Err(DeniedCode::NotAllowed));
-        file.edit(|access| access.allow(ALICE, "alice2")).unwrap();
-        assert_eq!(file.read().unwrap().unwrap().lines().collect::<Vec<_>>(), [format!("alice2\t{ALICE}")]);
+        allow(&file, ALICE, "alice2", usual()).unwrap();
+        let lines: Vec<String> = file.read().unwrap().unwrap().lines(Timestamp::now()).collect();
+        assert_eq!(lines, [format!("alice2\t{ALICE}\t--messages --pipe")]);
     }
 }

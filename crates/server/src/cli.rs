@@ -1,17 +1,23 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use crypto_core::identity::KeyId;
+use jiff::Timestamp;
 use program::address::Address;
 use program::classic::Classic;
 use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::EXIT_CODES;
+
+use crate::access::{
+    Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath, TargetRule,
+};
 
 /// Takes messages over an encrypted socket, or is one end of an encrypted pipe.
 ///
@@ -67,15 +73,11 @@ pub enum Command {
     Keygen(MakeKey),
     /// Print the server key's fingerprint
     Fingerprint,
-    /// Allow a client
-    Allow {
-        /// Fingerprint of the client's key
-        #[arg(value_name = "SHA256:...")]
-        fingerprint: KeyId,
-        /// What the client is called here
-        #[arg(long)]
-        name: String,
-    },
+    /// Allow a client, or change what it may do
+    ///
+    /// Whoever is given no right by name may send messages and use the pipe; whoever is given some may do exactly
+    /// that. What a client could do before is replaced as a whole.
+    Allow(Box<Allow>),
     /// Revoke a client: its tickets are worth nothing from now on
     Revoke {
         /// Name or fingerprint
@@ -129,4 +131,151 @@ pub struct MakeKey {
     /// Make a pre-shared key for the client of this name instead, and print it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["bits", "passphrase_prompt", "force"])]
     pub psk: Option<String>,
+}
+
+/// Options of `allow`.
+#[derive(Debug, Args)]
+pub struct Allow {
+    /// Fingerprint of the client's key, or name of its pre-shared key
+    #[arg(value_name = "SHA256:...|psk:NAME")]
+    pub client: Credential,
+    /// What the client is called here; a pre-shared key has its own name
+    #[arg(long)]
+    pub name: Option<Name>,
+    /// Let it send messages
+    #[arg(long, help_heading = RIGHTS)]
+    pub messages: bool,
+    /// Let it be the other end of the pipe
+    #[arg(long, help_heading = RIGHTS)]
+    pub pipe: bool,
+    /// Let it connect to a port (HOST:PORT), ports (HOST:LO-HI) or all ports (HOST:*) of a host
+    ///
+    /// HOST is a name, `*.NAME` (the names below it), `*` (any), an address, or a network such as 10.0.0.0/8; those of
+    /// IPv6 in brackets. A name, and `*`, never leads to a loopback, link-local, multicast or metadata address: that
+    /// takes a rule with the address, its network, or `localhost`. May be given several times, as may the others.
+    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
+    pub tcp: Vec<TargetRule>,
+    /// Let it send datagrams to a host: as --tcp
+    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
+    pub udp: Vec<TargetRule>,
+    /// Let it connect to a unix socket
+    #[arg(long, help_heading = RIGHTS, value_name = "PATH")]
+    pub unix: Vec<SocketPath>,
+    /// Let it use a service of this name
+    #[arg(long, help_heading = RIGHTS, value_name = "NAME")]
+    pub service: Vec<Name>,
+    /// Let it have the server listen: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or `unix:/PATH`
+    ///
+    /// ADDR is the address of an interface, a network, or `*`; without it, loopback is meant. Only a rule for all ports
+    /// lets the server choose one (port 0).
+    #[arg(long, help_heading = RIGHTS, value_name = "[ADDR:]PORTS|unix:/PATH")]
+    pub listen: Vec<ListenRule>,
+    /// Refuse it after a duration such as 90d, or from a moment such as 2027-02-22T10:00:00Z
+    #[arg(long, help_heading = LIMITS, value_name = "DURATION")]
+    pub expires: Option<Expiry>,
+    /// Refuse it from elsewhere than this network, such as 10.0.0.0/8, and on unix sockets
+    #[arg(long, help_heading = LIMITS, value_name = "CIDR")]
+    pub from: Vec<Network>,
+    /// Most channels that it may have at once
+    #[arg(long, help_heading = LIMITS, value_name = "N")]
+    pub max_channels: Option<NonZeroUsize>,
+    /// Most bytes that it may move in a second, such as 10MiB
+    #[arg(long, help_heading = LIMITS, value_name = "SIZE")]
+    pub max_rate: Option<Rate>,
+}
+
+impl Allow {
+    /// What is granted, as of `now`.
+    #[must_use]
+    pub fn grant(&self, now: Timestamp) -> Grant {
+        let limits = Rights { max_channels: self.max_channels, max_rate: self.max_rate, ..Rights::none() };
+        let named = Rights {
+            tcp: self.tcp.clone(),
+            udp: self.udp.clone(),
+            unix: self.unix.clone(),
+            services: self.service.clone(),
+            listen: self.listen.clone(),
+            messages: self.messages,
+            pipe: self.pipe,
+            ..limits
+        };
+        let rights = if named.is_none() { Rights { messages: true, pipe: true, ..limits } } else { named };
+        Grant {
+            rights: Arc::new(rights),
+            expires: self.expires.map(|expiry| expiry.moment(now)),
+            from: Some(self.from.clone()).filter(|from| !from.is_empty()),
+        }
+    }
+}
+
+const RIGHTS: &str = "What it may do";
+const LIMITS: &str = "Within which limits";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: &str = "SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+
+    fn parse(arguments: &[&str]) -> Result<Allow, clap::Error> {
+        let start = ["server", "allow", ALICE];
+        match Cli::try_parse_from(start.iter().chain(arguments))?.command {
+            Some(Command::Allow(allow)) => Ok(*allow),
+            command => panic!("not allow: {command:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(arguments: &[&str], expected: &str) {
+        let now = "2026-11-24T10:00:00.75Z".parse().unwrap();
+        let grant = parse(arguments).unwrap_or_else(|error| panic!("{error}")).grant(now);
+        assert_eq!(grant.options(now), expected);
+    }
+
+    #[test]
+    fn allow_grants_what_is_named_and_otherwise_the_usual() {
+        check(&[], "--messages --pipe");
+        check(&["--pipe"], "--pipe");
+        check(&["--max-channels", "4"], "--messages --pipe --max-channels 4");
+        check(&["--from", "::1", "--from", "10.0.0.0/8"], "--messages --pipe --from ::1 --from 10.0.0.0/8");
+        check(&["--expires", "90d"], "--messages --pipe --expires 2027-02-22T10:00:00Z");
+        check(
+            &["--expires", "2027-01-01T01:00:00+01:00"],
+            "--messages --pipe --expires 2027-01-01T00:00:00Z",
+        );
+        check(
+            &["--expires", "2020-01-01T00:00:00Z"],
+            "--messages --pipe --expires 2020-01-01T00:00:00Z (expired)",
+        );
+        check(&["--tcp", "[::1]:80", "--tcp", "*:443"], "--tcp '[::1]:80' --tcp '*:443'");
+        check(&["--udp", "ns:53", "--unix", "/run/x"], "--udp ns:53 --unix /run/x");
+        check(&["--listen", "8080", "--listen", "*"], "--listen 8080 --listen '*'");
+        check(&["--service", "db", "--max-rate", "1.5MiB"], "--service db --max-rate 1536KiB");
+    }
+
+    #[test]
+    fn what_allow_does_not_understand_is_named() {
+        for (option, value) in [
+            ("--tcp", "10.0.0.1"),
+            ("--tcp", "10.0.0.1/8:80"),
+            ("--tcp", "::1:80"),
+            ("--udp", "host:0"),
+            ("--unix", "x.sock"),
+            ("--service", "a b"),
+            ("--listen", "host:80"),
+            ("--expires", "90"),
+            ("--expires", "-90d"),
+            ("--expires", "1y"),
+            ("--from", "example.org"),
+            ("--max-channels", "0"),
+            ("--max-rate", "fast"),
+            ("--name", "a\tb"),
+        ] {
+            let error = parse(&[&format!("{option}={value}")]).unwrap_err().to_string();
+            assert!(error.contains(&format!("for '{option} <")), "{error}");
+        }
+        for client in ["alice", "SHA256:abc", "psk:", "psk:a b", ""] {
+            assert!(Cli::try_parse_from(["server", "allow", client, "--name", "x"]).is_err(), "{client:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crypto_core::identity::KeyId;
 use program::report::{Exit, Phase, Report, exit_of_io};
 use wire_protocol::stream::RelayError;
 
@@ -41,11 +42,46 @@ pub enum Error {
         /// As it was given.
         name: String,
     },
+    /// The file of allowed clients has one key twice: whose rights would hold?
+    #[error("the key {key} is there twice")]
+    DuplicateKey {
+        /// Its fingerprint.
+        key: KeyId,
+    },
     /// A name that would not stay on its line.
     #[error("{name:?} is not a name: 1 to 64 characters out of A-Z a-z 0-9 . _ - are")]
     BadName {
         /// As it was given.
         name: String,
+    },
+    /// What a client may do, or when, or from where, cannot be read.
+    #[error("{text:?} {problem}")]
+    Rule {
+        /// As it was given.
+        text: String,
+        /// What is wrong with it, as the rest of a sentence.
+        problem: &'static str,
+    },
+    /// A client with a key would have no name.
+    #[error("a client that is known by its key needs a name")]
+    NoName,
+    /// A pre-shared key would have two names.
+    #[error("the pre-shared key {id:?} cannot have another name")]
+    PskName {
+        /// Its name.
+        id: String,
+    },
+    /// Rights for a pre-shared key that was never here.
+    #[error("no pre-shared key {id:?} was made or used here")]
+    UnknownPsk {
+        /// The name that was given.
+        id: String,
+    },
+    /// Rights for a pre-shared key that was revoked.
+    #[error("the pre-shared key {id:?} was revoked")]
+    RevokedPsk {
+        /// Its name.
+        id: String,
     },
     /// Two pre-shared keys have the same id.
     #[error("two of the pre-shared keys are called {id:?}")]
@@ -75,7 +111,13 @@ impl Report for Error {
             Self::AccessFile { .. }
             | Self::UnknownClient { .. }
             | Self::NameTaken { .. }
+            | Self::DuplicateKey { .. }
             | Self::BadName { .. }
+            | Self::Rule { .. }
+            | Self::NoName
+            | Self::PskName { .. }
+            | Self::UnknownPsk { .. }
+            | Self::RevokedPsk { .. }
             | Self::DuplicatePsk { .. } => Exit::Usage,
             Self::StoppedInPipe => Exit::Integrity,
             Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
@@ -98,6 +140,12 @@ impl Report for Error {
             Self::AccessFile { .. } => Some("mend it, or let server allow and server revoke write it".into()),
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
+            Self::NoName => Some("give it one with --name NAME".into()),
+            Self::PskName { .. } => Some("leave --name out".into()),
+            Self::UnknownPsk { id } => {
+                Some(format!("server list shows those that were; server keygen --psk {id} makes it"))
+            }
+            Self::RevokedPsk { .. } => Some("make one with another name: server keygen --psk NAME".into()),
             Self::DuplicatePsk { .. } => {
                 Some("make each with a name of its own: server keygen --psk NAME".into())
             }

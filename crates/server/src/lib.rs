@@ -20,7 +20,10 @@ mod session;
 mod settings;
 mod ticket_file;
 
-pub use access::{Access, AccessFile};
+pub use access::{
+    Access, AccessFile, Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath,
+    TargetRule, Transport,
+};
 pub use error::Error;
 pub use serve::serve;
 pub use service::Service;

@@ -10,6 +10,7 @@ use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
+use jiff::Timestamp;
 use program::address::Address;
 use program::home::Home;
 use program::listener::Listener;
@@ -51,13 +52,15 @@ fn run(cli: Cli) -> Result<(), Error> {
             let key: ServerKey = identity::read(&home)?;
             print(&key.public().id().to_string())
         }
-        Command::Allow { fingerprint, name } => {
-            AccessFile::new(home).edit(|access| access.allow(fingerprint, &name))
+        Command::Allow(allow) => {
+            let grant = allow.grant(Timestamp::now());
+            AccessFile::new(home).edit(|access| access.allow(&allow.client, allow.name.as_ref(), grant))
         }
         Command::Revoke { client } => AccessFile::new(home).edit(|access| access.revoke(&client)),
         Command::List => {
             let access = AccessFile::new(home).read()?;
-            access.iter().flat_map(|access| access.lines()).try_for_each(|line| print(&line))
+            let now = Timestamp::now();
+            access.iter().flat_map(|access| access.lines(now)).try_for_each(|line| print(&line))
         }
         Command::Classic(command) => Ok(classic::run(&command, &home)?),
     }

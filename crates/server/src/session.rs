@@ -15,7 +15,7 @@ use wire_protocol::message::{DeniedCode, Mode, RefusedCode, ServerLimits, Target
 use wire_protocol::stream::{self, Incoming, RsaPool, SecureStream};
 
 use crate::Error;
-use crate::access::{Guest, Origin, Rights, Standing};
+use crate::access::{Guest, Origin, Standing};
 use crate::limits::{
     FAILURE, HANDSHAKE_DEADLINE, HalfOpen, Holder, IDLE_TIMEOUT, Limits, MAX_RSA, RSA_HANDSHAKE,
 };
@@ -61,16 +61,15 @@ impl Server {
         };
         let mut guest = None;
         let handshake = stream::accept_channel(socket, self.config(origin), &self.rsa_pool, |client| {
-            let admitted = self.settings.access.authorize(client, origin, self.settings.strangers).and_then(
-                |admitted| {
-                    let holder = match admitted.standing {
-                        Standing::Allowed => Holder::Client(&admitted.name),
-                        Standing::Stranger => Holder::Stranger(accountable),
-                    };
-                    let channel = self.limits.begin_channel(&holder).ok_or(DeniedCode::TooManyChannels)?;
-                    Ok((admitted, channel))
-                },
-            )?;
+            let judged = self.settings.access.authorize(client, source.ip(), origin, self.settings.strangers);
+            let admitted = judged.and_then(|admitted| {
+                let holder = match admitted.standing {
+                    Standing::Allowed => Holder::Client(&admitted.name),
+                    Standing::Stranger => Holder::Stranger(accountable),
+                };
+                let channel = self.limits.begin_channel(&holder).ok_or(DeniedCode::TooManyChannels)?;
+                Ok((admitted, channel))
+            })?;
             guest = Some(admitted);
             Ok(())
         });
@@ -133,11 +132,17 @@ impl Server {
                 Incoming::Park(_) => return stream.close().await,
                 Incoming::Close => return stream.answer_close().await,
             };
-            match (target, &self.settings.service, guest.rights) {
-                (Target::Message, Service::Messages(messages), _) => {
+            match (target, &self.settings.service) {
+                (Target::Message, Service::Messages(_)) if !guest.rights.messages() => {
+                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+                }
+                (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => {
+                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+                }
+                (Target::Message, Service::Messages(messages)) => {
                     stream = messages.receive(stream, guest).await?;
                 }
-                (Target::Pipe, Service::Pipe(pipe), Rights::All) => match pipe.claim() {
+                (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
                     Some(ends) => {
                         let result = ends.serve(stream).await;
                         // The server is ending already when nobody is there to be told.
@@ -146,9 +151,6 @@ impl Server {
                     }
                     None => stream.refuse_open(RefusedCode::Busy).await?,
                 },
-                (Target::Pipe, Service::Pipe(_), Rights::Messages) => {
-                    stream.refuse_open(RefusedCode::NotAllowed).await?;
-                }
                 _ => stream.refuse_open(RefusedCode::NotOffered).await?,
             }
         }

@@ -249,11 +249,19 @@ const BASE64_CHUNK: usize = 3 * 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use wire_protocol::message::ClientIdentity;
+
     use super::*;
     use crate::access::{Rights, Standing};
 
     fn guest() -> Guest {
-        Guest { name: "alice".into(), key: None, rights: Rights::All, standing: Standing::Allowed }
+        Guest {
+            identity: ClientIdentity::Psk("alice".into()),
+            name: "alice".into(),
+            key: None,
+            rights: Rights::usual().into(),
+            standing: Standing::Allowed,
+        }
     }
 
     fn message(text: &[u8]) -> SpooledTempFile {

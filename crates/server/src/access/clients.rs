@@ -1,0 +1,310 @@
+//! The list of allowed clients.
+
+use crypto_core::identity::KeyId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::access::credential::Credential;
+use crate::access::entry::{ClientEntry, PskEntry, Text};
+use crate::access::grant::Grant;
+use crate::access::name::Name;
+use crate::access::rights::Rights;
+
+/// The allowed clients, as they stand in `clients.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Entries", into = "Entries")]
+pub struct Access {
+    /// Clients with a key.
+    clients: Vec<Client>,
+    /// Pre-shared keys that were made or used here.
+    psks: Vec<Psk>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) name: Name,
+    key: KeyId,
+    pub(super) grant: Grant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Psk {
+    name: Name,
+    pub(super) revoked: bool,
+    pub(super) grant: Grant,
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entries {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    client: Vec<ClientEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    psk: Vec<PskEntry>,
+}
+
+impl TryFrom<Entries> for Access {
+    type Error = Error;
+
+    fn try_from(entries: Entries) -> Result<Self, Error> {
+        let mut access = Self::default();
+        for entry in entries.client {
+            let Text(name) = entry.name.clone();
+            let Text(key) = entry.key;
+            access.check_is_free(&name)?;
+            if access.client(key).is_some() {
+                return Err(Error::DuplicateKey { key });
+            }
+            access.clients.push(Client { name, key, grant: entry.grant() });
+        }
+        for entry in entries.psk {
+            let Text(name) = entry.name.clone();
+            access.check_is_free(&name)?;
+            access.psks.push(Psk { name, revoked: entry.revoked, grant: entry.grant() });
+        }
+        Ok(access)
+    }
+}
+
+impl From<Access> for Entries {
+    fn from(access: Access) -> Self {
+        let clients = access.clients.into_iter();
+        let psks = access.psks.into_iter();
+        Self {
+            client: clients
+                .map(|client| ClientEntry::new(client.name, Text(client.key), &client.grant))
+                .collect(),
+            psk: psks.map(|psk| PskEntry::new(psk.name, psk.revoked, &psk.grant)).collect(),
+        }
+    }
+}
+
+impl Access {
+    /// Grants a client these rights in place of those that it had. A holder of a key goes by `name` from now on; a
+    /// pre-shared key has its own.
+    ///
+    /// # Errors
+    /// [`Error::NoName`], [`Error::NameTaken`]; for a pre-shared key [`Error::UnknownPsk`], [`Error::RevokedPsk`],
+    /// [`Error::PskName`].
+    pub fn allow(&mut self, client: &Credential, name: Option<&Name>, grant: Grant) -> Result<(), Error> {
+        match client {
+            Credential::Key(key) => {
+                let name = name.ok_or(Error::NoName)?;
+                let is_its_own = self.client(*key).is_some_and(|client| client.name == *name);
+                if !is_its_own {
+                    self.check_is_free(name)?;
+                }
+                let client = Client { name: name.clone(), key: *key, grant };
+                match self.clients.iter_mut().find(|known| known.key == *key) {
+                    Some(known) => *known = client,
+                    None => self.clients.push(client),
+                }
+            }
+            Credential::Psk(id) => {
+                let id_text = || id.to_string();
+                if name.is_some_and(|name| name != id) {
+                    return Err(Error::PskName { id: id_text() });
+                }
+                let known = self.psks.iter_mut().find(|psk| psk.name == *id);
+                let psk = known.ok_or_else(|| Error::UnknownPsk { id: id_text() })?;
+                if psk.revoked {
+                    return Err(Error::RevokedPsk { id: id_text() });
+                }
+                psk.grant = grant;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a pre-shared key that was made or is used here, so that it can be revoked, and given other rights, by its
+    /// name. One that is new has the usual rights.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::NameTaken`].
+    pub fn note_psk(&mut self, name: &str) -> Result<(), Error> {
+        let name: Name = name.parse()?;
+        // A revoked name stays taken: the key that was revoked would be let in again with it.
+        if self.psk(name.as_str()).is_some_and(|psk| !psk.revoked) {
+            return Ok(());
+        }
+        self.check_is_free(&name)?;
+        self.psks.push(Psk { name, revoked: false, grant: Grant::unlimited(Rights::usual()) });
+        Ok(())
+    }
+
+    /// Whether a pre-shared key of this name was noted.
+    #[must_use]
+    pub fn knows_psk(&self, name: &str) -> bool {
+        self.psk(name).is_some()
+    }
+
+    /// Revokes whoever has this name, fingerprint or `psk:NAME`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClient`].
+    pub fn revoke(&mut self, name: &str) -> Result<(), Error> {
+        let before = self.clients.len();
+        self.clients.retain(|client| client.name.as_str() != name && client.key.to_string() != name);
+        let mut found = self.clients.len() < before;
+        let psk_name = name.strip_prefix("psk:").unwrap_or(name);
+        for psk in self.psks.iter_mut().filter(|psk| psk.name.as_str() == psk_name) {
+            found |= !psk.revoked;
+            psk.revoked = true;
+        }
+        if found { Ok(()) } else { Err(Error::UnknownClient { name: name.into() }) }
+    }
+
+    /// A line for each client: its name, its key and its rights in the words of the options of `server allow`, with
+    /// tabs between.
+    pub fn lines(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        let clients = self.clients.iter();
+        let psks = self.psks.iter().filter(|psk| !psk.revoked);
+        clients
+            .map(move |client| format!("{}\t{}\t{}", client.name, client.key, client.grant.options(now)))
+            .chain(psks.map(move |psk| format!("{}\tpre-shared key\t{}", psk.name, psk.grant.options(now))))
+    }
+
+    pub(super) fn client(&self, key: KeyId) -> Option<&Client> {
+        self.clients.iter().find(|client| client.key == key)
+    }
+
+    pub(super) fn psk(&self, name: &str) -> Option<&Psk> {
+        self.psks.iter().find(|psk| psk.name.as_str() == name)
+    }
+
+    fn check_is_free(&self, name: &Name) -> Result<(), Error> {
+        let is_taken =
+            self.clients.iter().any(|client| client.name == *name) || self.knows_psk(name.as_str());
+        if is_taken { Err(Error::NameTaken { name: name.to_string() }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: KeyId = KeyId([1; 32]);
+
+    fn credential(text: &str) -> Credential {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = format!(
+            r#"[[client]]
+name = "alice"
+key = "{ALICE}"
+messages = true
+pipe = true
+tcp = ["db.example.org:5432", "[fd00::/8]:8000-8100", "*:443"]
+udp = ["10.0.0.53:53"]
+unix = ["/run/db.sock"]
+service = ["db"]
+listen = ["8080", "0.0.0.0:9000-9010", "unix:/run/web.sock"]
+max_channels = 8
+max_rate = "10MiB"
+expires = "2027-02-22T10:00:00Z"
+from = ["10.0.0.0/8", "::1"]
+
+[[client]]
+name = "bob"
+key = "{}"
+messages = false
+
+[[psk]]
+name = "laptop"
+revoked = true
+pipe = true
+"#,
+            KeyId([2; 32])
+        );
+        let access: Access = toml::from_str(&text).unwrap();
+        assert_eq!(toml::to_string(&access).unwrap(), text);
+    }
+
+    #[test]
+    fn the_list_speaks_in_options_and_says_who_has_expired() {
+        let text = format!(
+            r#"[[client]]
+name = "alice"
+key = "{ALICE}"
+messages = true
+tcp = ["*:443", "10.0.0.1:80"]
+unix = ["/run/it's.sock"]
+service = ["db"]
+listen = ["[::]:80"]
+max_channels = 8
+max_rate = "10MiB"
+expires = "2027-02-22T10:00:00Z"
+from = ["10.0.0.0/8"]
+[[psk]]
+name = "gone"
+revoked = true
+[[psk]]
+name = "old"
+expires = "2026-01-01T00:00:00Z"
+[[psk]]
+name = "useless"
+messages = false
+from = []
+"#
+        );
+        let access: Access = toml::from_str(&text).unwrap();
+        let lines: Vec<String> = access.lines("2026-11-24T00:00:00Z".parse().unwrap()).collect();
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "alice\t{ALICE}\t--messages --tcp '*:443' --tcp 10.0.0.1:80 --unix '/run/it'\\''s.sock' \
+                     --service db --listen '[::]:80' --max-channels 8 --max-rate 10MiB --from 10.0.0.0/8 \
+                     --expires 2027-02-22T10:00:00Z"
+                ),
+                "old\tpre-shared key\t--messages --pipe --expires 2026-01-01T00:00:00Z (expired)".into(),
+                "useless\tpre-shared key\t(no rights) (from nowhere)".into(),
+            ]
+        );
+    }
+
+    #[test]
+    fn allowing_again_replaces_all_rights() {
+        let mut access = Access::default();
+        access.note_psk("laptop").unwrap();
+        let narrow = Rights { services: vec!["db".parse().unwrap()], ..Rights::none() };
+        let name: Name = "alice".parse().unwrap();
+        for (client, name) in [(Credential::Key(ALICE), Some(&name)), (credential("psk:laptop"), None)] {
+            access.allow(&client, name, Grant::unlimited(Rights::usual())).unwrap();
+            access.allow(&client, name, Grant::unlimited(narrow.clone())).unwrap();
+        }
+        // It is still noted, and noting it once more takes nothing back.
+        access.note_psk("laptop").unwrap();
+        let rights =
+            access.lines(Timestamp::UNIX_EPOCH).map(|line| line.rsplit('\t').next().map(str::to_owned));
+        assert_eq!(rights.collect::<Vec<_>>(), vec![Some("--service db".to_owned()); 2]);
+    }
+
+    #[test]
+    fn rights_are_for_clients_that_are_known_and_have_one_name() {
+        let mut access = Access::default();
+        for name in ["laptop", "lost"] {
+            access.note_psk(name).unwrap();
+        }
+        access.revoke("psk:lost").unwrap();
+        let before = access.clone();
+        let name: Name = "x".parse().unwrap();
+        for (client, name, expected) in [
+            (format!("{ALICE}"), None, "needs a name"),
+            ("psk:desktop".into(), None, "\"desktop\" was made or used here"),
+            ("psk:lost".into(), None, "was revoked"),
+            ("psk:laptop".into(), Some(&name), "cannot have another name"),
+        ] {
+            let result = access.allow(&credential(&client), name, Grant::unlimited(Rights::usual()));
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(program::report::Report::hint(&error).is_some(), "{error}");
+        }
+        assert_eq!(access, before);
+    }
+}

@@ -1,0 +1,101 @@
+//! Rights, and when and from where they hold.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use program::duration;
+
+use crate::Error;
+use crate::access::network::Network;
+use crate::access::rights::{Rights, option};
+
+/// What somebody has granted a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// What it may do.
+    pub rights: Arc<Rights>,
+    /// From then on it is refused; `None` where that is never.
+    pub expires: Option<Timestamp>,
+    /// Where it has to come from; `None` where that may be anywhere.
+    pub from: Option<Vec<Network>>,
+}
+
+impl Grant {
+    /// These rights, at any time and from anywhere.
+    #[must_use]
+    pub fn unlimited(rights: Rights) -> Self {
+        Self { rights: Arc::new(rights), expires: None, from: None }
+    }
+
+    /// Whether the client may come in. Without a source, on a unix socket, it comes from none of the networks.
+    pub(super) fn admits(&self, source: Option<IpAddr>, now: Timestamp) -> bool {
+        let is_near =
+            |from: &Vec<Network>| source.is_some_and(|ip| from.iter().any(|network| network.covers(ip)));
+        !self.has_expired(now) && self.from.as_ref().is_none_or(is_near)
+    }
+
+    /// All of it in the words of the options of `server allow`.
+    pub(crate) fn options(&self, now: Timestamp) -> String {
+        let mut options = Vec::new();
+        options.extend(self.rights.is_none().then(|| "(no rights)".to_owned()));
+        options.extend(Some(self.rights.to_string()).filter(|rights| !rights.is_empty()));
+        options.extend(self.from.iter().flatten().map(|network| option("--from", network)));
+        options
+            .extend(self.from.as_ref().filter(|from| from.is_empty()).map(|_| "(from nowhere)".to_owned()));
+        options.extend(self.expires.map(|expires| option("--expires", expires)));
+        options.extend(self.has_expired(now).then(|| "(expired)".to_owned()));
+        options.join(" ")
+    }
+
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// When rights end, as it is given to `server allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// So long from now.
+    After(Duration),
+    /// At that moment.
+    At(Timestamp),
+}
+
+impl Expiry {
+    /// The moment, in whole seconds.
+    #[must_use]
+    pub fn moment(self, now: Timestamp) -> Timestamp {
+        let moment = match self {
+            Self::After(duration) => now.checked_add(duration).unwrap_or(Timestamp::MAX),
+            Self::At(moment) => moment,
+        };
+        Timestamp::from_second(moment.as_second()).unwrap_or(moment)
+    }
+}
+
+impl FromStr for Expiry {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(duration) = duration::parse(text) {
+            return Ok(Self::After(duration));
+        }
+        text.parse().map(Self::At).map_err(|_| Error::Rule {
+            text: text.into(),
+            problem: "is neither a duration such as 90d nor a moment such as 2027-02-22T10:00:00Z",
+        })
+    }
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(duration) => write!(f, "{}s", duration.as_secs()),
+            Self::At(moment) => moment.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Bytes in a second, as people write them: `10MiB`.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+
+use crate::Error;
+
+/// Most bytes that a client may move in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(NonZeroU64);
+
+impl Rate {
+    pub(super) fn bytes_per_second(self) -> NonZeroU64 {
+        self.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.parse::<ByteSize>()
+            .ok()
+            .and_then(|size| NonZeroU64::new(size.as_u64()))
+            .map(Self)
+            .ok_or_else(|| Error::Rule { text: text.into(), problem: "is not a size such as 10MiB" })
+    }
+}
+
+/// Exact: in the largest unit that leaves no remainder.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.get();
+        let unit = UNITS.iter().find(|(size, _)| bytes.is_multiple_of(*size));
+        match unit {
+            Some((size, unit)) => write!(f, "{}{unit}", bytes / size),
+            None => write!(f, "{bytes}B"),
+        }
+    }
+}
+
+const UNITS: [(u64, &str); 6] = [
+    (1 << 30, "GiB"),
+    (1_000_000_000, "GB"),
+    (1 << 20, "MiB"),
+    (1_000_000, "MB"),
+    (1 << 10, "KiB"),
+    (1000, "kB"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_print_as_they_are_written_and_lose_nothing() {
+        for (text, bytes) in [
+            ("10MiB", 10 << 20),
+            ("1GiB", 1 << 30),
+            ("3KiB", 3 << 10),
+            ("1kB", 1000),
+            ("5MB", 5_000_000),
+            ("1B", 1),
+            ("10000001B", 10_000_001),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!((rate.bytes_per_second().get(), rate.to_string()), (bytes, text.to_owned()));
+        }
+        assert_eq!("512".parse::<Rate>().unwrap().to_string(), "512B");
+        assert_eq!("1.5MiB".parse::<Rate>().unwrap().to_string(), "1536KiB");
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused() {
+        for text in ["", "0", "0MiB", "0.1B", "-1MiB", "MiB", "10 apples", "10MiB/s", "fast"] {
+            assert!(text.parse::<Rate>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! What a client may do.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use wire_protocol::message::ListenAddress;
+
+use crate::access::host::Host;
+use crate::access::name::Name;
+use crate::access::rate::Rate;
+use crate::access::rule::{ListenRule, SocketPath, TargetRule};
+use crate::access::special::is_special;
+
+/// What a client may do. Whatever is not in it is refused.
+///
+/// Before a tunnel to a host: [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
+/// address that it gave, and a connection to those that passed and to no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    pub(crate) tcp: Vec<TargetRule>,
+    pub(crate) udp: Vec<TargetRule>,
+    pub(crate) unix: Vec<SocketPath>,
+    pub(crate) services: Vec<Name>,
+    pub(crate) listen: Vec<ListenRule>,
+    pub(crate) messages: bool,
+    pub(crate) pipe: bool,
+    pub(crate) max_channels: Option<NonZeroUsize>,
+    pub(crate) max_rate: Option<Rate>,
+}
+
+/// What carries a tunnel on from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Rights {
+    /// None at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            unix: Vec::new(),
+            services: Vec::new(),
+            listen: Vec::new(),
+            messages: false,
+            pipe: false,
+            max_channels: None,
+            max_rate: None,
+        }
+    }
+
+    /// Messages and the pipe: those of a client for whom no right was named.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self { messages: true, pipe: true, ..Self::none() }
+    }
+
+    /// Messages alone.
+    #[must_use]
+    pub fn messages_alone() -> Self {
+        Self { messages: true, ..Self::none() }
+    }
+
+    /// Whether there is no right in it. Limits are none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self { max_channels: self.max_channels, max_rate: self.max_rate, ..Self::none() }
+    }
+
+    /// Whether `host` may be looked up in order to reach `port`; for an address, whether it is permitted.
+    ///
+    /// A name may be looked up where a rule means it; `localhost` also where a rule means a loopback address. What
+    /// the name leads to is still to be judged.
+    #[must_use]
+    pub fn may_resolve(&self, transport: Transport, host: &str, port: u16) -> bool {
+        match Host::parse(host) {
+            None => false,
+            Some(Host::Address(ip)) => self.allows_address(transport, host, SocketAddr::new(ip, port)),
+            Some(name) => self.targets(transport).iter().any(|rule| rule.may_resolve(&name, port)),
+        }
+    }
+
+    /// Whether a tunnel to `host` may connect to `address`, which `host` has led to.
+    ///
+    /// It may where a rule means that address as such; or where one means the name (or all), and the address is not
+    /// special: loopback, link-local, multicast, metadata of a cloud and the like, in any of their forms.
+    #[must_use]
+    pub fn allows_address(&self, transport: Transport, host: &str, address: SocketAddr) -> bool {
+        let rules = self.targets(transport);
+        let asked = match Host::parse(host) {
+            None => return false,
+            Some(Host::Address(ip)) if ip != address.ip().to_canonical() => return false,
+            // Also for a caller that did not ask first.
+            Some(Host::Name(_)) if !self.may_resolve(transport, host, address.port()) => return false,
+            Some(asked) => asked,
+        };
+        rules.iter().any(|rule| rule.covers(address))
+            || (!is_special(address.ip()) && rules.iter().any(|rule| rule.matches(&asked, address.port())))
+    }
+
+    /// Whether the server may listen there for the client.
+    #[must_use]
+    pub fn allows_listen(&self, address: &ListenAddress) -> bool {
+        self.listen.iter().any(|rule| rule.permits(address))
+    }
+
+    /// Whether it may connect to the unix socket at `path`.
+    #[must_use]
+    pub fn allows_unix(&self, path: &str) -> bool {
+        self.unix.iter().any(|known| known.as_str() == path)
+    }
+
+    /// Whether it may use the service of this name.
+    #[must_use]
+    pub fn allows_service(&self, name: &str) -> bool {
+        self.services.iter().any(|known| known.as_str() == name)
+    }
+
+    /// Whether it may send messages.
+    #[must_use]
+    pub fn messages(&self) -> bool {
+        self.messages
+    }
+
+    /// Whether it may be the pipe's other end.
+    #[must_use]
+    pub fn pipe(&self) -> bool {
+        self.pipe
+    }
+
+    /// Most channels that it may have at once; `None` where only the server's own limit holds.
+    #[must_use]
+    pub fn max_channels(&self) -> Option<usize> {
+        self.max_channels.map(NonZeroUsize::get)
+    }
+
+    /// Most bytes that it may move in a second; `None` where there is no limit.
+    #[must_use]
+    pub fn max_rate(&self) -> Option<NonZeroU64> {
+        self.max_rate.map(Rate::bytes_per_second)
+    }
+
+    fn targets(&self, transport: Transport) -> &[TargetRule] {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
+    }
+}
+
+/// In the words of the options of `server allow`.
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = Vec::new();
+        options.extend(self.messages.then(|| "--messages".to_owned()));
+        options.extend(self.pipe.then(|| "--pipe".to_owned()));
+        options.extend(self.tcp.iter().map(|rule| option("--tcp", rule)));
+        options.extend(self.udp.iter().map(|rule| option("--udp", rule)));
+        options.extend(self.unix.iter().map(|path| option("--unix", path)));
+        options.extend(self.services.iter().map(|name| option("--service", name)));
+        options.extend(self.listen.iter().map(|rule| option("--listen", rule)));
+        options.extend(self.max_channels.map(|count| option("--max-channels", count)));
+        options.extend(self.max_rate.map(|rate| option("--max-rate", rate)));
+        f.write_str(&options.join(" "))
+    }
+}
+
+/// An option with its value as a shell takes it.
+pub(super) fn option(name: &str, value: impl fmt::Display) -> String {
+    let value = value.to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
+    if value.chars().all(is_plain) {
+        format!("{name} {value}")
+    } else {
+        format!("{name} '{}'", value.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(tcp: &[&str]) -> Rights {
+        Rights { tcp: tcp.iter().map(|rule| rule.parse().unwrap()).collect(), ..Rights::none() }
+    }
+
+    /// Whether a client that asks for `host` may have it looked up, and then reach `ip`, both at `port`.
+    #[track_caller]
+    fn check(rules: &[&str], (host, port): (&str, u16), ip: &str, expected: (bool, bool)) {
+        let rights = rights(rules);
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        let looked_up = rights.may_resolve(Transport::Tcp, host, port);
+        let reached = rights.allows_address(Transport::Tcp, host, address);
+        assert_eq!((looked_up, reached), expected, "{rules:?}: {host} {address}");
+        assert!(!rights.may_resolve(Transport::Udp, host, port), "{host}: UDP needs a right of its own");
+        assert!(
+            !rights.allows_address(Transport::Udp, host, address),
+            "{host}: UDP needs a right of its own"
+        );
+    }
+
+    /// Reached.
+    const YES: (bool, bool) = (true, true);
+    /// Looked up, but not reached.
+    const REBOUND: (bool, bool) = (true, false);
+    /// Not even looked up.
+    const NO: (bool, bool) = (false, false);
+
+    #[test]
+    fn without_a_rule_nothing_is_reached() {
+        for host in ["example.org", "localhost", "127.0.0.1", "10.0.0.1", "::1", "", "*"] {
+            check(&[], (host, 80), "10.0.0.1", NO);
+            check(&[], (host, 80), "127.0.0.1", NO);
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_lead_to_special_addresses() {
+        for ip in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::127.0.0.1",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+        ] {
+            check(&["db.example.org:80"], ("db.example.org", 80), ip, REBOUND);
+            check(&["*.example.org:*"], ("db.example.org", 80), ip, REBOUND);
+            check(&["*:*"], ("db.example.org", 80), ip, REBOUND);
+            check(&["*:*"], (ip, 80), ip, NO);
+        }
+        check(&["*:*"], ("localhost", 80), "127.0.0.1", REBOUND);
+        // Where the address itself is permitted there is nothing to gain by a name.
+        check(&["db.example.org:80", "127.0.0.1:80"], ("db.example.org", 80), "127.0.0.1", YES);
+        check(&["db.example.org:80", "127.0.0.1:81"], ("db.example.org", 80), "127.0.0.1", REBOUND);
+    }
+
+    #[test]
+    fn a_name_leads_to_any_other_address() {
+        for ip in ["10.0.0.1", "192.168.1.1", "1.1.1.1", "fd00::1", "2606:4700::1111", "64:ff9b::8.8.8.8"] {
+            check(&["db.example.org:80"], ("db.example.org", 80), ip, YES);
+            check(&["*:80"], (ip, 80), ip, YES);
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_by_their_labels_alone() {
+        for (rule, host, expected) in [
+            ("db.example.org:80", "DB.Example.Org", YES),
+            ("db.example.org:80", "db.example.org.", YES),
+            ("DB.example.org.:80", "db.example.org", YES),
+            ("db.example.org:80", "db.example.org..", NO),
+            ("db.example.org:80", "xdb.example.org", NO),
+            ("db.example.org:80", "db.example.org.evil", NO),
+            ("db.example.org:80", "example.org", NO),
+            ("db.example.org:80", "db.example.org ", NO),
+            ("db.example.org:80", "db.example.org\0", NO),
+            ("db.example.org:80", "10.0.0.1", NO),
+            ("*.example.org:80", "a.example.org", YES),
+            ("*.example.org:80", "A.B.EXAMPLE.ORG.", YES),
+            ("*.example.org:80", "example.org", NO),
+            ("*.example.org:80", ".example.org", NO),
+            ("*.example.org:80", "a..example.org", NO),
+            ("*.example.org:80", "aexample.org", NO),
+            ("*.example.org:80", "a.example.org.evil", NO),
+            ("*.example.org:80", "*.example.org", NO),
+            ("*.example.org:80", "evil.org/.example.org", NO),
+            ("*.example.org:80", "evil.org\0.example.org", NO),
+            ("*:80", "anything.at.all", YES),
+            ("*:80", "single", YES),
+            ("*:80", "", NO),
+            ("*:80", ".", NO),
+            ("*:80", "*", NO),
+            ("*:80", "[10.0.0.1]", NO),
+            ("*:80", "fe80::1%lo", NO),
+            ("*:80", "b\u{fc}cher.example", NO),
+        ] {
+            check(&[rule], (host, 80), "10.0.0.1", expected);
+        }
+        let long = format!("{}.example.org", "a".repeat(64));
+        check(&["*:80"], (&long, 80), "10.0.0.1", NO);
+        check(&["*:80"], (&"a.".repeat(127), 80), "10.0.0.1", YES);
+        check(&["*:80"], (&"a.".repeat(128), 80), "10.0.0.1", NO);
+    }
+
+    #[test]
+    fn other_spellings_of_an_address_are_names() {
+        for host in
+            ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "127.0.0.1.", "0x7f.0.0.1", "127.000.000.001"]
+        {
+            check(&["127.0.0.1:80"], (host, 80), "127.0.0.1", NO);
+            check(&["127.0.0.0/8:80", "localhost:80"], (host, 80), "127.0.0.1", NO);
+            check(&["*:80"], (host, 80), "127.0.0.1", REBOUND);
+        }
+        check(&["127.0.0.1:80"], ("::ffff:127.0.0.1", 80), "127.0.0.1", YES);
+        check(&["[::ffff:127.0.0.1]:80"], ("127.0.0.1", 80), "127.0.0.1", YES);
+        check(&["127.0.0.1:80"], ("::ffff:7f00:1", 80), "::ffff:127.0.0.1", YES);
+        check(&["127.0.0.1:80"], ("::127.0.0.1", 80), "::127.0.0.1", NO);
+        check(&["[::1]:80"], ("0:0:0:0:0:0:0:1", 80), "::1", YES);
+        check(&["10.0.0.1:80"], ("10.0.0.1", 80), "10.0.0.2", REBOUND);
+        check(&["10.0.0.0/8:80"], ("10.0.0.1", 80), "10.0.0.2", REBOUND);
+    }
+
+    #[test]
+    fn networks_and_ports_end_at_their_edges() {
+        for (rule, ip, port, expected) in [
+            ("10.1.0.0/16:443", "10.1.0.0", 443, YES),
+            ("10.1.0.0/16:443", "10.1.255.255", 443, YES),
+            ("10.1.0.0/16:443", "10.0.255.255", 443, NO),
+            ("10.1.0.0/16:443", "10.2.0.0", 443, NO),
+            ("10.1.0.0/16:443", "10.1.0.0", 442, NO),
+            ("[fd00::/8]:443", "fdff::1", 443, YES),
+            ("[fd00::/8]:443", "fe00::1", 443, NO),
+            ("[fd00::/8]:443", "fd00:ec2::254", 443, YES),
+            ("169.254.169.254:80", "169.254.169.254", 80, YES),
+            ("0.0.0.0/0:80", "127.0.0.1", 80, YES),
+            ("0.0.0.0/0:80", "::1", 80, NO),
+            ("[::/0]:80", "127.0.0.1", 80, NO),
+            ("[::/0]:80", "::ffff:127.0.0.1", 80, NO),
+            ("10.0.0.1:8000-8100", "10.0.0.1", 7999, NO),
+            ("10.0.0.1:8000-8100", "10.0.0.1", 8000, YES),
+            ("10.0.0.1:8000-8100", "10.0.0.1", 8100, YES),
+            ("10.0.0.1:8000-8100", "10.0.0.1", 8101, NO),
+            ("10.0.0.1:*", "10.0.0.1", 0, NO),
+            ("10.0.0.1:*", "10.0.0.1", 1, YES),
+            ("10.0.0.1:*", "10.0.0.1", 65535, YES),
+            ("*:*", "10.0.0.1", 0, NO),
+            ("*:443", "10.0.0.1", 80, NO),
+        ] {
+            check(&[rule], (ip, port), ip, expected);
+        }
+    }
+
+    #[test]
+    fn localhost_is_loopback_and_nothing_else() {
+        for rule in ["localhost:80", "LOCALHOST.:80"] {
+            for ip in ["127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.1"] {
+                check(&[rule], ("localhost", 80), ip, YES);
+                check(&[rule], (ip, 80), ip, YES);
+                check(&[rule], ("x.localhost", 80), ip, NO);
+            }
+            for ip in ["10.0.0.1", "0.0.0.0", "::", "169.254.169.254"] {
+                check(&[rule], ("localhost", 80), ip, REBOUND);
+                check(&[rule], (ip, 80), ip, NO);
+            }
+        }
+        for (rule, ip, expected) in [
+            ("127.0.0.1:80", "127.0.0.1", YES),
+            ("127.0.0.1:80", "::1", REBOUND),
+            ("127.0.0.0/8:80", "127.0.0.2", YES),
+            ("0.0.0.0/0:80", "127.0.0.1", YES),
+            ("[::1]:80", "::1", YES),
+            ("[::1]:80", "127.0.0.1", REBOUND),
+            ("10.0.0.0/8:80", "127.0.0.1", NO),
+            ("127.0.0.1:81", "127.0.0.1", NO),
+            ("x.localhost:80", "127.0.0.1", NO),
+        ] {
+            check(&[rule], ("LocalHost.", 80), ip, expected);
+        }
+    }
+
+    #[test]
+    fn each_transport_has_rules_of_its_own() {
+        let rights = Rights { udp: vec!["10.0.0.1:53".parse().unwrap()], ..Rights::none() };
+        let address = "10.0.0.1:53".parse().unwrap();
+        assert!(rights.allows_address(Transport::Udp, "10.0.0.1", address));
+        assert!(!rights.allows_address(Transport::Tcp, "10.0.0.1", address));
+        assert!(!rights.may_resolve(Transport::Tcp, "10.0.0.1", 53));
+    }
+
+    #[track_caller]
+    fn check_listen(rules: &[&str], host: &str, port: u16, expected: bool) {
+        let listen = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let rights = Rights { listen, ..Rights::none() };
+        let address = ListenAddress::Port { host: host.into(), port };
+        assert_eq!(rights.allows_listen(&address), expected, "{rules:?}: {address}");
+    }
+
+    #[test]
+    fn listening_is_for_loopback_unless_said_otherwise() {
+        for host in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST."] {
+            check_listen(&["8080"], host, 8080, true);
+            check_listen(&["8080"], host, 8081, false);
+            check_listen(&["*"], host, 0, true);
+            check_listen(&["1-65535"], host, 0, false);
+            check_listen(&[], host, 8080, false);
+        }
+        for host in [
+            "0.0.0.0",
+            "::",
+            "::ffff:0.0.0.0",
+            "10.0.0.1",
+            "",
+            "*",
+            "example.org",
+            "127.1",
+            "0",
+            "::127.0.0.1",
+        ] {
+            check_listen(&["8080", "*"], host, 8080, false);
+            check_listen(&["8080", "*"], host, 0, false);
+        }
+        check_listen(&["0.0.0.0:80"], "0.0.0.0", 80, true);
+        check_listen(&["0.0.0.0:80"], "::", 80, false);
+        check_listen(&["0.0.0.0:80"], "127.0.0.1", 80, false);
+        check_listen(&["[::]:80"], "::", 80, true);
+        check_listen(&["[::]:80"], "0.0.0.0", 80, false);
+        check_listen(&["10.0.0.0/8:80-90"], "10.1.2.3", 90, true);
+        check_listen(&["10.0.0.0/8:80-90"], "11.0.0.0", 90, false);
+        check_listen(&["10.0.0.0/8:80-90"], "10.1.2.3", 91, false);
+        check_listen(&["10.0.0.0/8:*"], "10.1.2.3", 0, true);
+        check_listen(&["*:80"], "0.0.0.0", 80, true);
+        check_listen(&["*:80"], "::", 80, true);
+        check_listen(&["*:80"], "0.0.0.0", 81, false);
+        check_listen(&["127.0.0.1:80"], "127.0.0.2", 80, false);
+        check_listen(&["unix:/run/x"], "127.0.0.1", 80, false);
+    }
+
+    #[test]
+    fn paths_and_services_are_permitted_one_by_one() {
+        let rights = Rights {
+            unix: vec!["/run/db.sock".parse().unwrap()],
+            listen: vec!["unix:/run/web.sock".parse().unwrap(), "*:*".parse().unwrap()],
+            services: vec!["db".parse().unwrap()],
+            ..Rights::none()
+        };
+        let listens = |path: &str| rights.allows_listen(&ListenAddress::Unix { path: path.into() });
+        assert!(
+            rights.allows_unix("/run/db.sock") && listens("/run/web.sock") && rights.allows_service("db")
+        );
+        for path in [
+            "",
+            "/run",
+            "/run/",
+            "run/db.sock",
+            "/run/../run/db.sock",
+            "/run//db.sock",
+            "/run/db.sock/",
+            "/run/db.sock\0",
+        ] {
+            assert!(!rights.allows_unix(path) && !listens(path), "{path:?}");
+        }
+        assert!(!rights.allows_unix("/run/web.sock") && !listens("/run/db.sock"));
+        for name in ["", "DB", "db ", "db2", "*"] {
+            assert!(!rights.allows_service(name), "{name:?}");
+        }
+    }
+}

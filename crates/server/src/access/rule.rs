@@ -1,0 +1,357 @@
+//! Rules: a host and its ports to connect to, an address and its ports to listen on, the path of a unix socket.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use wire_protocol::message::ListenAddress;
+
+use crate::Error;
+use crate::access::host::{Host, HostRule, LOCALHOST};
+
+/// Where a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`, an address or
+/// a network, those of IPv6 in brackets; `localhost` means the loopback addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetRule {
+    host: HostRule,
+    ports: Ports,
+}
+
+impl TargetRule {
+    /// Whether it means this address as such.
+    pub(super) fn covers(&self, address: SocketAddr) -> bool {
+        self.ports.cover(address.port()) && self.host.covers(address.ip())
+    }
+
+    /// Whether it means this host, whatever its address is.
+    pub(super) fn matches(&self, host: &Host, port: u16) -> bool {
+        self.ports.cover(port) && self.host.matches(host)
+    }
+
+    /// Whether something could come of looking this name up.
+    pub(super) fn may_resolve(&self, name: &Host, port: u16) -> bool {
+        self.ports.cover(port) && self.host.may_resolve(name)
+    }
+}
+
+impl FromStr for TargetRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let expected = "is not HOST:PORT, HOST:LO-HI or HOST:*";
+        let Some((host, ports)) = split(text)? else { return Err(problem(text, expected)) };
+        let ports = ports.parse::<Ports>().map_err(|_| problem(text, expected))?;
+        Ok(Self { host: HostRule::parse(host)?, ports })
+    }
+}
+
+impl fmt::Display for TargetRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.ports)
+    }
+}
+
+/// Where the server may listen for a client: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or `unix:/PATH`. ADDR is an
+/// address, a network, or `*`; without it, loopback is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenRule(Listen);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Listen {
+    Port { host: HostRule, ports: Ports },
+    Unix(SocketPath),
+}
+
+impl ListenRule {
+    pub(super) fn permits(&self, address: &ListenAddress) -> bool {
+        match (&self.0, address) {
+            (Listen::Unix(rule), ListenAddress::Unix { path }) => rule.0 == *path,
+            (Listen::Port { host: rule, ports }, ListenAddress::Port { host, port }) => {
+                let permitted = match (rule, Host::parse(host)) {
+                    (_, None) => false,
+                    (HostRule::Loopback, Some(Host::Name(name))) => name == LOCALHOST,
+                    (_, Some(Host::Address(ip))) if rule.covers(ip) => true,
+                    (_, Some(host)) => rule.matches(&host),
+                };
+                // The server's choice may be any port.
+                permitted && if *port == 0 { matches!(ports, Ports::All) } else { ports.cover(*port) }
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for ListenRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self(Listen::Unix(path.parse()?)));
+        }
+        let (host, ports) = match split(text)? {
+            Some((host, ports)) => (HostRule::parse(host)?, ports),
+            None => (HostRule::Loopback, text),
+        };
+        if matches!(host, HostRule::Name(_) | HostRule::Subdomains(_)) {
+            return Err(problem(text, "has a name where the address of an interface, or *, is needed"));
+        }
+        let expected = "is not [ADDR:]PORT, [ADDR:]LO-HI, [ADDR:]* or unix:/PATH";
+        let ports = ports.parse().map_err(|_| problem(text, expected))?;
+        Ok(Self(Listen::Port { host, ports }))
+    }
+}
+
+impl fmt::Display for ListenRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Listen::Port { host: HostRule::Loopback, ports } => ports.fmt(f),
+            Listen::Port { host, ports } => write!(f, "{host}:{ports}"),
+            Listen::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// The absolute path of a unix socket, in its plain form: there is one way to write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketPath(String);
+
+impl SocketPath {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SocketPath {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+        match text.strip_prefix('/') {
+            Some(parts) if parts.split('/').all(is_plain) => Ok(Self(text.into())),
+            _ => Err(problem(text, "is not an absolute path without . and .. in it")),
+        }
+    }
+}
+
+impl fmt::Display for SocketPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Some ports. Port 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    All,
+    /// Both included.
+    Range(u16, u16),
+}
+
+impl Ports {
+    fn cover(self, port: u16) -> bool {
+        match self {
+            Self::All => port != 0,
+            Self::Range(low, high) => (low..=high).contains(&port),
+        }
+    }
+}
+
+/// Why `Ports` cannot be read: whoever asked knows how they are written there.
+struct NoPorts;
+
+impl FromStr for Ports {
+    type Err = NoPorts;
+
+    fn from_str(text: &str) -> Result<Self, NoPorts> {
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        let port = |text: &str| match text.parse::<u16>() {
+            Ok(port) if port != 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+            _ => Err(NoPorts),
+        };
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let (low, high) = (port(low)?, port(high)?);
+        if low <= high { Ok(Self::Range(low, high)) } else { Err(NoPorts) }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Range(low, high) if low == high => low.fmt(f),
+            Self::Range(low, high) => write!(f, "{low}-{high}"),
+        }
+    }
+}
+
+/// The host, without its brackets, and the ports behind the last colon; `None` where there is no host.
+fn split(text: &str) -> Result<Option<(&str, &str)>, Error> {
+    let brackets = "has brackets where there is no IPv6 address";
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, ports) =
+            rest.split_once("]:").ok_or_else(|| problem(text, "has no port behind its brackets"))?;
+        return if host.contains(':') { Ok(Some((host, ports))) } else { Err(problem(text, brackets)) };
+    }
+    match text.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') => {
+            Err(problem(text, "has an IPv6 address without brackets: write [::1]:80"))
+        }
+        split => Ok(split),
+    }
+}
+
+fn problem(text: &str, problem: &'static str) -> Error {
+    Error::Rule { text: text.into(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T: FromStr<Err = Error> + fmt::Display>(text: &str, canonical: &str) {
+        let rule = text.parse::<T>().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(rule.to_string(), canonical);
+        assert_eq!(rule.to_string().parse::<T>().unwrap().to_string(), canonical);
+    }
+
+    #[test]
+    fn target_rules_print_as_they_are_written() {
+        for text in [
+            "127.0.0.1:5432",
+            "10.0.0.0/8:443",
+            "[::1]:80",
+            "[fd00::/8]:443",
+            "db.example.org:1-65535",
+            "*.example.org:*",
+            "*:*",
+            "localhost:80",
+            "my_host-1:8080",
+        ] {
+            check::<TargetRule>(text, text);
+        }
+        check::<TargetRule>("DB.Example.ORG.:80-80", "db.example.org:80");
+        check::<TargetRule>("LOCALHOST.:080", "localhost:80");
+        check::<TargetRule>("[::ffff:10.0.0.1]:1", "10.0.0.1:1");
+        check::<TargetRule>("[0:0::1/128]:1", "[::1]:1");
+        check::<TargetRule>("10.0.0.1/32:1", "10.0.0.1:1");
+    }
+
+    #[test]
+    fn listen_rules_print_as_they_are_written() {
+        for text in ["8080", "8000-8100", "*", "0.0.0.0:80", "[::]:80", "*:80", "*:*", "unix:/run/x.sock"] {
+            check::<ListenRule>(text, text);
+        }
+        check::<ListenRule>("localhost:80", "80");
+        check::<ListenRule>("127.0.0.1:80", "127.0.0.1:80");
+    }
+
+    #[track_caller]
+    fn check_refused<T: FromStr<Err = Error> + fmt::Debug>(texts: &[&str]) {
+        for text in texts {
+            assert!(matches!(text.parse::<T>(), Err(Error::Rule { .. })), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        check_refused::<TargetRule>(&[
+            "",
+            ":",
+            "host",
+            "host:",
+            ":80",
+            "*",
+            "80",
+            "host:0",
+            "host:0-80",
+            "host:80-0",
+            "host:90-80",
+            "host:65536",
+            "host:1-65536",
+            "host:+80",
+            "host:-80",
+            "host:80-",
+            "host:8 0",
+            "host:80 ",
+            " host:80",
+            "host:**",
+            "ho st:80",
+            "host..x:80",
+            ".host:80",
+            "host..:80",
+            "*.:80",
+            "*host:80",
+            "*.*.x:80",
+            "x.*:80",
+            "**:80",
+            "::1:80",
+            "::1",
+            "[::1]",
+            "[::1]80",
+            "[::1",
+            "[]:80",
+            "[127.0.0.1]:80",
+            "[x]:80",
+            "[a:b]:80",
+            "[fe80::1%lo]:80",
+            "fe80::1%lo:80",
+            "10.0.0.1/8:80",
+            "10.0.0.0/33:80",
+            "[fd00::1/8]:80",
+            "x/8:80",
+            "127.1:80",
+            "0x7f000001:80",
+            "2130706433:80",
+            "0177.0.0.1:80",
+            "1.2.3.4.5:80",
+            "*.1:80",
+            "x.0x1f:80",
+            "h\u{f6}st:80",
+            "host\n:80",
+            "host\0:80",
+            "unix:/x",
+            "a@b:80",
+        ]);
+        check_refused::<ListenRule>(&[
+            "",
+            ":",
+            "0",
+            "0.0.0.0:0",
+            "80-",
+            "90-80",
+            "host:80",
+            "*.x:80",
+            "::1:80",
+            "[::1]",
+            "10.0.0.1/8:80",
+            "unix:",
+            "unix:x",
+            "unix:/",
+            "unix:/a/../b",
+            "/x",
+            "*:",
+            ":80",
+            "127.1:80",
+        ]);
+        check_refused::<SocketPath>(&[
+            "", "/", "x", "./x", "/x/", "//x", "/x//y", "/./x", "/x/.", "/../x", "/x/..", "/x\n", "/x\0",
+            "/x\u{9b}",
+        ]);
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_said() {
+        for (text, problem) in [
+            ("::1:80", "brackets"),
+            ("10.1.2.3/8:80", "behind its prefix"),
+            ("127.1:80", "looks like an address"),
+            ("db.example.org", "HOST:PORT"),
+        ] {
+            let error = text.parse::<TargetRule>().unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Addresses that a name never leads to: they mean this machine, this link, whoever listens, or the keys of a cloud.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// Whether only a rule with this very address or its network permits it.
+pub(super) fn is_special(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_special_v4(ip),
+        IpAddr::V6(ip) => {
+            SPECIAL_V6.iter().any(|network| network.contains(&ip)) || embedded(ip).is_some_and(is_special_v4)
+        }
+    }
+}
+
+fn is_special_v4(ip: Ipv4Addr) -> bool {
+    SPECIAL_V4.iter().any(|network| network.contains(&ip))
+}
+
+/// The IPv4 address that packets to this one end at: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = ip.to_bits();
+    let bits = match ip {
+        _ if NAT64.contains(&ip) => bits & u128::from(u32::MAX),
+        _ if SIX_TO_FOUR.contains(&ip) => (bits >> 80) & u128::from(u32::MAX),
+        _ => return None,
+    };
+    u32::try_from(bits).ok().map(Ipv4Addr::from_bits)
+}
+
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+
+const SPECIAL_V4: [Ipv4Net; 8] = [
+    // This host on this network; Linux takes 0.0.0.0 for loopback.
+    v4([0, 0, 0, 0], 8),
+    v4([127, 0, 0, 0], 8),
+    // Link-local, with the metadata of most clouds at 169.254.169.254.
+    v4([169, 254, 0, 0], 16),
+    // Protocol assignments, with Oracle's metadata at 192.0.0.192.
+    v4([192, 0, 0, 0], 24),
+    // Alibaba's metadata.
+    v4([100, 100, 100, 200], 32),
+    // Azure's.
+    v4([168, 63, 129, 16], 32),
+    // Multicast.
+    v4([224, 0, 0, 0], 4),
+    // Reserved, with broadcast at its end.
+    v4([240, 0, 0, 0], 4),
+];
+
+const SPECIAL_V6: [Ipv6Net; 10] = [
+    // Unspecified, loopback, and the IPv4-compatible form of any address.
+    v6([0, 0, 0, 0, 0, 0, 0, 0], 96),
+    // IPv4-translated (RFC 2765).
+    v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
+    // NAT64 of a local network (RFC 8215): where in it the IPv4 address stands is that network's affair.
+    v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
+    // Teredo: a tunnel to an IPv4 address.
+    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32),
+    // Link-local.
+    v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+    // Multicast.
+    v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+    // Amazon's metadata, time and name servers.
+    v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
+    // Google's metadata.
+    v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
+    // Oracle's.
+    v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
+    // Scaleway's.
+    v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), len)
+}
+
+const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], len: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_addresses_are_told_from_those_beside_them() {
+        let special = [
+            "0.0.0.0",
+            "0.255.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "169.254.0.0",
+            "169.254.169.254",
+            "169.254.255.255",
+            "192.0.0.192",
+            "100.100.100.200",
+            "168.63.129.16",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::ffff:0:127.0.0.1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "2001::1",
+        ];
+        let usual = [
+            "1.0.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "192.0.1.0",
+            "100.100.100.199",
+            "100.100.100.201",
+            "168.63.129.17",
+            "223.255.255.255",
+            "10.0.0.1",
+            "192.168.1.1",
+            "172.16.0.1",
+            "::ffff:10.0.0.1",
+            "fc00::1",
+            "fd00::1",
+            "fec0::1",
+            "fe7f::1",
+            "fd00:ec3::254",
+            "64:ff9b::8.8.8.8",
+            "2002:808:808::1",
+            "2001:db8::1",
+            "2606:4700::1111",
+        ];
+        for (ips, expected) in [(&special[..], true), (&usual[..], false)] {
+            for ip in ips {
+                assert_eq!(is_special(ip.parse().unwrap()), expected, "{ip}");
+            }
+        }
+    }
+}
