@@ -2,11 +2,14 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::classic::Classic;
+use program::duration;
+use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
 use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::EXIT_CODES;
@@ -49,6 +52,8 @@ pub enum Command {
         #[command(flatten)]
         trust: Trust,
     },
+    /// Tunnels that stay up: ports here to targets there (-L, -D), ports there to targets here (-R)
+    Forward(Forward),
     /// Measure round trips and show what was negotiated
     Ping(Ping),
     /// Make the client's key
@@ -83,6 +88,43 @@ pub struct Trust {
     /// Use this pre-shared key and no RSA key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["server_key", "trust"])]
     pub psk: Option<PathBuf>,
+}
+
+/// Options of `forward`.
+#[derive(Debug, Args)]
+pub struct Forward {
+    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
+    pub address: Address,
+    /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either
+    #[arg(short = 'L', long, value_name = "SPEC")]
+    pub local: Vec<LocalForward>,
+    /// Listen at the server, and connect from here: `[BIND:]PORT:HOST:HOSTPORT[/udp]`; `[BIND:]PORT` alone is a SOCKS proxy
+    #[arg(short = 'R', long, value_name = "SPEC")]
+    pub remote: Vec<RemoteForward>,
+    /// Be a SOCKS proxy here, and connect from the server: `[BIND:]PORT`
+    #[arg(short = 'D', long, value_name = "SPEC")]
+    pub dynamic: Vec<DynamicForward>,
+    /// Connect standard input and output: `HOST:PORT`, `@SERVICE` or a path
+    #[arg(short = 'W', long, value_name = "TARGET", conflicts_with_all = ["local", "remote", "dynamic", "json"])]
+    pub stdio: Option<StdioForward>,
+    /// Tell targets who connects, with a header of the PROXY protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
+    /// How long a new connection waits for a channel while the server is out of reach
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub wait: Duration,
+    /// How long a flow of datagrams may be idle
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    pub udp_timeout: Duration,
+    /// How long open connections have to come to their end once the program is told to
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub grace: Duration,
+    /// Print one JSON object a line for each thing that happens
+    #[arg(long)]
+    pub json: bool,
+    /// How the server proves itself.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// Options of `ping`.

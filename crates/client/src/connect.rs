@@ -1,29 +1,26 @@
 //! From an address to a channel: dial, decide on the server's key, do the handshake.
 
-use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use crypto_core::identity::{ClientKey, KeyId, PublicKey};
 use crypto_core::psk::PreSharedKey;
 use program::address::Address;
+use program::dial::in_time;
 use program::home::Home;
 use program::identity::{self, Identity as _};
 use program::socket::Socket;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::Target;
 use wire_protocol::stream::{self, Peer, SecureStream, error_in};
 
-use crate::tickets::Tickets;
+use crate::tickets::{TicketCache, Tickets};
 use crate::trust::{KnownServer, KnownServers, TrustPolicy};
 use crate::{Error, cli};
 
 /// Who a client is, and what it knows of servers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Credentials {
     home: Home,
     identity: Option<Arc<ClientKey>>,
@@ -90,6 +87,38 @@ pub async fn connect(
     server: &Server,
     open: Option<Target>,
 ) -> Result<SecureStream<Socket>, Error> {
+    connect_with(credentials, server, open, &OnceLock::new()).await
+}
+
+/// Makes one channel after another to one server.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    credentials: Credentials,
+    server: Server,
+    tickets: OnceLock<TicketCache>,
+}
+
+impl Connector {
+    pub(crate) fn new(credentials: Credentials, server: Server) -> Self {
+        Self { credentials, server, tickets: OnceLock::new() }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// As [`connect`], with tickets that stay in memory.
+    pub(crate) async fn connect(&self) -> Result<SecureStream<Socket>, Error> {
+        connect_with(&self.credentials, &self.server, None, &self.tickets).await
+    }
+}
+
+async fn connect_with(
+    credentials: &Credentials,
+    server: &Server,
+    open: Option<Target>,
+    tickets: &OnceLock<TicketCache>,
+) -> Result<SecureStream<Socket>, Error> {
     if let Some(psk) = &server.psk {
         let socket = dial(&server.address).await?;
         let expected = ExpectedServer::Psk(Arc::clone(psk));
@@ -102,7 +131,7 @@ pub async fn connect(
         None => first_contact(server).await?,
     };
     let client = credentials.identity.as_ref().map(|key| key.public().id());
-    let tickets = Tickets::new(&credentials.home, known.id, client);
+    let tickets = tickets.get_or_init(|| Tickets::new(&credentials.home, known.id, client).cached());
     let ticket = tickets.take();
     let socket = match socket {
         Some(socket) => socket,
@@ -116,7 +145,7 @@ pub async fn connect(
     let mut stream = handshake(socket, config, server).await?;
 
     if let Some(ticket) = stream.session_mut().ticket.take() {
-        tickets.keep(&ticket);
+        tickets.keep(ticket);
     }
     // The key has proven itself: it is remembered whole, so that the next handshake needs no question.
     if let Peer::Server(Some(key)) = &stream.session().peer {
@@ -217,33 +246,7 @@ async fn handshake(
     })
 }
 
-/// Tries every address that a name has, in turn.
 async fn dial(address: &Address) -> Result<Socket, Error> {
     let failed = |source| Error::Connect { address: address.to_string(), source };
-    match address {
-        Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix).map_err(failed),
-        Address::Tcp { host, port } => {
-            let candidates =
-                in_time(tokio::net::lookup_host((host.as_str(), *port))).await.map_err(failed)?;
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for candidate in candidates {
-                match in_time(TcpStream::connect(candidate)).await.and_then(Socket::tcp) {
-                    Ok(socket) => return Ok(socket),
-                    Err(error) => last = error,
-                }
-            }
-            Err(failed(last))
-        }
-    }
+    program::dial::dial(address).await.map_err(failed)
 }
-
-pub(crate) async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match timeout(DEADLINE, work).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 seconds")),
-    }
-}
-
-/// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
-/// else the server has to answer without having anything to do.
-const DEADLINE: Duration = Duration::from_secs(10);

@@ -4,9 +4,9 @@ use std::io;
 
 use crypto_core::identity::KeyId;
 use program::report::{Exit, Phase, Report, exit_of_io};
-use wire_protocol::message::{AbortCode, DeniedCode};
-use wire_protocol::stream::error_in;
+use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
 use wire_protocol::stream::RelayError;
+use wire_protocol::stream::error_in;
 
 /// Why a command has failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,34 @@ pub enum Error {
         /// How.
         source: RelayError,
     },
+    /// An address here cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server does not listen for this client.
+    #[error("the server does not listen on {address}: {source}")]
+    Listening {
+        /// Where it was to.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A SOCKS client did not say what it wants.
+    #[error(transparent)]
+    Socks(#[from] program::socks::SocksError),
+    /// The program was told to end, and some connections had not come to theirs in time.
+    #[error("ended with connections still open")]
+    NotDrained,
+    /// A connection waited for a channel in vain.
+    #[error("no channel to {address} came about in time")]
+    NoChannel {
+        /// With whom.
+        address: String,
+    },
     /// The reactor could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -124,6 +152,9 @@ impl Report for Error {
             | Self::NotKnown { .. }
             | Self::NotTrusted { .. } => Exit::Identity,
             Self::KnownServers { .. } => Exit::Usage,
+            Self::NoChannel { .. } => Exit::TimedOut,
+            Self::Listening { source, .. } => exit_of_io(source, Phase::Established),
+            Self::Listen { .. } | Self::Socks(_) | Self::NotDrained => Exit::Network,
             Self::Pipe { source: RelayError::Channel(error), .. } => exit_of_io(error, Phase::Established),
             Self::Stdio { .. } | Self::Pipe { .. } | Self::Runtime(_) => Exit::Network,
         }
@@ -139,6 +170,21 @@ impl Report for Error {
                 _ => "check the address: HOST:PORT, [::1]:PORT or unix:/PATH".into(),
             }),
             Self::Handshake { source, .. } | Self::Channel { source, .. } => protocol_hint(source),
+            Self::Listen { source, .. } => Some(match source.kind() {
+                io::ErrorKind::AddrInUse => "another program listens there; port 0 picks a free one".into(),
+                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; take a higher one".into(),
+                _ => "check the address: [BIND:]PORT or unix:/PATH".into(),
+            }),
+            Self::Listening { source, .. } => match error_in(source) {
+                Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => Some(
+                    "the server's owner permits it with: server allow SHA256:... --name NAME --listen PORT".into(),
+                ),
+                Some(wire_protocol::Error::Refused(_)) => {
+                    Some("another client, or another program there, has the address: take another port".into())
+                }
+                _ => protocol_hint(source),
+            },
+            Self::NotDrained => Some("give them longer with --grace".into()),
             Self::ServerKeyChanged { address, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \
                  and run: client trust {address} --server-key SHA256:..."

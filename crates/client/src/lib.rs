@@ -15,6 +15,7 @@ pub mod command;
 pub mod config;
 mod connect;
 mod error;
+mod pool;
 mod tickets;
 mod trust;
 

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use client::cli::{Cli, Command};
-use client::{Credentials, Error, Server, command};
+use client::command::forward::{EventFormat, Forwards};
+use client::{Credentials, Error, Server, cli, command};
 use program::home::Home;
 use program::{classic, hardening, logging, report};
+use wire_protocol::message::ProxyHeader;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,6 +32,11 @@ fn run(cli: Cli) -> Result<(), Error> {
             let credentials = Credentials::read(home)?;
             block_on(command::pipe::pipe(&credentials, &server))
         }
+        Command::Forward(options) => {
+            let server = Server::from_options(options.address.clone(), &options.trust)?;
+            let credentials = Credentials::read(home)?;
+            block_on(run_forward(credentials, server, options))
+        }
         Command::Ping(options) => {
             let server = Server::from_options(options.address.clone(), &options.trust)?;
             let credentials = Credentials::read(home)?;
@@ -40,6 +47,24 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Trust { address, server_key, .. } => command::trust::trust(home, &address, server_key),
         Command::Classic(classic) => Ok(classic::run(&classic, &home)?),
     }
+}
+
+async fn run_forward(credentials: Credentials, server: Server, options: cli::Forward) -> Result<(), Error> {
+    let header = if options.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
+    if let Some(target) = &options.stdio {
+        return command::forward::forward_stdio(&credentials, &server, target, header).await;
+    }
+    let format = if options.json { EventFormat::Json } else { EventFormat::Text };
+    let forwards = Forwards {
+        server,
+        local: options.local,
+        remote: options.remote,
+        dynamic: options.dynamic,
+        header,
+        wait: options.wait,
+        udp_timeout: options.udp_timeout,
+    };
+    command::forward::forward(&credentials, vec![forwards], options.grace, format).await
 }
 
 fn block_on(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding as _};
 use crypto_core::hash::sha256;
@@ -41,6 +42,12 @@ impl Tickets {
         })
     }
 
+    /// Keeps tickets in memory from now on, as well as the ones that are there: a program that makes many channels
+    /// must not wait for the disk with each.
+    pub(crate) fn cached(self) -> TicketCache {
+        TicketCache { tickets: self, fresh: Mutex::default() }
+    }
+
     /// Keeps a ticket. That it cannot be kept costs the next connection a full handshake and is no error.
     pub(crate) fn keep(&self, ticket: &ResumptionTicket) {
         if let Err(error) = self.try_keep(ticket) {
@@ -69,6 +76,45 @@ impl Tickets {
     }
 }
 
+/// Tickets of a program that makes one channel after another. What is left goes to the disk with [`Drop`].
+#[derive(Debug)]
+pub(crate) struct TicketCache {
+    tickets: Tickets,
+    fresh: Mutex<Vec<(Instant, ResumptionTicket)>>,
+}
+
+impl TicketCache {
+    /// Takes a ticket that is still good; from the disk where none is in memory.
+    pub(crate) fn take(&self) -> Option<ResumptionTicket> {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((kept, ticket)) = fresh.pop() {
+            if kept.elapsed().as_secs() < u64::from(ticket.lifetime_seconds) {
+                return Some(ticket);
+            }
+        }
+        drop(fresh);
+        self.tickets.take()
+    }
+
+    pub(crate) fn keep(&self, ticket: ResumptionTicket) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if fresh.len() < MAX_FRESH {
+            fresh.push((Instant::now(), ticket));
+        }
+    }
+}
+
+impl Drop for TicketCache {
+    fn drop(&mut self) {
+        let fresh = self.fresh.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (kept, mut ticket) in fresh.drain(..).rev().take(MAX_KEPT) {
+            let age = u32::try_from(kept.elapsed().as_secs()).unwrap_or(u32::MAX);
+            ticket.lifetime_seconds = ticket.lifetime_seconds.saturating_sub(age);
+            self.tickets.keep(&ticket);
+        }
+    }
+}
+
 /// `None` for a ticket that is damaged or too old: it is as good as none.
 fn parse(text: &str) -> Option<ResumptionTicket> {
     let mut fields = text.split_ascii_whitespace();
@@ -92,6 +138,8 @@ fn unix_seconds() -> u64 {
 const TAG: &str = "sockseal-ticket-v1";
 /// More than a client uses side by side; the others would only grow old.
 const MAX_KEPT: usize = 8;
+/// As many as channels are made side by side; each is some hundred bytes.
+const MAX_FRESH: usize = 64;
 
 #[cfg(test)]
 mod tests {

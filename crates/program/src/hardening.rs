@@ -58,5 +58,18 @@ pub fn standard_output() -> Result<File, Error> {
     if is_stand_in { Err(failed(io::Error::other("it is closed"))) } else { Ok(output) }
 }
 
+/// Standard output as [`standard_output`] gives it, and as the only one: once it is dropped, whoever reads the other
+/// end of a pipe knows that nothing more comes.
+///
+/// # Errors
+/// [`Error::Stdio`].
+pub fn take_standard_output() -> Result<File, Error> {
+    let output = standard_output()?;
+    let failed = |source| Error::Stdio { stream: "standard output", source };
+    let nowhere = File::options().write(true).open("/dev/null").map_err(failed)?;
+    rustix::stdio::dup2_stdout(&nowhere).map_err(|error| failed(error.into()))?;
+    Ok(output)
+}
+
 /// More than any server of ours needs.
 const MAX_DESCRIPTORS: u64 = 65536;

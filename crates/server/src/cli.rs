@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::error::ErrorKind;
@@ -11,13 +12,16 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use jiff::Timestamp;
 use program::address::Address;
 use program::classic::Classic;
+use program::duration;
 use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::EXIT_CODES;
 
+use crate::Error;
 use crate::access::{
     Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath, TargetRule,
 };
+use crate::config::ServerConfig;
 
 /// Takes messages over an encrypted socket, or is one end of an encrypted pipe.
 ///
@@ -65,10 +69,24 @@ impl Cli {
 /// What a server can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take messages and print each on a line of its own (the default)
+    /// Take messages and print each on a line of its own, and serve tunnels to allowed clients (the default)
     Run(Run),
     /// Be one end of a pipe for one client: standard input to it, what it sends to standard output
     Pipe(Listen),
+    /// Check the configuration file and the file of allowed clients
+    Check {
+        /// The configuration file [default: sockseal/server.toml in the XDG configuration folder, or in /etc]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Have running servers of this home read their configuration again, without touching live channels
+    Reload,
+    /// Show how running servers of this home are
+    Status {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the server's key, or with --psk a pre-shared key
     Keygen(MakeKey),
     /// Print the server key's fingerprint
@@ -100,16 +118,38 @@ pub struct Run {
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Longest message that is taken, such as 64MiB
-    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
-    pub max_message: ByteSize,
+    /// Longest message that is taken, such as 64MiB [default: 4GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_message: Option<ByteSize>,
+    /// How long open streams have to come to their end once the server is told to end [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// Configuration file; what is given on the command line goes before it
+    /// [default: sockseal/server.toml in the XDG configuration folder, or in /etc]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl Run {
+    /// What the configuration file says, and before it the command line.
+    ///
+    /// # Errors
+    /// Those of [`crate::config::read`].
+    pub fn config(&self) -> Result<ServerConfig, Error> {
+        let (config, _) = crate::config::read(self.config.as_deref())?;
+        let mut config = self.listen.overlay(config);
+        config.max_message = self.max_message.unwrap_or(config.max_message);
+        config.grace = self.grace.unwrap_or(config.grace);
+        Ok(config)
+    }
 }
 
 /// Where to listen, and for whom.
 #[derive(Debug, Args)]
 pub struct Listen {
     /// Address to listen on: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    /// [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR")]
     pub listen: Vec<Address>,
     /// Let clients in that nobody has allowed
     #[arg(long)]
@@ -120,6 +160,24 @@ pub struct Listen {
     /// File of the key that seals tickets: they outlive a restart then. Made if it is not there
     #[arg(long, value_name = "FILE")]
     pub ticket_keys: Option<PathBuf>,
+}
+
+impl Listen {
+    /// `config` with what is given here in its place.
+    #[must_use]
+    pub fn overlay(&self, mut config: ServerConfig) -> ServerConfig {
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        if !self.psk.is_empty() {
+            config.psk.clone_from(&self.psk);
+        }
+        if self.ticket_keys.is_some() {
+            config.ticket_keys.clone_from(&self.ticket_keys);
+        }
+        config.anyone |= self.anyone;
+        config
+    }
 }
 
 /// Options of `keygen`.

@@ -95,6 +95,25 @@ pub enum Error {
     /// The pipe broke.
     #[error("the pipe broke: {0}")]
     Pipe(#[source] RelayError),
+    /// The server was told to end, and streams had not come to theirs in time.
+    #[error("ended with {streams} streams still open")]
+    NotDrained {
+        /// How many.
+        streams: usize,
+    },
+    /// A command is for running servers, and none runs.
+    #[error("no server of this home is running")]
+    NotRunning,
+    /// A running server does not take its changed configuration.
+    #[error("the server {pid} goes on with the configuration that it had: {error}")]
+    NotReloaded {
+        /// Its process id.
+        pid: u32,
+        /// Why.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The server was told to stop while a client had the pipe open.
     #[error("stopped before the end of the pipe")]
     StoppedInPipe,
@@ -119,6 +138,8 @@ impl Report for Error {
             | Self::UnknownPsk { .. }
             | Self::RevokedPsk { .. }
             | Self::DuplicatePsk { .. } => Exit::Usage,
+            Self::NotRunning | Self::NotDrained { .. } => Exit::Network,
+            Self::NotReloaded { .. } => Exit::Usage,
             Self::StoppedInPipe => Exit::Integrity,
             Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
             Self::Pipe(_) => Exit::Network,
@@ -146,6 +167,9 @@ impl Report for Error {
                 Some(format!("server list shows those that were; server keygen --psk {id} makes it"))
             }
             Self::RevokedPsk { .. } => Some("make one with another name: server keygen --psk NAME".into()),
+            Self::NotDrained { .. } => Some("give them longer with --grace".into()),
+            Self::NotRunning => Some("start it with server run, or name its home with --home DIR".into()),
+            Self::NotReloaded { hint, .. } => hint.clone(),
             Self::DuplicatePsk { .. } => {
                 Some("make each with a name of its own: server keygen --psk NAME".into())
             }

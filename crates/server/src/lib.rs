@@ -1,9 +1,11 @@
-//! Sockseal's server: takes messages, or is one end of a pipe.
+//! Sockseal's server: takes messages, is the far end of tunnels, or one end of a pipe.
 //!
 //! ```text
-//! listener   accepts, within limits  --> session   handshake, access, then one stream after another
-//!                                            |
-//!                                            +--> service::message   a stream that is printed once it is whole
+//! serve      accepts, within limits  --> session   handshake, access, then one stream after another
+//!   ^                                        |
+//! orders     signals, commands               +--> service::message   a stream that is printed once it is whole
+//!                                            +--> service::tunnel    a stream to a target that the client may reach
+//!                                            +--> service::reverse   listening for a client, and its parked channels
 //!                                            +--> service::pipe      standard input and output
 //! ```
 //!
@@ -13,11 +15,16 @@ mod access;
 pub mod cli;
 pub mod config;
 mod error;
+mod keys;
 mod limits;
+mod live;
+mod orders;
 mod serve;
+mod server;
 mod service;
 mod session;
 mod settings;
+mod throttle;
 mod ticket_file;
 
 pub use access::{
@@ -25,7 +32,10 @@ pub use access::{
     TargetRule, Transport,
 };
 pub use error::Error;
-pub use serve::serve;
+pub use keys::{make_psk, read_identity};
+pub use live::Live;
+pub use orders::{Orders, Reload};
+pub use serve::{Listeners, listen, serve};
 pub use service::Service;
 pub use service::message::{MessageFormat, Messages};
 pub use service::pipe::Pipe;

@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::throttle::Throttle;
+
 /// How long a handshake may take, from the first byte to the last (section 8).
 pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a channel may be idle between streams.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// RSA operations at once: more than the cores would only make each one slower.
 pub(crate) const MAX_RSA: usize = 4;
 /// Handshakes under way at once, in all. Each holds less than 32 KiB.
 pub(crate) const MAX_HALF_OPEN: usize = 512;
 /// Handshakes under way at once from one source: enough for a busy household, not for a flood.
 pub(crate) const MAX_HALF_OPEN_PER_SOURCE: usize = 64;
-/// Channels of one client, or of the strangers of one source, at once.
-pub(crate) const MAX_CHANNELS_PER_CLIENT: usize = 256;
+/// Channels of one client at once, unless its rights say otherwise.
+pub(crate) const MAX_CHANNELS_PER_CLIENT: usize = 16384;
+/// Channels of the strangers of one source at once.
+pub(crate) const MAX_CHANNELS_PER_STRANGER: usize = 256;
 /// Channels in all, where the system has descriptors for them.
-const MAX_CHANNELS: usize = 8192;
+const MAX_CHANNELS: usize = 32768;
 
 /// What a failed handshake costs its source.
 pub(crate) const FAILURE: Duration = Duration::from_secs(2);
@@ -50,6 +53,8 @@ pub(crate) struct Limits {
 struct Channels {
     all: usize,
     by_holder: HashMap<String, usize>,
+    /// The pace of each client that has one.
+    throttles: HashMap<String, (NonZeroU64, Throttle)>,
 }
 
 #[derive(Debug, Default)]
@@ -132,24 +137,57 @@ impl Limits {
         *until = ((*until).max(now) + cost).min(now + MAX_OWED);
     }
 
-    /// Takes up a place for a channel of `holder`, until what is returned is dropped.
-    pub(crate) fn begin_channel(self: &Arc<Self>, holder: &Holder<'_>) -> Option<OpenChannel> {
-        let holder = match holder {
-            Holder::Client(name) => format!("client {name}"),
-            Holder::Stranger(Some(source)) => format!("source {}", network(*source)),
-            Holder::Stranger(None) => "this machine".to_owned(),
+    /// Takes up a place for a channel of `holder`, until what is returned is dropped: `most` of them at once, where
+    /// that is given, and `in_all` with all others.
+    pub(crate) fn begin_channel(
+        self: &Arc<Self>,
+        holder: &Holder<'_>,
+        most: Option<usize>,
+        in_all: Option<usize>,
+    ) -> Option<OpenChannel> {
+        let (holder, usual) = match holder {
+            Holder::Client(name) => (format!("client {name}"), MAX_CHANNELS_PER_CLIENT),
+            Holder::Stranger(Some(source)) => {
+                (format!("source {}", network(*source)), MAX_CHANNELS_PER_STRANGER)
+            }
+            Holder::Stranger(None) => ("this machine".to_owned(), MAX_CHANNELS_PER_STRANGER),
         };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if channels.all >= self.max_channels {
+        if channels.all >= in_all.unwrap_or(usize::MAX).min(self.max_channels) {
             return None;
         }
         let count = channels.by_holder.entry(holder.clone()).or_default();
-        if *count >= MAX_CHANNELS_PER_CLIENT {
+        if *count >= most.unwrap_or(usual) {
+            if *count == 0 {
+                channels.by_holder.remove(&holder);
+            }
             return None;
         }
         *count += 1;
         channels.all += 1;
         Some(OpenChannel { limits: Arc::clone(self), holder })
+    }
+
+    /// Channels that stand.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
+    /// The pace of a client, which all its channels share; a new one where its rate has changed.
+    pub(crate) fn throttle(&self, client: &str, rate: Option<NonZeroU64>) -> Throttle {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rate) = rate else {
+            channels.throttles.remove(client);
+            return Throttle::default();
+        };
+        match channels.throttles.get(client) {
+            Some((before, throttle)) if *before == rate => throttle.clone(),
+            _ => {
+                let throttle = Throttle::new(rate);
+                channels.throttles.insert(client.to_owned(), (rate, throttle.clone()));
+                throttle
+            }
+        }
     }
 }
 
@@ -282,31 +320,40 @@ mod tests {
     fn channels_of_a_client_are_bounded() {
         let limits = Arc::new(Limits::new(100_000));
         let alice = Holder::Client("alice");
-        let all: Vec<_> =
-            (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel(&alice).unwrap()).collect();
-        assert!(limits.begin_channel(&alice).is_none());
-        assert!(limits.begin_channel(&Holder::Client("bob")).is_some());
+        let begin = |holder| limits.begin_channel(&holder, None, None);
+        let all: Vec<_> = (0..MAX_CHANNELS_PER_CLIENT).map(|_| begin(alice).unwrap()).collect();
+        assert!(begin(alice).is_none());
+        assert!(begin(Holder::Client("bob")).is_some());
         drop(all);
-        assert!(limits.begin_channel(&alice).is_some());
+        assert!(begin(alice).is_some());
+
+        let three: Vec<_> = (0..3).map(|_| limits.begin_channel(&alice, Some(3), None).unwrap()).collect();
+        assert!(limits.begin_channel(&alice, Some(3), None).is_none());
+        assert!(limits.begin_channel(&Holder::Client("bob"), None, Some(3)).is_none());
+        assert_eq!(limits.channels(), 3);
+        drop(three);
+        assert!(limits.begin_channel(&alice, Some(0), None).is_none());
+        assert!(limits.channels.lock().unwrap().by_holder.is_empty());
     }
 
     #[test]
     fn strangers_are_counted_by_where_they_come_from() {
         let limits = Arc::new(Limits::new(100_000));
         let near = Holder::Stranger(ip("2001:db8::1"));
-        let _all: Vec<_> =
-            (0..MAX_CHANNELS_PER_CLIENT).map(|_| limits.begin_channel(&near).unwrap()).collect();
-        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8::2"))).is_none());
-        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8:0:1::2"))).is_some());
-        assert!(limits.begin_channel(&Holder::Stranger(None)).is_some());
+        let _all: Vec<_> = (0..MAX_CHANNELS_PER_STRANGER)
+            .map(|_| limits.begin_channel(&near, None, None).unwrap())
+            .collect();
+        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8::2")), None, None).is_none());
+        assert!(limits.begin_channel(&Holder::Stranger(ip("2001:db8:0:1::2")), None, None).is_some());
+        assert!(limits.begin_channel(&Holder::Stranger(None), None, None).is_some());
     }
 
     #[test]
     fn channels_in_all_are_bounded_by_the_descriptors() {
         let limits = Arc::new(Limits::new(MAX_HALF_OPEN + RESERVED_DESCRIPTORS + 4));
-        let _first = limits.begin_channel(&Holder::Client("a")).unwrap();
-        let _second = limits.begin_channel(&Holder::Client("b")).unwrap();
-        assert!(limits.begin_channel(&Holder::Client("c")).is_none());
+        let _first = limits.begin_channel(&Holder::Client("a"), None, None).unwrap();
+        let _second = limits.begin_channel(&Holder::Client("b"), None, None).unwrap();
+        assert!(limits.begin_channel(&Holder::Client("c"), None, None).is_none());
     }
 
     #[test]

@@ -1,27 +1,26 @@
 //! The `server` program: parses, calls the library, reports.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crypto_core::identity::{KeyId, ServerKey};
-use crypto_core::psk::PreSharedKey;
+use crypto_core::identity::ServerKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use jiff::Timestamp;
 use program::address::Address;
+use program::admin::{self, Answer, Command as Ask};
 use program::home::Home;
-use program::listener::Listener;
-use program::identity::{self, Identity as _, Keygen};
-use program::{classic, hardening, logging, private_file, report};
-use server::cli::{Cli, Command, Listen, MakeKey, Run};
+use program::identity;
+use program::{classic, hardening, logging, report};
+use server::cli::{Cli, Command, MakeKey};
+use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Error, Identity, MessageFormat, Messages, Pipe, Service, Settings, Strangers,
-    read_or_make_ticket_key, serve,
+    AccessFile, Error, Identity, Listeners, Live, MessageFormat, Messages, Orders, Pipe, Reload, Service,
+    Settings, listen, make_psk, read_identity, read_or_make_ticket_key, serve,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -33,17 +32,27 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Error> {
     let home = Home::resolve(cli.home)?;
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(Run { listen, json, max_message }) => {
-            let format = if json { MessageFormat::Json } else { MessageFormat::Text };
+        Command::Run(options) => {
+            let config = options.config()?;
+            let format = if options.json { MessageFormat::Json } else { MessageFormat::Text };
             let output = hardening::standard_output()?;
-            let messages = Messages::new(format, max_message.as_u64(), output);
-            listen_and_serve(&home, &listen, Service::Messages(messages))
+            let messages = Messages::new(format, config.max_message.as_u64(), output);
+            let reload =
+                Reload::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
+            listen_and_serve(&home, &config, Service::Messages(messages), reload)
         }
-        Command::Pipe(listen) => {
+        Command::Pipe(options) => {
+            let config = options.overlay(ServerConfig::default());
             let pipe = Pipe::new(hardening::standard_input()?, hardening::standard_output()?);
-            listen_and_serve(&home, &listen, Service::Pipe(pipe))
+            let unchanged = config.clone();
+            // A pipe has no configuration file.
+            let reload = Reload::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
+            listen_and_serve(&home, &config, Service::Pipe(pipe), reload)
         }
-        Command::Keygen(MakeKey { psk: Some(name), .. }) => make_psk(&home, &name),
+        Command::Check { config } => check(&home, config.as_deref()),
+        Command::Reload => reload(&home),
+        Command::Status { json } => status(&home, json),
+        Command::Keygen(MakeKey { psk: Some(name), .. }) => print(make_psk(&home, &name)?.trim_end()),
         Command::Keygen(MakeKey { rsa, psk: None }) => {
             let key: ServerKey = identity::make(&home, &rsa)?;
             print(&key.public().id().to_string())
@@ -54,9 +63,14 @@ fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Allow(allow) => {
             let grant = allow.grant(Timestamp::now());
-            AccessFile::new(home).edit(|access| access.allow(&allow.client, allow.name.as_ref(), grant))
+            let file = AccessFile::new(home.clone());
+            file.edit(|access| access.allow(&allow.client, allow.name.as_ref(), grant))?;
+            recheck(&home)
         }
-        Command::Revoke { client } => AccessFile::new(home).edit(|access| access.revoke(&client)),
+        Command::Revoke { client } => {
+            AccessFile::new(home.clone()).edit(|access| access.revoke(&client))?;
+            recheck(&home)
+        }
         Command::List => {
             let access = AccessFile::new(home).read()?;
             let now = Timestamp::now();
@@ -66,53 +80,105 @@ fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-fn listen_and_serve(home: &Home, listen: &Listen, service: Service) -> Result<(), Error> {
-    let identity = match listen.psk.as_slice() {
-        [] => Identity::Key(Arc::new(read_or_make_key(home)?)),
-        files => Identity::Psk(read_psks(files)?),
-    };
-    let tickets = match &listen.ticket_keys {
-        Some(path) => read_or_make_ticket_key(path)?,
-        None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
-    };
+fn listen_and_serve(
+    home: &Home,
+    config: &ServerConfig,
+    service: Service,
+    mut reload: Reload,
+) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
     // A file that makes no sense would refuse everybody later: better said now.
     access.read()?;
-    if let Identity::Psk(psks) = &identity {
-        note_psks(&access, psks);
-    }
-    let strangers = if listen.anyone { Strangers::Welcome } else { Strangers::Refused };
-
+    let identity = read_identity(home, &config.psk, &access)?;
+    let tickets = match &config.ticket_keys {
+        Some(path) => read_or_make_ticket_key(path)?,
+        None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
-        let mut listeners = Vec::with_capacity(listen.listen.len());
-        for address in &listen.listen {
-            let failed = |source| Error::Listen { address: address.to_string(), source };
-            listeners.push(Listener::bind(address).await.map_err(failed)?);
-        }
+        let listeners = listen(&config.listen).await?;
         // Before anybody can know that the server is there: whoever reads the banner may signal at once.
-        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let mut orders = Orders::listen(home)?;
         announce(&listeners, &identity, &service)?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        let settings = Settings { identity, tickets: Arc::new(tickets), access, strangers, service };
-        serve(settings, listeners, stop).await
+        let settings =
+            Settings { identity, tickets: Arc::new(tickets), access, service, live: Live::from(config) };
+        serve(settings, listeners, &mut orders, &mut reload).await
     });
     // A thread that still waits for standard input must not hold the process up.
     runtime.shutdown_background();
     result
 }
 
+/// What there is to know before a server is started with it, found out without starting it.
+fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
+    let (config, path) = config::read(file)?;
+    AccessFile::new(home.clone()).read()?;
+    for psk in &config.psk {
+        identity::read_psk(psk)?;
+    }
+    match path {
+        Some(path) => print(&format!("{}: good, {} services", path.display(), config.services.len())),
+        None => print("no configuration file: the defaults hold"),
+    }
+}
+
+/// Tells running servers of this home that rights have changed.
+fn recheck(home: &Home) -> Result<(), Error> {
+    for (pid, answer) in ask(home, Ask::Recheck)? {
+        if let Answer::Failed { error, .. } = answer {
+            tracing::warn!(
+                pid,
+                error,
+                "a running server has not been told, and finds out by itself in 10 seconds"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn reload(home: &Home) -> Result<(), Error> {
+    let answers = ask(home, Ask::Reload)?;
+    if answers.is_empty() {
+        return Err(Error::NotRunning);
+    }
+    for (pid, answer) in answers {
+        match answer {
+            Answer::Failed { error, hint } => return Err(Error::NotReloaded { pid, error, hint }),
+            _ => print(&format!("{pid} goes by the configuration as it is now"))?,
+        }
+    }
+    Ok(())
+}
+
+fn status(home: &Home, json: bool) -> Result<(), Error> {
+    let answers = ask(home, Ask::Status)?;
+    if answers.is_empty() {
+        return Err(Error::NotRunning);
+    }
+    for (pid, answer) in answers {
+        match answer {
+            Answer::Status(status) if json => print(&status.to_json())?,
+            Answer::Status(status) => print(&status.to_string())?,
+            answer => tracing::warn!(pid, ?answer, "a running server does not say how it is"),
+        }
+    }
+    Ok(())
+}
+
+fn ask(home: &Home, command: Ask) -> Result<Vec<(u32, Answer)>, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    Ok(runtime.block_on(admin::ask(home, "server", command))?)
+}
+
 /// Prints where the server is to be found and a command to paste.
 #[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
-fn announce(listeners: &[Listener], identity: &Identity, service: &Service) -> Result<(), Error> {
-    let addresses: Vec<Address> =
-        listeners.iter().map(Listener::address).collect::<Result<_, _>>().map_err(Error::Runtime)?;
+fn announce(listeners: &Listeners, identity: &Identity, service: &Service) -> Result<(), Error> {
+    let addresses: Vec<Address> = listeners
+        .iter()
+        .map(|(_, listener)| listener.address())
+        .collect::<Result<_, _>>()
+        .map_err(Error::Runtime)?;
     for address in &addresses {
         eprintln!("listening on {address}");
     }
@@ -137,67 +203,6 @@ fn announce(listeners: &[Listener], identity: &Identity, service: &Service) -> R
     Ok(())
 }
 
-fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
-    if !home.file(ServerKey::FILE_NAME).exists() {
-        match identity::make(home, &Keygen::default()) {
-            // Another server of the same home was quicker: its key is the one.
-            Err(program::Error::Exists { .. }) => {}
-            made => return Ok(made?),
-        }
-    }
-    Ok(identity::read(home)?)
-}
-
-fn read_psks(files: &[std::path::PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, Error> {
-    let mut psks = BTreeMap::new();
-    for path in files {
-        let psk = identity::read_psk(path)?;
-        if let Some(double) = psks.insert(psk.id().to_owned(), Arc::new(psk)) {
-            return Err(Error::DuplicatePsk { id: double.id().to_owned() });
-        }
-    }
-    Ok(psks)
-}
-
-/// Notes the keys that were made elsewhere, so that each can be revoked here by its name.
-fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) {
-    let noted = access.read().and_then(|known| {
-        let unknown = |name: &&String| known.as_ref().is_none_or(|known| !known.knows_psk(name));
-        let names: Vec<&String> = psks.keys().filter(unknown).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        access.edit(|access| names.into_iter().try_for_each(|name| access.note_psk(name)))
-    });
-    if let Err(error) = noted {
-        tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
-    }
-}
-
-fn make_psk(home: &Home, name: &str) -> Result<(), Error> {
-    let server_id = read_or_make_psk_server_id(home)?;
-    AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
-    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(program::Error::from)?;
-    print(psk.to_text().trim_end())
-}
-
-/// The id that the pre-shared keys of this home belong to: random, and not a secret.
-fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
-    let path = home.file(PSK_SERVER_ID_FILE);
-    home.create()?;
-    if !path.exists() {
-        let id = KeyId(*Secret::random(&mut SysRng).map_err(program::Error::from)?.expose());
-        match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
-            Err(program::Error::Exists { .. }) => {}
-            written => return Ok(written.map(|()| id)?),
-        }
-    }
-    let text = private_file::read_text(&path)?;
-    Ok(text.trim().parse().map_err(|source| program::Error::Key { path, source })?)
-}
-
 fn print(line: &str) -> Result<(), Error> {
     writeln!(io::stdout(), "{line}").map_err(Error::Print)
 }
-
-const PSK_SERVER_ID_FILE: &str = "psk-server-id";

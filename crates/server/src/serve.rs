@@ -1,50 +1,166 @@
-//! The server as a whole: accepts on all its sockets until it is told to stop or its service is done.
+//! The server as a whole: accepts on all its sockets until it is told to end or its service is done.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use program::address::Address;
+use program::admin::Answer;
 use program::listener::{Listener, Source};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use wire_protocol::message::AbortCode;
 use wire_protocol::stream::abort_frame;
 
 use crate::limits::Turned;
-use crate::session::Server;
+use crate::orders::{Order, Orders, Reload};
+use crate::server::Server;
 use crate::{Error, Settings};
 
-/// Serves until `stop` is ready, or the service is done (a pipe is, once its client has gone).
+/// Sockets that are listened on, each with the address as it was asked for.
+pub type Listeners = Vec<(Address, Listener)>;
+
+/// Listens on all of `addresses`, or on none.
+///
+/// # Errors
+/// [`Error::Listen`].
+pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let failed = |source| Error::Listen { address: address.to_string(), source };
+        listeners.push((address.clone(), Listener::bind(address).await.map_err(failed)?));
+    }
+    Ok(listeners)
+}
+
+/// Serves until it is told to end, or the service is done (a pipe is, once its client has gone). Told to end, it takes
+/// no new streams, and lets those that are live come to their end for as long as the grace lasts.
 ///
 /// Whatever goes wrong on a connection ends that connection alone, with a line in the log.
 ///
 /// # Errors
-/// Those of the service itself: a pipe that broke, or was stopped before its end.
+/// Those of the service itself: a pipe that broke, or was stopped before its end. [`Error::NotDrained`] when streams
+/// were still live in the end.
 ///
 /// # Panics
 /// On a runtime of a single thread: messages are written where they go without leaving the task.
 pub async fn serve(
     settings: Settings,
-    listeners: Vec<Listener>,
-    stop: impl Future<Output = ()>,
+    listeners: Listeners,
+    orders: &mut Orders,
+    reload: &mut Reload,
 ) -> Result<(), Error> {
     let (done, mut service_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(accept_all(listener, Arc::clone(&server)));
+    let mut doors = Doors::open(&server, listeners);
+    loop {
+        let order = tokio::select! {
+            order = orders.next() => order,
+            result = service_done.recv() => {
+                doors.close().await;
+                return result.unwrap_or(Ok(()));
+            }
+        };
+        match order {
+            Order::Stop => break,
+            Order::Recheck => server.recheck(),
+            Order::Tell(responder) => responder.answer(&Answer::Status(server.status())),
+            Order::Reload(responder) => {
+                let answer = match apply(reload, &server, &mut doors).await {
+                    Ok(()) => {
+                        tracing::info!("the configuration is reloaded");
+                        Answer::Done
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the configuration stays as it was");
+                        Answer::failed(&error)
+                    }
+                };
+                if let Some(responder) = responder {
+                    responder.answer(&answer);
+                }
+            }
+        }
     }
-    tokio::pin!(stop);
-    let result = tokio::select! {
-        () = stop => server.stopped(),
-        result = service_done.recv() => result.unwrap_or(Ok(())),
-    };
-    // Waits until the listeners are gone, and with them the files of their sockets.
-    accepting.shutdown().await;
-    result
+    doors.close().await;
+    server.stopped()?;
+    drain(&server, orders).await
+}
+
+/// Reads the configuration again and goes by it: all of it, or nothing of it.
+async fn apply(reload: &mut Reload, server: &Arc<Server>, doors: &mut Doors) -> Result<(), Error> {
+    let (live, addresses) = reload.read()?;
+    let fresh: Vec<Address> = addresses.iter().filter(|address| !doors.has(address)).cloned().collect();
+    let listeners = listen(&fresh).await?;
+    server.set_live(live);
+    doors.change(server, &addresses, listeners).await;
+    Ok(())
+}
+
+async fn drain(server: &Server, orders: &mut Orders) -> Result<(), Error> {
+    server.stopping.cancel();
+    server.connections.close();
+    let grace = sleep(server.live().grace);
+    tokio::pin!(grace);
+    let streams = server.streams.count();
+    if streams > 0 {
+        tracing::info!(streams, "waiting for streams to come to their end");
+    }
+    loop {
+        tokio::select! {
+            biased;
+            () = server.connections.wait() => return Ok(()),
+            () = &mut grace => break,
+            order = orders.next() => match order {
+                // Told twice: somebody is in a hurry.
+                Order::Stop => break,
+                Order::Tell(responder) => responder.answer(&Answer::Status(server.status())),
+                Order::Recheck => server.recheck(),
+                Order::Reload(_) => {}
+            },
+        }
+    }
+    Err(Error::NotDrained { streams: server.streams.count() })
+}
+
+/// The listeners, and who accepts on each.
+struct Doors(Vec<(Address, JoinHandle<()>)>);
+
+impl Doors {
+    fn open(server: &Arc<Server>, listeners: Listeners) -> Self {
+        let mut doors = Self(Vec::new());
+        doors.add(server, listeners);
+        doors
+    }
+
+    fn add(&mut self, server: &Arc<Server>, listeners: Listeners) {
+        for (address, listener) in listeners {
+            self.0.push((address, tokio::spawn(accept_all(listener, Arc::clone(server)))));
+        }
+    }
+
+    fn has(&self, address: &Address) -> bool {
+        self.0.iter().any(|(open, _)| open == address)
+    }
+
+    /// Keeps those of `addresses`, closes all others, and opens `fresh` ones.
+    async fn change(&mut self, server: &Arc<Server>, addresses: &[Address], fresh: Listeners) {
+        let (kept, gone) = self.0.drain(..).partition(|(address, _)| addresses.contains(address));
+        self.0 = kept;
+        Self(gone).close().await;
+        self.add(server, fresh);
+    }
+
+    /// Waits until the listeners are gone, and with them the files of their sockets.
+    async fn close(self) {
+        for (_, accepting) in self.0 {
+            accepting.abort();
+            accepting.await.ok();
+        }
+    }
 }
 
 async fn accept_all(listener: Listener, server: Arc<Server>) {
@@ -55,7 +171,7 @@ async fn accept_all(listener: Listener, server: Arc<Server>) {
                 // Mostly descriptors that have run out, or a client that is gone again. Accepting at once would
                 // fail at once.
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -65,14 +181,16 @@ fn begin(mut socket: Socket, source: Source, server: &Arc<Server>) {
     let accountable = source.ip().filter(|ip| !is_local(*ip));
     match server.limits.begin_handshake(accountable, Instant::now()) {
         Ok(place) => {
-            let server = Arc::clone(server);
-            tokio::spawn(async move { server.serve_connection(socket, source, accountable, place).await });
+            let connection = Arc::clone(server);
+            server.connections.spawn(async move {
+                connection.serve_connection(socket, source, accountable, place).await;
+            });
         }
         Err(Turned::Busy) => {
             tracing::warn!(peer = source.name, "connection turned away: too many handshakes");
             tokio::spawn(async move {
                 let frame = abort_frame(AbortCode::Busy);
-                tokio::time::timeout(ABORT_DEADLINE, socket.write_all(&frame)).await
+                timeout(ABORT_DEADLINE, socket.write_all(&frame)).await
             });
         }
         Err(Turned::Penalized) => {

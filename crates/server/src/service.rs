@@ -2,6 +2,8 @@
 
 pub(crate) mod message;
 pub(crate) mod pipe;
+pub(crate) mod reverse;
+pub(crate) mod tunnel;
 
 /// What a server does with the streams that its clients open.
 #[derive(Debug)]

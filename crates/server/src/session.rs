@@ -2,54 +2,40 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use program::dial::in_time;
 use program::escape::escape;
 use program::listener::Source;
 use program::socket::Socket;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
-use wire_protocol::message::{DeniedCode, Mode, RefusedCode, ServerLimits, Target};
-use wire_protocol::stream::{self, Incoming, RsaPool, SecureStream};
+use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
+use wire_protocol::stream::{self, Incoming, SecureStream};
 
-use crate::Error;
-use crate::access::{Guest, Origin, Standing};
-use crate::limits::{
-    FAILURE, HANDSHAKE_DEADLINE, HalfOpen, Holder, IDLE_TIMEOUT, Limits, MAX_RSA, RSA_HANDSHAKE,
-};
+use crate::access::{Guest, Origin, Rights, Standing, Transport};
+use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE};
 use crate::serve::is_local;
+use crate::server::Server;
 use crate::service::Service;
-use crate::settings::{Identity, Settings};
+use crate::service::tunnel::{self, Visit};
 
-/// What all connections share.
+/// A client that is in.
 #[derive(Debug)]
-pub(crate) struct Server {
-    settings: Settings,
-    pub(crate) limits: Arc<Limits>,
-    rsa_pool: RsaPool,
-    /// Where a service that is done says so.
-    done: mpsc::Sender<Result<(), Error>>,
+struct Session<'a> {
+    server: &'a Server,
+    source: &'a Source,
+    origin: Origin,
+    /// As it was judged last.
+    guest: Mutex<Arc<Guest>>,
+    /// What it has open, or waits for.
+    target: Mutex<Option<Target>>,
 }
 
 impl Server {
-    pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
-        let limits = Arc::new(Limits::new(program::hardening::raise_descriptor_limit()));
-        Self { settings, limits, rsa_pool: RsaPool::new(MAX_RSA), done }
-    }
-
-    /// What it means that the server is told to stop now.
-    pub(crate) fn stopped(&self) -> Result<(), Error> {
-        match &self.settings.service {
-            Service::Pipe(pipe) if pipe.is_claimed() => Err(Error::StoppedInPipe),
-            _ => Ok(()),
-        }
-    }
-
     /// Serves a connection to its end. `accountable` is the source that answers for failures.
     pub(crate) async fn serve_connection(
-        &self,
+        self: &Arc<Self>,
         socket: Socket,
         source: Source,
         accountable: Option<IpAddr>,
@@ -59,31 +45,33 @@ impl Server {
             Some(ip) if !is_local(ip) => Origin::Remote,
             _ => Origin::Local,
         };
-        let mut guest = None;
-        let handshake = stream::accept_channel(socket, self.config(origin), &self.rsa_pool, |client| {
-            let judged = self.settings.access.authorize(client, source.ip(), origin, self.settings.strangers);
-            let admitted = judged.and_then(|admitted| {
-                let holder = match admitted.standing {
-                    Standing::Allowed => Holder::Client(&admitted.name),
+        let mut admitted = None;
+        let handshake =
+            stream::accept_channel(socket, self.handshake_config(origin), self.rsa_pool(), |client| {
+                let guest = self.authorize(client, source.ip(), origin)?;
+                let holder = match guest.standing {
+                    Standing::Allowed => Holder::Client(&guest.name),
                     Standing::Stranger => Holder::Stranger(accountable),
                 };
-                let channel = self.limits.begin_channel(&holder).ok_or(DeniedCode::TooManyChannels)?;
-                Ok((admitted, channel))
-            })?;
-            guest = Some(admitted);
-            Ok(())
-        });
+                let most = guest.rights.max_channels();
+                let in_all = self.live().max_channels;
+                let channel =
+                    self.limits.begin_channel(&holder, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+                admitted = Some((guest, channel));
+                Ok(())
+            });
         let deadline = place.deadline();
-        let handshake = match timeout(deadline, handshake).await {
-            Ok(handshake) => handshake,
-            Err(_) => {
+        let handshake = tokio::select! {
+            handshake = timeout(deadline, handshake) => handshake.unwrap_or_else(|_| {
                 let message = format!("the handshake took longer than {} seconds", deadline.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            }
+            }),
+            // Whoever is not in yet does not hold up the end.
+            () = self.stopping.cancelled() => return,
         };
         drop(place);
 
-        let result = match (handshake, guest) {
+        let result = match (handshake, admitted) {
             (Ok(stream), Some((guest, _channel))) => {
                 tracing::debug!(
                     peer = source.name,
@@ -94,7 +82,17 @@ impl Server {
                 if stream.session().mode == Mode::Rsa {
                     self.limits.charge(accountable, RSA_HANDSHAKE, Instant::now());
                 }
-                self.serve_channel(stream, &guest).await
+                let session = Session {
+                    server: self,
+                    source: &source,
+                    origin,
+                    guest: Mutex::new(Arc::new(guest)),
+                    target: Mutex::new(None),
+                };
+                tokio::select! {
+                    served = session.serve(stream) => served,
+                    reason = session.until_revoked() => Err(reason),
+                }
             }
             (Ok(_), None) => Err(io::Error::other("a client was let in that nobody has judged")),
             // A first contact: the client shows the key to somebody and comes back.
@@ -119,58 +117,145 @@ impl Server {
             }
         }
     }
+}
 
-    async fn serve_channel(&self, mut stream: SecureStream<Socket>, guest: &Guest) -> io::Result<()> {
+impl Session<'_> {
+    async fn serve(&self, mut stream: SecureStream<Socket>) -> io::Result<()> {
+        let stopping = &self.server.stopping;
         loop {
-            let Ok(incoming) = timeout(IDLE_TIMEOUT, stream.next_incoming()).await else {
-                tracing::debug!(client = guest.name, "connection idle for too long");
-                return timeout(HANDSHAKE_DEADLINE, stream.close()).await?;
+            self.note(None);
+            let idle_timeout = self.server.live().idle_timeout;
+            let incoming = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return in_time(stream.close()).await,
+                incoming = timeout(idle_timeout, stream.next_incoming()) => incoming,
             };
-            let target = match incoming? {
-                Incoming::Open(target) => target,
-                Incoming::Ping => continue,
-                Incoming::Park(_) => return stream.close().await,
-                Incoming::Close => return stream.answer_close().await,
+            let Ok(incoming) = incoming else {
+                tracing::debug!(client = self.guest().name, "connection idle for too long");
+                return in_time(stream.close()).await;
             };
-            match (target, &self.settings.service) {
-                (Target::Message, Service::Messages(_)) if !guest.rights.messages() => {
-                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+            match incoming? {
+                Incoming::Open(target) => {
+                    let served = self.serve_stream(stream, target).await?;
+                    let Some(idle) = served else { return Ok(()) };
+                    stream = idle;
                 }
-                (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => {
-                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+                Incoming::Park(lease) => {
+                    let guest = self.guest();
+                    let Some(parking) = self.server.leases.parking(&guest.identity, &lease) else {
+                        return in_time(stream.close()).await;
+                    };
+                    self.note(Some(parking.target()));
+                    let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
+                    return parking
+                        .serve(stream, &throttle, idle_timeout, stopping, &self.server.streams)
+                        .await;
                 }
-                (Target::Message, Service::Messages(messages)) => {
-                    stream = messages.receive(stream, guest).await?;
-                }
-                (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
-                    Some(ends) => {
-                        let result = ends.serve(stream).await;
-                        // The server is ending already when nobody is there to be told.
-                        self.done.send(result).await.ok();
-                        return Ok(());
-                    }
-                    None => stream.refuse_open(RefusedCode::Busy).await?,
-                },
-                _ => stream.refuse_open(RefusedCode::NotOffered).await?,
+                Incoming::SignOfLife => {}
+                Incoming::Close => return in_time(stream.answer_close()).await,
             }
         }
     }
 
-    /// What this server brings to a handshake now. Everything in it is shared, so this costs next to nothing.
-    fn config(&self, origin: Origin) -> Arc<ServerConfig> {
-        let (identity, psks) = match &self.settings.identity {
-            Identity::Key(key) => (Some(Arc::clone(key)), Default::default()),
-            Identity::Psk(psks) => (None, psks.clone()),
-        };
-        let anonymous = self.settings.access.admits_anonymous(origin, self.settings.strangers);
-        Arc::new(ServerConfig {
-            identity,
-            psks,
-            tickets: Some(Arc::clone(&self.settings.tickets)),
-            client_auth: if anonymous { ClientAuth::Optional } else { ClientAuth::Required },
-            limits: ServerLimits {
-                idle_timeout_seconds: u32::try_from(IDLE_TIMEOUT.as_secs()).unwrap_or(u32::MAX),
+    /// Serves one stream; `None` where the channel has ended with it.
+    async fn serve_stream(
+        &self,
+        mut stream: SecureStream<Socket>,
+        target: Target,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        // Rights may have changed since the handshake.
+        let guest = self.judge_again().map_err(|_| revoked())?;
+        self.note(Some(target.clone()));
+        let _open = self.server.streams.begin();
+        match (&target, &self.server.service) {
+            (Target::Message, Service::Messages(messages)) => {
+                if guest.rights.messages() {
+                    return messages.receive(stream, &guest).await.map(Some);
+                }
+                stream.refuse_open(RefusedCode::NotAllowed).await?;
+            }
+            (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => {
+                stream.refuse_open(RefusedCode::NotAllowed).await?;
+            }
+            (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
+                Some(ends) => {
+                    let result = ends.serve(stream).await;
+                    // The server is ending already when nobody is there to be told.
+                    self.server.done.send(result).await.ok();
+                    return Ok(None);
+                }
+                None => stream.refuse_open(RefusedCode::Busy).await?,
             },
-        })
+            (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
+                if !guest.rights.allows_listen(address) {
+                    stream.refuse_open(RefusedCode::NotAllowed).await?;
+                    return Ok(Some(stream));
+                }
+                match self.server.leases.claim(&guest.identity, address, *kind, *lease).await {
+                    Ok(lease) => return lease.hold(stream, &self.server.stopping).await.map(Some),
+                    Err(code) => stream.refuse_open(code).await?,
+                }
+            }
+            (
+                Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. },
+                Service::Messages(_),
+            ) => {
+                let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
+                let visit = Visit { guest: &guest, source: self.source, throttle: &throttle };
+                return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
+            }
+            _ => stream.refuse_open(RefusedCode::NotOffered).await?,
+        }
+        Ok(Some(stream))
+    }
+
+    /// Waits until the client may no longer be in, or may no longer have what it has open.
+    async fn until_revoked(&self) -> io::Error {
+        let mut rechecks = self.server.rechecks.subscribe();
+        loop {
+            // Where nobody can call for a look any more, the server has ended.
+            timeout(RECHECK_EVERY, rechecks.changed()).await.ok();
+            let Ok(guest) = self.judge_again() else { return revoked() };
+            let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if target.is_some_and(|target| !allows(&guest.rights, &target)) {
+                return revoked();
+            }
+        }
+    }
+
+    fn judge_again(&self) -> Result<Arc<Guest>, DeniedCode> {
+        let before = self.guest();
+        let guest = Arc::new(self.server.authorize(&before.identity, self.source.ip(), self.origin)?);
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&guest);
+        Ok(guest)
+    }
+
+    fn guest(&self) -> Arc<Guest> {
+        Arc::clone(&self.guest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, target: Option<Target>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 }
+
+/// Whether a client with these rights could have `target` open.
+fn allows(rights: &Rights, target: &Target) -> bool {
+    match target {
+        Target::Message => rights.messages(),
+        Target::Pipe => rights.pipe(),
+        Target::Tcp { host, port, .. } => rights.may_resolve(Transport::Tcp, host, *port),
+        Target::Udp { host, port } => rights.may_resolve(Transport::Udp, host, *port),
+        Target::Unix { path, .. } => rights.allows_unix(path),
+        Target::Service { name } => rights.allows_service(name),
+        Target::Listen { address, .. } => rights.allows_listen(address),
+        Target::Forwarded { .. } => false,
+    }
+}
+
+fn revoked() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the client has lost the right to this")
+}
+
+/// Rights expire without anybody saying so, and a file may have been edited by hand.
+const RECHECK_EVERY: Duration = Duration::from_secs(10);

@@ -7,6 +7,7 @@ use crypto_core::identity::ServerKey;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::ticket::TicketKey;
 
+use crate::Live;
 use crate::access::AccessFile;
 use crate::service::Service;
 
@@ -19,10 +20,10 @@ pub struct Settings {
     pub tickets: Arc<TicketKey>,
     /// Who may come in.
     pub access: AccessFile,
-    /// Whether others may, too.
-    pub strangers: Strangers,
     /// What there is for them.
     pub service: Service,
+    /// What can be given anew while it runs.
+    pub live: Live,
 }
 
 /// Who a server is, and so how clients prove that they mean it.
@@ -39,6 +40,6 @@ pub enum Identity {
 pub enum Strangers {
     /// They may not. Only while nobody has been allowed yet, messages are taken from this machine.
     Refused,
-    /// They may do all that the allowed may.
+    /// They may send messages and use the pipe.
     Welcome,
 }

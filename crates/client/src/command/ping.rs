@@ -3,12 +3,13 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use program::dial::in_time;
 use serde::Serialize;
 use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
 
 use crate::cli::Ping;
-use crate::connect::{Credentials, Server, close, connect, in_time};
+use crate::connect::{Credentials, Server, close, connect};
 use crate::{Error, KnownServers};
 
 /// Connects, sends pings one after another, and prints what it saw.

@@ -45,8 +45,8 @@ pub enum Incoming {
     Open(Target),
     /// That this side opens streams from now on, under this lease: with [`SecureStream::open`].
     Park([u8; LEASE_LEN]),
-    /// A sign of life, which it has got.
-    Ping,
+    /// Nothing but to be known to be there: its Ping has been answered, or it has answered ours.
+    SignOfLife,
     /// The end: to be answered with [`SecureStream::answer_close`].
     Close,
 }
@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         loop {
             match self.next_incoming().await? {
                 Incoming::Open(target) => return Ok(Some(target)),
-                Incoming::Ping => {}
+                Incoming::SignOfLife => {}
                 Incoming::Park(_) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
                 Incoming::Close => return Ok(None),
             }
@@ -167,8 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
                     return Ok(Incoming::Open(target));
                 }
                 Event::Park(lease) => return Ok(Incoming::Park(lease)),
-                Event::Ping(_) => return Ok(Incoming::Ping),
-                Event::Pong(_) => {}
+                Event::Ping(_) | Event::Pong(_) => return Ok(Incoming::SignOfLife),
                 Event::Close => return Ok(Incoming::Close),
                 _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
@@ -233,8 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
                 },
                 Err(_) if last_heard.elapsed() >= SILENCE => return Err(silent()),
                 Err(_) => {
-                    self.writing.control(&ControlMessage::Ping { nonce: 0 })?;
-                    self.flush().await?;
+                    self.begin_ping().await?;
                 }
             }
         }
@@ -288,6 +286,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         self.writing.control(&ControlMessage::Close)?;
         self.flush().await?;
         self.io.shutdown().await
+    }
+
+    /// Asks the other side for a sign of life and does not wait for it: [`SecureStream::next_incoming`] gives it.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn begin_ping(&mut self) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Ping { nonce: 0 })?;
+        self.flush().await
+    }
+
+    /// Whether an idle channel still stands, as far as can be seen without waiting: what has arrived is looked at.
+    #[must_use]
+    pub fn is_standing(&mut self) -> bool {
+        loop {
+            match self.reading.poll_event(&mut self.io, &mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => return true,
+                // Answered with what is sent next.
+                Poll::Ready(Ok(Event::Ping(nonce))) => self.reading.pongs.set(nonce),
+                Poll::Ready(Ok(Event::Pong(_))) => {}
+                Poll::Ready(_) => return false,
+            }
+        }
     }
 
     /// Asks the other side for a sign of life on an idle channel, and measures how long it takes.

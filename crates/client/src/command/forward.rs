@@ -1,0 +1,280 @@
+//! `client forward`: tunnels that stay up.
+//!
+//! ```text
+//! local    a listener here      --> a warm channel --> a target there          -L
+//! dynamic  a SOCKS proxy here   --> a warm channel --> what each client asks   -D
+//! remote   a listener there     --> a parked channel --> a target here         -R
+//! stdio    standard input, output <-> a channel <-> a target there             -W
+//! ```
+
+mod dynamic;
+mod local;
+mod remote;
+mod stdio;
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward, Transport};
+use program::listener::{Listener, Source};
+use program::socket::Socket;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire_protocol::message::ProxyHeader;
+
+use crate::Error;
+use crate::connect::{Connector, Credentials, Server};
+use crate::pool::Pool;
+
+/// What is forwarded through one server.
+#[derive(Debug)]
+pub struct Forwards {
+    /// Through which.
+    pub server: Server,
+    /// From here to there.
+    pub local: Vec<LocalForward>,
+    /// From there to here.
+    pub remote: Vec<RemoteForward>,
+    /// From here to wherever is asked for.
+    pub dynamic: Vec<DynamicForward>,
+    /// What targets are told of who connects.
+    pub header: ProxyHeader,
+    /// How long a new connection waits for a channel.
+    pub wait: Duration,
+    /// How long a flow of datagrams may be idle.
+    pub udp_timeout: Duration,
+}
+
+/// How `forward` speaks of what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventFormat {
+    /// A line on standard error for each.
+    Text,
+    /// A JSON object on standard output for each.
+    Json,
+}
+
+/// Forwards until the program is told to end, then lets what is under way come to its end for `grace` at most.
+///
+/// # Errors
+/// A listener that cannot be bound, a server that is not the one that is trusted or does not let the client in,
+/// [`Error::NotDrained`].
+pub async fn forward(
+    credentials: &Credentials,
+    forwards: Vec<Forwards>,
+    grace: Duration,
+    format: EventFormat,
+) -> Result<(), Error> {
+    let tunnels = Tunnels::default();
+    // Everything that can be wrong here is found before anybody is told that something works.
+    let mut bound = Vec::with_capacity(forwards.len());
+    for forwards in forwards {
+        bound.push(Bound::bind(credentials, forwards, &tunnels, format).await?);
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+
+    let mut keepers = JoinSet::new();
+    let mut pools = Vec::with_capacity(bound.len());
+    for bound in bound {
+        pools.push(Arc::clone(&bound.site.pool));
+        bound.start(&mut keepers);
+    }
+    let ended = tokio::select! {
+        Some(ended) = keepers.join_next() => ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten(),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    ended?;
+
+    tunnels.draining.cancel();
+    tunnels.tracker.close();
+    let drained = tokio::select! {
+        drained = timeout(grace, tunnels.tracker.wait()) => drained.is_ok(),
+        // Told twice: somebody is in a hurry.
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    keepers.shutdown().await;
+    for pool in pools {
+        pool.end().await;
+    }
+    if drained { Ok(()) } else { Err(Error::NotDrained) }
+}
+
+/// Forwards standard input and output to one target.
+///
+/// # Errors
+/// [`Error`]; [`Error::Pipe`] when data may have been lost.
+pub async fn forward_stdio(
+    credentials: &Credentials,
+    server: &Server,
+    target: &StdioForward,
+    header: ProxyHeader,
+) -> Result<(), Error> {
+    stdio::forward(credentials, server, &target.target.to_wire(header)).await
+}
+
+/// What all tunnels of the program share.
+#[derive(Debug, Clone, Default)]
+struct Tunnels {
+    /// Nothing new is taken any more.
+    draining: CancellationToken,
+    tracker: TaskTracker,
+}
+
+/// What the tunnels through one server share.
+#[derive(Debug)]
+struct Site {
+    pool: Arc<Pool>,
+    tunnels: Tunnels,
+    header: ProxyHeader,
+    wait: Duration,
+    format: EventFormat,
+}
+
+/// Forwards whose listeners here are bound.
+struct Bound {
+    site: Arc<Site>,
+    local: Vec<(LocalForward, local::Entrance)>,
+    dynamic: Vec<Listener>,
+    remote: Vec<RemoteForward>,
+}
+
+impl Bound {
+    async fn bind(
+        credentials: &Credentials,
+        forwards: Forwards,
+        tunnels: &Tunnels,
+        format: EventFormat,
+    ) -> Result<Self, Error> {
+        let Forwards { server, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout: _ } =
+            forwards;
+        let mut local = Vec::with_capacity(locals.len());
+        for forward in locals {
+            let entrance = local::Entrance::bind(&forward).await?;
+            local.push((forward, entrance));
+        }
+        let mut dynamic = Vec::with_capacity(dynamics.len());
+        for forward in dynamics {
+            dynamic.push(bind(&forward.listen).await?);
+        }
+        let pool = Pool::new(Connector::new(credentials.clone(), server));
+        let site = Site { pool, tunnels: tunnels.clone(), header, wait, format };
+        Ok(Self { site: Arc::new(site), local, dynamic, remote })
+    }
+
+    /// Starts everything. What ends by itself, `keepers` tell of, and it is an error.
+    fn start(self, keepers: &mut JoinSet<Result<(), Error>>) {
+        let Self { site, local, dynamic, remote } = self;
+        for (forward, entrance) in local {
+            site.tunnels.tracker.spawn(local::serve(Arc::clone(&site), forward, entrance));
+        }
+        for listener in dynamic {
+            site.tunnels.tracker.spawn(dynamic::serve(Arc::clone(&site), listener));
+        }
+        for forward in remote {
+            keepers.spawn(remote::keep(Arc::clone(&site), forward));
+        }
+        keepers.spawn(async move {
+            let server = site.pool.connector().server().address.to_string();
+            site.pool.keep_up(|| site.tell(&Event::Connected { server: &server })).await
+        });
+    }
+}
+
+impl Site {
+    fn is_draining(&self) -> bool {
+        self.tunnels.draining.is_cancelled()
+    }
+
+    /// Says what has happened. That nobody listens any more is no reason to stop.
+    #[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
+    fn tell(&self, event: &Event<'_>) {
+        match self.format {
+            EventFormat::Text => eprintln!("{event}"),
+            EventFormat::Json => {
+                if let Ok(line) = serde_json::to_string(event) {
+                    writeln!(io::stdout(), "{line}").ok();
+                }
+            }
+        }
+    }
+
+    /// Accepts until the program drains, and hands each connection on.
+    async fn accept_all(self: &Arc<Self>, listener: &Listener, each: impl Fn(Socket, Source)) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.tunnels.draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, source)) => {
+                    socket.reset_on_drop();
+                    each(socket, source);
+                }
+                Err(error) => {
+                    // Mostly descriptors that have run out: accepting at once would fail at once.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn bind(address: &program::address::Address) -> Result<Listener, Error> {
+    let listener = Listener::bind(address).await;
+    listener.map_err(|source| Error::Listen { address: address.to_string(), source })
+}
+
+/// What a person, or a program, wants to know.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Event<'a> {
+    /// Connections are taken.
+    Listening { kind: Kind, address: &'a str, target: Option<&'a str> },
+    /// The server can be reached.
+    Connected { server: &'a str },
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Local,
+    Remote,
+    Dynamic,
+}
+
+impl std::fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Listening { kind, address, target } => {
+                let kind = match kind {
+                    Kind::Local => "local",
+                    Kind::Remote => "remote",
+                    Kind::Dynamic => "dynamic",
+                };
+                write!(f, "{kind:<8} {address}")?;
+                target.map_or(Ok(()), |target| write!(f, " -> {target}"))
+            }
+            Self::Connected { server } => write!(f, "connected to {server}"),
+        }
+    }
+}
+
+/// An address that is listened on, as it is shown.
+fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
+    match transport {
+        Transport::Stream => address.to_string(),
+        Transport::Datagram => format!("{address}/udp"),
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

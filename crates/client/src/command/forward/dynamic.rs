@@ -1,0 +1,107 @@
+//! `-D`: a SOCKS proxy here, whose connections the server makes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use program::forward::Transport;
+use program::listener::Listener;
+use program::socket::Socket;
+use program::socks::{self, Reply, Request};
+use tokio::time::{Instant, timeout};
+use wire_protocol::Error as ProtocolError;
+use wire_protocol::message::{ProxyHeader, RefusedCode, Target};
+use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
+
+use super::{Event, Kind, Site, shown};
+use crate::Error;
+
+pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
+    if let Ok(address) = listener.address() {
+        let address = shown(&address, Transport::Stream);
+        site.tell(&Event::Listening { kind: Kind::Dynamic, address: &address, target: None });
+    }
+    site.accept_all(&listener, |socket, source| {
+        let site = Arc::clone(&site);
+        let tracker = site.tunnels.tracker.clone();
+        tracker.spawn(async move {
+            if let Err(error) = negotiate(&site, socket).await {
+                tracing::info!(peer = source.name, %error, "SOCKS connection ended");
+            }
+        });
+    })
+    .await;
+}
+
+async fn negotiate(site: &Site, mut socket: Socket) -> Result<(), Error> {
+    let request = timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await;
+    match request
+        .map_err(|_| socks::SocksError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+        .flatten()?
+    {
+        Request::Connect { host, port } => connect(site, socket, host, port).await,
+        Request::Associate => {
+            if socks::reply(&mut socket, Reply::CommandNotSupported, UNSPECIFIED).await.is_ok() {
+                socket.end_well();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A SOCKS client is told whether its connection stands, so that this waits for the server's answer.
+async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Result<(), Error> {
+    let address = || site.pool.connector().server().address.to_string();
+    let channel = |source| Error::Pipe { address: address(), source: RelayError::Channel(source) };
+    let target = Target::Tcp { host, port, header: ProxyHeader::None };
+    let deadline = Instant::now() + site.wait;
+    let stream = loop {
+        let mut stream = match site.pool.get(deadline).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                refuse(socket, RefusedCode::Busy).await;
+                return Err(error);
+            }
+        };
+        let Ok(opened) = timeout(SILENCE, stream.open(target.clone())).await else {
+            refuse(socket, RefusedCode::TargetTimedOut).await;
+            return Err(Error::NoChannel { address: address() });
+        };
+        let Err(error) = opened else { break stream };
+        match error_in(&error) {
+            // Nothing was sent on it yet: another channel may do.
+            Some(
+                ProtocolError::Closed
+                | ProtocolError::Truncated
+                | ProtocolError::Refused(RefusedCode::Stopping),
+            ) => {}
+            Some(ProtocolError::Refused(code)) => {
+                refuse(socket, *code).await;
+                site.pool.put(stream);
+                return Err(channel(error));
+            }
+            _ => {
+                refuse(socket, RefusedCode::Busy).await;
+                return Err(channel(error));
+            }
+        }
+    };
+    socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await.map_err(channel)?;
+    let (stream, socket) =
+        tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
+    socket.end_well();
+    site.pool.put(stream);
+    Ok(())
+}
+
+/// Tells a SOCKS client why there is no connection. The answer has to arrive, so that this end is a good one.
+async fn refuse(mut socket: Socket, code: RefusedCode) {
+    if socks::reply(&mut socket, code.into(), UNSPECIFIED).await.is_ok() {
+        socket.end_well();
+    }
+}
+
+/// The address from which the server connects is the server's affair.
+const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// How long a SOCKS client may take to say what it wants.
+const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);

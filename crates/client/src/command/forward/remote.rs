@@ -1,0 +1,295 @@
+//! `-R`: the server listens for this client, and what comes in there is carried to a target here.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crypto_core::secret::Secret;
+use getrandom::SysRng;
+use program::address::Address;
+use program::dial::{dial, in_time, refusal};
+use program::forward::{RemoteForward, TargetSpec, Transport};
+use program::proxy_header;
+use program::socket::Socket;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
+use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, tunnel};
+
+use super::{Event, Kind, Site, shown};
+use crate::Error;
+use crate::connect::close;
+use crate::pool::{backoff, is_denied, is_fatal};
+
+/// Keeps the server listening, again and again, until the program ends.
+///
+/// # Errors
+/// One that trying again does not mend; and, as long as the server has never listened, that it does not want to.
+pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward) -> Result<(), Error> {
+    let (mut address, kind) = forward.to_wire();
+    let forward = Arc::new(forward);
+    let mut history = History::NeverHeld;
+    let mut pauses = backoff();
+    while !site.is_draining() {
+        match claim(&site, &address, kind).await {
+            Ok(lease) => {
+                // What was chosen once is asked for from then on: somebody may have been told of it.
+                if let ListenAddress::Port { port, .. } = &mut address {
+                    *port = lease.port;
+                }
+                announce(&site, &forward, &address, kind);
+                history = History::HeldBefore;
+                pauses = backoff();
+                let ended = hold(&site, &forward, lease).await;
+                if !site.is_draining() {
+                    let error = ended.err().map(tracing::field::display);
+                    tracing::warn!(listen = %address, error, "the server has stopped listening: asking again");
+                }
+            }
+            Err(error) if is_fatal(&error) && !matches!(error, Error::NoChannel { .. }) => return Err(error),
+            Err(error) if history == History::NeverHeld && (is_denied(&error) || is_busy(&error)) => {
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::warn!(listen = %address, %error, "the server does not listen: asking again")
+            }
+        }
+        tokio::select! {
+            () = site.tunnels.draining.cancelled() => {}
+            () = sleep(pauses.next().unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
+        }
+    }
+    // The program ends by itself now.
+    std::future::pending().await
+}
+
+/// Whether the server has listened for this client before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum History {
+    /// Somebody is there to be told that it does not want to.
+    NeverHeld,
+    HeldBefore,
+}
+
+/// A server that listens.
+struct Lease {
+    stream: SecureStream<Socket>,
+    id: [u8; LEASE_LEN],
+    port: u16,
+}
+
+async fn claim(site: &Site, address: &ListenAddress, kind: ListenKind) -> Result<Lease, Error> {
+    let mut stream = site.pool.get(Instant::now() + site.wait).await?;
+    let id = *Secret::random(&mut SysRng).map_err(program::Error::from)?.expose();
+    let target = Target::Listen { address: address.clone(), kind, lease: id };
+    match in_time(stream.open_listen(&target)).await {
+        Ok(port) => Ok(Lease { stream, id, port }),
+        Err(source) => {
+            if let Some(wire_protocol::Error::Refused(_)) = error_in(&source) {
+                site.pool.put(stream);
+            }
+            Err(Error::Listening { address: address.to_string(), source })
+        }
+    }
+}
+
+fn announce(site: &Site, forward: &RemoteForward, address: &ListenAddress, kind: ListenKind) {
+    let transport = match kind {
+        ListenKind::Datagram => Transport::Datagram,
+        ListenKind::Stream | ListenKind::Socks => Transport::Stream,
+    };
+    let target = forward.target.as_ref().map_or_else(|| "socks".to_owned(), ToString::to_string);
+    let address = shown(address, transport);
+    site.tell(&Event::Listening { kind: Kind::Remote, address: &address, target: Some(&target) });
+}
+
+/// Keeps enough channels parked for as long as the lease holds.
+async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> io::Result<()> {
+    let Lease { mut stream, id, .. } = lease;
+    let parking = Arc::new(Parking {
+        site: Arc::clone(site),
+        forward: Arc::clone(forward),
+        lease: id,
+        ended: site.tunnels.draining.child_token(),
+        waiting: AtomicUsize::new(0),
+        wanted: AtomicUsize::new(MIN_PARKED),
+        changed: Notify::new(),
+    });
+    // Whichever way this ends, parked channels that wait end with it, and those in use when they come to wait again.
+    let _ended = parking.ended.clone().drop_guard();
+    loop {
+        while parking.waiting.load(Ordering::Relaxed) < parking.wanted.load(Ordering::Relaxed) {
+            let place = Place::take(&parking);
+            site.tunnels.tracker.spawn(park(Arc::clone(&parking), place));
+        }
+        tokio::select! {
+            () = site.tunnels.draining.cancelled() => {
+                // The server stops listening with this.
+                return in_time(stream.shutdown()).await;
+            }
+            ended = stream.hold() => return ended,
+            () = parking.changed.notified() => {}
+        }
+    }
+}
+
+/// The parked channels of one lease.
+struct Parking {
+    site: Arc<Site>,
+    forward: Arc<RemoteForward>,
+    lease: [u8; LEASE_LEN],
+    ended: CancellationToken,
+    /// How many wait for the server to open a stream, or are on the way there.
+    waiting: AtomicUsize,
+    wanted: AtomicUsize,
+    /// One has been taken, or has failed.
+    changed: Notify,
+}
+
+/// A channel that waits, or is on the way there.
+struct Place(Arc<Parking>);
+
+impl Place {
+    fn take(parking: &Arc<Parking>) -> Self {
+        parking.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(parking))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The last one: more are wanted from now on.
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
+            self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
+        }
+        self.0.changed.notify_one();
+    }
+}
+
+/// One channel, from parking it to its end.
+async fn park(parking: Arc<Parking>, place: Place) {
+    let site = &parking.site;
+    let stream = tokio::select! {
+        () = parking.ended.cancelled() => return,
+        stream = site.pool.get(Instant::now() + site.wait) => stream,
+    };
+    let served = match stream {
+        Ok(stream) => serve(&parking, stream, place).await,
+        Err(error) => {
+            // Keeps its place meanwhile, so that no other one tries at once.
+            sleep(MAX_PAUSE).await;
+            drop(place);
+            tracing::debug!(%error, "no channel to park");
+            return;
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a parked channel has ended");
+    }
+}
+
+async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: Place) -> io::Result<()> {
+    in_time(stream.park(parking.lease)).await?;
+    let mut place = Some(place);
+    let mut asked = Asked::Nothing;
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = parking.ended.cancelled() => {
+                close(stream).await;
+                return Ok(());
+            }
+            incoming = timeout(PING_EVERY, stream.next_incoming()) => incoming,
+        };
+        match incoming {
+            Ok(incoming) => match incoming? {
+                Incoming::Open(target) => {
+                    drop(place.take());
+                    stream = answer(parking, stream, target).await?;
+                    if parking.waiting.load(Ordering::Relaxed) >= parking.wanted.load(Ordering::Relaxed) {
+                        close(stream).await;
+                        return Ok(());
+                    }
+                    place = Some(Place::take(parking));
+                    asked = Asked::Nothing;
+                }
+                Incoming::SignOfLife => asked = Asked::Nothing,
+                Incoming::Close => return in_time(stream.answer_close()).await,
+                Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
+            },
+            Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => {
+                in_time(stream.begin_ping()).await?;
+                asked = Asked::ForSignOfLife;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    ForSignOfLife,
+}
+
+/// Serves one stream that the server has opened, and gives the channel back.
+async fn answer(
+    parking: &Parking,
+    mut stream: SecureStream<Socket>,
+    target: Target,
+) -> io::Result<SecureStream<Socket>> {
+    let (address, origin) = match (target, &parking.forward.target) {
+        (Target::Forwarded { origin }, Some(TargetSpec::Tcp { host, port })) => {
+            (Address::Tcp { host: host.clone(), port: *port }, origin)
+        }
+        (Target::Forwarded { origin }, Some(TargetSpec::Unix(path))) => (Address::Unix(path.into()), origin),
+        (Target::Tcp { host, port, .. }, None) => (Address::Tcp { host, port }, String::new()),
+        _ => {
+            stream.refuse_open(RefusedCode::NotOffered).await?;
+            return Ok(stream);
+        }
+    };
+    let mut socket = match dial(&address).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::info!(target = %address, %error, "the target cannot be reached");
+            stream.refuse_open(refusal(&error)).await?;
+            return Ok(stream);
+        }
+    };
+    socket.reset_on_drop();
+    if parking.site.header == ProxyHeader::V2 {
+        let header = proxy_header::v2(origin.parse().ok(), socket.peer_address(), None);
+        if let Err(error) = socket.write_all(&header).await {
+            stream.refuse_open(refusal(&error)).await?;
+            return Ok(stream);
+        }
+    }
+    stream.answer_open().await?;
+    match tunnel(stream, socket, ()).await {
+        Ok((stream, socket)) => {
+            socket.end_well();
+            Ok(stream)
+        }
+        Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Whether the server refused because somebody else has the address.
+fn is_busy(error: &Error) -> bool {
+    let Error::Listening { source, .. } = error else { return false };
+    matches!(error_in(source), Some(wire_protocol::Error::Refused(code)) if *code != RefusedCode::Stopping)
+}
+
+/// Channels that wait at least, for the next connection and one more.
+const MIN_PARKED: usize = 2;
+/// And at most, however many connections come at once.
+const MAX_PARKED: usize = 32;
+/// Well before the server closes an idle channel; one that has not answered by the next time is gone.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(5);

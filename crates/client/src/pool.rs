@@ -1,0 +1,356 @@
+//! Channels that are through the handshake before anybody needs them, so that opening a stream costs no round trip.
+//!
+//! A channel whose stream has ended well comes back. How many are kept follows what is asked for: each time that
+//! none is there one more is wanted from then on, and what lies around unused is wanted less and less.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use program::dial::in_time;
+use program::socket::Socket;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
+use wire_protocol::stream::{SecureStream, error_in};
+
+use crate::Error;
+use crate::connect::{Connector, close};
+
+/// Warm channels to one server.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connector: Connector,
+    state: Mutex<State>,
+    /// A channel has come back, or the server can be reached again.
+    changed: Notify,
+    /// Fewer channels are warm than are wanted, or the server has turned out to be unreachable.
+    wanting: Notify,
+    /// Handshakes at once: a burst of connections is not to be a burst of RSA.
+    handshakes: Semaphore,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The one that was used last is at the end, and is used next.
+    idle: Vec<Idle>,
+    wanted: usize,
+    /// The fewest that were idle since the last look.
+    low_water: usize,
+    link: Link,
+    /// Whether channels come back to be used again.
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: SecureStream<Socket>,
+    /// Since it was last known to stand.
+    since: Instant,
+}
+
+/// Whether the server can be reached, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    /// Only the one task that tries it again and again connects.
+    Down,
+}
+
+impl Pool {
+    pub(crate) fn new(connector: Connector) -> Arc<Self> {
+        let state =
+            State { idle: Vec::new(), wanted: MIN_WARM, low_water: 0, link: Link::Down, ending: false };
+        Arc::new(Self {
+            connector,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            wanting: Notify::new(),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
+        })
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// A channel: a warm one, a new one, or the first that comes back until `deadline`.
+    ///
+    /// # Errors
+    /// [`Error::NoChannel`] at the deadline, or an error that waiting does not mend.
+    pub(crate) async fn get(&self, deadline: Instant) -> Result<SecureStream<Socket>, Error> {
+        let waited = timeout_at(deadline, self.wait_for_one()).await;
+        waited.unwrap_or_else(|_| Err(Error::NoChannel { address: self.address() }))
+    }
+
+    async fn wait_for_one(&self) -> Result<SecureStream<Socket>, Error> {
+        if let Some(stream) = self.take_idle() {
+            return Ok(stream);
+        }
+        self.miss();
+        loop {
+            let changed = self.changed.notified();
+            if let Some(stream) = self.take_idle() {
+                return Ok(stream);
+            }
+            if self.state().link == Link::Down {
+                changed.await;
+                continue;
+            }
+            // Whichever is first: our turn for a handshake, or somebody else's channel. A handshake that has begun
+            // is not given up: to the server that would be a failure, and count against us.
+            let permit = tokio::select! {
+                biased;
+                () = changed => continue,
+                permit = self.handshakes.acquire() => permit,
+            };
+            let connected = self.connector.connect().await;
+            drop(permit);
+            match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) if is_at_limit(&error) => {
+                    timeout(LIMIT_PAUSE, self.changed.notified()).await.ok();
+                }
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => self.lost(&error),
+            }
+        }
+    }
+
+    /// Takes back a channel whose stream has ended well.
+    pub(crate) fn put(&self, stream: SecureStream<Socket>) {
+        let mut state = self.state();
+        if state.ending || state.idle.len() >= state.wanted.max(MIN_KEPT) {
+            drop(state);
+            tokio::spawn(close(stream));
+            return;
+        }
+        state.idle.push(Idle { stream, since: Instant::now() });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Connects for the first time, then keeps channels warm and the server in sight for as long as it is polled.
+    /// `connected` is told each time that the server has become reachable.
+    ///
+    /// # Errors
+    /// One that trying again does not mend: above all a server that is not the one that is trusted.
+    pub(crate) async fn keep_up(&self, connected: impl Fn()) -> Result<(), Error> {
+        let mut denials = Denials::BeforeFirstContact;
+        let mut backoff = backoff();
+        loop {
+            match self.handshake().await {
+                Ok(stream) => {
+                    self.found(stream);
+                    connected();
+                    denials = Denials::Endured;
+                    self.stay_up().await?;
+                    backoff = self::backoff();
+                }
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) if is_denied(&error) && denials == Denials::BeforeFirstContact => {
+                    return Err(error);
+                }
+                Err(error) => self.lost(&error),
+            }
+            let pause = backoff.next().unwrap_or(MAX_PAUSE);
+            // Whoever waits for a channel does not wait for the whole of a long pause.
+            sleep(pause.min(MAX_PAUSE)).await;
+        }
+    }
+
+    /// Keeps channels warm while the server can be reached.
+    async fn stay_up(&self) -> Result<(), Error> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = look.tick() => self.look_after_idle().await,
+                () = self.wanting.notified() => {}
+            }
+            loop {
+                {
+                    let state = self.state();
+                    if state.link == Link::Down {
+                        return Ok(());
+                    }
+                    if state.ending || state.idle.len() >= state.wanted {
+                        break;
+                    }
+                }
+                match self.handshake().await {
+                    Ok(stream) => self.put(stream),
+                    Err(error) if is_fatal(&error) => return Err(error),
+                    // Those that there are have to do.
+                    Err(error) if is_at_limit(&error) => {
+                        self.state().wanted = MIN_WARM;
+                        break;
+                    }
+                    Err(error) => {
+                        self.lost(&error);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wants fewer where many lay around, and asks those that have been idle for long whether they still stand.
+    async fn look_after_idle(&self) {
+        let mut asked = JoinSet::new();
+        {
+            let mut state = self.state();
+            let unused = state.low_water.saturating_sub(1);
+            state.wanted = state.wanted.saturating_sub(unused.div_ceil(2)).max(MIN_WARM);
+            let surplus = state.idle.len().saturating_sub(state.wanted);
+            for surplus in state.idle.drain(..surplus) {
+                tokio::spawn(close(surplus.stream));
+            }
+            let (old, recent): (Vec<_>, Vec<_>) =
+                state.idle.drain(..).partition(|idle| idle.since.elapsed() >= PING_AFTER);
+            state.idle = recent;
+            for Idle { mut stream, .. } in old {
+                asked.spawn(async move { in_time(stream.ping()).await.map(|_| stream) });
+            }
+            state.low_water = state.idle.len() + asked.len();
+        }
+        while let Some(answer) = asked.join_next().await {
+            match answer.map_err(io::Error::other).flatten() {
+                Ok(stream) => self.put(stream),
+                Err(error) => tracing::debug!(%error, "an idle channel is gone"),
+            }
+        }
+    }
+
+    /// Lets go of all idle channels, in good order, and of every one that comes back.
+    pub(crate) async fn end(&self) {
+        let idle = {
+            let mut state = self.state();
+            state.ending = true;
+            std::mem::take(&mut state.idle)
+        };
+        let mut closing = JoinSet::new();
+        for Idle { stream, .. } in idle {
+            closing.spawn(close(stream));
+        }
+        timeout(END_DEADLINE, closing.join_all()).await.ok();
+    }
+
+    async fn handshake(&self) -> Result<SecureStream<Socket>, Error> {
+        let _permit = self.handshakes.acquire().await;
+        self.connector.connect().await
+    }
+
+    fn take_idle(&self) -> Option<SecureStream<Socket>> {
+        let mut state = self.state();
+        let taken = loop {
+            let Some(Idle { mut stream, .. }) = state.idle.pop() else { break None };
+            if stream.is_standing() {
+                break Some(stream);
+            }
+        };
+        state.low_water = state.low_water.min(state.idle.len());
+        if state.idle.len() < state.wanted {
+            self.wanting.notify_one();
+        }
+        taken
+    }
+
+    fn miss(&self) {
+        let mut state = self.state();
+        state.wanted = (state.wanted + 1).min(MAX_WARM);
+    }
+
+    fn found(&self, stream: SecureStream<Socket>) {
+        self.state().link = Link::Up;
+        self.put(stream);
+        self.changed.notify_waiters();
+    }
+
+    fn lost(&self, error: &Error) {
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.link, Link::Down);
+        drop(state);
+        if before == Link::Up {
+            tracing::warn!(%error, "the server is out of reach: trying again");
+        } else {
+            tracing::info!(%error, "the server is not to be reached: trying again");
+        }
+        self.wanting.notify_one();
+    }
+
+    fn address(&self) -> String {
+        self.connector.server().address.to_string()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What it means that the server does not let the client in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denials {
+    /// The client was never let in: somebody has to do something about it, and is there to be told.
+    BeforeFirstContact,
+    /// It was let in before, and may be again.
+    Endured,
+}
+
+/// Pauses between attempts: longer and longer, and no two clients' alike.
+pub(crate) fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(MIN_PAUSE)
+        .with_max_delay(MAX_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Whether the server is not the one that is meant, or something is wrong at home: it does not pass by itself.
+pub(crate) fn is_fatal(error: &Error) -> bool {
+    !matches!(error, Error::Connect { .. } | Error::Handshake { .. } | Error::Channel { .. })
+}
+
+/// Whether the server does not want this client, or is none. It may say so for a while only, and some of it anybody
+/// in between can say: so it counts only as long as the client has never been let in.
+pub(crate) fn is_denied(error: &Error) -> bool {
+    use wire_protocol::Error;
+
+    match protocol_error(error) {
+        Some(Error::Denied(code)) => *code != DeniedCode::TooManyChannels,
+        Some(Error::Aborted(code)) => *code != AbortCode::Busy,
+        Some(Error::Refused(code)) => *code == RefusedCode::NotAllowed,
+        Some(Error::PeerKey(_) | Error::InvalidMessage(_)) => true,
+        _ => false,
+    }
+}
+
+pub(crate) fn is_at_limit(error: &Error) -> bool {
+    matches!(protocol_error(error), Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels)))
+}
+
+fn protocol_error(error: &Error) -> Option<&wire_protocol::Error> {
+    match error {
+        Error::Handshake { source, .. } | Error::Channel { source, .. } => error_in(source),
+        _ => None,
+    }
+}
+
+/// Channels that are kept warm when nothing has been asked for in a while.
+const MIN_WARM: usize = 2;
+/// And at most: a burst that is larger waits for handshakes, eight at once.
+const MAX_WARM: usize = 64;
+/// As many as this are taken back in any case: what comes back costs nothing.
+const MIN_KEPT: usize = 8;
+const MAX_HANDSHAKES: usize = 8;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Well before a server closes an idle channel, and often enough to notice that the way to it is gone.
+const PING_AFTER: Duration = Duration::from_secs(15);
+/// How long to wait for a channel to come back before asking a server that is at its limit again.
+const LIMIT_PAUSE: Duration = Duration::from_millis(200);
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+const END_DEADLINE: Duration = Duration::from_secs(2);

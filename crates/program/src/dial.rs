@@ -1,0 +1,86 @@
+//! Connecting: to an address as people write it, and what to tell somebody for whom that was tried in vain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use wire_protocol::message::RefusedCode;
+
+use crate::address::Address;
+use crate::socket::Socket;
+
+/// Connects to `address`; where a name has several, to the first that answers.
+///
+/// # Errors
+/// `TimedOut` when the name, or the last address that was tried, did not answer within [`DEADLINE`], `NotFound` when the
+/// name has no address, else what the last address answered.
+pub async fn dial(address: &Address) -> io::Result<Socket> {
+    match address {
+        Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+        Address::Tcp { host, port } => dial_first(resolve(host, *port).await?).await,
+    }
+}
+
+/// The addresses of a name, or the one that it is.
+///
+/// # Errors
+/// `NotFound` when there is none, `TimedOut` after [`DEADLINE`].
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = in_time(lookup_host((host, port))).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => error,
+        // What the system says of a name that it does not know is of no kind of its own.
+        _ => io::Error::new(io::ErrorKind::NotFound, error),
+    })?;
+    Ok(found.collect())
+}
+
+/// Connects to the first of `candidates` that answers.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<Socket> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in candidates {
+        match in_time(TcpStream::connect(candidate)).await.and_then(Socket::tcp) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// What the other side is told of a target that cannot be reached.
+#[must_use]
+pub fn refusal(error: &io::Error) -> RefusedCode {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => RefusedCode::TargetRefused,
+        io::ErrorKind::NotFound => RefusedCode::UnknownHost,
+        io::ErrorKind::TimedOut => RefusedCode::TargetTimedOut,
+        io::ErrorKind::PermissionDenied => RefusedCode::NotAllowed,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            RefusedCode::TargetUnreachable
+        }
+        // Descriptors, ports or memory of our own have run out.
+        _ => RefusedCode::Busy,
+    }
+}
+
+/// Gives `work` as long as [`DEADLINE`].
+///
+/// # Errors
+/// Those of `work`, or `TimedOut`.
+pub async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("no answer within {} seconds", DEADLINE.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        }
+    }
+}
+
+/// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
+/// else the other side has to answer without having anything to do.
+pub const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,0 +1,94 @@
+//! The keys of a server: found, made on first use, and noted where clients can be revoked by their names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crypto_core::identity::{KeyId, ServerKey};
+use crypto_core::psk::PreSharedKey;
+use crypto_core::secret::Secret;
+use getrandom::SysRng;
+use program::home::Home;
+use program::identity::{self, Identity as _, Keygen};
+use program::private_file;
+
+use crate::{AccessFile, Error, Identity};
+
+/// Who a server is: the holder of the key of its home, which is made on first use, or of the pre-shared keys in
+/// `psks`.
+///
+/// # Errors
+/// [`Error::Program`] that names the file, [`Error::DuplicatePsk`].
+pub fn read_identity(home: &Home, psks: &[PathBuf], access: &AccessFile) -> Result<Identity, Error> {
+    if psks.is_empty() {
+        return Ok(Identity::Key(Arc::new(read_or_make_key(home)?)));
+    }
+    let psks = read_psks(psks)?;
+    note_psks(access, &psks);
+    Ok(Identity::Psk(psks))
+}
+
+fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
+    if !home.file(ServerKey::FILE_NAME).exists() {
+        match identity::make(home, &Keygen::default()) {
+            // Another server of the same home was quicker: its key is the one.
+            Err(program::Error::Exists { .. }) => {}
+            made => return Ok(made?),
+        }
+    }
+    Ok(identity::read(home)?)
+}
+
+fn read_psks(files: &[PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, Error> {
+    let mut psks = BTreeMap::new();
+    for path in files {
+        let psk = identity::read_psk(path)?;
+        if let Some(double) = psks.insert(psk.id().to_owned(), Arc::new(psk)) {
+            return Err(Error::DuplicatePsk { id: double.id().to_owned() });
+        }
+    }
+    Ok(psks)
+}
+
+/// Notes the keys that were made elsewhere, so that each can be revoked here by its name.
+fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) {
+    let noted = access.read().and_then(|known| {
+        let unknown = |name: &&String| known.as_ref().is_none_or(|known| !known.knows_psk(name));
+        let names: Vec<&String> = psks.keys().filter(unknown).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        access.edit(|access| names.into_iter().try_for_each(|name| access.note_psk(name)))
+    });
+    if let Err(error) = noted {
+        tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
+    }
+}
+
+/// Makes a pre-shared key for the client `name`, as the text of its file.
+///
+/// # Errors
+/// [`Error::NameTaken`], [`Error::BadName`], [`Error::Program`].
+pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, Error> {
+    let server_id = read_or_make_psk_server_id(home)?;
+    AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
+    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(program::Error::from)?;
+    Ok(psk.to_text())
+}
+
+/// The id that the pre-shared keys of this home belong to: random, and not a secret.
+fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
+    let path = home.file(PSK_SERVER_ID_FILE);
+    home.create()?;
+    if !path.exists() {
+        let id = KeyId(*Secret::random(&mut SysRng).map_err(program::Error::from)?.expose());
+        match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
+            Err(program::Error::Exists { .. }) => {}
+            written => return Ok(written.map(|()| id)?),
+        }
+    }
+    let text = private_file::read_text(&path)?;
+    Ok(text.trim().parse().map_err(|source| program::Error::Key { path, source })?)
+}
+
+const PSK_SERVER_ID_FILE: &str = "psk-server-id";

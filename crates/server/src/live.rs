@@ -1,0 +1,60 @@
+//! What a running server goes by and can be given anew while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::config::{NamedService, ServerConfig};
+use crate::settings::Strangers;
+
+/// What a running server goes by.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Whether clients that nobody has allowed may come in.
+    pub strangers: Strangers,
+    /// What clients may ask for by name.
+    pub services: BTreeMap<String, NamedService>,
+    /// How long a channel may be idle between streams.
+    pub idle_timeout: Duration,
+    /// Channels in all; `None` for as many as the system has descriptors for.
+    pub max_channels: Option<usize>,
+    /// How long streams have to come to their end once the server is told to end.
+    pub grace: Duration,
+}
+
+impl Live {
+    pub(crate) fn service(&self, name: &str) -> Option<&NamedService> {
+        self.services.get(name)
+    }
+}
+
+impl From<&ServerConfig> for Live {
+    fn from(config: &ServerConfig) -> Self {
+        let services = config.services.iter();
+        Self {
+            strangers: if config.anyone { Strangers::Welcome } else { Strangers::Refused },
+            services: services.map(|service| (service.name.clone(), service.clone())).collect(),
+            idle_timeout: config.idle_timeout,
+            max_channels: config.max_channels,
+            grace: config.grace,
+        }
+    }
+}
+
+/// The present [`Live`], which each connection looks at when it needs it.
+#[derive(Debug)]
+pub(crate) struct Current(RwLock<Arc<Live>>);
+
+impl Current {
+    pub(crate) fn new(live: Live) -> Self {
+        Self(RwLock::new(Arc::new(live)))
+    }
+
+    pub(crate) fn get(&self) -> Arc<Live> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set(&self, live: Live) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+}

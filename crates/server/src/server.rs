@@ -1,0 +1,163 @@
+//! What all connections of a server share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crypto_core::ticket::TicketKey;
+use program::admin::Status;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+use wire_protocol::message::{ClientIdentity, DeniedCode, ServerLimits};
+use wire_protocol::stream::RsaPool;
+
+use crate::Error;
+use crate::access::{AccessFile, Guest, Origin};
+use crate::limits::{Limits, MAX_RSA};
+use crate::live::{Current, Live};
+use crate::service::Service;
+use crate::service::reverse::Leases;
+use crate::settings::{Identity, Settings};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    identity: Identity,
+    tickets: Arc<TicketKey>,
+    access: AccessFile,
+    pub(crate) service: Service,
+    live: Current,
+    pub(crate) limits: Arc<Limits>,
+    rsa_pool: RsaPool,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) streams: Streams,
+    /// Where a service that is done says so.
+    pub(crate) done: mpsc::Sender<Result<(), Error>>,
+    /// Says that rights may have changed.
+    pub(crate) rechecks: watch::Sender<()>,
+    /// No new streams any more.
+    pub(crate) stopping: CancellationToken,
+    /// One task for each connection.
+    pub(crate) connections: TaskTracker,
+    started: Instant,
+}
+
+impl Server {
+    pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
+        let Settings { identity, tickets, access, service, live } = settings;
+        Self {
+            identity,
+            tickets,
+            access,
+            service,
+            live: Current::new(live),
+            limits: Arc::new(Limits::new(program::hardening::raise_descriptor_limit())),
+            rsa_pool: RsaPool::new(MAX_RSA),
+            leases: Arc::default(),
+            streams: Streams::default(),
+            done,
+            rechecks: watch::Sender::new(()),
+            stopping: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.get()
+    }
+
+    pub(crate) fn set_live(&self, live: Live) {
+        self.live.set(live);
+        self.recheck();
+    }
+
+    /// Looks again at every client that is in.
+    pub(crate) fn recheck(&self) {
+        self.rechecks.send_replace(());
+    }
+
+    pub(crate) fn rsa_pool(&self) -> &RsaPool {
+        &self.rsa_pool
+    }
+
+    pub(crate) fn authorize(
+        &self,
+        client: &ClientIdentity,
+        source: Option<IpAddr>,
+        origin: Origin,
+    ) -> Result<Guest, DeniedCode> {
+        self.access.authorize(client, source, origin, self.live().strangers)
+    }
+
+    /// What this server brings to a handshake now. Everything in it is shared, so this costs next to nothing.
+    pub(crate) fn handshake_config(&self, origin: Origin) -> Arc<ServerConfig> {
+        let (identity, psks) = match &self.identity {
+            Identity::Key(key) => (Some(Arc::clone(key)), Default::default()),
+            Identity::Psk(psks) => (None, psks.clone()),
+        };
+        let live = self.live();
+        let anonymous = self.access.admits_anonymous(origin, live.strangers);
+        Arc::new(ServerConfig {
+            identity,
+            psks,
+            tickets: Some(Arc::clone(&self.tickets)),
+            client_auth: if anonymous { ClientAuth::Optional } else { ClientAuth::Required },
+            limits: ServerLimits {
+                idle_timeout_seconds: u32::try_from(live.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+            },
+        })
+    }
+
+    /// What it means that the server is told to stop now: only a pipe is cut off by it, since it has one client and
+    /// no other one to make room for.
+    pub(crate) fn stopped(&self) -> Result<(), Error> {
+        match &self.service {
+            Service::Pipe(pipe) if pipe.is_claimed() => Err(Error::StoppedInPipe),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let (channels, streams) = (self.limits.channels(), self.streams.count());
+        Status {
+            program: "server".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            channels,
+            streams,
+            leases: self.leases.count(),
+            idle_channels: channels.saturating_sub(streams),
+        }
+    }
+}
+
+/// Counts streams that are open.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Arc<AtomicUsize>);
+
+impl Streams {
+    pub(crate) fn begin(&self) -> OpenStream {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that is open, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Arc<AtomicUsize>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,131 @@
+//! Tunnels: the target that a client asks for is connected to, if the client may, and the two are relayed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use program::dial::{dial, dial_first, refusal, resolve};
+use program::listener::Source;
+use program::proxy_header;
+use program::socket::Socket;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+use wire_protocol::message::{ClientIdentity, ProxyHeader, RefusedCode, Target};
+use wire_protocol::stream::{RelayError, SecureStream, tunnel};
+
+use crate::access::{Guest, Rights, Transport};
+use crate::config::NamedService;
+use crate::live::Live;
+use crate::throttle::Throttle;
+
+/// Who asks, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) guest: &'a Guest,
+    pub(crate) source: &'a Source,
+    pub(crate) throttle: &'a Throttle,
+}
+
+/// Serves the stream whose Open has just come, and gives the channel back.
+pub(crate) async fn serve(
+    mut stream: SecureStream<Socket>,
+    target: &Target,
+    visit: Visit<'_>,
+    live: &Live,
+) -> io::Result<SecureStream<Socket>> {
+    let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
+    let (mut socket, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
+        Ok(reached) => reached,
+        Err(code) => return refuse(stream, target, code, visit).await,
+    };
+    socket.reset_on_drop();
+    if header == ProxyHeader::V2 {
+        let client = identity(&visit.guest.identity);
+        let header = proxy_header::v2(visit.source.address, socket.local_address(), client.as_deref());
+        if let Err(error) = socket.write_all(&header).await {
+            return refuse(stream, target, refusal(&error), visit).await;
+        }
+    }
+    stream.answer_open().await?;
+    let (stream, socket) = tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)?;
+    socket.end_well();
+    Ok(stream)
+}
+
+/// What is not to be had is told, and the channel is idle again.
+async fn refuse(
+    mut stream: SecureStream<Socket>,
+    target: &Target,
+    code: RefusedCode,
+    visit: Visit<'_>,
+) -> io::Result<SecureStream<Socket>> {
+    let target = program::escape::escape(target.to_string().as_bytes());
+    tracing::info!(peer = visit.source.name, client = visit.guest.name, target, reason = %code, "stream refused");
+    stream.refuse_open(code).await?;
+    Ok(stream)
+}
+
+async fn reach(target: &Target, rights: &Rights, live: &Live) -> Result<(Socket, ProxyHeader), RefusedCode> {
+    let (socket, header) = match target {
+        Target::Tcp { host, port, header } => {
+            let permitted = addresses(Transport::Tcp, host, *port, rights).await?;
+            (dial_first(permitted).await, *header)
+        }
+        Target::Unix { path, header } => {
+            if !rights.allows_unix(path) {
+                return Err(RefusedCode::NotAllowed);
+            }
+            (dial(&program::address::Address::Unix(path.into())).await, *header)
+        }
+        Target::Service { name } => {
+            if !rights.allows_service(name) {
+                return Err(RefusedCode::NotAllowed);
+            }
+            let NamedService { target, header, .. } = live.service(name).ok_or(RefusedCode::NotOffered)?;
+            (dial(target).await, *header)
+        }
+        _ => return Err(RefusedCode::NotOffered),
+    };
+    match socket {
+        Ok(socket) => Ok((socket, header)),
+        Err(error) => {
+            tracing::debug!(%error, "a target cannot be reached");
+            Err(refusal(&error))
+        }
+    }
+}
+
+/// The addresses of a host that the client may connect to. A name that no right speaks of is not even looked up.
+async fn addresses(
+    transport: Transport,
+    host: &str,
+    port: u16,
+    rights: &Rights,
+) -> Result<Vec<SocketAddr>, RefusedCode> {
+    if !rights.may_resolve(transport, host, port) {
+        return Err(RefusedCode::NotAllowed);
+    }
+    let mut addresses = resolve(host, port).await.map_err(|error| refusal(&error))?;
+    addresses.retain(|address| rights.allows_address(transport, host, *address));
+    if addresses.is_empty() { Err(RefusedCode::NotAllowed) } else { Ok(addresses) }
+}
+
+/// A client's identity as targets are told of it.
+fn identity(identity: &ClientIdentity) -> Option<String> {
+    match identity {
+        ClientIdentity::Anonymous => None,
+        ClientIdentity::Key(id) => Some(crypto_core::identity::KeyId(*id).to_string()),
+        ClientIdentity::Psk(id) => Some(format!("psk:{id}")),
+    }
+}
+
+/// The error of a relay, as that of the channel that it has ended.
+pub(crate) fn into_io(error: RelayError) -> io::Error {
+    match error {
+        RelayError::Channel(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+/// For resolving a name and trying all its addresses: less than a client waits.
+const REACH_DEADLINE: Duration = Duration::from_secs(25);
