@@ -1,6 +1,5 @@
 //! `client.toml`: the servers that a client forwards to, and what.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use clap::ValueEnum as _;
 use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::config;
+use program::forward::{DynamicForward, LocalForward, RemoteForward};
 use serde::{Deserialize, Deserializer};
 use wire_protocol::message::ProxyHeader;
 
@@ -92,7 +92,7 @@ struct ForwardTable {
     #[serde(deserialize_with = "config::text")]
     server: Address,
     #[serde(default, deserialize_with = "config::optional_text")]
-    server_key: Option<KeyId>,
+    server_key: Option<Fingerprint>,
     #[serde(default, deserialize_with = "config::optional_text")]
     trust: Option<TrustWord>,
     psk: Option<PathBuf>,
@@ -123,10 +123,11 @@ impl ForwardTable {
         if self.local.is_empty() && self.remote.is_empty() && self.dynamic.is_empty() {
             return Err("nothing to forward: one of local, remote and dynamic is needed".into());
         }
+        let server_key = self.server_key.map(|Fingerprint(id)| id);
         let policy = self.trust.map_or(TrustPolicy::Ask, |TrustWord(policy)| policy);
         Ok(Forward {
             server: self.server,
-            trust: Trust { server_key: self.server_key, trust: policy, psk: self.psk },
+            trust: Trust { server_key, trust: policy, psk: self.psk },
             local: self.local,
             remote: self.remote,
             dynamic: self.dynamic,
@@ -134,6 +135,18 @@ impl ForwardTable {
             wait: self.wait,
             udp_timeout: self.udp_timeout,
         })
+    }
+}
+
+/// A key id. What is wrong with one says nothing of files of keys.
+struct Fingerprint(KeyId);
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = text.parse();
+        id.map(Self).map_err(|_| format!("{text:?} is not a fingerprint such as SHA256:..."))
     }
 }
 
@@ -147,66 +160,6 @@ impl FromStr for TrustWord {
         let policy = TrustPolicy::from_str(text, false);
         policy.map(Self).map_err(|_| format!("{text:?} is not one of ask, accept-new, strict"))
     }
-}
-
-/// The text of `-L`: what is listened for here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalForward(String);
-
-impl FromStr for LocalForward {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        specification(text).map(Self)
-    }
-}
-
-impl fmt::Display for LocalForward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The text of `-R`: what the server listens for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteForward(String);
-
-impl FromStr for RemoteForward {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        specification(text).map(Self)
-    }
-}
-
-impl fmt::Display for RemoteForward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The text of `-D`: where a SOCKS proxy listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DynamicForward(String);
-
-impl FromStr for DynamicForward {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        specification(text).map(Self)
-    }
-}
-
-impl fmt::Display for DynamicForward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The least that any of them keeps to.
-fn specification(text: &str) -> Result<String, String> {
-    let is_plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    if is_plain { Ok(text.into()) } else { Err(format!("{text:?} is not what can be forwarded")) }
 }
 
 fn default_wait() -> Duration {
@@ -233,10 +186,6 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         (folder, path)
-    }
-
-    fn texts<T: ToString>(values: &[T]) -> Vec<String> {
-        values.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -283,9 +232,9 @@ mod tests {
         let config = read(Some(&path)).unwrap().0;
         let [first, second] = &config.forwards[..] else { panic!("{config:?}") };
         assert_eq!((first.trust.server_key, first.trust.trust), (Some(key), TrustPolicy::AcceptNew));
-        assert_eq!(texts(&first.local), ["5432:@db", "127.0.0.1:8080:web:80"]);
-        assert_eq!(texts(&first.remote), ["8080:127.0.0.1:80"]);
-        assert_eq!(texts(&first.dynamic), ["1080"]);
+        assert_eq!(first.local, ["5432:@db", "127.0.0.1:8080:web:80"].map(|text| text.parse().unwrap()));
+        assert_eq!(first.remote, ["8080:127.0.0.1:80"].map(|text| text.parse().unwrap()));
+        assert_eq!(first.dynamic, ["1080"].map(|text| text.parse().unwrap()));
         assert_eq!(first.header, ProxyHeader::V2);
         assert_eq!([first.wait, first.udp_timeout].map(|value| value.as_secs()), [0, 300]);
         assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")));
@@ -310,14 +259,16 @@ mod tests {
         check(&after("[[forward]]\nserver = 'a'\n"), 5, "\"a\" is not an address");
         check(&after("[[forward]]\nserver = 'a:1'\n"), 4, "nothing to forward");
         check(&after("[[forward]]\nserver = 'a:1'\nremote = []\n"), 4, "nothing to forward");
-        check(&after("server_key = 'SHA256:x'"), 4, "");
-        check(&after("server_key = 'MD5:x'"), 4, "");
+        check(&after("server_key = 'SHA256:x'"), 4, "\"SHA256:x\" is not a fingerprint");
+        check(&after("server_key = 'MD5:x'"), 4, "\"MD5:x\" is not a fingerprint");
         check(&after("trust = 'always'"), 4, "\"always\" is not one of ask, accept-new, strict");
         check(&after("trust = 'Ask'"), 4, "\"Ask\" is not one of");
         check(&after("psk = 'x'\ntrust = 'ask'"), 1, "psk and trust exclude each other");
         let key = KeyId([7; 32]);
         check(&after(&format!("psk = 'x'\nserver_key = '{key}'")), 1, "psk and server_key exclude");
-        check(&after("remote = ['']"), 4, "");
+        check(&after("remote = ['']"), 4, "no place to listen");
+        check(&after("remote = ['8080:@db']"), 4, "only the server has services");
+        check(&after("local = ['1:@db']"), 4, "duplicate key");
         check(&after("dynamic = [\n'1080',\n'10 80']"), 6, "\"10 80\"");
         check(&after("dynamic = [1080]"), 4, "expected a string");
         check(&after("wait = '2h'"), 4, "0s to 3600s are possible");
