@@ -14,11 +14,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crypto_core::record::{ContentType, Opener, Sealer};
+use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
 
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
-use crate::record::{Content, DataSlots, RecordBuffer, append_message};
+use crate::record::{Content, DataSlots, RecordBuffer, append_message, append_record};
 
 /// When a key has done its duty (section 6). Whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,21 @@ impl Sender {
         slots.seal(&mut self.sealer, filled, out)
     }
 
+    /// Appends a datagram, empty or not, to `out`: one record of data.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when no stream is open, or the datagram is longer than 16384 bytes.
+    pub fn send_datagram(&mut self, datagram: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        if !self.is_streaming() {
+            return Err(Error::ApiMisuse("no stream is open"));
+        }
+        if datagram.len() > MAX_PAYLOAD_LEN {
+            return Err(Error::ApiMisuse("the datagram is longer than a record"));
+        }
+        self.update_key_if_due(out)?;
+        append_record(&mut self.sealer, ContentType::Data, datagram, out)
+    }
+
     fn update_key_if_due(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         let usage = self.sealer.usage();
         if self.update_requested || usage.records >= self.limits.records || usage.bytes >= self.limits.bytes {
@@ -179,6 +194,7 @@ pub struct Receiver {
     buffer: RecordBuffer,
     ready: VecDeque<Content>,
     state: ReceiveState,
+    data_unit: DataUnit,
     failed: Option<Error>,
 }
 
@@ -196,6 +212,15 @@ enum ReceiveState {
     Closed,
 }
 
+/// What the data of a stream is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DataUnit {
+    /// Bytes: where a record ends says nothing.
+    Byte,
+    /// Datagrams: each record is one, so that an empty one counts.
+    Record,
+}
+
 impl Receiver {
     /// The receiver of a channel whose handshake is over. `early` is what has arrived behind it, `opening` where
     /// a stream was opened with it.
@@ -203,12 +228,18 @@ impl Receiver {
     pub fn new(opener: Opener, early: &[u8], opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { ReceiveState::Opening } else { ReceiveState::Idle };
         let buffer = RecordBuffer::new(early);
-        Self { opener, buffer, ready: VecDeque::new(), state, failed: None }
+        Self { opener, buffer, ready: VecDeque::new(), state, data_unit: DataUnit::Byte, failed: None }
     }
 
     /// This side has sent an Open.
     pub fn expect_opened(&mut self) {
         self.state = ReceiveState::Opening;
+    }
+
+    /// The stream that is open or opening is one of datagrams: each record of data is an event, an empty one
+    /// too, until [`Receiver::consume_record`]. The stream after it is one of bytes again.
+    pub fn expect_datagrams(&mut self) {
+        self.data_unit = DataUnit::Record;
     }
 
     /// This side has sent a Refused: what comes until the other side's EndOfStream counts for nothing.
@@ -288,11 +319,20 @@ impl Receiver {
         }
     }
 
+    /// The record that [`Receiver::data`] gives is done with.
+    pub fn consume_record(&mut self) {
+        if let Some(Content::Data(_)) = self.ready.front() {
+            self.ready.pop_front();
+        }
+    }
+
     fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             match self.ready.front() {
                 Some(Content::Data(range)) => match self.state {
-                    ReceiveState::Streaming if !range.is_empty() => return Ok(Some(Event::Data)),
+                    ReceiveState::Streaming if !range.is_empty() || self.data_unit == DataUnit::Record => {
+                        return Ok(Some(Event::Data));
+                    }
                     ReceiveState::Streaming | ReceiveState::Discarding => {
                         self.ready.pop_front();
                     }
@@ -337,6 +377,9 @@ impl Receiver {
             _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
         };
         self.state = state;
+        if state == Idle {
+            self.data_unit = DataUnit::Byte;
+        }
         Ok(event)
     }
 

@@ -207,11 +207,22 @@ pub(crate) fn append_message<T: Serialize>(
 ) -> Result<Vec<u8>, Error> {
     let mut payload = Vec::new();
     encode(message, &mut payload);
-    let mut record = vec![0; payload.len() + OVERHEAD];
-    record[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
-    sealer.seal(&mut [Outgoing { buffer: &mut record, payload_len: payload.len(), content_type }])?;
-    out.extend_from_slice(&record);
+    append_record(sealer, content_type, &payload, out)?;
     Ok(payload)
+}
+
+/// Seals `payload`, 16384 bytes at most, in a record of its own at the end of `out`.
+pub(crate) fn append_record(
+    sealer: &mut Sealer,
+    content_type: ContentType,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = out.len();
+    out.resize(start + payload.len() + OVERHEAD, 0);
+    let buffer = &mut out[start..];
+    buffer[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
+    Ok(sealer.seal(&mut [Outgoing { buffer, payload_len: payload.len(), content_type }])?)
 }
 
 /// Room for a batch of the largest records.

@@ -306,3 +306,58 @@ fn a_channel_of_many_streams_and_updates_stays_in_step() {
     close(&mut client, &mut server);
     close(&mut server, &mut client);
 }
+
+/// Empty records are skipped in a stream of bytes before and after one of datagrams.
+#[test]
+fn empty_records_count_only_where_they_are_datagrams() {
+    let (mut client, mut server) = streaming_ends();
+    let records = |client: &mut End| {
+        let mut out = Vec::new();
+        for datagram in [&b""[..], b"one", b"", b""] {
+            client.sender.send_datagram(datagram, &mut out).unwrap();
+        }
+        client.sender.send_control(&ControlMessage::EndOfStream, &mut out).unwrap();
+        out
+    };
+    let as_bytes = Ok(vec![Heard::Data(b"one".to_vec()), Heard::Event(Event::EndOfStream)]);
+    let reopen = |client: &mut End, server: &mut End| {
+        let end = server.control(&ControlMessage::EndOfStream);
+        client.hear(&end).unwrap();
+        client.receiver.expect_opened();
+        let open = client.control(&ControlMessage::Open { target: Target::Pipe });
+        server.hear(&open).unwrap();
+        let opened = server.control(&ControlMessage::Opened);
+        client.hear(&opened).unwrap();
+    };
+    assert_eq!(server.hear(&records(&mut client)), as_bytes);
+    reopen(&mut client, &mut server);
+
+    server.receiver.expect_datagrams();
+    let bytes = records(&mut client);
+    server.receiver.spare()[..bytes.len()].copy_from_slice(&bytes);
+    server.receiver.handle_input(bytes.len());
+    for datagram in [&b""[..], b"one", b"", b""] {
+        assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)));
+        assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)), "until it is consumed");
+        assert_eq!(server.receiver.data(), datagram);
+        server.receiver.consume_record();
+    }
+    server.receiver.consume_record();
+    assert_eq!(server.receiver.poll_event(), Ok(Some(Event::EndOfStream)));
+    assert_eq!(server.receiver.poll_event(), Ok(None));
+    reopen(&mut client, &mut server);
+    assert_eq!(server.hear(&records(&mut client)), as_bytes);
+}
+
+#[test]
+fn a_datagram_that_is_no_record_is_not_sent() {
+    let (mut client, mut server) = streaming_ends();
+    let mut out = Vec::new();
+    let too_long = Error::ApiMisuse("the datagram is longer than a record");
+    assert_eq!(client.sender.send_datagram(&pattern(16385), &mut out), Err(too_long));
+    client.sender.send_datagram(&pattern(16384), &mut out).unwrap();
+    assert_eq!(server.hear(&out), Ok(vec![Heard::Data(pattern(16384))]));
+    client.control(&ControlMessage::EndOfStream);
+    let no_stream = Error::ApiMisuse("no stream is open");
+    assert_eq!(client.sender.send_datagram(b"", &mut Vec::new()), Err(no_stream));
+}
