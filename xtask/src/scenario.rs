@@ -3,20 +3,35 @@
 mod access;
 mod big;
 mod classic;
+mod clock;
+mod crowd;
 mod cut;
+mod drain;
+mod fault;
 mod file;
+mod half_close;
 mod hostile;
 mod impostor;
 mod listener;
 mod message;
+mod outage;
 mod ping;
 mod pipe;
+mod policy;
+mod pool;
+mod proxy;
 mod psk;
 mod python;
+mod reload;
 mod resumption;
+mod reverse;
+mod rights;
 mod second;
 mod secret;
+mod socks;
 mod trust;
+mod tunnel;
+mod udp;
 
 use std::sync::Arc;
 
@@ -24,7 +39,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::flags::TestFlags;
-use crate::stage::{Missing, Stage};
+use crate::stage::{self, Missing, Stage};
 use crate::test::Tally;
 use crate::workspace;
 
@@ -49,6 +64,7 @@ macro_rules! scenarios {
 use scenarios;
 
 pub(crate) fn run(flags: &TestFlags) -> Result<Tally> {
+    stage::raise_descriptor_limit();
     let stage = Arc::new(Stage::new(workspace::build_programs()?)?);
     let arguments =
         Arguments { filter: flags.filter.clone(), test_threads: Some(AT_ONCE), ..Arguments::default() };
@@ -85,6 +101,21 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         classic::SCENARIOS,
         python::SCENARIOS,
         second::SCENARIOS,
+        tunnel::SCENARIOS,
+        reverse::SCENARIOS,
+        socks::SCENARIOS,
+        udp::SCENARIOS,
+        rights::SCENARIOS,
+        policy::SCENARIOS,
+        proxy::SCENARIOS,
+        pool::SCENARIOS,
+        half_close::SCENARIOS,
+        outage::SCENARIOS,
+        drain::SCENARIOS,
+        reload::SCENARIOS,
+        fault::SCENARIOS,
+        crowd::SCENARIOS,
+        clock::SCENARIOS,
     ];
     let mut chosen = modules.concat();
     if flags.big {

@@ -1,32 +1,55 @@
 //! The stage on which the real programs meet: their homes, their processes, and the wire between them.
 
 mod client;
+mod datagrams;
+mod forward;
 mod home;
+mod hosts;
+mod load;
+mod patience;
 mod payload;
+mod plug;
+mod port;
 mod process;
 mod recording;
 mod server;
+mod site;
+pub(crate) mod socks;
 mod stranger;
 mod tap;
+mod target;
+mod tool;
+mod vitals;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 pub(crate) use self::client::Run;
+pub(crate) use self::datagrams::{Datagrams, RESOLVED, datagram_echoed, datagrams_to};
+pub(crate) use self::forward::Forward;
 pub(crate) use self::home::{Home, Key, set_mode};
+pub(crate) use self::hosts::Hosts;
+pub(crate) use self::load::{Done, Load};
+pub(crate) use self::patience::{PATIENCE, throughout, until};
 pub(crate) use self::payload::{Lines, PHRASE, digest, digest_of};
+pub(crate) use self::plug::{End, Exchange, Plug, dial, echoed, read_to_end_of, reset};
+pub(crate) use self::port::Port;
 pub(crate) use self::process::{Exit, Outcome, Process};
 pub(crate) use self::recording::Recording;
 pub(crate) use self::server::Server;
+pub(crate) use self::site::Site;
 pub(crate) use self::stranger::{Impostor, Then, Visitor};
-pub(crate) use self::tap::{Fault, Tap, Way};
+pub(crate) use self::tap::{Fault, Side, Tap, Way};
+pub(crate) use self::target::{Gate, Target, echo, serve_unix};
+pub(crate) use self::tool::{Tool, printed};
+pub(crate) use self::vitals::{Program, Vitals};
 use crate::venv;
 
 /// What all scenarios share: the programs, a folder for their homes, keys that took a while to make.
@@ -75,6 +98,13 @@ impl Stage {
     }
 }
 
+/// A crowd has two ends, and both are here: as many descriptors as the system gives.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What is given without asking is enough for all but the crowd, which says what it lacks.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
+}
+
 /// A tool that this machine lacks: the scenario is skipped, in CI it fails.
 #[derive(Debug)]
 pub(crate) struct Missing {
@@ -89,6 +119,3 @@ impl fmt::Display for Missing {
 }
 
 impl std::error::Error for Missing {}
-
-/// No step of a scenario takes this long on a machine that is busy with something else as well.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

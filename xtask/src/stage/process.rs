@@ -70,11 +70,25 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("signal to {}", self.shown))
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The largest resident memory so far, in KiB.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
+        self.status_size("VmHWM:")
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        self.status_size("VmRSS:")
+    }
+
+    fn status_size(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        peak.trim().trim_end_matches(" kB").parse().context("VmHWM")
+        let size = status.lines().find_map(|line| line.strip_prefix(name));
+        let size = size.with_context(|| format!("no {name} of {}", self.shown))?;
+        size.trim().trim_end_matches(" kB").parse().with_context(|| name.to_owned())
     }
 
     /// Waits for the program's own end.

@@ -65,7 +65,11 @@ impl Recording {
     }
 
     /// Waits for a whole line that `matches`.
-    pub(crate) fn wait_line(&self, within: Duration, matches: impl Fn(&str) -> bool) -> Result<String> {
+    pub(crate) fn wait_line(
+        &self,
+        within: Duration,
+        mut matches: impl FnMut(&str) -> bool,
+    ) -> Result<String> {
         let mut line_start = 0;
         let mut searched = 0;
         self.wait(within, |bytes| {

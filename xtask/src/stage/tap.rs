@@ -1,13 +1,16 @@
 //! A tap in the wire: passes bytes on, records them, and does harm where it is told to.
 
-use std::io::{Read as _, Write as _};
+mod wire;
+
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use self::wire::{Wire, pass};
 use crate::stage::Recording;
 
 /// Which way bytes go.
@@ -26,18 +29,38 @@ pub(crate) enum Fault {
     Cut { way: Way, after: usize },
     /// Turns one bit of the byte at this offset.
     Flip { way: Way, at: usize },
+    /// Every byte arrives so much later than it was sent, each way, in order and at any rate.
+    Delay(Duration),
+    /// Every byte is written by itself, each way.
+    Trickle,
+    /// Once this many bytes have passed, nothing passes any more, neither way, and nobody hangs up.
+    Stall { way: Way, after: usize },
+    /// Once this many bytes have passed, the server's side is gone, and the client is not told.
+    HalfOpen { way: Way, after: usize },
+}
+
+/// One of the tap's neighbors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Client,
+    Server,
 }
 
 /// One connection through the tap.
-#[derive(Default)]
 pub(crate) struct Crossing {
     up: Arc<Recording>,
     down: Arc<Recording>,
+    wire: Arc<Wire>,
 }
 
 impl Crossing {
     pub(crate) fn bytes(&self, way: Way) -> Vec<u8> {
         self.recording(way).bytes()
+    }
+
+    /// How many bytes crossed, recorded or not.
+    pub(crate) fn passed(&self, way: Way) -> usize {
+        self.wire.passed(way).load(Ordering::SeqCst)
     }
 
     pub(crate) fn recording(&self, way: Way) -> &Arc<Recording> {
@@ -46,6 +69,13 @@ impl Crossing {
             Way::Down => &self.down,
         }
     }
+}
+
+/// What becomes of the bytes that crossed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Everything,
+    Nothing,
 }
 
 /// A listener that leads to somewhere else.
@@ -58,27 +88,32 @@ struct Shared {
     upstream: Mutex<String>,
     fault: Mutex<Option<Fault>>,
     crossings: Mutex<Vec<Arc<Crossing>>>,
-    sockets: Mutex<Vec<TcpStream>>,
+    keeps: Keeps,
     closing: AtomicBool,
 }
 
 impl Tap {
     pub(crate) fn before(upstream: &str) -> Result<Self> {
-        Self::start(upstream, None)
+        Self::start(upstream, None, Keeps::Everything)
     }
 
     pub(crate) fn with_fault(upstream: &str, fault: Fault) -> Result<Self> {
-        Self::start(upstream, Some(fault))
+        Self::start(upstream, Some(fault), Keeps::Everything)
     }
 
-    fn start(upstream: &str, fault: Option<Fault>) -> Result<Self> {
+    /// For more bytes than should be kept in memory.
+    pub(crate) fn forgetful(upstream: &str) -> Result<Self> {
+        Self::start(upstream, None, Keeps::Nothing)
+    }
+
+    fn start(upstream: &str, fault: Option<Fault>, keeps: Keeps) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("the tap's listener")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream.to_owned()),
             fault: Mutex::new(fault),
             crossings: Mutex::default(),
-            sockets: Mutex::default(),
+            keeps,
             closing: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -110,9 +145,39 @@ impl Tap {
         *lock(&self.shared.fault) = fault;
     }
 
+    /// Ends all connections that there are, with a reset to either side.
+    pub(crate) fn cut(&self) {
+        self.crossings().iter().for_each(|crossing| crossing.wire.cut());
+    }
+
+    /// From now on nothing passes through the connections that there are, and nobody hangs up.
+    pub(crate) fn stall(&self) {
+        self.crossings().iter().for_each(|crossing| crossing.wire.stall());
+    }
+
+    /// Undoes [`stall`](Self::stall).
+    pub(crate) fn flow(&self) {
+        self.crossings().iter().for_each(|crossing| crossing.wire.flow());
+    }
+
+    /// The other side of every connection that there is sees it closed; `keeps` is not told.
+    pub(crate) fn half_open(&self, keeps: Side) {
+        self.crossings().iter().for_each(|crossing| crossing.wire.half_open(keeps));
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.shared.crossings).len()
+    }
+
     /// The connection that was made last.
     pub(crate) fn last(&self) -> Result<Arc<Crossing>> {
         lock(&self.shared.crossings).last().cloned().context("no connection came through the tap")
+    }
+
+    /// All connections that were made, in their order.
+    pub(crate) fn crossings(&self) -> Vec<Arc<Crossing>> {
+        lock(&self.shared.crossings).clone()
     }
 
     /// Everything that crossed, in all connections, one way.
@@ -124,9 +189,7 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        for socket in lock(&self.shared.sockets).iter() {
-            socket.shutdown(Shutdown::Both).ok();
-        }
+        self.crossings().iter().for_each(|crossing| crossing.wire.close());
         // Wakes the thread that accepts.
         TcpStream::connect(self.address).ok();
     }
@@ -137,57 +200,32 @@ impl Shared {
         let server = TcpStream::connect(lock(&self.upstream).as_str())?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        lock(&self.sockets).extend([client.try_clone()?, server.try_clone()?]);
-        let crossing = Arc::new(Crossing::default());
+        let wire = Arc::new(Wire::between(client.try_clone()?, server.try_clone()?));
+        let crossing =
+            Arc::new(Crossing { up: Arc::default(), down: Arc::default(), wire: Arc::clone(&wire) });
         lock(&self.crossings).push(Arc::clone(&crossing));
         let fault = *lock(&self.fault);
+        let keeps = self.keeps;
         for (way, from, to) in
             [(Way::Up, client.try_clone()?, server.try_clone()?), (Way::Down, server, client)]
         {
             let recording = Arc::clone(crossing.recording(way));
+            let wire = Arc::clone(&wire);
             thread::spawn(move || {
-                pass(way, &from, &to, &recording, fault);
+                let record = |bytes: &[u8]| {
+                    if keeps == Keeps::Everything {
+                        recording.append(bytes);
+                    }
+                };
+                if pass(way, &from, &to, &wire, record, fault).is_err() {
+                    to.shutdown(Shutdown::Both).ok();
+                    from.shutdown(Shutdown::Both).ok();
+                }
                 recording.end();
+                wire.leave();
             });
         }
         Ok(())
-    }
-}
-
-/// Copies one way until its end, its fault or its first error.
-fn pass(way: Way, mut from: &TcpStream, mut to: &TcpStream, recording: &Recording, fault: Option<Fault>) {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut passed = 0;
-    loop {
-        let Ok(count) = from.read(&mut buffer) else {
-            to.shutdown(Shutdown::Both).ok();
-            return;
-        };
-        if count == 0 {
-            to.shutdown(Shutdown::Write).ok();
-            return;
-        }
-        let mut bytes = &mut buffer[..count];
-        let mut cut = false;
-        match fault {
-            Some(Fault::Flip { way: there, at })
-                if there == way && (passed..passed + count).contains(&at) =>
-            {
-                bytes[at - passed] ^= 0x10;
-            }
-            Some(Fault::Cut { way: there, after }) if there == way && passed + count >= after => {
-                bytes = &mut bytes[..after.saturating_sub(passed)];
-                cut = true;
-            }
-            _ => {}
-        }
-        recording.append(bytes);
-        passed += bytes.len();
-        if to.write_all(bytes).is_err() || cut {
-            from.shutdown(Shutdown::Both).ok();
-            to.shutdown(Shutdown::Both).ok();
-            return;
-        }
     }
 }
 
@@ -197,13 +235,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Instant;
+
     use super::*;
-    use crate::stage::PATIENCE;
+    use crate::stage::{Exchange, PATIENCE, Target, dial, echoed};
 
     /// Sends a text through the tap to a listener that answers with what it got: both ends' view.
     fn crossed(fault: Option<Fault>) -> (Vec<u8>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let tap = Tap::start(&listener.local_addr().unwrap().to_string(), fault).unwrap();
+        let upstream = listener.local_addr().unwrap().to_string();
+        let tap = Tap::start(&upstream, fault, Keeps::Everything).unwrap();
         let echo = thread::spawn(move || {
             let (mut peer, _) = listener.accept().unwrap();
             let mut got = Vec::new();
@@ -224,6 +266,7 @@ mod tests {
     #[test]
     fn tap_without_a_fault_changes_nothing_and_keeps_half_closes() {
         assert_eq!(crossed(None), (TEXT.to_vec(), TEXT.to_vec()));
+        assert_eq!(crossed(Some(Fault::Trickle)), (TEXT.to_vec(), TEXT.to_vec()));
     }
 
     #[test]
@@ -239,6 +282,49 @@ mod tests {
         let (got, _) = crossed(Some(Fault::Flip { way: Way::Up, at: 4 }));
         let changed: u32 = got.iter().zip(TEXT).map(|(one, other)| (one ^ other).count_ones()).sum();
         assert_eq!((got.len(), changed, got[4] ^ TEXT[4]), (TEXT.len(), 1, 0x10));
+    }
+
+    #[test]
+    fn delay_costs_a_round_trip_and_not_one_for_each_piece() {
+        let delay = Duration::from_millis(40);
+        let started = Instant::now();
+        assert_eq!(crossed(Some(Fault::Delay(delay))), (TEXT.to_vec(), TEXT.to_vec()));
+        assert!(started.elapsed() >= 2 * delay);
+        let target = Target::exchange(Exchange { up: 4_000_000, down: 4_000_000 }).unwrap();
+        let tap = Tap::with_fault(&target.address(), Fault::Delay(delay)).unwrap();
+        let started = Instant::now();
+        Exchange { up: 4_000_000, down: 4_000_000 }.ask(dial(&tap.address()).unwrap()).unwrap();
+        assert!(started.elapsed() < 30 * delay, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn stalled_wire_flows_again_with_nothing_lost() {
+        let target = Target::echo().unwrap();
+        let tap = Tap::before(&target.address()).unwrap();
+        let mut client = dial(&tap.address()).unwrap();
+        echoed(&mut client, b"before").unwrap();
+        tap.stall();
+        client.write_all(b"held").unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(client.read(&mut [0; 4]).is_err(), "something passed a stalled wire");
+        tap.flow();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut back = [0; 4];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"held");
+    }
+
+    #[test]
+    fn half_open_wire_tells_one_side_alone() {
+        let target = Target::echo().unwrap();
+        let tap = Tap::before(&target.address()).unwrap();
+        let mut client = dial(&tap.address()).unwrap();
+        echoed(&mut client, b"before").unwrap();
+        tap.half_open(Side::Client);
+        target.is_left_alone().unwrap();
+        client.write_all(b"into nothing").unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(client.read(&mut [0; 4]).is_err(), "the client was told");
     }
 
     const TEXT: &[u8] = b"what crosses the wire";

@@ -1,0 +1,121 @@
+//! Goal: a system clock that jumps stops no stream, and keeps nobody out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::{local, works_again};
+use crate::stage::{Forward, Home, Missing, Site, Stage, Target, echoed, throughout};
+
+scenarios![servers_clock_may_jump, clients_clock_may_jump];
+
+fn servers_clock_may_jump(stage: &Stage) -> Result<()> {
+    let clock = Clock::new(stage)?;
+    let target = Target::echo()?;
+    let wrapper = clock.wrapper();
+    let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let rights = ["--tcp", &target.address(), "--listen", "*", "--expires", "90d"];
+    let site = Site::wrapped(stage, &rights, &[], &words)?;
+    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    jump(&clock, &forward)
+}
+
+fn clients_clock_may_jump(stage: &Stage) -> Result<()> {
+    let clock = Clock::new(stage)?;
+    let target = Target::echo()?;
+    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let arguments = ["-L", &local(&target), "-R", &local(&target)];
+    let address = site.address();
+    let forward = Forward::wrapped(stage, site.alice(), &address, site.key(), &arguments, &clock.wrapper())?;
+    jump(&clock, &forward)?;
+    // Reconnecting is a matter of time as well.
+    for offset in ["+1d", "-1d"] {
+        clock.set(offset)?;
+        site.kill()?;
+        site.start()?;
+        works_again(&forward.local(0)?).with_context(|| format!("a new server, clock at {offset}"))?;
+    }
+    Ok(())
+}
+
+/// Forward by a day and back, twice, with live streams and new ones.
+fn jump(clock: &Clock, forward: &Forward<'_>) -> Result<()> {
+    let mut streams = [forward.dial()?, crate::stage::dial(&forward.remote(0)?)?];
+    for stream in &mut streams {
+        echoed(stream, b"before")?;
+    }
+    for offset in ["+1d", "+0", "-1d", "+0", "+400d", "+0"] {
+        clock.set(offset)?;
+        throughout(Duration::from_secs(2), || {
+            streams.iter_mut().try_for_each(|stream| echoed(stream, b"live"))?;
+            echoed(&mut forward.dial()?, b"new")
+        })
+        .with_context(|| format!("clock at {offset}"))?;
+    }
+    Ok(())
+}
+
+/// A program's clock, as libfaketime gives it from a file. The monotonic clock goes on as it does.
+struct Clock {
+    _place: Home,
+    file: PathBuf,
+    library: PathBuf,
+}
+
+impl Clock {
+    fn new(stage: &Stage) -> Result<Self> {
+        let place = stage.home()?;
+        let file = place.file("offset");
+        let architecture = std::env::consts::ARCH;
+        let library = [
+            format!("/usr/lib/{architecture}-linux-gnu/faketime/libfaketimeMT.so.1"),
+            "/usr/lib/faketime/libfaketimeMT.so.1".to_owned(),
+        ]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|library| library.is_file())
+        .ok_or_else(|| Missing {
+            tool: "libfaketime",
+            reason: "not installed; Debian has it in the package faketime".to_owned(),
+        })?;
+        let clock = Self { _place: place, file, library };
+        clock.set("+0")?;
+        clock.is_believed()?;
+        Ok(clock)
+    }
+
+    fn set(&self, offset: &str) -> Result<()> {
+        // Renamed into its place: a program never reads half an offset.
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{offset}\n"))?;
+        fs::rename(&new, &self.file).context("the clock's file")
+    }
+
+    fn wrapper(&self) -> Vec<String> {
+        let word = |name: &str, path: &Path| format!("{name}={}", path.display());
+        let mut words = vec!["env".to_owned()];
+        words.push(word("LD_PRELOAD", &self.library));
+        words.push(word("FAKETIME_TIMESTAMP_FILE", &self.file));
+        words.extend(["DONT_FAKE_MONOTONIC=1", "FAKETIME_NO_CACHE=1"].map(str::to_owned));
+        words
+    }
+
+    /// A clock that nobody believes would prove nothing.
+    fn is_believed(&self) -> Result<()> {
+        let year = |clock: &Self| -> Result<String> {
+            let words = clock.wrapper();
+            crate::stage::printed(
+                std::process::Command::new(&words[0]).args(&words[1..]).args(["date", "+%s"]),
+            )
+        };
+        let before: u64 = year(self)?.trim().parse()?;
+        self.set("+400d")?;
+        let after: u64 = year(self)?.trim().parse()?;
+        self.set("+0")?;
+        ensure!(after > before + 399 * 86_400, "the clock did not move: {before}, {after}");
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Goal: a program that is told to end takes nothing new, lets what is under way end, and tells which of it did not.
+
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::local;
+use crate::stage::{
+    End, Exit, PATIENCE, Port, Site, Stage, Target, dial, echoed, read_to_end_of, throughout, until,
+};
+
+scenarios![
+    idle_programs_end_at_once,
+    server_lets_live_streams_end,
+    server_that_is_not_drained_says_so,
+    client_lets_live_streams_end,
+    client_that_is_not_drained_says_so,
+    draining_server_takes_nothing_new,
+];
+
+fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    forward.remote(0)?;
+    let started = Instant::now();
+    forward.stop()?.expect(Exit::Done)?;
+    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    forward.remote(0)?;
+    site.take_server()?.stop()?.expect(Exit::Done)?;
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(10), "without a stream they took {elapsed:?}");
+    Ok(())
+}
+
+fn server_lets_live_streams_end(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let rights = ["--tcp", &target.address(), "--listen", "*"];
+    let mut site = Site::with_arguments(stage, &rights, &["--grace", "30s"])?;
+    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let mut streams = [forward.dial()?, dial(&forward.remote(0)?)?];
+    for stream in &mut streams {
+        echoed(stream, b"before")?;
+    }
+    let server = site.take_server()?;
+    server.process.signal(Signal::TERM)?;
+    throughout(Duration::from_secs(2), || {
+        streams.iter_mut().try_for_each(|stream| echoed(stream, b"while it drains"))
+    })?;
+    for mut stream in streams {
+        stream.write_all(b"and to the end")?;
+        stream.shutdown(Shutdown::Write)?;
+        let ended = read_to_end_of(stream)?;
+        ensure!(ended == (14, End::Clean), "{ended:?}");
+    }
+    server.finish()?.expect(Exit::Done).context("all streams have ended")?;
+    Ok(())
+}
+
+fn server_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let mut site = Site::with_arguments(stage, &["--tcp", &target.address()], &["--grace", "2s"])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    let server = site.take_server()?;
+    let started = Instant::now();
+    server.process.signal(Signal::TERM)?;
+    server.finish()?.expect(Exit::Network)?.error_names(&[])?;
+    let elapsed = started.elapsed();
+    ensure!(elapsed > Duration::from_millis(1_800), "it gave {elapsed:?} of its two seconds");
+    ensure!(elapsed < Duration::from_secs(12), "it took {elapsed:?}");
+    let ended = read_to_end_of(stream)?;
+    ensure!(ended == (0, End::Reset), "{ended:?}: a stream that was cut looks like one that ended");
+    target.is_left_alone()
+}
+
+fn client_lets_live_streams_end(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = site.forward(&["--grace", "30s", "-L", &local(&target), "-R", &local(&target)])?;
+    let [here, there] = [forward.local(0)?, forward.remote(0)?];
+    let mut streams = [dial(&here)?, dial(&there)?];
+    for stream in &mut streams {
+        echoed(stream, b"before")?;
+    }
+    forward.process.signal(Signal::TERM)?;
+    until(PATIENCE, "no new connections are taken", || {
+        ensure!(!takes(&here), "the local port is still open");
+        ensure!(!takes(&there), "the port at the server is still open");
+        Ok(())
+    })?;
+    for mut stream in streams {
+        echoed(&mut stream, b"while it drains")?;
+        stream.shutdown(Shutdown::Write)?;
+        ensure!(read_to_end_of(stream)? == (0, End::Clean), "no clean end");
+    }
+    forward.finish_within(PATIENCE)?.expect(Exit::Done)?;
+    Ok(())
+}
+
+fn client_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["--grace", "2s", "-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    let started = Instant::now();
+    forward.process.signal(Signal::TERM)?;
+    forward.finish_within(PATIENCE)?.expect(Exit::Network)?.error_names(&[])?;
+    let elapsed = started.elapsed();
+    ensure!(elapsed > Duration::from_millis(1_800), "it gave {elapsed:?} of its two seconds");
+    ensure!(read_to_end_of(stream)? == (0, End::Reset), "a cut that looks like an end");
+    target.is_left_alone()
+}
+
+/// A client that would open a stream on its warm channel has to look for another server.
+fn draining_server_takes_nothing_new(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let rights = ["--tcp", &target.address(), "--listen", "*"];
+    let mut site = Site::with_arguments(stage, &rights, &["--grace", "20s"])?;
+    let port = Port::hold()?;
+    let reverse = format!("{}:{}", port.number(), target.address());
+    let forward = site.forward(&["--wait", "1s", "-L", &local(&target), "-R", &reverse])?;
+    forward.remote(0)?;
+    let mut live = forward.dial()?;
+    echoed(&mut live, b"before")?;
+    let server = site.take_server()?;
+    server.process.signal(Signal::TERM)?;
+    until(PATIENCE, "no new connections are taken", || {
+        ensure!(!takes(&site.address()), "the server's port is still open");
+        ensure!(!takes(&port.address()), "the lease's port is still open");
+        Ok(())
+    })?;
+    let accepted = target.accepted();
+    let mut late = forward.dial()?;
+    late.write_all(b"too late").ok();
+    ensure!(read_to_end_of(late)? == (0, End::Reset), "a draining server took a new stream");
+    ensure!(target.accepted() == accepted, "the target got a new connection");
+    echoed(&mut live, b"still there")?;
+    live.shutdown(Shutdown::Write)?;
+    ensure!(read_to_end_of(live)? == (0, End::Clean), "no clean end");
+    server.finish()?.expect(Exit::Done)?;
+    // Its successor finds the client waiting.
+    site.start()?;
+    crate::scenario::tunnel::works_again(&forward.local(0)?)
+}
+
+/// Whether anybody listens there.
+fn takes(address: &str) -> bool {
+    std::net::TcpStream::connect(address).is_ok()
+}

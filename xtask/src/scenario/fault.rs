@@ -1,0 +1,328 @@
+//! Goal: whatever the wire does, a tunnel delivers all or breaks, comes back, and leaves nothing behind.
+
+use std::io::{Read as _, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::process::Signal;
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::{local, works_again};
+use crate::stage::{
+    End, Exchange, Fault, Forward, Gate, Load, PATIENCE, Side, Site, Stage, Tap, Target, Visitor, Vitals,
+    Way, dial, echoed, read_to_end_of, throughout, until,
+};
+
+scenarios![
+    delay_of_200_milliseconds_costs_time_alone,
+    single_byte_writes_cost_time_alone,
+    changed_byte_never_reaches_an_application,
+    cut_at_any_byte_never_looks_like_an_end,
+    stall_that_ends_in_time_loses_nothing,
+    handshake_in_a_black_hole_is_given_up,
+    black_hole_is_noticed_by_both_sides,
+    half_open_connection_is_noticed_by_the_client,
+    half_open_connection_is_noticed_by_the_server,
+    killed_server_under_load_leaves_nothing_at_the_client,
+    stopped_server_is_given_up,
+    slow_loris_keeps_nobody_out,
+    targets_that_refuse_hang_and_reset_leave_nothing,
+];
+
+/// A tunnel through a tap, warmed up, and what both programs held then.
+struct Tunnel<'a> {
+    site: Site<'a>,
+    tap: Tap,
+    forward: Forward<'a>,
+    exchange: Exchange,
+    target: Target,
+    before: (Vitals, Vitals),
+}
+
+impl<'a> Tunnel<'a> {
+    fn open(stage: &'a Stage, exchange: Exchange) -> Result<Self> {
+        let target = Target::exchange(exchange)?;
+        let site = Site::open(stage, &["--tcp", &target.address()])?;
+        let tap = Tap::forgetful(&site.address())?;
+        let forward = site.forward_through(&tap.address(), &["-L", &local(&target)])?;
+        exchange.ask(forward.dial()?)?;
+        let before = (site.at_rest()?, forward.at_rest()?);
+        Ok(Self { site, tap, forward, exchange, target, before })
+    }
+
+    fn ask(&self) -> Result<()> {
+        self.exchange.ask(self.forward.dial()?)
+    }
+
+    /// From now on connections meet the fault, and none that was made before is left.
+    fn fault(&self, fault: Option<Fault>) {
+        self.tap.set_fault(fault);
+        self.tap.cut();
+    }
+
+    /// Load on a wire with a fault, which some connection has to meet, and on a whole one behind it. Each exchange arrives
+    /// whole or is broken; never other bytes, and never a part.
+    fn meets(&self, fault: Fault, way: Way, at: usize) -> Result<()> {
+        let made = self.tap.count();
+        self.fault(Some(fault));
+        let load = Load::start(&self.forward.local(0)?, self.exchange);
+        let met = until(PATIENCE, "a connection meets the fault", || {
+            let passed = self.tap.crossings().iter().skip(made).map(|crossing| crossing.passed(way)).max();
+            ensure!(passed >= Some(at), "at most {passed:?} bytes went {way:?}");
+            Ok(())
+        });
+        self.tap.set_fault(None);
+        load.until_more(2)?;
+        load.finish()?;
+        met
+    }
+
+    /// The wire is whole again: it works, and nothing was left behind.
+    fn heals(&self) -> Result<()> {
+        self.fault(None);
+        until(PATIENCE, "an exchange over a whole wire", || self.ask())?;
+        self.target.is_left_alone()?;
+        self.site.expect_again(&self.before.0)?;
+        self.forward.expect_again(&self.before.1)
+    }
+}
+
+fn delay_of_200_milliseconds_costs_time_alone(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange { up: 2_000_000, down: 3_000_000 })?;
+    tunnel.fault(Some(Fault::Delay(Duration::from_millis(200))));
+    for _ in 0..3 {
+        let started = Instant::now();
+        tunnel.ask()?;
+        ensure!(started.elapsed() > Duration::from_millis(400), "the tap does not delay");
+    }
+    tunnel.heals()
+}
+
+fn single_byte_writes_cost_time_alone(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange { up: 100_000, down: 150_001 })?;
+    tunnel.fault(Some(Fault::Trickle));
+    tunnel.ask()?;
+    tunnel.heals()
+}
+
+/// One bit at places all over the exchange, in either direction: the handshake, the lengths, the data, the tags.
+fn changed_byte_never_reaches_an_application(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange { up: 200_000, down: 200_001 })?;
+    for way in [Way::Up, Way::Down] {
+        for at in [0, 7, 600, 1_500, 5_000, 20_011, 99_991, 180_001] {
+            let fault = Fault::Flip { way, at };
+            tunnel.meets(fault, way, at).with_context(|| format!("{fault:?}"))?;
+        }
+    }
+    tunnel.heals()
+}
+
+fn cut_at_any_byte_never_looks_like_an_end(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange { up: 100_000, down: 100_001 })?;
+    for way in [Way::Up, Way::Down] {
+        for at in [1, 9, 1_000, 3_001, 16_384, 50_021, 100_103] {
+            let fault = Fault::Cut { way, after: at };
+            tunnel.meets(fault, way, at).with_context(|| format!("{fault:?}"))?;
+        }
+    }
+    tunnel.heals()
+}
+
+/// Five seconds without a byte are no reason to give up.
+fn stall_that_ends_in_time_loses_nothing(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange { up: 8_000_000, down: 8_000_001 })?;
+    let stream = tunnel.forward.dial()?;
+    let exchange = tunnel.exchange;
+    let asking = thread::spawn(move || exchange.ask(stream));
+    tunnel.tap.stall();
+    throughout(Duration::from_secs(5), || Ok(()))?;
+    tunnel.tap.flow();
+    asking.join().map_err(|_| anyhow!("the application panicked"))??;
+    tunnel.heals()
+}
+
+/// A new channel meets a wire that dies in the middle of its handshake: another one is made in time.
+fn handshake_in_a_black_hole_is_given_up(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange::SMALL)?;
+    for fault in [
+        Fault::Stall { way: Way::Up, after: 700 },
+        Fault::Stall { way: Way::Down, after: 300 },
+        Fault::HalfOpen { way: Way::Up, after: 1_000 },
+    ] {
+        let made = tunnel.tap.count();
+        tunnel.fault(Some(fault));
+        until(PATIENCE, "a new channel", || {
+            ensure!(tunnel.tap.count() > made, "the client makes none");
+            Ok(())
+        })?;
+        let stream = tunnel.forward.dial()?;
+        tunnel.tap.set_fault(None);
+        let started = Instant::now();
+        tunnel.exchange.ask(stream).with_context(|| format!("{fault:?}"))?;
+        ensure!(started.elapsed() < Duration::from_secs(28), "{fault:?}: {:?}", started.elapsed());
+    }
+    tunnel.heals()
+}
+
+/// Nothing passes and nobody hangs up: thirty seconds of silence are the end, and new connections find another way.
+fn black_hole_is_noticed_by_both_sides(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let tap = Tap::before(&site.address())?;
+    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    let ways = [forward.local(0)?, forward.remote(0)?];
+    for address in &ways {
+        echoed(&mut dial(address)?, b"warm")?;
+    }
+    let before = (site.at_rest()?, forward.at_rest()?);
+    let mut streams = ways.iter().map(|address| dial(address)).collect::<Result<Vec<_>>>()?;
+    for stream in &mut streams {
+        echoed(stream, b"before")?;
+    }
+    let started = Instant::now();
+    tap.stall();
+    for mut stream in streams {
+        stream.write_all(b"into the hole")?;
+        let ended = read_to_end_of(stream)?;
+        ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
+    }
+    let noticed = started.elapsed();
+    ensure!(noticed > EARLIEST && noticed < LATEST, "noticed after {noticed:?}");
+    target.is_left_alone()?;
+    works_again(&ways[0])?;
+    site.expect_again(&before.0)?;
+    forward.expect_again(&before.1)
+}
+
+fn half_open_connection_is_noticed_by_the_client(stage: &Stage) -> Result<()> {
+    half_open(stage, Side::Client)
+}
+
+fn half_open_connection_is_noticed_by_the_server(stage: &Stage) -> Result<()> {
+    half_open(stage, Side::Server)
+}
+
+/// The other side is gone, and `keeps` is not told.
+fn half_open(stage: &Stage, keeps: Side) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let tap = Tap::before(&site.address())?;
+    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    forward.remote(0)?;
+    echoed(&mut forward.dial()?, b"warm")?;
+    let before = (site.at_rest()?, forward.at_rest()?);
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    let started = Instant::now();
+    tap.half_open(keeps);
+    let address = forward.local(0)?;
+    works_again(&address)?;
+    match keeps {
+        Side::Client => {
+            let ended = read_to_end_of(stream)?;
+            ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
+            let noticed = started.elapsed();
+            ensure!(noticed > EARLIEST && noticed < LATEST, "noticed after {noticed:?}");
+        }
+        Side::Server => {
+            let ended = read_to_end_of(stream)?;
+            ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
+            target.is_left_alone().context("the server keeps a dead stream")?;
+        }
+    }
+    site.expect_again(&before.0)?;
+    forward.expect_again(&before.1)
+}
+
+fn killed_server_under_load_leaves_nothing_at_the_client(stage: &Stage) -> Result<()> {
+    let mut tunnel = Tunnel::open(stage, Exchange { up: 300_000, down: 300_001 })?;
+    let load = Load::start(&tunnel.forward.local(0)?, tunnel.exchange);
+    for _ in 0..5 {
+        load.until_more(4)?;
+        tunnel.site.kill()?;
+        tunnel.site.start()?;
+    }
+    load.until_more(4)?;
+    load.finish()?;
+    tunnel.heals()
+}
+
+/// A server that hangs is as dead as one that is gone.
+fn stopped_server_is_given_up(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    site.server()?.process.signal(Signal::STOP)?;
+    let started = Instant::now();
+    stream.write_all(b"anybody there?")?;
+    let ended = read_to_end_of(stream);
+    let noticed = started.elapsed();
+    site.server()?.process.signal(Signal::CONT)?;
+    ensure!(ended? == (0, End::Reset), "no reset");
+    ensure!(noticed < LATEST, "noticed after {noticed:?}");
+    works_again(&forward.local(0)?)
+}
+
+/// Three hundred peers that begin a handshake and never end it.
+fn slow_loris_keeps_nobody_out(stage: &Stage) -> Result<()> {
+    let tunnel = Tunnel::open(stage, Exchange::SMALL)?;
+    let mut visitors = Vec::new();
+    for _ in 0..300 {
+        // A server that has enough of them may hang up at once.
+        let Ok(mut visitor) = Visitor::connect(&tunnel.site.address()) else { continue };
+        visitor.send(b"SKS\x01\x03\x00\x08\x00");
+        visitors.push(visitor);
+    }
+    let started = Instant::now();
+    tunnel.fault(None);
+    until(PATIENCE, "the client gets in", || tunnel.ask())?;
+    for visitor in &mut visitors {
+        visitor.send(b"\0");
+    }
+    tunnel.ask()?;
+    for visitor in visitors {
+        visitor.closed_within(PATIENCE)?;
+    }
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(25), "they were kept for {elapsed:?}");
+    tunnel.heals()
+}
+
+fn targets_that_refuse_hang_and_reset_leave_nothing(stage: &Stage) -> Result<()> {
+    let gate = Gate::default();
+    let nobody = crate::stage::Port::hold()?;
+    let [hanging, resetting] = [Target::hanging(&gate)?, Target::resetting(50_000)?];
+    let closing = Target::serve(|stream| {
+        drop(stream);
+        Ok(())
+    })?;
+    let addresses = [nobody.address(), hanging.address(), resetting.address(), closing.address()];
+    let rights: Vec<&str> = addresses.iter().flat_map(|address| ["--tcp", address.as_str()]).collect();
+    let site = Site::open(stage, &rights)?;
+    let specs = addresses.each_ref().map(|address| format!("0:{address}"));
+    let arguments: Vec<&str> = specs.iter().flat_map(|spec| ["-L", spec.as_str()]).collect();
+    let forward = site.forward(&arguments)?;
+    forward.connected()?;
+    let before = (site.at_rest()?, forward.at_rest()?);
+    for _ in 0..30 {
+        for index in 0..addresses.len() {
+            let mut stream = dial(&forward.local(index)?)?;
+            stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+            stream.write_all(b"!").ok();
+            // Some of them answer, some never will.
+            stream.read_exact(&mut [0; 1_000]).ok();
+        }
+    }
+    gate.open();
+    hanging.is_left_alone()?;
+    resetting.is_left_alone()?;
+    site.expect_again(&before.0)?;
+    forward.expect_again(&before.1)
+}
+
+/// Around the thirty seconds after which silence is death.
+const EARLIEST: Duration = Duration::from_secs(15);
+const LATEST: Duration = Duration::from_secs(50);

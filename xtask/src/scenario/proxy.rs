@@ -1,0 +1,137 @@
+//! Goal: a target that asks for it learns who is connected, in the PROXY protocol's second version, and no client can lie.
+
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::local;
+use crate::stage::{Key, PATIENCE, Site, Stage, Target};
+
+scenarios![client_asks_for_a_header, service_decides_on_its_header, without_a_request_there_is_none];
+
+fn client_asks_for_a_header(stage: &Stage) -> Result<()> {
+    let (target, seen) = noting()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["--proxy-protocol", "-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    stream.write_all(FORGED)?;
+    let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
+    ensure!(header.source.starts_with("127.0.0.1:"), "the source is {}", header.source);
+    ensure!(header.destination.ends_with(&format!(":{}", target.port())), "to {}", header.destination);
+    let key = stage.fingerprint("client", site.alice())?;
+    ensure!(header.client == key, "the key id is {:?}, not {key}", header.client);
+    ensure!(header.rest == FORGED, "what the client said is not behind the header as it was");
+    Ok(())
+}
+
+/// The server's own word: a client cannot switch it off, and cannot switch it on where it would be misunderstood.
+fn service_decides_on_its_header(stage: &Stage) -> Result<()> {
+    let (with, with_seen) = noting()?;
+    let (without, without_seen) = noting()?;
+    let config = format!(
+        "[[service]]\nname = \"with\"\ntarget = \"{}\"\nproxy_protocol = true\n\n\
+         [[service]]\nname = \"without\"\ntarget = \"{}\"\n",
+        with.address(),
+        without.address()
+    );
+    let site = Site::with_config(stage, &["--service", "with", "--service", "without"], &config)?;
+    let forward = site.forward(&["-L", "0:@with", "-L", "0:@without"])?;
+    let mut stream = forward.dial()?;
+    stream.write_all(b"hello")?;
+    let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
+    ensure!(header.client == stage.fingerprint("client", site.alice())?, "{:?}", header.client);
+    ensure!(header.rest == b"hello", "the client's words are {:?}", header.rest);
+    let mut stream = crate::stage::dial(&forward.local(1)?)?;
+    stream.write_all(b"hello")?;
+    ensure!(without_seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
+
+    // Two clients are told apart.
+    let mallory = site.mallory(&["--service", "with"])?;
+    let key = stage.fingerprint("client", &stage.home_with(Key::Mallory)?)?;
+    let address = site.address();
+    let arguments = ["forward", &address, "-W", "@with", "--server-key", site.key()];
+    let mut client = stage.client(&mallory, &arguments).start()?;
+    client.write(b"hello")?;
+    let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
+    ensure!(header.client == key, "{:?} instead of {key}", header.client);
+    Ok(())
+}
+
+fn without_a_request_there_is_none(stage: &Stage) -> Result<()> {
+    let (target, seen) = noting()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    stream.write_all(b"hello")?;
+    ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
+    Ok(())
+}
+
+/// A target that tells what each connection says until it pauses after a whole word.
+fn noting() -> Result<(Target, Receiver<Vec<u8>>)> {
+    let (sender, receiver) = channel();
+    let target = Target::serve(move |mut stream| {
+        let mut said = Vec::new();
+        let mut buffer = [0; 4096];
+        while !said.ends_with(b"hello") {
+            let count = stream.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            said.extend_from_slice(&buffer[..count]);
+        }
+        sender.send(said).map_err(std::io::Error::other)?;
+        // Held until the client leaves, so that nothing is reset under its feet.
+        stream.read(&mut buffer).map(drop)
+    })?;
+    Ok((target, receiver))
+}
+
+/// A header of version 2, taken apart by the specification's section 2.2.
+struct Header {
+    source: String,
+    destination: String,
+    client: String,
+    rest: Vec<u8>,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let fixed = bytes.get(..16).context("fewer bytes than a header")?;
+        ensure!(fixed.starts_with(SIGNATURE), "no signature: {fixed:02x?}");
+        ensure!(fixed[12] == 0x21, "not version 2, PROXY: {:02x}", fixed[12]);
+        ensure!(fixed[13] == 0x11, "not TCP over IPv4: {:02x}", fixed[13]);
+        let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+        let body = bytes.get(16..16 + length).context("a header that is cut off")?;
+        let addresses = body.get(..12).context("no addresses")?;
+        let address = |from: usize, port: usize| {
+            let octets = addresses[from..from + 4].iter().map(u8::to_string).collect::<Vec<_>>().join(".");
+            format!("{octets}:{}", u16::from_be_bytes([addresses[port], addresses[port + 1]]))
+        };
+        let mut values = &body[12..];
+        let mut client = None;
+        while let [kind, high, low, rest @ ..] = values {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let value = rest.get(..length).context("a value that is cut off")?;
+            if *kind == KEY_ID {
+                client = Some(String::from_utf8(value.to_vec())?);
+            }
+            values = &rest[length..];
+        }
+        let Some(client) = client else { bail!("no value of type {KEY_ID:#x}") };
+        Ok(Self {
+            source: address(0, 8),
+            destination: address(4, 10),
+            client,
+            rest: bytes[16 + length..].to_vec(),
+        })
+    }
+}
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const KEY_ID: u8 = 0xe0;
+
+/// A header of the first version with another address, as a client would write that wants to be somebody else.
+const FORGED: &[u8] = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nhello";

@@ -1,0 +1,146 @@
+//! Goal: a changed file takes effect without touching what is live, and a bad one changes nothing.
+
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::{expect_reset, works_again};
+use crate::stage::{Exit, PATIENCE, Site, Stage, Target, echoed, until};
+
+scenarios![
+    changed_file_takes_effect_and_live_streams_go_on,
+    hangup_reloads_as_well,
+    bad_file_changes_nothing,
+    check_finds_what_is_wrong,
+    reload_without_a_server_says_so,
+];
+
+fn changed_file_takes_effect_and_live_streams_go_on(stage: &Stage) -> Result<()> {
+    let [first, second] = [Target::echo()?, Target::echo()?];
+    let rights = ["--service", "one", "--service", "two"];
+    let site = Site::with_config(stage, &rights, &service("one", &first))?;
+    let forward = site.forward(&["-L", "0:@one", "-L", "0:@two"])?;
+    let [one, two] = [forward.local(0)?, forward.local(1)?];
+    let mut live = forward.dial()?;
+    echoed(&mut live, b"before")?;
+    expect_reset(&two)?;
+    let channels = site.vitals()?.channels;
+
+    site.home().write("server.toml", service("two", &second))?;
+    expect_reset(&two).context("a file that nobody has told it to read")?;
+    site.command(&["reload"])?.expect(Exit::Done)?;
+    works_again(&two)?;
+    expect_reset(&one)?;
+    echoed(&mut live, b"its service is gone, and it goes on")?;
+
+    // The same name somewhere else: the next stream goes there.
+    site.home().write("server.toml", service("two", &first))?;
+    let accepted = first.accepted();
+    site.command(&["reload"])?.expect(Exit::Done)?;
+    works_again(&two)?;
+    ensure!(first.accepted() > accepted, "the old target was asked");
+    echoed(&mut live, b"and on")?;
+    ensure!(site.vitals()?.channels >= channels, "channels went with the reload");
+    Ok(())
+}
+
+fn hangup_reloads_as_well(stage: &Stage) -> Result<()> {
+    let [first, second] = [Target::echo()?, Target::echo()?];
+    let site = Site::with_config(stage, &["--service", "one"], &service("one", &first))?;
+    let forward = site.forward(&["-L", "0:@one"])?;
+    let mut live = forward.dial()?;
+    echoed(&mut live, b"before")?;
+    site.home().write("server.toml", service("one", &second))?;
+    site.server()?.process.signal(Signal::HUP)?;
+    let address = forward.local(0)?;
+    until(PATIENCE, "the file takes effect", || {
+        works_again(&address)?;
+        ensure!(second.accepted() > 0, "the old target is asked");
+        Ok(())
+    })?;
+    echoed(&mut live, b"after")
+}
+
+/// Each in a file whose other half is good: nothing of it is taken.
+fn bad_file_changes_nothing(stage: &Stage) -> Result<()> {
+    let [first, second] = [Target::echo()?, Target::echo()?];
+    let good = service("one", &first);
+    let site = Site::with_config(stage, &["--service", "one", "--service", "two"], &good)?;
+    let forward = site.forward(&["-L", "0:@one", "-L", "0:@two"])?;
+    let [one, two] = [forward.local(0)?, forward.local(1)?];
+    let mut live = forward.dial()?;
+    echoed(&mut live, b"before")?;
+    for (bad, line) in [
+        ("colour = \"blue\"\n", "5"),
+        ("[[service]]\nname = \"no spaces\"\ntarget = \"127.0.0.1:1\"\n", "6"),
+        ("[[service]]\nname = \"three\"\ntarget = \"127.0.0.1:0\"\n", "7"),
+        ("[[service]]\nname = \"two\"\ntarget = \"127.0.0.1:1\"\n", "two"),
+        ("[[service]]\nname = \"three\"\n", "target"),
+        ("[[service]\n", "5"),
+        ("grace = \"soon\"\n", "5"),
+    ] {
+        let text = if bad.starts_with("[[") {
+            format!("{}\n{bad}", service("two", &second))
+        } else {
+            // A key of the file's own has to come before its tables.
+            format!("\n\n\n\n{bad}{}", service("two", &second))
+        };
+        site.home().write("server.toml", text)?;
+        let outcome = site.command(&["reload"])?;
+        outcome
+            .expect(Exit::Usage)
+            .and_then(|outcome| outcome.error_names(&["server.toml", line]))
+            .with_context(|| bad.to_owned())?;
+        let said =
+            || Ok::<_, anyhow::Error>(site.server()?.process.stderr.text().matches("server.toml").count());
+        let before = said()?;
+        site.server()?.process.signal(Signal::HUP)?;
+        until(PATIENCE, "a bad file is told in the log", || {
+            ensure!(said()? > before, "{before} lines name the file");
+            Ok(())
+        })?;
+        works_again(&one)?;
+        expect_reset(&two).with_context(|| format!("half a file was taken: {bad}"))?;
+        echoed(&mut live, b"as before")?;
+    }
+    site.home().write("server.toml", good)?;
+    site.command(&["reload"])?.expect(Exit::Done)?;
+    works_again(&one)
+}
+
+fn check_finds_what_is_wrong(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::with_config(stage, &[], &service("one", &target))?;
+    let path = site.home().file("server.toml").display().to_string();
+    site.command(&["check", "--config", &path])?.expect(Exit::Done)?;
+    site.home().write("server.toml", "listen = [\"127.0.0.1:5000\"]\nlissten = 3\n")?;
+    let outcome = site.command(&["check", "--config", &path])?;
+    outcome.expect(Exit::Usage)?.error_names(&["server.toml", "2", "lissten"])?;
+    site.command(&["check", "--config", "/nowhere/server.toml"])?
+        .expect(Exit::Usage)?
+        .error_names(&["/nowhere/server.toml"])?;
+    Ok(())
+}
+
+fn reload_without_a_server_says_so(stage: &Stage) -> Result<()> {
+    let site = Site::closed(stage, &[], &[], &[])?;
+    site.command(&["reload"])?.expect_failure()?.error_names(&[])?;
+    // Of one that was killed only a file is left.
+    let mut site = Site::open(stage, &[])?;
+    site.command(&["reload"])?.expect(Exit::Done)?;
+    site.kill()?;
+    let asked = thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| site.command(&["reload"])));
+        both.map(|one| one.join().map_err(|_| anyhow::anyhow!("a command panicked")))
+    });
+    for outcome in asked {
+        outcome??.expect_failure()?.error_names(&[])?;
+    }
+    Ok(())
+}
+
+fn service(name: &str, target: &Target) -> String {
+    format!("[[service]]\nname = \"{name}\"\ntarget = \"{}\"\n", target.address())
+}

@@ -1,0 +1,240 @@
+//! Goal: the server listens for a client, who keeps its address for itself and gets it back at once.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::{expect_reset, local, works_again};
+use crate::stage::socks::{self, Reply};
+use crate::stage::{
+    Datagrams, Exchange, Exit, Forward, PATIENCE, Port, Site, Stage, Tap, Target, datagram_echoed,
+    datagrams_to, dial, echoed, until,
+};
+
+scenarios![
+    connections_to_the_server_reach_the_clients_target,
+    server_listens_where_it_was_told_and_nowhere_else,
+    unix_socket_at_the_server,
+    datagrams_to_the_server_reach_the_clients_target,
+    without_a_target_it_is_a_proxy_out_through_the_client,
+    client_that_comes_back_takes_its_lease_over,
+    another_clients_claim_is_refused,
+    lease_ends_with_its_client,
+    listening_needs_a_right,
+    target_that_refuses_resets_the_connection,
+    parked_channels_grow_with_the_load,
+];
+
+fn connections_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<()> {
+    let exchange = Exchange { up: 8_000_000, down: 6_000_001 };
+    let target = Target::exchange(exchange)?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    let before = (site.at_rest()?, forward.at_rest()?);
+    let talkers: Vec<_> = (0..6)
+        .map(|_| {
+            let address = address.clone();
+            thread::spawn(move || exchange.ask(dial(&address)?))
+        })
+        .collect();
+    for talker in talkers {
+        talker.join().map_err(|_| anyhow!("a talker panicked"))??;
+    }
+    target.is_left_alone()?;
+    site.expect_again(&before.0)?;
+    forward.expect_again(&before.1)
+}
+
+fn server_listens_where_it_was_told_and_nowhere_else(stage: &Stage) -> Result<()> {
+    let target = Target::exchange(Exchange::SMALL)?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let port = Port::hold()?;
+    let [told, chosen] = [port.number(), 0].map(|port| format!("{port}:{}", target.address()));
+    let forward = site.forward(&["-R", &told, "-R", &chosen])?;
+    let lines = [forward.remote(0)?, forward.remote(1)?];
+    ensure!(lines.contains(&port.address()), "{lines:?} instead of {}", port.address());
+    for address in lines {
+        let port = address.strip_prefix("127.0.0.1:").context("no bind address means loopback")?;
+        ensure!(port.parse::<u16>()? != 0, "the port that was chosen is not printed");
+        Exchange::SMALL.ask(dial(&address)?)?;
+        // Another address of this machine.
+        ensure!(TcpListener::bind(format!("127.0.0.2:{port}")).is_ok(), "it listens on all addresses");
+    }
+    Ok(())
+}
+
+fn unix_socket_at_the_server(stage: &Stage) -> Result<()> {
+    let target = Target::exchange(Exchange::SMALL)?;
+    let place = stage.home()?;
+    let path = place.file("reverse.sock").display().to_string();
+    let site = Site::open(stage, &["--listen", &format!("unix:{path}")])?;
+    let forward = site.forward(&["-R", &format!("{path}:{}", target.address())])?;
+    forward.remote(0)?;
+    let plug = UnixStream::connect(&path)?;
+    plug.set_read_timeout(Some(PATIENCE))?;
+    Exchange::SMALL.ask(plug)?;
+    forward.stop()?.expect(Exit::Done)?;
+    until(PATIENCE, "the socket goes with its lease", || {
+        ensure!(!place.file("reverse.sock").exists(), "the socket is still there");
+        Ok(())
+    })
+}
+
+fn datagrams_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", &format!("0:{}/udp", target.address())])?;
+    let address = forward.remote(0)?;
+    let sockets = (0..5).map(|_| datagrams_to(&address)).collect::<Result<Vec<_>>>()?;
+    for round in 0..10 {
+        for (number, socket) in sockets.iter().enumerate() {
+            datagram_echoed(socket, format!("from {number}, round {round}").as_bytes())?;
+        }
+    }
+    ensure!(target.sources() == 5, "{} flows came out of 5", target.sources());
+    Ok(())
+}
+
+fn without_a_target_it_is_a_proxy_out_through_the_client(stage: &Stage) -> Result<()> {
+    let target = Target::exchange(Exchange::SMALL)?;
+    let datagrams = Datagrams::echo()?;
+    // The server's rights do not matter to where the client connects.
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", "0"])?;
+    forward.logged(&["remote", "-> socks"])?;
+    let proxy = forward.remote(0)?;
+    for _ in 0..5 {
+        let (stream, reply) = socks::connect(&proxy, "127.0.0.1", target.port())?;
+        ensure!(reply == Reply::Succeeded, "{reply:?}");
+        Exchange::SMALL.ask(stream)?;
+    }
+    let (stream, reply) = socks::connect(&proxy, "localhost", target.port())?;
+    ensure!(reply == Reply::Succeeded, "by name: {reply:?}");
+    Exchange::SMALL.ask(stream)?;
+    let nobody = Port::hold()?;
+    let (_, reply) = socks::connect(&proxy, "127.0.0.1", nobody.number())?;
+    ensure!(reply == Reply::ConnectionRefused, "nobody listens, and the proxy says {reply:?}");
+    let association = socks::Association::open(&proxy)?;
+    association.send("127.0.0.1", datagrams.port(), b"a datagram")?;
+    ensure!(association.receive()? == b"a datagram", "another datagram came back");
+    Ok(())
+}
+
+/// The server has not noticed that the first connection is dead when the client is back already.
+fn client_that_comes_back_takes_its_lease_over(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let tap = Tap::before(&site.address())?;
+    let port = Port::hold()?;
+    let spec = format!("{}:{}", port.number(), target.address());
+    let first = site.forward_through(&tap.address(), &["-R", &spec])?;
+    first.remote(0)?;
+    echoed(&mut dial(&port.address())?, b"the first")?;
+    tap.stall();
+    let second = site.forward(&["-R", &spec])?;
+    second.remote(0).context("the lease was not taken over")?;
+    works_again(&port.address())?;
+    first.kill()?;
+    works_again(&port.address())?;
+    let leases = site.vitals()?.leases;
+    ensure!(leases == 1, "{leases} leases for one address");
+    Ok(())
+}
+
+fn another_clients_claim_is_refused(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let mallory = site.mallory(&["--listen", "*"])?;
+    let port = Port::hold()?;
+    let spec = format!("{}:{}", port.number(), target.address());
+    let forward = site.forward(&["-R", &spec])?;
+    forward.remote(0)?;
+    let mut stream = dial(&port.address())?;
+    echoed(&mut stream, b"alice's")?;
+    for _ in 0..3 {
+        let claim = site.forward_to_the_end(&mallory, &["-R", &spec])?;
+        claim.expect(Exit::Refused)?.error_names(&[&port.number().to_string()])?;
+    }
+    echoed(&mut stream, b"still alice's")?;
+    drop(stream);
+    forward.stop()?.expect(Exit::Done)?;
+    let address = site.address();
+    let heir = Forward::start(stage, &mallory, &address, site.key(), &["-R", &spec])?;
+    heir.remote(0).context("an address that its holder has left")?;
+    Ok(())
+}
+
+fn lease_ends_with_its_client(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let before = site.at_rest()?;
+    let port = Port::hold()?;
+    let spec = format!("{}:{}", port.number(), target.address());
+    for killed in [false, true] {
+        let forward = site.forward(&["-R", &spec])?;
+        forward.remote(0)?;
+        echoed(&mut dial(&port.address())?, b"there")?;
+        if killed {
+            forward.kill()?;
+        } else {
+            forward.stop()?.expect(Exit::Done)?;
+        }
+        until(PATIENCE, "nobody listens any more", || {
+            TcpListener::bind(port.address()).map(drop).context("the port is still taken")
+        })?;
+    }
+    site.expect_again(&before)
+}
+
+fn listening_needs_a_right(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let [own, other] = [Port::hold()?, Port::hold()?];
+    let place = stage.home()?;
+    let path = place.file("no.sock").display().to_string();
+    let site = Site::open(stage, &["--listen", &own.number().to_string(), "--tcp", "127.0.0.1:*"])?;
+    for listen in [
+        other.number().to_string(),
+        "0".to_owned(),
+        "22".to_owned(),
+        format!("0.0.0.0:{}", own.number()),
+        format!("*:{}", own.number()),
+        path,
+    ] {
+        let outcome =
+            site.forward_to_the_end(site.alice(), &["-R", &format!("{listen}:{}", target.address())])?;
+        outcome.expect(Exit::Refused).with_context(|| listen.clone())?.error_names(&[])?;
+    }
+    let forward = site.forward(&["-R", &format!("{}:{}", own.number(), target.address())])?;
+    forward.remote(0)?;
+    echoed(&mut dial(&own.address())?, b"a right is a right")
+}
+
+fn target_that_refuses_resets_the_connection(stage: &Stage) -> Result<()> {
+    let nobody = Port::hold()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", &format!("0:{}", nobody.address())])?;
+    let address = forward.remote(0)?;
+    (0..10).try_for_each(|_| expect_reset(&address))?;
+    let target = Target::serve_at(&nobody.address(), crate::stage::echo)?;
+    works_again(&address)?;
+    target.is_left_alone()
+}
+
+/// More connections at once than a client parks channels beforehand: all of them are served.
+fn parked_channels_grow_with_the_load(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    let mut streams = Vec::new();
+    for _ in 0..60 {
+        let mut stream = dial(&address)?;
+        echoed(&mut stream, b"one more")?;
+        streams.push(stream);
+    }
+    streams.iter_mut().try_for_each(|stream| echoed(stream, b"and still there"))
+}

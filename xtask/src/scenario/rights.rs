@@ -1,0 +1,281 @@
+//! Goal: a client may what it was allowed to, from the moment that it is allowed to the moment that it is revoked.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::scenario::scenarios;
+use crate::scenario::tunnel::{expect_reset, local, works_again};
+use crate::stage::{
+    End, Exchange, Exit, Forward, Key, PATIENCE, Port, Server, Site, Stage, Target, dial, echoed,
+    read_to_end_of, serve_unix, throughout, until,
+};
+
+scenarios![
+    without_a_word_nothing_is_tunneled,
+    stranger_tunnels_nothing_even_where_anyone_may,
+    rights_change_under_a_running_client,
+    revoked_clients_streams_end_at_once,
+    rights_expire,
+    network_decides,
+    messages_and_pipe_are_rights_like_others,
+    unix_path_is_exact,
+    channels_are_limited,
+    rate_is_limited,
+    list_shows_the_rights,
+    allow_refuses_what_it_cannot_understand,
+];
+
+fn without_a_word_nothing_is_tunneled(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &[])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    expect_reset(&forward.local(0)?)?;
+    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    site.forward_to_the_end(site.alice(), &["-R", &local(&target)])?.expect(Exit::Refused)?;
+    site.forward_to_the_end(site.alice(), &["-R", "0"])?.expect(Exit::Refused)?;
+    ensure!(target.accepted() == 0, "the target was reached");
+    Ok(())
+}
+
+fn stranger_tunnels_nothing_even_where_anyone_may(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
+    for home in [stage.home()?, stage.home_with(Key::Mallory)?] {
+        let arguments = ["forward", server.address(), "-W", &target.address(), "--server-key", server.key()?];
+        stage.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
+        let arguments = ["forward", server.address(), "-R", "0", "--server-key", server.key()?];
+        stage.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
+    }
+    ensure!(target.accepted() == 0, "the target was reached");
+    server.still_serves(stage)
+}
+
+fn rights_change_under_a_running_client(stage: &Stage) -> Result<()> {
+    let [first, second] = [Target::echo()?, Target::echo()?];
+    let site = Site::open(stage, &["--tcp", &first.address()])?;
+    let forward = site.forward(&["-L", &local(&first), "-L", &local(&second)])?;
+    let [to_first, to_second] = [forward.local(0)?, forward.local(1)?];
+    for _ in 0..3 {
+        works_again(&to_first)?;
+        expect_reset(&to_second)?;
+        site.allow(&["--tcp", &second.address()])?;
+        works_again(&to_second)?;
+        expect_reset(&to_first)?;
+        site.allow(&["--tcp", &first.address()])?;
+    }
+    Ok(())
+}
+
+fn revoked_clients_streams_end_at_once(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let mallory = site.mallory(&["--tcp", &target.address()])?;
+    let port = Port::hold()?;
+    let reverse = format!("{}:{}", port.number(), target.address());
+    let forward = site.forward(&["-L", &local(&target), "-R", &reverse])?;
+    forward.remote(0)?;
+    let other = Forward::start(stage, &mallory, &site.address(), site.key(), &["-L", &local(&target)])?;
+    let mut streams = vec![dial(&port.address())?];
+    for _ in 0..5 {
+        streams.push(forward.dial()?);
+    }
+    let mut neighbor = other.dial()?;
+    for stream in streams.iter_mut().chain([&mut neighbor]) {
+        echoed(stream, b"before")?;
+    }
+    let revoked = Instant::now();
+    site.command(&["revoke", "alice"])?.expect(Exit::Done)?;
+    for stream in streams {
+        let ended = read_to_end_of(stream)?;
+        ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
+    }
+    ensure!(revoked.elapsed() < AT_ONCE, "it took {:?}", revoked.elapsed());
+    echoed(&mut neighbor, b"nobody revoked this one")?;
+    until(PATIENCE, "the revoked client's lease ends", || {
+        TcpListener::bind(port.address()).map(drop).context("somebody listens")
+    })?;
+    drop(neighbor);
+    target.is_left_alone()?;
+    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    Ok(())
+}
+
+fn rights_expire(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--expires", "3s"])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    echoed(&mut forward.dial()?, b"in time")?;
+    let address = forward.local(0)?;
+    until(PATIENCE, "rights expire", || expect_reset(&address))?;
+    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    let listed = site.command(&["list"])?.expect(Exit::Done)?.text();
+    ensure!(listed.contains("expired"), "list does not say so: {listed}");
+    site.allow(&["--tcp", &target.address(), "--expires", "90d"])?;
+    drop(forward);
+    let forward = site.forward(&["-L", &local(&target)])?;
+    works_again(&forward.local(0)?)
+}
+
+fn network_decides(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let to = target.address();
+    let site = Site::open(stage, &["--tcp", &to, "--from", "10.0.0.0/8", "--from", "2001:db8::/32"])?;
+    let refused = site.forward_to_the_end(site.alice(), &["-L", &local(&target)])?;
+    refused.expect(Exit::Refused)?.error_names(&[])?;
+    site.allow(&["--tcp", &to, "--from", "10.0.0.0/8", "--from", "127.0.0.0/8"])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    echoed(&mut forward.dial()?, b"from the right network")
+}
+
+fn messages_and_pipe_are_rights_like_others(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let send = |text: &str| {
+        let address = site.address();
+        stage.client(site.alice(), &["send", &address, text, "--server-key", site.key()]).run()
+    };
+    send("no right")?.expect(Exit::Refused)?.error_names(&[])?;
+    site.allow(&["--tcp", &target.address(), "--messages"])?;
+    send("a right")?.expect(Exit::Done)?;
+    site.server()?.printed("[alice] a right")?;
+    site.allow(&["--pipe"])?;
+    send("a right to something else")?.expect(Exit::Refused)?;
+    let printed = site.server()?.process.stdout.text();
+    ensure!(!printed.contains("no right") && !printed.contains("something else"), "{printed}");
+    Ok(())
+}
+
+fn unix_path_is_exact(stage: &Stage) -> Result<()> {
+    let place = stage.home()?;
+    let [open, shut] = ["open.sock", "shut.sock"].map(|name| place.file(name).display().to_string());
+    for name in ["open.sock", "shut.sock"] {
+        serve_unix(&place.file(name), |stream| Exchange::SMALL.answer(stream))?;
+    }
+    let site = Site::open(stage, &["--unix", &open])?;
+    let folder = place.path().display().to_string();
+    let around = format!("0:{folder}/../{}/shut.sock", folder.rsplit('/').next().unwrap_or_default());
+    let forward =
+        site.forward(&["-L", &format!("0:{open}"), "-L", &format!("0:{shut}"), "-L", &format!("0:{open}2")])?;
+    Exchange::SMALL.ask(forward.dial()?)?;
+    expect_reset(&forward.local(1)?)?;
+    expect_reset(&forward.local(2)?)?;
+    let outcome = site.forward_to_the_end(site.alice(), &["-W", &around["0:".len()..]])?;
+    outcome.expect_any(&[Exit::Refused, Exit::Usage])?;
+    Ok(())
+}
+
+/// Connections beyond the limit wait for those before them, and are served then.
+fn channels_are_limited(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--max-channels", "3"])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let mut stream = forward.dial()?;
+        echoed(&mut stream, b"within the limit")?;
+        served.push(stream);
+    }
+    let mut waiting = forward.dial()?;
+    waiting.write_all(b"one too many")?;
+    throughout(Duration::from_secs(2), || {
+        let channels = site.vitals()?.channels;
+        ensure!(channels <= 3, "{channels} channels");
+        ensure!(target.accepted() == 3, "{} connections were served", target.accepted());
+        Ok(())
+    })?;
+    served.clear();
+    let mut back = [0; 12];
+    std::io::Read::read_exact(&mut waiting, &mut back).context("the one that waited")?;
+    ensure!(&back == b"one too many", "another echo");
+    Ok(())
+}
+
+fn rate_is_limited(stage: &Stage) -> Result<()> {
+    let exchange = Exchange { up: 1024 * 1024, down: 1024 * 1024 };
+    let target = Target::exchange(exchange)?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--max-rate", "1MiB"])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let address = forward.local(0)?;
+    let started = Instant::now();
+    // The client as a whole is limited, not each of its connections.
+    let talkers: Vec<_> = (0..4)
+        .map(|_| {
+            let address = address.clone();
+            thread::spawn(move || exchange.ask(dial(&address)?))
+        })
+        .collect();
+    for talker in talkers {
+        talker.join().map_err(|_| anyhow!("a talker panicked"))??;
+    }
+    let elapsed = started.elapsed();
+    // Four mebibytes each way; a second's worth may come at once.
+    ensure!(elapsed > Duration::from_millis(2_500), "8 MiB in {elapsed:?} at 1 MiB a second");
+    ensure!(elapsed < Duration::from_secs(25), "8 MiB took {elapsed:?} at 1 MiB a second");
+    Ok(())
+}
+
+fn list_shows_the_rights(stage: &Stage) -> Result<()> {
+    let rights = [
+        "--tcp",
+        "127.0.0.1:80-90",
+        "--tcp",
+        "*.example.org:443",
+        "--udp",
+        "[::1]:53",
+        "--unix",
+        "/run/x.sock",
+        "--service",
+        "db",
+        "--listen",
+        "8080",
+        "--messages",
+        "--from",
+        "10.0.0.0/8",
+        "--max-channels",
+        "7",
+    ];
+    let site = Site::open(stage, &rights)?;
+    let listed = site.command(&["list"])?.expect(Exit::Done)?.text();
+    let line = listed.lines().find(|line| line.starts_with("alice\t")).context("no line on alice")?;
+    for word in rights {
+        ensure!(line.contains(word), "list does not show {word}: {line}");
+    }
+    Ok(())
+}
+
+fn allow_refuses_what_it_cannot_understand(stage: &Stage) -> Result<()> {
+    let site = Site::open(stage, &[])?;
+    let key = stage.fingerprint("client", site.alice())?;
+    for (option, value) in [
+        ("--tcp", "127.0.0.1"),
+        ("--tcp", "127.0.0.1:"),
+        ("--tcp", ":80"),
+        ("--tcp", "127.0.0.1:65536"),
+        ("--tcp", "127.0.0.1:90-80"),
+        ("--tcp", "127.0.0.1/33:80"),
+        ("--tcp", "[::1:80"),
+        ("--udp", "127.0.0.1:x"),
+        ("--unix", "relative/path"),
+        ("--unix", "/a/../b"),
+        ("--service", "no spaces"),
+        ("--listen", "99999"),
+        ("--expires", "soon"),
+        ("--from", "10.0.0.0/40"),
+        ("--max-channels", "-1"),
+        ("--max-rate", "fast"),
+    ] {
+        let words = ["allow", &key, "--name", "alice", &format!("{option}={value}")];
+        let outcome = site.command(&words)?.expect(Exit::Usage);
+        outcome
+            .and_then(|outcome| outcome.error_names(&[option]))
+            .with_context(|| format!("{option} {value}"))?;
+    }
+    Ok(())
+}
+
+/// Far less than any deadline that would end a stream by itself.
+const AT_ONCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,140 @@
+//! Goal: one datagram in is one datagram out, flows are told apart, and idle ones end.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{
+    Datagrams, PATIENCE, RESOLVED, Site, Stage, Tool, datagram_echoed, datagrams_to, throughout, until,
+};
+
+scenarios![
+    datagrams_keep_their_boundaries,
+    datagram_that_is_too_long_is_dropped_alone,
+    senders_are_told_apart,
+    idle_flow_ends_and_the_next_datagram_starts_another,
+    busy_flow_does_not_end,
+    target_without_a_right_gets_nothing,
+    names_are_resolved_by_dig_through_the_tunnel,
+];
+
+fn datagrams_keep_their_boundaries(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--udp", &target.address()])?;
+    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address())])?;
+    let address = forward.local(0)?;
+    ensure!(address.ends_with("/udp"), "{address} does not say that it takes datagrams");
+    let socket = datagrams_to(&address)?;
+    for size in [1, 0, 2, 64, 1_200, 1_472, 8_192, 16_383, 16_384, 0] {
+        let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+        datagram_echoed(&socket, &payload).with_context(|| format!("{size} bytes"))?;
+    }
+    // Several at once come back one by one.
+    for number in 0..20_u8 {
+        socket.send(&[number; 100])?;
+    }
+    let mut buffer = [0; 1_024];
+    for _ in 0..15 {
+        let count = socket.recv(&mut buffer)?;
+        ensure!(count == 100 && buffer[..100].iter().all(|&byte| byte == buffer[0]), "{count} bytes at once");
+    }
+    Ok(())
+}
+
+fn datagram_that_is_too_long_is_dropped_alone(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    // An answer can be too long as well.
+    let verbose = Datagrams::serve(|datagram| {
+        Some(if datagram == b"long" { vec![b'.'; 20_000] } else { datagram.to_vec() })
+    })?;
+    let site = Site::open(stage, &["--udp", &target.address(), "--udp", &verbose.address()])?;
+    let [first, second] = [&target, &verbose].map(|target| format!("0:{}/udp", target.address()));
+    let forward = site.forward(&["-L", &first, "-L", &second])?;
+    let socket = datagrams_to(&forward.local(0)?)?;
+    for size in [16_385, 30_000, 60_000] {
+        socket.send(&vec![0; size])?;
+        datagram_echoed(&socket, format!("after {size}").as_bytes())?;
+    }
+    ensure!(target.received() >= 3, "the short ones did not arrive");
+    let socket = datagrams_to(&forward.local(1)?)?;
+    socket.send(b"long")?;
+    datagram_echoed(&socket, b"short")
+}
+
+fn senders_are_told_apart(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--udp", &target.address()])?;
+    let arguments = ["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "3s"];
+    let forward = site.forward(&arguments)?;
+    let address = forward.local(0)?;
+    let before = (site.at_rest()?, forward.at_rest()?);
+    let sockets = (0..50).map(|_| datagrams_to(&address)).collect::<Result<Vec<_>>>()?;
+    for round in 0..3 {
+        for (number, socket) in sockets.iter().enumerate() {
+            datagram_echoed(socket, format!("from {number}, round {round}").as_bytes())?;
+        }
+    }
+    ensure!(target.sources() >= 50, "{} flows for 50 senders", target.sources());
+    site.expect_again(&before.0)?;
+    forward.expect_again(&before.1)
+}
+
+fn idle_flow_ends_and_the_next_datagram_starts_another(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--udp", &target.address()])?;
+    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "1s"])?;
+    let socket = datagrams_to(&forward.local(0)?)?;
+    for flow in 1..=3 {
+        datagram_echoed(&socket, b"here")?;
+        ensure!(forward.vitals()?.streams == 1, "a flow is no stream");
+        ensure!(target.sources() == flow, "{} flows instead of {flow}", target.sources());
+        until(PATIENCE, "an idle flow ends", || {
+            let streams = [forward.vitals()?.streams, site.vitals()?.streams];
+            ensure!(streams == [0, 0], "client and server have {streams:?} streams");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn busy_flow_does_not_end(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--udp", &target.address()])?;
+    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "2s"])?;
+    let socket = datagrams_to(&forward.local(0)?)?;
+    throughout(Duration::from_secs(5), || datagram_echoed(&socket, b"busy"))?;
+    ensure!(target.sources() == 1, "a busy flow was replaced {} times", target.sources() - 1);
+    Ok(())
+}
+
+fn target_without_a_right_gets_nothing(stage: &Stage) -> Result<()> {
+    let [allowed, closed] = [Datagrams::echo()?, Datagrams::echo()?];
+    // A right to a TCP port is none to the UDP port of the same number.
+    let site = Site::open(stage, &["--udp", &allowed.address(), "--tcp", &closed.address()])?;
+    let [first, second] = [&allowed, &closed].map(|target| format!("0:{}/udp", target.address()));
+    let forward = site.forward(&["-L", &first, "-L", &second])?;
+    let [open, shut] = [datagrams_to(&forward.local(0)?)?, datagrams_to(&forward.local(1)?)?];
+    for round in 0..5 {
+        shut.send(b"no right").ok();
+        datagram_echoed(&open, format!("round {round}").as_bytes())?;
+    }
+    ensure!(closed.received() == 0, "{} datagrams reached a target without a right", closed.received());
+    Ok(())
+}
+
+fn names_are_resolved_by_dig_through_the_tunnel(stage: &Stage) -> Result<()> {
+    let dig = Tool::DIG.find()?;
+    let resolver = Datagrams::resolver()?;
+    let site = Site::open(stage, &["--udp", &resolver.address()])?;
+    let forward = site.forward(&["-L", &format!("0:{}/udp", resolver.address())])?;
+    let address = forward.local(0)?;
+    let port = address.trim_end_matches("/udp").rsplit(':').next().context("no port")?;
+    for name in ["one.example", "two.example", "three.example"] {
+        let mut command = std::process::Command::new(&dig);
+        command.args(["@127.0.0.1", "-p", port, name, "A", "+short", "+noedns", "+tries=5", "+time=5"]);
+        let answer = crate::stage::printed(&mut command)?;
+        ensure!(answer.trim() == RESOLVED, "dig prints {answer:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The two ends of a connection under test: what is said at each, both ways at once, and how it ended.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::stage::{Lines, PATIENCE, digest_of};
+
+/// A plain connection, of either kind.
+pub(crate) trait Plug: Read + Write + Send + Sized + 'static {
+    fn duplicate(&self) -> io::Result<Self>;
+    fn close(&self, how: Shutdown) -> io::Result<()>;
+}
+
+impl Plug for TcpStream {
+    fn duplicate(&self) -> io::Result<Self> {
+        self.try_clone()
+    }
+
+    fn close(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+}
+
+impl Plug for UnixStream {
+    fn duplicate(&self) -> io::Result<Self> {
+        self.try_clone()
+    }
+
+    fn close(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+}
+
+/// A connection to an address, whose reads fail rather than wait forever.
+pub(crate) fn dial(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("connection to {address}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Payloads both ways at once; each side tells the SHA-256 of what it sends, or of what it got.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange {
+    /// Bytes from the application to the target.
+    pub(crate) up: u64,
+    /// Bytes from the target to the application.
+    pub(crate) down: u64,
+}
+
+impl Exchange {
+    /// Small enough to be one of many, and more than one record each way.
+    pub(crate) const SMALL: Self = Self { up: 40_000, down: 70_001 };
+
+    /// The target's part: its payload, and when the application has ended, the length and the hash of what it said.
+    pub(crate) fn answer(self, mut plug: impl Plug) -> io::Result<()> {
+        let mut sending = plug.duplicate()?;
+        let sender = thread::spawn(move || io::copy(&mut Lines::of_length(self.down), &mut sending));
+        let got = digest_of(&mut plug).map_err(io::Error::other)?;
+        sender.join().map_err(|_| io::Error::other("the sender panicked"))??;
+        plug.write_all(trailer(&got).as_bytes())?;
+        plug.close(Shutdown::Write)
+    }
+
+    /// The application's part: everything has to arrive on both sides, and to end there.
+    pub(crate) fn ask(self, mut plug: impl Plug) -> Result<()> {
+        let mut sending = plug.duplicate()?;
+        let sender = thread::spawn(move || -> io::Result<()> {
+            io::copy(&mut Lines::of_length(self.up), &mut sending)?;
+            sending.close(Shutdown::Write)
+        });
+        let got = digest_of((&mut plug).take(self.down)).context("on the way down")?;
+        ensure!(got == digest_of(Lines::of_length(self.down))?, "{} bytes came down, and others", got.0);
+        let mut told = String::new();
+        plug.read_to_string(&mut told).context("the target's answer")?;
+        sender.join().map_err(|_| anyhow!("the sender panicked"))?.context("on the way up")?;
+        let expected = trailer(&digest_of(Lines::of_length(self.up))?);
+        ensure!(told == expected, "the target got {told:?}, and not {expected:?}");
+        Ok(())
+    }
+}
+
+fn trailer((length, hash): &(u64, String)) -> String {
+    format!("{length} {hash}\n")
+}
+
+/// Sends `text` and waits for the same text: the connection stands, end to end.
+pub(crate) fn echoed(plug: &mut (impl Read + Write), text: &[u8]) -> Result<()> {
+    plug.write_all(text)?;
+    let mut back = vec![0; text.len()];
+    plug.read_exact(&mut back).context("no echo")?;
+    ensure!(back == text, "the echo is another text");
+    Ok(())
+}
+
+/// How a connection ended for the one who reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The other side has said all.
+    Clean,
+    /// The connection is broken, and the reader knows it.
+    Reset,
+}
+
+/// Reads until the end: how many bytes came, and how it ended.
+pub(crate) fn read_to_end_of(mut reader: impl Read) -> Result<(u64, End)> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut length = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((length, End::Clean)),
+            Ok(count) => length += u64::try_from(count)?,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                return Ok((length, End::Reset));
+            }
+            Err(error) => return Err(error).context("neither an end nor a reset"),
+        }
+    }
+}
+
+/// Breaks a connection so that the other side sees a reset, not an end.
+pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
+    set_socket_linger(&stream, Some(std::time::Duration::ZERO))?;
+    drop(stream);
+    Ok(())
+}
