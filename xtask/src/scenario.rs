@@ -22,6 +22,7 @@ mod pool;
 mod proxy;
 mod psk;
 mod python;
+mod real;
 mod reload;
 mod resumption;
 mod reverse;
@@ -116,6 +117,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         fault::SCENARIOS,
         crowd::SCENARIOS,
         clock::SCENARIOS,
+        real::SCENARIOS,
     ];
     let mut chosen = modules.concat();
     if flags.big {

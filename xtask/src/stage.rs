@@ -6,6 +6,7 @@ mod forward;
 mod home;
 mod hosts;
 mod load;
+pub(crate) mod part;
 mod patience;
 mod payload;
 mod plug;

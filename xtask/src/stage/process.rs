@@ -91,6 +91,16 @@ impl Process {
         size.trim().trim_end_matches(" kB").parse().with_context(|| name.to_owned())
     }
 
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits for the program's end without asking how it was.
+    pub(crate) fn wait_for(&mut self, within: Duration) -> Result<()> {
+        ensure!(self.child.wait_timeout(within)?.is_some(), "{} still runs after {within:?}", self.shown);
+        Ok(())
+    }
+
     /// Waits for the program's own end.
     pub(crate) fn finish(self) -> Result<Outcome> {
         self.finish_within(PATIENCE)

@@ -1,6 +1,6 @@
 //! Programs of other people that this machine may have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,8 +15,23 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
+    pub(crate) const CURL: Self = Self { name: "curl", package: "curl" };
     pub(crate) const DIG: Self = Self { name: "dig", package: "dnsutils" };
+    pub(crate) const ID: Self = Self { name: "id", package: "coreutils" };
+    pub(crate) const INITDB: Self = Self { name: "initdb", package: "postgresql" };
+    pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
+    pub(crate) const NC: Self = Self { name: "nc", package: "netcat-openbsd" };
+    pub(crate) const NGINX: Self = Self { name: "nginx", package: "nginx" };
+    pub(crate) const PGBENCH: Self = Self { name: "pgbench", package: "postgresql-contrib" };
+    pub(crate) const POSTGRES: Self = Self { name: "postgres", package: "postgresql" };
     pub(crate) const PRLIMIT: Self = Self { name: "prlimit", package: "util-linux" };
+    pub(crate) const REDIS: Self = Self { name: "redis-server", package: "redis-server" };
+    pub(crate) const REDIS_BENCHMARK: Self = Self { name: "redis-benchmark", package: "redis-tools" };
+    pub(crate) const SETPRIV: Self = Self { name: "setpriv", package: "util-linux" };
+    pub(crate) const SSH: Self = Self { name: "ssh", package: "openssh-client" };
+    pub(crate) const SSHD: Self = Self { name: "sshd", package: "openssh-server" };
+    pub(crate) const SSH_KEYGEN: Self = Self { name: "ssh-keygen", package: "openssh-client" };
+    pub(crate) const WRK: Self = Self { name: "wrk", package: "wrk" };
 
     /// Where it is.
     ///
@@ -24,10 +39,14 @@ impl Tool {
     /// [`Missing`], with the Debian package that has it.
     pub(crate) fn find(&self) -> Result<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+        let folders = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).chain(postgres());
         let found = folders.map(|folder| folder.join(self.name)).find(|program| program.is_file());
         let reason = format!("not installed; Debian has it in the package {}", self.package);
         Ok(found.ok_or(Missing { tool: self.name, reason })?)
+    }
+
+    pub(crate) fn command(&self) -> Result<Command> {
+        Ok(Command::new(self.find()?))
     }
 }
 
@@ -39,6 +58,16 @@ pub(crate) fn printed(command: &mut Command) -> Result<String> {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     ensure!(output.status.success(), "{shown}: {}\n{stdout}\n{stderr}", output.status);
     Ok(stdout)
+}
+
+/// Debian keeps each version's programs in a folder that no path leads to; the newest first.
+fn postgres() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir(Path::new("/usr/lib/postgresql"));
+    let mut folders: Vec<PathBuf> =
+        versions.into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
 }
 
 /// Where daemons are, which not everybody's path has.
