@@ -16,6 +16,8 @@ pub(crate) enum Task {
     Test(TestFlags),
     /// Writes the test vectors anew, or checks that they are what the code produces
     Vectors(VectorsFlags),
+    /// Uses tunnels for a long time, with faults now and then, and looks for what they leave behind
+    Soak(SoakFlags),
     /// Shows the main job end to end, with a tap between the two programs
     Demo,
     /// Times handshakes and records next to the raw primitives
@@ -57,6 +59,13 @@ pub(crate) enum Part {
     Vectors,
     /// The real programs
     Scenarios,
+}
+
+#[derive(Args)]
+pub(crate) struct SoakFlags {
+    /// How long, behind a minute to warm up
+    #[arg(long, default_value_t = 15)]
+    pub(crate) minutes: u32,
 }
 
 #[derive(Args)]

@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod no_std;
 mod scenario;
+mod soak;
 mod test;
 mod tidy;
 mod vectors;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         }
         Task::Test(flags) => return test::run(&flags).into(),
         Task::Vectors(flags) => vectors::run(flags.mode()),
+        Task::Soak(flags) => soak::run(&flags),
         Task::Demo => demo::run(),
         Task::Bench(flags) => bench::run(&flags),
         Task::Ci => ci::run(),
