@@ -1,0 +1,35 @@
+//! Every implementation that this processor has: `cargo bench -p record-kernels --all-features`.
+
+use std::hint::black_box;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use record_kernels::sha256;
+
+fn main() {
+    divan::main();
+}
+
+mod compress {
+    use record_kernels::sha256::{Backend, LANES, Lane, State, compress_with};
+
+    use super::*;
+
+    #[divan::bench(args = Backend::ALL, consts = [1, 2, 3, 4])]
+    fn lanes_of_16384<const N: usize>(bencher: Bencher<'_, '_>, backend: Backend) {
+        const { assert!(N <= LANES) };
+        let messages = [(); N].map(|()| vec![[0; sha256::BLOCK_LEN]; 16384 / sha256::BLOCK_LEN]);
+        let mut states: [State; N] = [sha256::INITIAL; N];
+        if compress_with(backend, &mut []).is_none() {
+            return;
+        }
+        bencher.counter(BytesCount::new(N * 16384)).bench_local(|| {
+            let mut messages = messages.iter();
+            let mut lanes = states.each_mut().map(|state| {
+                let blocks = messages.next().expect("there are as many messages as states");
+                Lane { state, blocks: black_box(blocks) }
+            });
+            compress_with(backend, &mut lanes)
+        });
+    }
+}

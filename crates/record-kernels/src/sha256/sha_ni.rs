@@ -1,0 +1,175 @@
+//! SHA-256 with the SHA extensions of x86, several states interleaved.
+//!
+//! `sha256rnds2` answers after four cycles but takes new operands every two. One message has nothing to fill the gap
+//! with, since each round needs the one before; the rounds of other messages do. Four messages need more than the
+//! sixteen registers of SSE: with AVX-512 there are thirty-two, and the same code spills less.
+
+use core::arch::x86_64::{
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_set_epi64x, _mm_sha256msg1_epu32,
+    _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
+};
+use core::array::from_fn;
+use core::mem::transmute;
+
+use super::{BLOCK_LEN, Compressor, State};
+
+/// One kernel: its name, the features that it is compiled with, and where they are found.
+macro_rules! kernel {
+    ($(#[$documentation:meta])* $name:ident, $module:ident, $features:literal, $detected:ident) => {
+        $(#[$documentation])*
+        ///
+        /// A value is the proof that this processor has the instructions: `detect` alone makes one.
+        #[derive(Clone, Copy)]
+        pub(super) struct $name(());
+
+        impl $name {
+            #[inline]
+            pub(super) fn detect() -> Option<Self> {
+                $detected::get().then_some(Self(()))
+            }
+        }
+
+        impl Compressor for $name {
+            #[inline]
+            fn compress<const N: usize>(
+                self,
+                states: [&mut State; N],
+                blocks: [&[[u8; BLOCK_LEN]]; N],
+            ) {
+                // SAFETY: `self` is the proof that the features that the function is compiled with are there.
+                unsafe { $module::compress(states, blocks) }
+            }
+        }
+
+        mod $module {
+            use super::*;
+
+            #[target_feature(enable = $features)]
+            pub(super) fn compress<const N: usize>(
+                states: [&mut State; N],
+                blocks: [&[[u8; BLOCK_LEN]]; N],
+            ) {
+                let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
+                let mut lanes: [[__m128i; 2]; N] = from_fn(|n| load_state(states[n]));
+                for block in 0..count {
+                    let before = lanes;
+                    let mut words: [[__m128i; 4]; N] = from_fn(|n| load_block(&blocks[n][block]));
+                    for group in 0..4 {
+                        for n in 0..N {
+                            lanes[n] = four_rounds(lanes[n], words[n][group], group);
+                        }
+                    }
+                    // Three calls and no loop: a loop is not unrolled from four lanes on, and costs a quarter.
+                    sixteen_rounds(&mut lanes, &mut words, 4);
+                    sixteen_rounds(&mut lanes, &mut words, 8);
+                    sixteen_rounds(&mut lanes, &mut words, 12);
+                    for n in 0..N {
+                        lanes[n] = from_fn(|half| _mm_add_epi32(lanes[n][half], before[n][half]));
+                    }
+                }
+                for (state, lane) in states.into_iter().zip(lanes) {
+                    store_state(state, lane);
+                }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn sixteen_rounds<const N: usize>(
+                lanes: &mut [[__m128i; 2]; N],
+                words: &mut [[__m128i; 4]; N],
+                first: usize,
+            ) {
+                for group in 0..4 {
+                    for n in 0..N {
+                        words[n][group] = schedule(&words[n], group);
+                        lanes[n] = four_rounds(lanes[n], words[n][group], first + group);
+                    }
+                }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn four_rounds([abef, cdgh]: [__m128i; 2], words: __m128i, group: usize) -> [__m128i; 2] {
+                // SAFETY: both are 16 bytes in which every value is valid.
+                let constants = unsafe { transmute::<[u32; 4], __m128i>(ROUND_CONSTANTS[group]) };
+                let sum = _mm_add_epi32(words, constants);
+                let cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+                let abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
+                [abef, cdgh]
+            }
+
+            /// The four words of the message schedule that take the place of those sixteen before them.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn schedule(words: &[__m128i; 4], group: usize) -> __m128i {
+                let [w0, w1, w2, w3] = from_fn(|i| words[(group + i) % 4]);
+                let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8(w3, w2, 4));
+                _mm_sha256msg2_epu32(sum, w3)
+            }
+
+            /// The instructions want the words a, b, e, f in one register and c, d, g, h in the other, from the top.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn load_state(state: &State) -> [__m128i; 2] {
+                // SAFETY: both are 32 bytes in which every value is valid.
+                let [dcba, hgfe] = unsafe { transmute::<State, [__m128i; 2]>(*state) };
+                let cdab = _mm_shuffle_epi32(dcba, 0xb1);
+                let efgh = _mm_shuffle_epi32(hgfe, 0x1b);
+                [_mm_alignr_epi8(cdab, efgh, 8), _mm_blend_epi16(efgh, cdab, 0xf0)]
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn store_state(state: &mut State, [abef, cdgh]: [__m128i; 2]) {
+                let feba = _mm_shuffle_epi32(abef, 0x1b);
+                let dchg = _mm_shuffle_epi32(cdgh, 0xb1);
+                let words = [_mm_blend_epi16(feba, dchg, 0xf0), _mm_alignr_epi8(dchg, feba, 8)];
+                // SAFETY: both are 32 bytes in which every value is valid.
+                *state = unsafe { transmute::<[__m128i; 2], State>(words) };
+            }
+
+            /// The block's words, which are big-endian.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn load_block(block: &[u8; BLOCK_LEN]) -> [__m128i; 4] {
+                let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
+                // SAFETY: both are 64 bytes in which every value is valid.
+                let words = unsafe { transmute::<[u8; BLOCK_LEN], [__m128i; 4]>(*block) };
+                words.map(|word| _mm_shuffle_epi8(word, swap))
+            }
+        }
+    };
+}
+
+kernel! {
+    /// The SHA extensions with the registers of AVX-512.
+    ShaAvx512, sha_avx512, "sha,avx512f,avx512vl", sha_avx512_detected
+}
+
+kernel! {
+    /// The SHA extensions alone.
+    Sha, sha, "sha,ssse3,sse4.1", sha_detected
+}
+
+cpufeatures::new!(sha_avx512_detected, "sha", "avx512f", "avx512vl");
+cpufeatures::new!(sha_detected, "sha", "ssse3", "sse4.1");
+
+/// FIPS 180-4, section 4.2.2, four rounds to a row.
+const ROUND_CONSTANTS: [[u32; 4]; 16] = [
+    [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
+    [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
+    [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
+    [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
+    [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
+    [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
+    [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
+    [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
+    [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
+    [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
+    [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
+    [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
+    [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
+    [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
+    [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
+    [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
+];
