@@ -4,11 +4,13 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use record_kernels::sha256;
+use record_kernels::{ctr, sha256};
 
 fn main() {
     divan::main();
 }
+
+const LENS: [usize; 3] = [64, 1024, 16384];
 
 mod compress {
     use record_kernels::sha256::{Backend, LANES, Lane, State, compress_with};
@@ -31,5 +33,25 @@ mod compress {
             });
             compress_with(backend, &mut lanes)
         });
+    }
+}
+
+mod key_stream {
+    use record_kernels::ctr::{Aes256Ctr, Backend, Counter};
+
+    use super::*;
+
+    #[divan::bench(args = Backend::ALL, consts = LENS)]
+    fn apply<const LEN: usize>(bencher: Bencher<'_, '_>, backend: Backend) {
+        let Some(cipher) = Aes256Ctr::with_backend(backend, &[7; ctr::KEY_LEN]) else { return };
+        let mut data = vec![0; LEN];
+        bencher
+            .counter(BytesCount::new(LEN))
+            .bench_local(|| cipher.apply(Counter { sequence: 1, block: 0 }, black_box(&mut data)));
+    }
+
+    #[divan::bench(args = Backend::ALL)]
+    fn expand_key(bencher: Bencher<'_, '_>, backend: Backend) {
+        bencher.bench_local(|| Aes256Ctr::with_backend(backend, black_box(&[7; ctr::KEY_LEN])));
     }
 }

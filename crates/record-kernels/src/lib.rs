@@ -1,18 +1,20 @@
-//! The loops that the speed of a sealed record hangs on.
+//! The two loops that the speed of a sealed record hangs on.
 //!
-//! - [`sha256`]: the compression function over several messages side by side, for the tags of several records.
+//! - [`sha256`]: the compression function over several messages side by side, for the tags of several records;
+//! - [`ctr`]: the key stream of AES-256 in counter mode, with a sequence number and a block index as its counter.
 //!
-//! It is faster here than in the crate that everything else uses, `sha2`, and gives the same bytes: the
-//! tests compare both over every length, every alignment and random inputs. The fastest implementation that the
-//! processor has is found when the program runs; where it has none of the instructions, that crate does the work.
+//! Both are faster here than in the crates that everything else uses, `sha2` and `ctr`, and give the same bytes: the
+//! tests compare them over every length, every alignment and random inputs. The fastest implementation that the
+//! processor has is found when the program runs; where it has none of the instructions, those crates do the work.
 //!
 //! # Unsafe code
-//! This is the only crate of the workspace that may hold any. There are two kinds:
+//! This is the only crate of the workspace that may hold any. There are three kinds:
 //!
 //! - a call of a function that was compiled for instructions which not every processor has. Each such function stands
 //!   behind a value that only the detection of those instructions makes;
 //! - a `transmute` between a vector register and an array of bytes or integers of the same length. No pointer is ever
-//!   computed: which bytes are read and written is left to slices and their bounds.
+//!   computed: which bytes are read and written is left to slices and their bounds;
+//! - one question to `cpuid`.
 //!
 //! # Features
 //! `__force-backend` is private to the tests: it adds functions that take an implementation of the caller's choice.
@@ -21,6 +23,7 @@
 
 #![no_std]
 
+pub mod ctr;
 pub mod sha256;
 
 #[cfg(test)]
