@@ -1,7 +1,7 @@
 //! AES-256-CTR against SP 800-38A and RFC 3686, and `CtrKey` against AES block by block.
 //!
 //! The vectors start at counter blocks that section 6's `sequence | block index from 0` cannot name. They go
-//! through the `ctr` crate as `cipher.rs` uses it; that `CtrKey` counts as section 6 says is shown apart.
+//! through the `ctr` crate here and through the kernels in record-kernels; that `CtrKey` counts as section 6 says is shown apart.
 
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _, KeyIvInit as _, StreamCipher as _};
