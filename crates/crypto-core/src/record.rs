@@ -11,9 +11,11 @@
 
 use core::fmt;
 
+use record_kernels::sha256::LANES;
+
 use crate::Error;
 use crate::cipher::CtrKey;
-use crate::mac::{MacKey, TAG_LEN};
+use crate::mac::{MacKey, Message, TAG_LEN, is_equal};
 use crate::schedule::TrafficSecret;
 
 /// Length of the record header in bytes.
@@ -119,22 +121,40 @@ impl Sealer {
                 return Err(Error::BufferLength);
             }
         }
-        let first = self.keys.take_sequences(records.len())?;
+        self.keys.check_sequences(records.len())?;
 
-        for (record, sequence) in records.iter_mut().zip(first..) {
-            let length = record.buffer.len() - HEADER_LEN - TAG_LEN;
-            let header = u16::try_from(length).map_err(|_| Error::BufferLength)?.to_be_bytes();
-            let (prefix, tag) = record.buffer.split_at_mut(HEADER_LEN + length);
-            let (header_place, plaintext) = prefix.split_at_mut(HEADER_LEN);
-            header_place.copy_from_slice(&header);
-            plaintext[record.payload_len] = record.content_type.to_byte();
-            plaintext[record.payload_len + 1..].fill(0);
-
-            self.keys.encryption.apply(sequence, plaintext);
-            tag.copy_from_slice(&self.keys.mac.tag(&[&sequence.to_be_bytes(), &header, plaintext]));
-            self.usage.records = self.usage.records.saturating_add(1);
-            self.usage.bytes = self.usage.bytes.saturating_add(u64::from(u16::from_be_bytes(header)));
+        // Tags side by side want ciphertexts that are still in the cache.
+        for group in records.chunks_mut(LANES) {
+            let first = self.keys.take_sequences(group.len())?;
+            for (record, sequence) in group.iter_mut().zip(first..) {
+                self.encrypt(record, sequence)?;
+            }
+            let mut tags = [[0; TAG_LEN]; LANES];
+            let messages =
+                group.iter().zip(first..).map(|(record, sequence)| authenticated(record.buffer, sequence));
+            for (place, tag) in tags.iter_mut().zip(self.keys.mac.tags(messages)) {
+                *place = tag;
+            }
+            for (record, tag) in group.iter_mut().zip(tags) {
+                let end = record.buffer.len() - TAG_LEN;
+                record.buffer[end..].copy_from_slice(&tag);
+            }
         }
+        Ok(())
+    }
+
+    /// Everything about a record but its tag.
+    fn encrypt(&mut self, record: &mut Outgoing<'_>, sequence: u64) -> Result<(), Error> {
+        let length = record.buffer.len() - HEADER_LEN - TAG_LEN;
+        let header = u16::try_from(length).map_err(|_| Error::BufferLength)?;
+        let (header_place, rest) = record.buffer.split_at_mut(HEADER_LEN);
+        let plaintext = &mut rest[..length];
+        header_place.copy_from_slice(&header.to_be_bytes());
+        plaintext[record.payload_len] = record.content_type.to_byte();
+        plaintext[record.payload_len + 1..].fill(0);
+        self.keys.encryption.apply(sequence, plaintext);
+        self.usage.records = self.usage.records.saturating_add(1);
+        self.usage.bytes = self.usage.bytes.saturating_add(u64::from(header));
         Ok(())
     }
 
@@ -189,18 +209,16 @@ impl Opener {
         opened: &mut impl Extend<Opened>,
     ) -> Result<usize, Error> {
         let first = self.keys.check_sequences(records.len())?;
-        let mut valid = 0;
-        for (record, sequence) in records.iter().zip(first..) {
-            let (header, rest) = record.split_first_chunk().ok_or(Error::BufferLength)?;
+        for record in records.iter() {
+            let header = record.first_chunk().ok_or(Error::BufferLength)?;
             if record_len(*header)? != record.len() {
                 return Err(Error::BufferLength);
             }
-            let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
-            if self.keys.mac.verify(&[&sequence.to_be_bytes(), header, ciphertext], tag).is_err() {
-                break;
-            }
-            valid += 1;
         }
+        let messages = records.iter().zip(first..).map(|(record, sequence)| authenticated(record, sequence));
+        let tags = self.keys.mac.tags(messages);
+        let is_valid = |(record, tag): &(&&mut [u8], _)| is_equal(tag, &record[record.len() - TAG_LEN..]);
+        let valid = records.iter().zip(tags).take_while(is_valid).count();
         if valid == 0 && !records.is_empty() {
             return Err(Error::Authentication);
         }
@@ -219,6 +237,11 @@ impl Opener {
     pub fn update_key(&mut self) {
         self.keys.update();
     }
+}
+
+/// What the tag of a whole record is made of: the sequence number and everything before the tag.
+fn authenticated(record: &[u8], sequence: u64) -> Message<'_> {
+    Message { number: sequence, bytes: &record[..record.len() - TAG_LEN] }
 }
 
 /// Finds the type byte: the last one that is not padding.
