@@ -7,7 +7,8 @@ use crate::workspace;
 
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     let mut command = workspace::cargo()?;
-    command.args(["bench", "-p", "crypto-core", "-p", "wire-protocol", "--all-features", "--benches"]);
+    command.args(["bench", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);
+    command.args(["--all-features", "--benches"]);
     command.arg("--").args(&flags.arguments);
     workspace::run(&mut command)
 }

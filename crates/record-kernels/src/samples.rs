@@ -13,11 +13,9 @@ pub(crate) fn available<B: Copy + std::fmt::Debug>(all: &[B], is_there: impl Fn(
     there
 }
 
-/// Enough to run at every change. `RECORD_KERNELS_RANDOM_INPUTS` asks for another number: a million before a release
-/// and after a change of a kernel, few under valgrind.
+/// Enough to run at every change. `RECORD_KERNELS_RANDOM_INPUTS`, where the tests are built, asks for another number: a
+/// million after a change of a kernel, few for a run under valgrind.
 pub(crate) fn random_inputs() -> usize {
-    match std::env::var("RECORD_KERNELS_RANDOM_INPUTS") {
-        Ok(count) => count.parse().expect("a number of inputs"),
-        Err(_) => 100_000,
-    }
+    option_env!("RECORD_KERNELS_RANDOM_INPUTS")
+        .map_or(100_000, |count| count.parse().expect("a number of inputs"))
 }

@@ -1,4 +1,4 @@
-//! What stays behind a boundary: the codec, the schema and its specification, clocks and randomness.
+//! What stays behind a boundary: the codec, the schema and its specification, clocks and randomness, unsafe code.
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,6 +13,7 @@ pub(super) fn check(files: &[File], findings: &mut Findings) {
         }
     }
     no_std(files, findings);
+    lints(files, findings);
     specification(files, findings);
 }
 
@@ -45,8 +46,9 @@ fn schema(file: &File, findings: &mut Findings) {
 
 /// Clocks, sockets, threads and global randomness have no place below the stream.
 fn sans_io(file: &File, findings: &mut Findings) {
-    let is_core =
-        ["crates/crypto-core/src/", "crates/wire-protocol/src/"].iter().any(|top| file.path.starts_with(top));
+    let is_core = ["crates/record-kernels/src/", "crates/crypto-core/src/", "crates/wire-protocol/src/"]
+        .iter()
+        .any(|top| file.path.starts_with(top));
     let is_stream = STREAMS.iter().any(|stream| file.path.starts_with(stream));
     if !is_core || is_stream {
         return;
@@ -61,10 +63,35 @@ fn sans_io(file: &File, findings: &mut Findings) {
 }
 
 fn no_std(files: &[File], findings: &mut Findings) {
-    for path in ["crates/crypto-core/src/lib.rs", "crates/wire-protocol/src/lib.rs"] {
+    for crate_name in ["record-kernels", "crypto-core", "wire-protocol"] {
+        let path = format!("crates/{crate_name}/src/lib.rs");
         let says_so = |file: &File| file.text.lines().any(|line| line == "#![no_std]");
         if !files.iter().any(|file| file.path == path && says_so(file)) {
-            findings.file(path, "does not say #![no_std]");
+            findings.file(&path, "does not say #![no_std]");
+        }
+    }
+}
+
+/// The workspace's lints forbid unsafe code. A crate that did not take them over could hold some, and one does: its own
+/// list has to be the workspace's without that line. Fuzz targets are workspaces of their own and no part of this.
+fn lints(files: &[File], findings: &mut Findings) {
+    let is_member = |path: &str| path == "xtask/Cargo.toml" || path.split('/').count() == MEMBER_DEPTH;
+    for manifest in files.iter().filter(|file| file.name() == "Cargo.toml") {
+        if is_member(&manifest.path)
+            && manifest.path != KERNELS
+            && !manifest.text.contains("\n[lints]\nworkspace = true\n")
+        {
+            findings.file(&manifest.path, "does not take over the workspace's lints");
+        }
+    }
+    let find = |path: &str| files.iter().find(|file| file.path == path);
+    let Some(workspace) = find(WORKSPACE) else { return findings.file(WORKSPACE, "is missing") };
+    let Some(kernels) = find(KERNELS) else { return findings.file(KERNELS, "is missing") };
+    let lints = workspace.text.lines().skip_while(|line| *line != "[workspace.lints.rust]");
+    let lints = lints.take_while(|line| !line.starts_with("[profile"));
+    for lint in lints.filter(|line| line.contains(" = ") && !line.starts_with("unsafe_code")) {
+        if !kernels.text.lines().any(|line| line == lint) {
+            findings.file(KERNELS, &format!("lacks the workspace's lint `{lint}`"));
         }
     }
 }
@@ -86,6 +113,11 @@ fn is_code(line: &str) -> bool {
     !line.trim_start().starts_with("//")
 }
 
+const WORKSPACE: &str = "Cargo.toml";
+/// `crates/NAME/Cargo.toml`.
+const MEMBER_DEPTH: usize = 3;
+/// The one crate that may hold unsafe code.
+const KERNELS: &str = "crates/record-kernels/Cargo.toml";
 const CODEC: &str = "crates/wire-protocol/src/codec.rs";
 const SCHEMA: &str = "crates/wire-protocol/src/message.rs";
 const SPECIFICATION: &str = "crates/wire-protocol/PROTOCOL.md";
