@@ -34,8 +34,9 @@ use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, Ser
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    Duplex, Incoming, Pace, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel,
-    connect, connect_channel, fetch_server_key, never_stood, open_early, tunnel,
+    DatagramSocket, DatagramsEnd, Duplex, Incoming, Pace, ReadHalf, RsaPool, SecureStream, Split, WriteHalf,
+    accept, accept_channel, connect, connect_channel, fetch_server_key, never_stood, open_early,
+    relay_datagrams, tunnel,
 };
 
 /// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).

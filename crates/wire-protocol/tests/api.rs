@@ -23,12 +23,16 @@ mod api {
     mod blocking;
     #[cfg(all(feature = "tokio", feature = "std-io"))]
     mod crossings;
+    #[cfg(feature = "tokio")]
+    mod datagrams;
     #[cfg(feature = "std-io")]
     mod relay;
 
     mod keys;
     mod line;
     mod pair;
+    #[cfg(feature = "tokio")]
+    mod plug;
     mod rogue;
 }
 

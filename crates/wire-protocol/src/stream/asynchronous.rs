@@ -1,5 +1,6 @@
 //! The stream over `AsyncRead + AsyncWrite`.
 
+mod datagram;
 mod duplex;
 mod halves;
 mod handshake;
@@ -19,6 +20,7 @@ use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
 
+pub use datagram::{DatagramSocket, DatagramsEnd, relay_datagrams};
 pub use duplex::Duplex;
 pub use halves::{ReadHalf, Split, WriteHalf};
 pub use handshake::{RsaPool, accept, accept_channel, connect, connect_channel, fetch_server_key};

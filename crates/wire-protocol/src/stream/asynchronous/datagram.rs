@@ -1,0 +1,290 @@
+//! The relay of datagrams (section 7.1): a local socket on one side, a channel on the other, one task.
+//!
+//! ```text
+//!   local -> one record each, while nothing waits to go out -> channel
+//!   local <- what it takes at once, the rest is dropped     <- channel
+//! ```
+//!
+//! Nothing here waits for the one while the other could go on, so that two sides that both write never wait for each
+//! other, and nothing is queued: a channel that is slower than the local socket leaves datagrams there, where the
+//! system drops them.
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use std::vec::Vec;
+
+use crypto_core::record::MAX_PAYLOAD_LEN;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{SecureStream, silent};
+use crate::channel::Event;
+use crate::message::{ControlMessage, RefusedCode};
+use crate::record::SLOT_LEN;
+use crate::stream::{HEARTBEAT, SILENCE};
+use crate::{Error, PeerMisbehaved};
+
+/// Where datagrams come from and go to.
+pub trait DatagramSocket {
+    /// Receives a datagram into `buf` and gives its length. What does not fit is cut off: a length above 16384
+    /// is all that counts then.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` when an earlier datagram found nobody, which changes nothing; any other ends the flow.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Sends a datagram if that can be done at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or whatever else the datagram is lost to. The flow goes on.
+    fn try_send(&mut self, datagram: &[u8]) -> io::Result<()>;
+
+    /// Ready once [`DatagramSocket::try_send`] is of use: a socket that is new to the reactor refuses everything.
+    /// Asked for once, at the start.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    fn poll_send_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A socket that is connected to the one it exchanges datagrams with.
+impl DatagramSocket for UdpSocket {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Self::poll_recv(self, cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        Self::try_send(self, datagram).map(drop)
+    }
+
+    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_send_ready(self, cx)
+    }
+}
+
+/// What a flow of datagrams came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatagramsEnd {
+    /// Datagrams from the local socket that went into the channel.
+    pub sent: u64,
+    /// Datagrams from the channel that the local socket took.
+    pub received: u64,
+    /// Datagrams from the local socket that were dropped because they are longer than a record.
+    pub too_long: u64,
+    /// Datagrams from the channel that the local socket did not take.
+    pub not_taken: u64,
+}
+
+/// Relays datagrams over the stream that is open or opening, until there has been none for `idle` in either
+/// direction, or the other side says that. The channel is idle then.
+///
+/// # Errors
+/// [`Error::Refused`] when the other side does not want the stream; the channel is idle then, too.
+/// [`Error::Closed`] when it has closed the channel instead. After every other error the channel is in the middle
+/// of something and of no use: those of the local socket, `TimedOut` when the other side has not been heard of
+/// for [`SILENCE`] or has not answered the end of the stream by then, and whatever else ends a channel.
+pub async fn relay_datagrams<S, D>(
+    stream: &mut SecureStream<S>,
+    local: &mut D,
+    idle: Duration,
+) -> io::Result<DatagramsEnd>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    D: DatagramSocket,
+{
+    poll_fn(|cx| local.poll_send_ready(cx)).await?;
+    stream.reading.receiver.expect_datagrams();
+    let now = Instant::now();
+    let mut flow = Flow {
+        stream,
+        local,
+        idle,
+        buffer: Vec::new(),
+        end: DatagramsEnd::default(),
+        refused: None,
+        last_sent: now,
+        last_heard: now,
+        last_datagram: now,
+        ending_since: None,
+    };
+    let mut alarm = pin!(sleep_until(now + HEARTBEAT));
+    poll_fn(|cx| flow.poll(cx, alarm.as_mut())).await
+}
+
+struct Flow<'a, S, D> {
+    stream: &'a mut SecureStream<S>,
+    local: &'a mut D,
+    idle: Duration,
+    /// Room for a datagram from the local socket and the byte that shows that it is too long; none while there is
+    /// no datagram.
+    buffer: Vec<u8>,
+    end: DatagramsEnd,
+    refused: Option<RefusedCode>,
+    last_sent: Instant,
+    last_heard: Instant,
+    last_datagram: Instant,
+    /// Since when one side has said EndOfStream.
+    ending_since: Option<Instant>,
+}
+
+/// Whether something has changed, so that there may be more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Made,
+    None,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
+    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<io::Result<DatagramsEnd>> {
+        loop {
+            let now = Instant::now();
+            let received = self.receive(cx, now)?;
+            let flushed = self.stream.writing.poll_flush(&mut self.stream.io, cx);
+            let blocked = flushed.is_pending();
+            match flushed {
+                Poll::Ready(Ok(())) if self.is_over() => return Poll::Ready(self.outcome()),
+                Poll::Ready(Ok(())) => {
+                    if self.send(cx, now)? == Progress::Made {
+                        continue;
+                    }
+                }
+                // That the other side is gone already changes nothing about its refusal, and whatever else it
+                // has said last tells more than that it takes nothing any more.
+                Poll::Ready(Err(_)) if self.refused.is_some() => return Poll::Ready(self.outcome()),
+                Poll::Ready(Err(error)) if received == Progress::None => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(_)) | Poll::Pending => {}
+            }
+            if received == Progress::Made {
+                continue;
+            }
+            let expiry = self.expiry();
+            if now >= expiry {
+                return Poll::Ready(Err(self.ending_since.map_or_else(silent, |_| unanswered())));
+            }
+            let due = if blocked { expiry } else { expiry.min(self.next_duty()) };
+            if alarm.is_elapsed() || due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+            }
+            ready!(alarm.as_mut().poll(cx));
+        }
+    }
+
+    /// Takes one event from the channel. None behind the other side's end: they are not this stream's.
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Progress> {
+        let SecureStream { io, reading, .. } = &mut *self.stream;
+        if reading.ended {
+            return Ok(Progress::None);
+        }
+        let Poll::Ready(event) = reading.poll_event(io, cx) else { return Ok(Progress::None) };
+        match event? {
+            Event::Data => {
+                match self.local.try_send(reading.receiver.data()) {
+                    Ok(()) => self.end.received += 1,
+                    Err(_) => self.end.not_taken += 1,
+                }
+                reading.receiver.consume_record();
+                self.last_datagram = now;
+            }
+            Event::Ping(nonce) => reading.pongs.set(nonce),
+            Event::Opened | Event::Pong(_) => {}
+            Event::Refused(code) => {
+                self.refused = Some(code);
+                reading.ended = true;
+            }
+            Event::EndOfStream => reading.ended = true,
+            Event::Close => return Err(Error::Closed.into()),
+            _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+        if reading.ended {
+            self.ending_since.get_or_insert(now);
+        }
+        self.last_heard = now;
+        Ok(Progress::Made)
+    }
+
+    /// Seals what is to be said next, while nothing waits to go out.
+    fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Progress> {
+        let streaming = self.stream.writing.sender.is_streaming();
+        if streaming && (self.stream.reading.ended || self.idle_end().is_some_and(|end| now >= end)) {
+            self.ending_since.get_or_insert(now);
+            self.stream.writing.control(&ControlMessage::EndOfStream)?;
+        } else if streaming {
+            self.take_datagrams(cx, now)?;
+        }
+        if self.stream.writing.unsent().is_empty() && now >= self.last_sent + HEARTBEAT {
+            self.stream.writing.control(&ControlMessage::Ping { nonce: 0 })?;
+        }
+        if self.stream.writing.unsent().is_empty() {
+            return Ok(Progress::None);
+        }
+        self.last_sent = now;
+        Ok(Progress::Made)
+    }
+
+    /// Seals the datagrams that the local socket has, until they fill a write.
+    fn take_datagrams(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
+        let writing = &mut self.stream.writing;
+        while writing.unsent().len() < SLOT_LEN {
+            self.buffer.resize(MAX_PAYLOAD_LEN + 1, 0);
+            match self.local.poll_recv(cx, &mut self.buffer) {
+                Poll::Ready(Ok(len)) => {
+                    self.last_datagram = now;
+                    if len > MAX_PAYLOAD_LEN {
+                        self.end.too_long += 1;
+                        continue;
+                    }
+                    writing.prepare()?;
+                    writing.sender.send_datagram(&self.buffer[..len], &mut writing.out)?;
+                    self.end.sent += 1;
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.buffer = Vec::new();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.stream.reading.ended && !self.stream.writing.sender.is_streaming()
+    }
+
+    fn outcome(&self) -> io::Result<DatagramsEnd> {
+        self.refused.map_or(Ok(self.end), |code| Err(Error::Refused(code).into()))
+    }
+
+    /// When the other side has had its time.
+    fn expiry(&self) -> Instant {
+        self.ending_since.unwrap_or(self.last_heard) + SILENCE
+    }
+
+    /// When something has to be said, unless something else happens before.
+    fn next_duty(&self) -> Instant {
+        let heartbeat = self.last_sent + HEARTBEAT;
+        match self.idle_end() {
+            Some(end) if self.stream.writing.sender.is_streaming() => heartbeat.min(end),
+            _ => heartbeat,
+        }
+    }
+
+    /// When the flow has been idle for long enough; never, where that is beyond the clock.
+    fn idle_end(&self) -> Option<Instant> {
+        self.last_datagram.checked_add(self.idle)
+    }
+}
+
+/// One side has said EndOfStream, and the other has not answered, or not taken our answer.
+fn unanswered() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other side has not taken part in the end of the datagrams")
+}

@@ -1,0 +1,386 @@
+//! The relay of datagrams: what is kept, what is dropped, and every way that it ends. Time is virtual.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+use wire_protocol::Error;
+use wire_protocol::message::{RefusedCode, ResetCode, Target};
+use wire_protocol::stream::{
+    DatagramsEnd, HEARTBEAT, Incoming, RsaPool, SILENCE, SecureStream, accept_channel, connect_channel,
+    error_in, relay_datagrams,
+};
+
+use super::line::pattern;
+use super::pair::{knows_psk, opening, server_config};
+use super::plug::local;
+
+type Stream = SecureStream<DuplexStream>;
+
+const IDLE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn udp() -> Target {
+    Target::Udp { host: "ns.example".into(), port: 53 }
+}
+
+async fn idle_ends() -> (Stream, Stream) {
+    let (there, here) = duplex(1 << 16);
+    let (pool, config) = (RsaPool::new(1), Arc::new(server_config()));
+    let (client, server) =
+        tokio::join!(connect_channel(here, knows_psk()), accept_channel(there, config, &pool, |_| Ok(())));
+    (client.unwrap(), server.unwrap())
+}
+
+/// A channel on which the client has opened a flow of datagrams with its handshake, and the server has seen it.
+async fn opening_ends(buffer: usize) -> (Stream, Stream) {
+    let (there, here) = duplex(buffer);
+    let pool = RsaPool::new(1);
+    let (client, server) = tokio::join!(connect_channel(here, opening(knows_psk(), udp())), async {
+        let config = Arc::new(server_config());
+        let mut server = accept_channel(there, config, &pool, |_| Ok(())).await?;
+        assert_eq!(server.next_open().await?, Some(udp()));
+        io::Result::Ok(server)
+    });
+    (client.unwrap(), server.unwrap())
+}
+
+async fn open_ends(buffer: usize) -> (Stream, Stream) {
+    let (client, mut server) = opening_ends(buffer).await;
+    server.answer_open().await.unwrap();
+    (client, server)
+}
+
+fn end(sent: u64, received: u64) -> DatagramsEnd {
+    DatagramsEnd { sent, received, too_long: 0, not_taken: 0 }
+}
+
+#[track_caller]
+fn check_error<T>(result: io::Result<T>, kind: io::ErrorKind, inside: Option<Error>) {
+    let error = result.err().expect("it went well");
+    assert_eq!((error.kind(), error_in(&error)), (kind, inside.as_ref()), "{error}");
+}
+
+/// A channel is idle and good for another stream when this goes well.
+async fn check_reuse(client: &mut Stream, server: &mut Stream) {
+    let (opened, received) = tokio::join!(
+        async {
+            client.open(Target::Pipe).await?;
+            client.write_all(b"and now bytes").await?;
+            client.shutdown().await
+        },
+        async {
+            assert_eq!(server.next_open().await?, Some(Target::Pipe));
+            server.answer_open().await?;
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).await?;
+            server.shutdown().await?;
+            io::Result::Ok(received)
+        }
+    );
+    opened.unwrap();
+    assert_eq!(received.unwrap(), b"and now bytes");
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    for idle in [IDLE, HEARTBEAT / 10] {
+        let ((mut here, mut near), (mut there, mut far)) = (local(), local());
+        let lens = [0, 1, 1200, 0, 0, 16384, 16383, 7];
+        for len in lens {
+            near.put(pattern(len));
+            far.put(pattern(len));
+        }
+        near.put(pattern(16385));
+        near.put(pattern(65507));
+        near.put(pattern(3));
+        let start = Instant::now();
+        let (client_end, server_end) = tokio::join!(
+            relay_datagrams(&mut client, &mut here, idle),
+            relay_datagrams(&mut server, &mut there, LONG)
+        );
+        assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 2, ..end(9, 8) }, "idle {idle:?}");
+        assert_eq!(server_end.unwrap(), end(8, 9));
+        assert_eq!(far.taken(), [&lens[..], &[3]].concat());
+        assert_eq!(near.taken(), lens);
+        assert!((idle..idle + Duration::from_secs(1)).contains(&start.elapsed()));
+
+        check_reuse(&mut client, &mut server).await;
+        let (opened, incoming) = tokio::join!(client.open(udp()), async {
+            let incoming = server.next_open().await?;
+            server.answer_open().await?;
+            io::Result::Ok(incoming)
+        });
+        opened.unwrap();
+        assert_eq!(incoming.unwrap(), Some(udp()));
+    }
+}
+
+/// Each side has far more to say than fits between them.
+#[tokio::test(start_paused = true)]
+async fn two_sides_that_both_send_do_not_wait_for_each_other() {
+    for buffer in [64, 20_000] {
+        let (mut client, mut server) = open_ends(buffer).await;
+        let ((mut here, mut near), (mut there, mut far)) = (local(), local());
+        let lens: Vec<usize> = (0..300).map(|index| if index % 3 == 0 { 16384 } else { index }).collect();
+        for &len in &lens {
+            near.put(pattern(len));
+            far.put(pattern(len));
+        }
+        let (client_end, server_end) = tokio::join!(
+            relay_datagrams(&mut client, &mut here, IDLE),
+            relay_datagrams(&mut server, &mut there, IDLE)
+        );
+        assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(300, 300), end(300, 300)));
+        assert_eq!((near.taken(), far.taken()), (lens.clone(), lens));
+        check_reuse(&mut client, &mut server).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn datagrams_travel_before_the_stream_stands() {
+    let (mut client, mut server) = opening_ends(1 << 16).await;
+    let ((mut here, near), (mut there, mut far)) = (local(), local());
+    near.put(pattern(0));
+    near.put(pattern(5));
+    let (client_end, server_end) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        server.answer_open().await?;
+        relay_datagrams(&mut server, &mut there, IDLE).await
+    });
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(2, 0), end(0, 2)));
+    assert_eq!(far.taken(), [0, 5]);
+}
+
+/// Nobody has anything to say for ten minutes, and still both know that the other is there.
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_keep_a_silent_flow_up() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let ((mut here, near), (mut there, mut far)) = (local(), local());
+    let (client_end, server_end, ()) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, SILENCE * 25),
+        relay_datagrams(&mut server, &mut there, SILENCE * 25),
+        async {
+            tokio::time::sleep(SILENCE * 20).await;
+            near.put(pattern(11));
+        }
+    );
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
+    assert_eq!(far.taken(), [11]);
+    check_reuse(&mut client, &mut server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_flow_leaves_the_channel_idle() {
+    for early in [0, 3] {
+        let (mut client, mut server) = opening_ends(1 << 16).await;
+        let (mut here, near) = local();
+        for _ in 0..early {
+            near.put(pattern(1200));
+        }
+        let (refused, ()) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            server.refuse_open(RefusedCode::NotAllowed).await.unwrap();
+        });
+        let inside = Error::Refused(RefusedCode::NotAllowed);
+        check_error(refused, io::ErrorKind::PermissionDenied, Some(inside));
+        check_reuse(&mut client, &mut server).await;
+    }
+
+    let (mut client, mut server) = opening_ends(1 << 16).await;
+    server.refuse_open(RefusedCode::Stopping).await.unwrap();
+    drop(server);
+    let refused = relay_datagrams(&mut client, &mut local().0, IDLE).await;
+    check_error(refused, io::ErrorKind::PermissionDenied, Some(Error::Refused(RefusedCode::Stopping)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_was_closed_instead_is_told_from_one_that_was_cut() {
+    // The Close crosses the Open.
+    let (mut client, server) = idle_ends().await;
+    client.begin_open(&udp()).unwrap();
+    let (mut here, _near) = local();
+    let (flow, closed) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), server.close());
+    check_error(flow, io::ErrorKind::NotConnected, Some(Error::Closed));
+    closed.unwrap();
+
+    for when in [Duration::ZERO, Duration::from_secs(25)] {
+        let (mut client, server) = open_ends(1 << 16).await;
+        let (mut here, near) = local();
+        near.put(pattern(1200));
+        let (flow, ()) = tokio::join!(relay_datagrams(&mut client, &mut here, LONG), async {
+            tokio::time::sleep(when).await;
+            drop(server);
+        });
+        check_error(flow, io::ErrorKind::UnexpectedEof, Some(Error::Truncated));
+    }
+
+    let (mut client, server) = open_ends(1 << 16).await;
+    let (mut here, _near) = local();
+    let (flow, reset) = tokio::join!(relay_datagrams(&mut client, &mut here, LONG), async {
+        server.reset(ResetCode::Output).await
+    });
+    check_error(flow, io::ErrorKind::ConnectionReset, Some(Error::Reset(ResetCode::Output)));
+    reset.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_has_gone_silent_is_given_up() {
+    let (mut client, _server) = open_ends(1 << 16).await;
+    let (mut here, _near) = local();
+    let start = Instant::now();
+    check_error(relay_datagrams(&mut client, &mut here, LONG).await, io::ErrorKind::TimedOut, None);
+    assert!((SILENCE..SILENCE + Duration::from_secs(1)).contains(&start.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_come_in_time() {
+    let (mut client, mut server) = idle_ends().await;
+    client.begin_open(&udp()).unwrap();
+    let (mut here, _near) = local();
+    let start = Instant::now();
+    let (flow, heard) = tokio::join!(relay_datagrams(&mut client, &mut here, LONG), async {
+        assert_eq!(server.next_incoming().await?, Incoming::Open(udp()));
+        for count in 1..=12 {
+            // Answered, so that the client hears of the server.
+            assert_eq!(server.next_incoming().await?, Incoming::Ping);
+            assert_eq!(start.elapsed().as_secs(), HEARTBEAT.as_secs() * count);
+        }
+        drop(server);
+        io::Result::Ok(())
+    });
+    heard.unwrap();
+    check_error(flow, io::ErrorKind::UnexpectedEof, Some(Error::Truncated));
+}
+
+/// A side that takes nothing makes the other drop datagrams where they come from, not gather them.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_gathered_for_a_side_that_does_not_read() {
+    let (mut client, _server) = open_ends(1 << 16).await;
+    let (mut here, near) = local();
+    for _ in 0..1000 {
+        near.put(pattern(1200));
+    }
+    check_error(relay_datagrams(&mut client, &mut here, LONG).await, io::ErrorKind::TimedOut, None);
+    let left = here.left();
+    assert!(left > 900, "all but {left} were taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_local_socket_does_not_take_is_dropped() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let ((mut here, near), (mut there, mut far)) = (local(), local());
+    there.refusals = 2;
+    for len in [1, 2, 3, 4] {
+        near.put(pattern(len));
+    }
+    near.fail(io::ErrorKind::ConnectionRefused);
+    near.put(pattern(5));
+    let (client_end, server_end) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, IDLE),
+        relay_datagrams(&mut server, &mut there, IDLE)
+    );
+    assert_eq!(client_end.unwrap(), end(5, 0));
+    assert_eq!(server_end.unwrap(), DatagramsEnd { not_taken: 2, ..end(0, 3) });
+    assert_eq!(far.taken(), [3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_socket_that_fails_ends_the_flow() {
+    let (mut client, _server) = open_ends(1 << 16).await;
+    let (mut here, near) = local();
+    near.fail(io::ErrorKind::NetworkDown);
+    check_error(relay_datagrams(&mut client, &mut here, IDLE).await, io::ErrorKind::NetworkDown, None);
+}
+
+/// It shows that it is there, and does not let go.
+#[tokio::test(start_paused = true)]
+async fn a_side_that_does_not_answer_the_end_is_given_up() {
+    let (mut client, server) = open_ends(1 << 16).await;
+    let (mut here, _near) = local();
+    let (mut read, mut write) = server.into_split();
+    let start = Instant::now();
+    let (flow, ()) = tokio::join!(
+        async {
+            let end = relay_datagrams(&mut client, &mut here, IDLE).await;
+            drop(client);
+            end
+        },
+        async {
+            let mut nothing = [0];
+            let (read_end, ()) = tokio::join!(read.read(&mut nothing), async {
+                // Answers the Ping that was seen.
+                while start.elapsed() < IDLE {
+                    tokio::time::sleep(HEARTBEAT / 2).await;
+                    write.flush().await.unwrap();
+                }
+            });
+            assert_eq!(read_end.unwrap(), 0);
+            while write.write_all(b"datagram").await.is_ok() && write.flush().await.is_ok() {
+                tokio::time::sleep(HEARTBEAT / 2).await;
+            }
+        }
+    );
+    check_error(flow, io::ErrorKind::TimedOut, None);
+    assert!((IDLE + SILENCE..IDLE + SILENCE + HEARTBEAT).contains(&start.elapsed()));
+}
+
+/// It refuses everything until the reactor has seen it.
+#[tokio::test]
+async fn a_udp_socket_that_is_new_loses_nothing() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let (mut here, near) = local();
+    near.put(pattern(1200));
+    let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let there = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    there.connect(far.local_addr().unwrap()).unwrap();
+    there.set_nonblocking(true).unwrap();
+    let mut there = UdpSocket::from_std(there).unwrap();
+    let (client_end, server_end) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, Duration::from_millis(50)),
+        relay_datagrams(&mut server, &mut there, LONG)
+    );
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
+    let mut buffer = [0; 2000];
+    assert_eq!(far.recv(&mut buffer).unwrap(), 1200);
+}
+
+#[tokio::test]
+async fn a_udp_socket_serves() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let (near, mut here) = connected().await;
+    let (far, mut there) = connected().await;
+    let (client_end, server_end, ()) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, Duration::from_secs(1)),
+        relay_datagrams(&mut server, &mut there, Duration::from_secs(60)),
+        async {
+            let mut buffer = vec![0; 20_000];
+            for len in [1200, 0, 16384] {
+                near.send(&pattern(len)).await.unwrap();
+                let received = far.recv(&mut buffer).await.unwrap();
+                assert!(buffer[..received] == pattern(len));
+                far.send(&buffer[..received]).await.unwrap();
+                let received = near.recv(&mut buffer).await.unwrap();
+                assert!(buffer[..received] == pattern(len));
+            }
+            near.send(&pattern(16385)).await.unwrap();
+        }
+    );
+    assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 1, ..end(3, 3) });
+    assert_eq!(server_end.unwrap(), end(3, 3));
+    check_reuse(&mut client, &mut server).await;
+}
+
+/// Two sockets that are connected to each other.
+async fn connected() -> (UdpSocket, UdpSocket) {
+    let one = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    one.connect(other.local_addr().unwrap()).await.unwrap();
+    other.connect(one.local_addr().unwrap()).await.unwrap();
+    (one, other)
+}
