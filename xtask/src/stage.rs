@@ -40,7 +40,7 @@ pub(crate) use self::hosts::Hosts;
 pub(crate) use self::load::{Done, Load};
 pub(crate) use self::patience::{PATIENCE, throughout, until};
 pub(crate) use self::payload::{Lines, PHRASE, digest, digest_of};
-pub(crate) use self::plug::{End, Exchange, Plug, dial, echoed, read_to_end_of, reset};
+pub(crate) use self::plug::{End, Exchange, Plug, dial, echoed, end_behind, read_to_end_of, reset};
 pub(crate) use self::port::Port;
 pub(crate) use self::process::{Exit, Outcome, Process};
 pub(crate) use self::recording::Recording;

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
 use crate::stage::{
-    End, Exit, PATIENCE, Port, Site, Stage, Target, dial, echoed, read_to_end_of, throughout, until,
+    End, Exit, PATIENCE, Port, Site, Stage, Target, dial, echoed, end_behind, read_to_end_of, throughout,
+    until,
 };
 
 scenarios![
@@ -137,9 +138,8 @@ fn draining_server_takes_nothing_new(stage: &Stage) -> Result<()> {
         Ok(())
     })?;
     let accepted = target.accepted();
-    let mut late = forward.dial()?;
-    late.write_all(b"too late").ok();
-    ensure!(read_to_end_of(late)? == (0, End::Reset), "a draining server took a new stream");
+    let late = end_behind(forward.dial()?, b"too late")?;
+    ensure!(late == (0, End::Reset), "{late:?}: a draining server took a new stream");
     ensure!(target.accepted() == accepted, "the target got a new connection");
     echoed(&mut live, b"still there")?;
     live.shutdown(Shutdown::Write)?;

@@ -27,7 +27,7 @@ fn connections_by_name_and_by_address(stage: &Stage) -> Result<()> {
     let site = Site::open(stage, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
     let forward = site.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
-    for host in ["127.0.0.1", "localhost", "LOCALHOST", "localhost."] {
+    for host in ["127.0.0.1", "localhost", "LOCALHOST"] {
         let (stream, reply) = socks::connect(&proxy, host, port)?;
         ensure!(reply == Reply::Succeeded, "{host}: {reply:?}");
         exchange.ask(stream).with_context(|| host.to_owned())?;

@@ -1,6 +1,5 @@
 //! Goal: what goes into a local port or socket comes out at the target, byte for byte, and what cannot is told at once.
 
-use std::io::Write as _;
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use crate::scenario::scenarios;
 use crate::stage::{
     End, Exchange, Exit, Forward, Key, PATIENCE, PHRASE, Process, Site, Stage, Tap, Target, Way, dial,
-    digest, echo, echoed, read_to_end_of, serve_unix, until,
+    digest, echo, echoed, end_behind, read_to_end_of, serve_unix, until,
 };
 
 scenarios![
@@ -132,7 +131,7 @@ fn named_service_hides_its_address(stage: &Stage) -> Result<()> {
     ensure!(target.accepted() == 1, "a service's right opened its address");
     drop(forward);
 
-    let forward = site.forward(&["-vv", "-L", "0:@db"])?;
+    let forward = site.forward(&["-v", "-L", "0:@db"])?;
     Exchange::SMALL.ask(forward.dial()?)?;
     let said = forward.process.stderr.text();
     ensure!(!said.contains(&target.port().to_string()), "the client knows where the service is:\n{said}");
@@ -321,10 +320,7 @@ pub(super) fn local(target: &Target) -> String {
 
 /// A connection there is broken, and does not look like one that has ended.
 pub(super) fn expect_reset(address: &str) -> Result<()> {
-    let mut stream = dial(address)?;
-    // A reset may come before anything was said, or while it is.
-    stream.write_all(b"anybody there?").ok();
-    let ended = read_to_end_of(stream)?;
+    let ended = end_behind(dial(address)?, b"anybody there?")?;
     ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::stage::{Exchange, PATIENCE, dial, until};
+use crate::stage::{Exchange, PATIENCE, dial, plug, until};
 
 /// The same thing done again and again on several threads, until told to stop. What is broken, and says so, is
 /// done again; what ends too early, or brings other bytes, fails the load.
@@ -93,12 +93,12 @@ fn repeat(stop: &AtomicBool, counts: &Counts, play: &dyn Fn() -> Result<()>) -> 
     Ok(())
 }
 
-/// The connection broke, and the application was told so.
+/// The connection broke, and the application was told so. A local port that nobody listens on says the same.
 fn is_break(error: &anyhow::Error) -> bool {
-    let broken = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionRefused];
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| broken.contains(&error.kind()))
-    })
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| plug::is_break(error) || error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]

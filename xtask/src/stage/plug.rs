@@ -4,11 +4,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::stage::{Lines, PATIENCE, digest_of};
+use crate::stage::{Lines, PATIENCE, digest_of, until};
 
 /// A plain connection, of either kind.
 pub(crate) trait Plug: Read + Write + Send + Sized + 'static {
@@ -74,11 +75,26 @@ impl Exchange {
             io::copy(&mut Lines::of_length(self.up), &mut sending)?;
             sending.close(Shutdown::Write)
         });
+        let heard = self.hear(&mut plug);
+        // The system tells of a reset once: where the sender was told, the reader saw an end.
+        let has_said = || {
+            ensure!(sender.is_finished());
+            Ok(())
+        };
+        if heard.is_err() && until(TOLD, "the sender's view", has_said).is_err() {
+            plug.close(Shutdown::Both).ok();
+            return heard;
+        }
+        let said = sender.join().map_err(|_| anyhow!("the sender panicked"))?.context("on the way up");
+        said.and(heard)
+    }
+
+    /// What the target has to say, to its end.
+    fn hear(self, mut plug: impl Read) -> Result<()> {
         let got = digest_of((&mut plug).take(self.down)).context("on the way down")?;
         ensure!(got == digest_of(Lines::of_length(self.down))?, "{} bytes came down, and others", got.0);
         let mut told = String::new();
         plug.read_to_string(&mut told).context("the target's answer")?;
-        sender.join().map_err(|_| anyhow!("the sender panicked"))?.context("on the way up")?;
         let expected = trailer(&digest_of(Lines::of_length(self.up))?);
         ensure!(told == expected, "the target got {told:?}, and not {expected:?}");
         Ok(())
@@ -115,17 +131,34 @@ pub(crate) fn read_to_end_of(mut reader: impl Read) -> Result<(u64, End)> {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok((length, End::Clean)),
             Ok(count) => length += u64::try_from(count)?,
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                return Ok((length, End::Reset));
-            }
+            Err(error) if is_break(&error) => return Ok((length, End::Reset)),
             Err(error) => return Err(error).context("neither an end nor a reset"),
         }
     }
 }
 
+/// Says all that an application has to say, and how the connection ended then.
+pub(crate) fn end_behind(mut stream: TcpStream, text: &[u8]) -> Result<(u64, End)> {
+    let said = stream.write_all(text).and_then(|()| stream.shutdown(Shutdown::Write));
+    match said {
+        Ok(()) => read_to_end_of(stream),
+        // The system tells of a reset once: a read after this would look like an end.
+        Err(error) if is_break(&error) => Ok((0, End::Reset)),
+        Err(error) => Err(error).context("neither taken nor reset"),
+    }
+}
+
+/// The connection broke, and the application was told so.
+pub(crate) fn is_break(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+}
+
 /// Breaks a connection so that the other side sees a reset, not an end.
 pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
-    set_socket_linger(&stream, Some(std::time::Duration::ZERO))?;
+    set_socket_linger(&stream, Some(Duration::ZERO))?;
     drop(stream);
     Ok(())
 }
+
+/// A sender that was told of a reset has ended before its reader saw anything.
+const TOLD: Duration = Duration::from_secs(1);

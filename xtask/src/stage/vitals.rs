@@ -51,9 +51,14 @@ impl Vitals {
     pub(crate) fn at_rest(stage: &Stage, program: Program, home: &Home, process: &Process) -> Result<Self> {
         until(PATIENCE, "a program at rest", || {
             let vitals = Self::of(stage, program, home, process)?;
-            ensure!(vitals.streams == 0, "the {program:?} has {} streams", vitals.streams);
+            ensure!(vitals.is_at_rest(), "the {program:?} has streams: {vitals:?}");
             Ok(vitals)
         })
+    }
+
+    /// Nothing but the streams by which addresses are leased.
+    fn is_at_rest(&self) -> bool {
+        self.streams <= self.leases
     }
 
     /// Waits until the program holds no more than it did, apart from what a pool of another size explains.
@@ -67,7 +72,7 @@ impl Vitals {
         until(RECOVERY, "nothing leaked", || {
             let now = Self::of(stage, program, home, process)?;
             let said = || format!("the {program:?} began with {self:?} and has {now:?}");
-            ensure!(now.streams == 0, "streams are left: {}", said());
+            ensure!(now.is_at_rest(), "streams are left: {}", said());
             ensure!(now.leases <= self.leases, "leases are left: {}", said());
             let more = now.channels.saturating_sub(self.channels);
             if let (Some(before), Some(after)) = (self.descriptors, now.descriptors) {
