@@ -248,7 +248,7 @@ async fn pings_come_in_time() {
         assert_eq!(server.next_incoming().await?, Incoming::Open(udp()));
         for count in 1..=12 {
             // Answered, so that the client hears of the server.
-            assert_eq!(server.next_incoming().await?, Incoming::Ping);
+            assert_eq!(server.next_incoming().await?, Incoming::SignOfLife);
             assert_eq!(start.elapsed().as_secs(), HEARTBEAT.as_secs() * count);
         }
         drop(server);
