@@ -27,6 +27,8 @@ mod api {
     mod datagrams;
     #[cfg(feature = "std-io")]
     mod relay;
+    #[cfg(feature = "tokio")]
+    mod tunnel;
 
     mod keys;
     mod line;

@@ -310,12 +310,20 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
     let mut deadline = pin!(sleep(SILENCE));
     let mut last_heard = Instant::now();
     loop {
-        if reading.ended && link.sent_end.load(Ordering::SeqCst) {
-            return Ok(reading);
-        }
+        let next = poll_fn(|cx| {
+            // Looked at each time, right before anything is read: as soon as our end is out, what comes next may be
+            // the Open of another stream.
+            if reading.ended && link.sent_end.load(Ordering::SeqCst) {
+                return Poll::Ready(Ok(None));
+            }
+            reading.poll_event(&mut Shared(&link.io), cx).map_ok(Some)
+        });
         let event = tokio::select! {
             biased;
-            event = poll_fn(|cx| reading.poll_event(&mut Shared(&link.io), cx)) => event.map_err(RelayError::Channel)?,
+            next = next => match next.map_err(RelayError::Channel)? {
+                Some(event) => event,
+                None => return Ok(reading),
+            },
             () = link.received.for_receiver.notified() => continue,
             () = &mut deadline => {
                 if last_heard.elapsed() >= SILENCE {

@@ -1,0 +1,207 @@
+//! The relay of a tunnel: both directions to their ends, resets that stay resets, and a channel that is good for the next
+//! stream the moment that the last one is over.
+
+use std::future::pending;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use wire_protocol::Error;
+use wire_protocol::message::{ResetCode, Target};
+use wire_protocol::stream::{
+    Duplex, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in, tunnel,
+};
+
+use super::line::pattern;
+use super::pair::{knows_psk, server_config};
+
+/// An idle channel over any two ends of a connection.
+async fn channel<S: AsyncRead + AsyncWrite + Unpin>(here: S, there: S) -> (SecureStream<S>, SecureStream<S>) {
+    let pool = RsaPool::new(1);
+    let config = Arc::new(server_config());
+    let (client, server) =
+        tokio::join!(connect_channel(here, knows_psk()), accept_channel(there, config, &pool, |_| Ok(())));
+    (client.unwrap(), server.unwrap())
+}
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (one.unwrap(), other.unwrap().0)
+}
+
+/// Opens a stream and answers it.
+async fn open(client: &mut SecureStream<TcpStream>, server: &mut SecureStream<TcpStream>) {
+    let (opened, answered) = tokio::join!(client.open(Target::Pipe), async {
+        assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
+        server.answer_open().await
+    });
+    opened.unwrap();
+    answered.unwrap();
+}
+
+/// Both directions at once, byte for byte, each to an end of its own; again and again on one channel.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_directions_end_each_by_itself_and_the_channel_goes_on() {
+    let (here, there) = tcp_pair().await;
+    let (mut client, mut server) = channel(here, there).await;
+    for (up, down) in [(0, 0), (1, 0), (0, 1), (16_384, 16_385), (3_000_017, 2_000_003)] {
+        open(&mut client, &mut server).await;
+        let (mut application, at_client) = tcp_pair().await;
+        let (at_server, mut target) = tcp_pair().await;
+        let relays =
+            (tokio::spawn(tunnel(client, at_client, ())), tokio::spawn(tunnel(server, at_server, ())));
+
+        let (mut read, mut write) = application.split();
+        let (mut target_read, mut target_write) = target.split();
+        let (sent_up, sent_down) = (pattern(up), pattern(down));
+        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
+        let (first, second, third, fourth) = tokio::join!(
+            async {
+                write.write_all(&sent_up).await?;
+                write.shutdown().await
+            },
+            async {
+                target_write.write_all(&sent_down).await?;
+                target_write.shutdown().await
+            },
+            target_read.read_to_end(&mut got_up),
+            read.read_to_end(&mut got_down),
+        );
+        first.and(second).and(third).and(fourth).unwrap();
+        assert!(got_up == sent_up && got_down == sent_down, "{up} up, {down} down");
+        client = relays.0.await.unwrap().unwrap().0;
+        server = relays.1.await.unwrap().unwrap().0;
+    }
+}
+
+#[tokio::test]
+async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
+    let (here, there) = tcp_pair().await;
+    let (mut client, mut server) = channel(here, there).await;
+    open(&mut client, &mut server).await;
+    let (application, at_client) = tcp_pair().await;
+    let relay = tokio::spawn(tunnel(client, at_client, ()));
+    application.set_zero_linger().unwrap();
+    drop(application);
+    assert!(matches!(relay.await.unwrap(), Err(RelayError::Input(_))));
+    let error = server.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error_in(&error), Some(&Error::Reset(ResetCode::Input)));
+}
+
+/// The other side may open the next stream as soon as it has both ends, which may be before the receiving direction here
+/// has been told of ours.
+#[tokio::test]
+async fn an_open_right_behind_the_last_end_belongs_to_the_next_stream() {
+    let (here, there) = duplex(1 << 16);
+    let (mut client, mut server) = channel(here, there).await;
+    client.begin_open(&Target::Pipe).unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
+    server.answer_open().await.unwrap();
+    client.confirm_opened().await.unwrap();
+
+    let (mut raw, parts) = server.into_parts();
+    let mut chunk = [0; 4096];
+    client.shutdown().await.unwrap();
+    let end = raw.read(&mut chunk).await.unwrap();
+    let end = chunk[..end].to_vec();
+    client.begin_open(&Target::Message).unwrap();
+    client.flush().await.unwrap();
+    let next = raw.read(&mut chunk).await.unwrap();
+    let next = chunk[..next].to_vec();
+
+    let peer = Prompt::new(end, next);
+    let (plain, mut target) = UnixStream::pair().unwrap();
+    let relay = tokio::spawn(tunnel(SecureStream::from_parts(peer, parts), plain, ()));
+    assert_eq!(target.read(&mut chunk).await.unwrap(), 0, "the client's end has come through");
+    target.shutdown().await.unwrap();
+    let (mut server, _) = relay.await.unwrap().unwrap();
+    assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
+}
+
+/// A peer that answers the first thing it is sent before the call that sends it is over.
+struct Prompt(Mutex<State>);
+
+struct State {
+    readable: Vec<u8>,
+    /// What becomes readable with the first write.
+    answer: Vec<u8>,
+    reader: Option<Waker>,
+}
+
+impl Prompt {
+    fn new(readable: Vec<u8>, answer: Vec<u8>) -> Self {
+        Self(Mutex::new(State { readable, answer, reader: None }))
+    }
+}
+
+impl Duplex for Prompt {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.lock().unwrap();
+        if state.readable.is_empty() {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut state = self.0.lock().unwrap();
+        if state.readable.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let len = state.readable.len().min(places[0].len());
+        places[0][..len].copy_from_slice(&state.readable[..len]);
+        state.readable.drain(..len);
+        Ok(len)
+    }
+
+    fn poll_write_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = self.0.lock().unwrap();
+        let answer = std::mem::take(&mut state.answer);
+        state.readable.extend(answer);
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn reset(&self) -> io::Error {
+        pending().await
+    }
+}
+
+impl AsyncRead for Prompt {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_read_ready(cx))?;
+        let len = self.try_read_vectored(&mut [IoSliceMut::new(buf.initialize_unfilled())])?;
+        buf.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.try_write_vectored(&[IoSlice::new(bytes)]))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
