@@ -76,7 +76,20 @@ fn carry_input(mut input: File, mut socket: &BlockingUnix, failed: oneshot::Send
 
 /// The output is closed as soon as the target has said all it has, so that whoever reads it knows.
 fn carry_output(mut socket: BlockingUnix, mut output: File) -> io::Result<()> {
-    let copied = io::copy(&mut socket, &mut output).map(drop);
+    // Not io::copy: between a socket and a pipe that has the kernel wait until it has a lot.
+    let mut chunk = vec![0; CHUNK];
+    let copied = loop {
+        match socket.read(&mut chunk) {
+            Ok(0) => break Ok(()),
+            Ok(len) => {
+                if let Err(error) = output.write_all(&chunk[..len]) {
+                    break Err(error);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
     if copied.is_err() {
         // The tunnel finds out with its next write.
         socket.shutdown(Shutdown::Both).ok();
