@@ -10,8 +10,8 @@ use program::escape::escape;
 use program::listener::Source;
 use program::socket::Socket;
 use tokio::time::timeout;
-use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
-use wire_protocol::stream::{self, Incoming, SecureStream};
+use wire_protocol::message::{DeniedCode, ListenKind, Mode, RefusedCode, Target};
+use wire_protocol::stream::{self, Incoming, SecureStream, error_in};
 
 use crate::access::{Guest, Origin, Rights, Standing, Transport};
 use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE};
@@ -101,7 +101,13 @@ impl Server {
                 return;
             }
             (Err(error), _) => {
-                self.limits.charge(accountable, FAILURE, Instant::now());
+                // A client that has as many channels as it may has done nothing wrong: it proved who it is.
+                if !matches!(
+                    error_in(&error),
+                    Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels))
+                ) {
+                    self.limits.charge(accountable, FAILURE, Instant::now());
+                }
                 Err(error)
             }
         };
@@ -187,6 +193,11 @@ impl Session<'_> {
                 None => stream.refuse_open(RefusedCode::Busy).await?,
             },
             (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
+                // Datagrams are not listened for, and a TCP port in their place would be something else.
+                if *kind == ListenKind::Datagram {
+                    stream.refuse_open(RefusedCode::NotOffered).await?;
+                    return Ok(Some(stream));
+                }
                 if !guest.rights.allows_listen(address) {
                     stream.refuse_open(RefusedCode::NotAllowed).await?;
                     return Ok(Some(stream));
