@@ -41,7 +41,8 @@ pub(crate) async fn serve(
     socket.reset_on_drop();
     if header == ProxyHeader::V2 {
         let client = identity(&visit.guest.identity);
-        let header = proxy_header::v2(visit.source.address, socket.local_address(), client.as_deref());
+        let header =
+            proxy_header::v2(visit.source.address, stream.get_ref().local_address(), client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
             return refuse(stream, target, refusal(&error), visit).await;
         }
