@@ -121,6 +121,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The server does not connect to a target.
+    #[error("no connection to {target} through {address}: {source}")]
+    Target {
+        /// Which target.
+        target: String,
+        /// Which server.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A SOCKS client did not say what it wants.
     #[error(transparent)]
     Socks(#[from] program::socks::SocksError),
@@ -153,7 +163,9 @@ impl Report for Error {
             | Self::NotTrusted { .. } => Exit::Identity,
             Self::KnownServers { .. } => Exit::Usage,
             Self::NoChannel { .. } => Exit::TimedOut,
-            Self::Listening { source, .. } => exit_of_io(source, Phase::Established),
+            Self::Listening { source, .. } | Self::Target { source, .. } => {
+                exit_of_io(source, Phase::Established)
+            }
             Self::Listen { .. } | Self::Socks(_) | Self::NotDrained => Exit::Network,
             Self::Pipe { source: RelayError::Channel(error), .. } => exit_of_io(error, Phase::Established),
             Self::Stdio { .. } | Self::Pipe { .. } | Self::Runtime(_) => Exit::Network,
@@ -184,6 +196,12 @@ impl Report for Error {
                 }
                 _ => protocol_hint(source),
             },
+            Self::Target { source, .. } => Some(match error_in(source) {
+                Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => {
+                    "the server's owner permits it with: server allow SHA256:... --name NAME --tcp HOST:PORT".into()
+                }
+                _ => "is the target running, and is it to be reached from the server?".into(),
+            }),
             Self::NotDrained => Some("give them longer with --grace".into()),
             Self::ServerKeyChanged { address, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \

@@ -10,8 +10,9 @@ use program::hardening;
 use program::socket::Socket;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::Target;
-use wire_protocol::stream::{open_early, tunnel};
+use wire_protocol::stream::{RelayError, error_in, open_early, tunnel};
 
 use crate::Error;
 use crate::connect::{Credentials, Server, close, connect};
@@ -27,7 +28,12 @@ pub(super) async fn forward(
     let mut stream = connect(credentials, server, None).await?;
     let address = || server.address.to_string();
     let channel = |source| Error::Channel { address: address(), source };
-    let broken = |source| Error::Pipe { address: address(), source };
+    let broken = |source| match source {
+        RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(_))) => {
+            Error::Target { target: target.to_string(), address: address(), source }
+        }
+        source => Error::Pipe { address: address(), source },
+    };
 
     let (near, far) = BlockingUnix::pair().map_err(channel)?;
     far.set_nonblocking(true).map_err(channel)?;
