@@ -172,6 +172,13 @@ impl Bound {
     /// Starts everything. What ends by itself, `keepers` tell of, and it is an error.
     fn start(self, keepers: &mut JoinSet<Result<(), Error>>) {
         let Self { site, local, dynamic, remote } = self;
+        // In the order of the command line: with port 0 that is how they are told apart.
+        for (forward, entrance) in &local {
+            local::announce(&site, forward, entrance);
+        }
+        for listener in &dynamic {
+            dynamic::announce(&site, listener);
+        }
         for (forward, entrance) in local {
             site.tunnels.tracker.spawn(local::serve(Arc::clone(&site), forward, entrance));
         }

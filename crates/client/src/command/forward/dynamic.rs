@@ -16,11 +16,15 @@ use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
 use super::{Event, Kind, Site, shown};
 use crate::Error;
 
-pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
+/// Says where SOCKS clients are taken.
+pub(super) fn announce(site: &Site, listener: &Listener) {
     if let Ok(address) = listener.address() {
         let address = shown(&address, Transport::Stream);
         site.tell(&Event::Listening { kind: Kind::Dynamic, address: &address, target: None });
     }
+}
+
+pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
     site.accept_all(&listener, |socket, source| {
         let site = Arc::clone(&site);
         let tracker = site.tunnels.tracker.clone();

@@ -32,19 +32,20 @@ impl Entrance {
     }
 }
 
+/// Says where connections are taken.
+pub(super) fn announce(site: &Site, forward: &LocalForward, entrance: &Entrance) {
+    let Entrance::Stream(listener) = entrance;
+    if let Ok(address) = listener.address() {
+        let address = shown(&address, Transport::Stream);
+        let target = forward.target.to_string();
+        site.tell(&Event::Listening { kind: Kind::Local, address: &address, target: Some(&target) });
+    }
+}
+
 pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entrance) {
     let target = forward.target.to_wire(site.header);
     match entrance {
         Entrance::Stream(listener) => {
-            if let Ok(address) = listener.address() {
-                let address = shown(&address, Transport::Stream);
-                let target = Some(forward.target.to_string());
-                site.tell(&Event::Listening {
-                    kind: Kind::Local,
-                    address: &address,
-                    target: target.as_deref(),
-                });
-            }
             site.accept_all(&listener, |socket, source| {
                 let (site, target) = (Arc::clone(&site), target.clone());
                 let tracker = site.tunnels.tracker.clone();
