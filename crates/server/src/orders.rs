@@ -68,7 +68,9 @@ impl Orders {
 }
 
 /// Reads again what a server goes by, and where it listens. Whatever is wrong is found before anything is changed.
-pub struct Reload(Box<dyn FnMut() -> Result<(Live, Vec<Address>), Error> + Send>);
+pub struct Reload(Box<Read>);
+
+type Read = dyn FnMut() -> Result<(Live, Vec<Address>), Error> + Send;
 
 impl Reload {
     /// With this function.

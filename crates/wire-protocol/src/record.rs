@@ -174,6 +174,7 @@ impl DataSlots {
     }
 
     /// Takes the room back; where nothing else is in `out`, its memory goes too.
+    #[cfg(feature = "tokio")]
     pub(crate) fn cancel(self, out: &mut Vec<u8>) {
         out.truncate(self.start);
         if out.is_empty() {

@@ -162,17 +162,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// Whatever ends the channel.
     pub async fn next_incoming(&mut self) -> io::Result<Incoming> {
-        loop {
-            match self.any_event().await? {
-                Event::Open(target) if !self.writing.sender.is_streaming() => {
-                    self.reading.ended = false;
-                    return Ok(Incoming::Open(target));
-                }
-                Event::Park(lease) => return Ok(Incoming::Park(lease)),
-                Event::Ping(_) | Event::Pong(_) => return Ok(Incoming::SignOfLife),
-                Event::Close => return Ok(Incoming::Close),
-                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        match self.any_event().await? {
+            Event::Open(target) if !self.writing.sender.is_streaming() => {
+                self.reading.ended = false;
+                Ok(Incoming::Open(target))
             }
+            Event::Park(lease) => Ok(Incoming::Park(lease)),
+            Event::Ping(_) | Event::Pong(_) => Ok(Incoming::SignOfLife),
+            Event::Close => Ok(Incoming::Close),
+            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
     }
 

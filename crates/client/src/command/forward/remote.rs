@@ -54,7 +54,7 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward) -> Result<(), 
                 return Err(error);
             }
             Err(error) => {
-                tracing::warn!(listen = %address, %error, "the server does not listen: asking again")
+                tracing::warn!(listen = %address, %error, "the server does not listen: asking again");
             }
         }
         tokio::select! {
