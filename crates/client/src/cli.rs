@@ -56,6 +56,12 @@ pub enum Command {
     Forward(Forward),
     /// Measure round trips and show what was negotiated
     Ping(Ping),
+    /// Show how running forwards of this home are
+    Status {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the client's key
     Keygen(Keygen),
     /// Print the client key's fingerprint

@@ -8,7 +8,7 @@ use client::cli::{Cli, Command};
 use client::command::forward::{EventFormat, Forwards};
 use client::{Credentials, Error, Server, cli, command};
 use program::home::Home;
-use program::{classic, hardening, logging, report};
+use program::{admin, classic, hardening, logging, report};
 use wire_protocol::message::ProxyHeader;
 
 fn main() -> ExitCode {
@@ -42,6 +42,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let credentials = Credentials::read(home)?;
             block_on(command::ping::ping(&credentials, &server, &options))
         }
+        Command::Status { json } => Ok(admin::print_status(&home, "client", json)?),
         Command::Keygen(options) => command::keygen::keygen(&home, &options),
         Command::Fingerprint => command::keygen::fingerprint(&home),
         Command::Trust { address, server_key, .. } => command::trust::trust(home, &address, server_key),

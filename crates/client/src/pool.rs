@@ -76,6 +76,11 @@ impl Pool {
         &self.connector
     }
 
+    /// How many channels are warm.
+    pub(crate) fn idle(&self) -> usize {
+        self.state().idle.len()
+    }
+
     /// A channel: a warm one, a new one, or the first that comes back until `deadline`.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ mod folder;
 mod socket;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use answer::{Answer, Status};
+pub use answer::{Answer, Counts, Status};
 pub(crate) use folder::MAX_ADDRESS_LEN;
 pub use socket::{AdminSocket, Responder};
 
@@ -81,6 +81,46 @@ pub async fn ask(home: &Home, program: &str, command: Command) -> Result<Vec<(u3
     let mut answers: Vec<(u32, Answer)> = asking.join_all().await.into_iter().flatten().collect();
     answers.sort_unstable_by_key(|(pid, _)| *pid);
     Ok(answers)
+}
+
+/// As [`ask`], for whoever has no runtime.
+///
+/// # Errors
+/// Those of [`ask`], and [`Error::Runtime`].
+///
+/// # Panics
+/// Inside of a runtime.
+pub fn ask_blocking(home: &Home, program: &str, command: Command) -> Result<Vec<(u32, Answer)>, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(ask(home, program, command))
+}
+
+/// Prints how every running process of `program` is: in lines, or as one JSON object each.
+///
+/// # Errors
+/// Those of [`ask_blocking`]; [`Error::NotRunning`]; [`Error::Stdio`].
+///
+/// # Panics
+/// Inside of a runtime.
+pub fn print_status(home: &Home, program: &'static str, json: bool) -> Result<(), Error> {
+    let answers = ask_blocking(home, program, Command::Status)?;
+    if answers.is_empty() {
+        return Err(Error::NotRunning { program });
+    }
+    for (pid, answer) in answers {
+        let text = match answer {
+            Answer::Status(status) if json => status.to_json(),
+            Answer::Status(status) => status.to_string(),
+            answer => {
+                tracing::warn!(pid, ?answer, "a running {program} does not say how it is");
+                continue;
+            }
+        };
+        let printed = writeln!(io::stdout(), "{text}");
+        printed.map_err(|source| Error::Stdio { stream: "standard output", source })?;
+    }
+    Ok(())
 }
 
 /// `None` where nobody is there to answer.

@@ -106,6 +106,15 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A command is for running programs, and none runs.
+    #[error("no {program} of this home is running")]
+    NotRunning {
+        /// `server` or `client`.
+        program: &'static str,
+    },
+    /// The reactor could not be started.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
     /// A classic message does not fit.
     #[error("the message has {len} bytes, more than the {limit} that fit one RSA ciphertext of this key")]
     ClassicTooLong {
@@ -175,7 +184,9 @@ impl Report for Error {
             | Self::NoTerminal { .. } => Exit::Usage,
             Self::ClassicKeyMismatch { .. } | Self::ClassicPeerKey(_) => Exit::Identity,
             Self::Network { source, .. } if source.kind() == io::ErrorKind::TimedOut => Exit::TimedOut,
-            Self::Network { .. } | Self::Stdio { .. } => Exit::Network,
+            Self::Network { .. } | Self::Stdio { .. } | Self::NotRunning { .. } | Self::Runtime(_) => {
+                Exit::Network
+            }
             Self::ClassicRefused | Self::ClassicPeer(_) => Exit::Integrity,
         }
     }
@@ -204,6 +215,7 @@ impl Report for Error {
             Self::Exists { .. } => {
                 Some("--force replaces it: whoever trusts the old key has to be told the new one".into())
             }
+            Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
             Self::Address { .. } => Some("write HOST:PORT, [::1]:PORT or unix:/PATH".into()),
             Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
             Self::Key { source: crypto_core::Error::Key(problem), path } => match problem {

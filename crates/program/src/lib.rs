@@ -5,6 +5,7 @@ pub mod address;
 pub mod admin;
 pub mod classic;
 pub mod config;
+pub mod counter;
 pub mod dial;
 pub mod duration;
 mod error;

@@ -101,9 +101,6 @@ pub enum Error {
         /// How many.
         streams: usize,
     },
-    /// A command is for running servers, and none runs.
-    #[error("no server of this home is running")]
-    NotRunning,
     /// A running server does not take its changed configuration.
     #[error("the server {pid} goes on with the configuration that it had: {error}")]
     NotReloaded {
@@ -138,7 +135,7 @@ impl Report for Error {
             | Self::UnknownPsk { .. }
             | Self::RevokedPsk { .. }
             | Self::DuplicatePsk { .. } => Exit::Usage,
-            Self::NotRunning | Self::NotDrained { .. } => Exit::Network,
+            Self::NotDrained { .. } => Exit::Network,
             Self::NotReloaded { .. } => Exit::Usage,
             Self::StoppedInPipe => Exit::Integrity,
             Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
@@ -168,7 +165,6 @@ impl Report for Error {
             }
             Self::RevokedPsk { .. } => Some("make one with another name: server keygen --psk NAME".into()),
             Self::NotDrained { .. } => Some("give them longer with --grace".into()),
-            Self::NotRunning => Some("start it with server run, or name its home with --home DIR".into()),
             Self::NotReloaded { hint, .. } => hint.clone(),
             Self::DuplicatePsk { .. } => {
                 Some("make each with a name of its own: server keygen --psk NAME".into())

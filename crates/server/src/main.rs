@@ -51,7 +51,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Check { config } => check(&home, config.as_deref()),
         Command::Reload => reload(&home),
-        Command::Status { json } => status(&home, json),
+        Command::Status { json } => Ok(admin::print_status(&home, "server", json)?),
         Command::Keygen(MakeKey { psk: Some(name), .. }) => print(make_psk(&home, &name)?.trim_end()),
         Command::Keygen(MakeKey { rsa, psk: None }) => {
             let key: ServerKey = identity::make(&home, &rsa)?;
@@ -124,7 +124,7 @@ fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
 
 /// Tells running servers of this home that rights have changed.
 fn recheck(home: &Home) -> Result<(), Error> {
-    for (pid, answer) in ask(home, Ask::Recheck)? {
+    for (pid, answer) in admin::ask_blocking(home, "server", Ask::Recheck)? {
         if let Answer::Failed { error, .. } = answer {
             tracing::warn!(
                 pid,
@@ -137,9 +137,9 @@ fn recheck(home: &Home) -> Result<(), Error> {
 }
 
 fn reload(home: &Home) -> Result<(), Error> {
-    let answers = ask(home, Ask::Reload)?;
+    let answers = admin::ask_blocking(home, "server", Ask::Reload)?;
     if answers.is_empty() {
-        return Err(Error::NotRunning);
+        return Err(program::Error::NotRunning { program: "server" }.into());
     }
     for (pid, answer) in answers {
         match answer {
@@ -148,27 +148,6 @@ fn reload(home: &Home) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn status(home: &Home, json: bool) -> Result<(), Error> {
-    let answers = ask(home, Ask::Status)?;
-    if answers.is_empty() {
-        return Err(Error::NotRunning);
-    }
-    for (pid, answer) in answers {
-        match answer {
-            Answer::Status(status) if json => print(&status.to_json())?,
-            Answer::Status(status) => print(&status.to_string())?,
-            answer => tracing::warn!(pid, ?answer, "a running server does not say how it is"),
-        }
-    }
-    Ok(())
-}
-
-fn ask(home: &Home, command: Ask) -> Result<Vec<(u32, Answer)>, Error> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    Ok(runtime.block_on(admin::ask(home, "server", command))?)
 }
 
 /// Prints where the server is to be found and a command to paste.

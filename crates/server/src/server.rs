@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crypto_core::ticket::TicketKey;
-use program::admin::Status;
+use program::admin::{Counts, Status};
+use program::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     pub(crate) limits: Arc<Limits>,
     rsa_pool: RsaPool,
     pub(crate) leases: Arc<Leases>,
-    pub(crate) streams: Streams,
+    pub(crate) streams: Counter,
     /// Where a service that is done says so.
     pub(crate) done: mpsc::Sender<Result<(), Error>>,
     /// Says that rights may have changed.
@@ -57,7 +57,7 @@ impl Server {
             limits: Arc::new(Limits::new(program::hardening::raise_descriptor_limit())),
             rsa_pool: RsaPool::new(MAX_RSA),
             leases: Arc::default(),
-            streams: Streams::default(),
+            streams: Counter::default(),
             done,
             rechecks: watch::Sender::new(()),
             stopping: CancellationToken::new(),
@@ -123,41 +123,12 @@ impl Server {
 
     pub(crate) fn status(&self) -> Status {
         let (channels, streams) = (self.limits.channels(), self.streams.count());
-        Status {
-            program: "server".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        let counts = Counts {
             channels,
             streams,
             leases: self.leases.count(),
             idle_channels: channels.saturating_sub(streams),
-        }
-    }
-}
-
-/// Counts streams that are open.
-#[derive(Debug, Default)]
-pub(crate) struct Streams(Arc<AtomicUsize>);
-
-impl Streams {
-    pub(crate) fn begin(&self) -> OpenStream {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.0))
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A stream that is open, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenStream(Arc<AtomicUsize>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        };
+        Status::of_this_process("server", self.started, counts)
     }
 }

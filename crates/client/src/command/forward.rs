@@ -9,6 +9,7 @@
 
 mod dynamic;
 mod local;
+mod orders;
 mod remote;
 mod stdio;
 
@@ -16,13 +17,14 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use program::admin::{Answer, Counts, Responder, Status};
+use program::counter::Counter;
 use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward, Transport};
 use program::listener::{Listener, Source};
 use program::socket::Socket;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_protocol::message::ProxyHeader;
@@ -30,6 +32,7 @@ use wire_protocol::message::ProxyHeader;
 use crate::Error;
 use crate::connect::{Connector, Credentials, Server};
 use crate::pool::Pool;
+use orders::{Order, Orders};
 
 /// What is forwarded through one server.
 #[derive(Debug)]
@@ -70,14 +73,14 @@ pub async fn forward(
     grace: Duration,
     format: EventFormat,
 ) -> Result<(), Error> {
-    let tunnels = Tunnels::default();
+    let tunnels = Tunnels::new();
     // Everything that can be wrong here is found before anybody is told that something works.
     let mut bound = Vec::with_capacity(forwards.len());
     for forwards in forwards {
         bound.push(Bound::bind(credentials, forwards, &tunnels, format).await?);
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+    // Before anybody can know that something works: whoever reads so may signal at once.
+    let mut orders = Orders::listen(credentials.home())?;
 
     let mut keepers = JoinSet::new();
     let mut pools = Vec::with_capacity(bound.len());
@@ -85,23 +88,38 @@ pub async fn forward(
         pools.push(Arc::clone(&bound.site.pool));
         bound.start(&mut keepers);
     }
-    let ended = tokio::select! {
-        Some(ended) = keepers.join_next() => ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten(),
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    };
-    ended?;
+    let tell = |responder: Responder| responder.answer(&Answer::Status(tunnels.status(&pools)));
+    loop {
+        tokio::select! {
+            Some(ended) = keepers.join_next() => {
+                ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten()?;
+                break;
+            }
+            order = orders.next() => match order {
+                Order::Stop => break,
+                Order::Tell(responder) => tell(responder),
+            },
+        }
+    }
 
     tunnels.draining.cancel();
     tunnels.tracker.close();
-    let drained = tokio::select! {
-        drained = timeout(grace, tunnels.tracker.wait()) => drained.is_ok(),
-        // Told twice: somebody is in a hurry.
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+    let grace = sleep(grace);
+    tokio::pin!(grace);
+    let drained = loop {
+        tokio::select! {
+            biased;
+            () = tunnels.tracker.wait() => break true,
+            () = &mut grace => break false,
+            order = orders.next() => match order {
+                // Told twice: somebody is in a hurry.
+                Order::Stop => break false,
+                Order::Tell(responder) => tell(responder),
+            },
+        }
     };
     keepers.shutdown().await;
-    for pool in pools {
+    for pool in &pools {
         pool.end().await;
     }
     if drained { Ok(()) } else { Err(Error::NotDrained) }
@@ -121,11 +139,37 @@ pub async fn forward_stdio(
 }
 
 /// What all tunnels of the program share.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Tunnels {
     /// Nothing new is taken any more.
     draining: CancellationToken,
     tracker: TaskTracker,
+    streams: Counter,
+    /// Channels on which the server may open a stream.
+    parked: Counter,
+    leases: Counter,
+    started: std::time::Instant,
+}
+
+impl Tunnels {
+    fn new() -> Self {
+        Self {
+            draining: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            streams: Counter::default(),
+            parked: Counter::default(),
+            leases: Counter::default(),
+            started: std::time::Instant::now(),
+        }
+    }
+
+    fn status(&self, pools: &[Arc<Pool>]) -> Status {
+        let streams = self.streams.count();
+        let idle_channels = self.parked.count() + pools.iter().map(|pool| pool.idle()).sum::<usize>();
+        let channels = streams + idle_channels;
+        let counts = Counts { channels, streams, leases: self.leases.count(), idle_channels };
+        Status::of_this_process("client", self.started, counts)
+    }
 }
 
 /// What the tunnels through one server share.

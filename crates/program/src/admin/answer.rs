@@ -1,7 +1,7 @@
 //! What a running program answers to a command, as one line of JSON, and how its status reads.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::fmt::friendly::SpanPrinter;
 use serde::{Deserialize, Serialize};
@@ -50,17 +50,41 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Tasks of its reactor.
     pub tasks: usize,
+    /// What it has open.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What a running program has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
     /// Channels that stand.
     pub channels: usize,
     /// Streams that are open on them.
     pub streams: usize,
-    /// Addresses that are listened on for clients.
+    /// Addresses that the server listens on for clients.
     pub leases: usize,
     /// Channels without a stream.
     pub idle_channels: usize,
 }
 
 impl Status {
+    /// That of the process that calls this, which has run since `started`.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    #[must_use]
+    pub fn of_this_process(program: &str, started: Instant, counts: Counts) -> Self {
+        Self {
+            program: program.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: started.elapsed().as_secs(),
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            counts,
+        }
+    }
+
     /// As one line of JSON, without its end.
     ///
     /// # Panics
@@ -80,9 +104,10 @@ impl fmt::Display for Status {
         writeln!(f, "process   {}", self.pid)?;
         writeln!(f, "up        {}", SpanPrinter::new().unsigned_duration_to_string(&uptime))?;
         writeln!(f, "tasks     {}", self.tasks)?;
-        writeln!(f, "channels  {}, {} idle", self.channels, self.idle_channels)?;
-        writeln!(f, "streams   {}", self.streams)?;
-        write!(f, "leases    {}", self.leases)
+        let Counts { channels, streams, leases, idle_channels } = self.counts;
+        writeln!(f, "channels  {channels}, {idle_channels} idle")?;
+        writeln!(f, "streams   {streams}")?;
+        write!(f, "leases    {leases}")
     }
 }
 
@@ -134,10 +159,7 @@ mod tests {
             pid: 4711,
             uptime_seconds: 7384,
             tasks: 14,
-            channels: 12,
-            streams: 9,
-            leases: 1,
-            idle_channels: 3,
+            counts: Counts { channels: 12, streams: 9, leases: 1, idle_channels: 3 },
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use program::address::Address;
+use program::counter::Counter;
 use program::dial::{in_time, refusal};
 use program::listener::{Listener, Source};
 use program::socket::Socket;
@@ -28,7 +29,6 @@ use wire_protocol::stream::{
 };
 
 use super::tunnel::into_io;
-use crate::server::Streams;
 use crate::throttle::Throttle;
 
 /// The addresses that are listened on for clients.
@@ -288,7 +288,7 @@ impl Parking {
         throttle: &Throttle,
         idle_timeout: Duration,
         stopping: &CancellationToken,
-        streams: &Streams,
+        streams: &Counter,
     ) -> io::Result<()> {
         loop {
             tokio::select! {

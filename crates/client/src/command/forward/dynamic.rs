@@ -90,6 +90,7 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
             }
         }
     };
+    let _open = site.tunnels.streams.begin();
     socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await.map_err(channel)?;
     let (stream, socket) =
         tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;

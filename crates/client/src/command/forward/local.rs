@@ -87,6 +87,7 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         }
     };
     drop(early);
+    let _open = site.tunnels.streams.begin();
     let (stream, socket) =
         tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
     socket.end_well();

@@ -109,6 +109,7 @@ fn announce(site: &Site, forward: &RemoteForward, address: &ListenAddress, kind:
 /// Keeps enough channels parked for as long as the lease holds.
 async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> io::Result<()> {
     let Lease { mut stream, id, .. } = lease;
+    let _lease = (site.tunnels.leases.begin(), site.tunnels.streams.begin());
     let parking = Arc::new(Parking {
         site: Arc::clone(site),
         forward: Arc::clone(forward),
@@ -194,7 +195,8 @@ async fn park(parking: Arc<Parking>, place: Place) {
 
 async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: Place) -> io::Result<()> {
     in_time(stream.park(parking.lease)).await?;
-    let mut place = Some(place);
+    let counters = &parking.site.tunnels;
+    let mut place = Some((place, counters.parked.begin()));
     let mut asked = Asked::Nothing;
     loop {
         let incoming = tokio::select! {
@@ -209,12 +211,14 @@ async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: 
             Ok(incoming) => match incoming? {
                 Incoming::Open(target) => {
                     drop(place.take());
+                    let open = counters.streams.begin();
                     stream = answer(parking, stream, target).await?;
+                    drop(open);
                     if parking.waiting.load(Ordering::Relaxed) >= parking.wanted.load(Ordering::Relaxed) {
                         close(stream).await;
                         return Ok(());
                     }
-                    place = Some(Place::take(parking));
+                    place = Some((Place::take(parking), counters.parked.begin()));
                     asked = Asked::Nothing;
                 }
                 Incoming::SignOfLife => asked = Asked::Nothing,

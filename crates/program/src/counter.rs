@@ -1,0 +1,49 @@
+//! How many of a kind there are now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts what has begun and has not ended. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicUsize>);
+
+impl Counter {
+    /// One more, until it is dropped.
+    #[must_use = "dropped at once, it is not counted"]
+    pub fn begin(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(&self.0))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of those that are counted, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_not_counted() {
+        let counter = Counter::default();
+        let (first, second) = (counter.begin(), counter.begin());
+        assert_eq!(counter.count(), 2);
+        drop(first);
+        assert_eq!(counter.count(), 1);
+        drop(second);
+        assert_eq!(counter.count(), 0);
+    }
+}
