@@ -298,6 +298,23 @@ async fn a_local_socket_that_fails_ends_the_flow() {
     check_error(relay_datagrams(&mut client, &mut here, IDLE).await, io::ErrorKind::NetworkDown, None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_local_socket_that_has_no_more_ends_the_flow_well_and_at_once() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let ((mut here, near), (mut there, mut far)) = (local(), local());
+    near.put(pattern(7));
+    near.fail(io::ErrorKind::UnexpectedEof);
+    let start = Instant::now();
+    let (client_end, server_end) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, LONG),
+        relay_datagrams(&mut server, &mut there, LONG)
+    );
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
+    assert_eq!(far.taken(), [7]);
+    assert!(start.elapsed() < HEARTBEAT);
+    check_reuse(&mut client, &mut server).await;
+}
+
 /// It shows that it is there, and does not let go.
 #[tokio::test(start_paused = true)]
 async fn a_side_that_does_not_answer_the_end_is_given_up() {

@@ -34,7 +34,8 @@ pub trait DatagramSocket {
     /// is all that counts then.
     ///
     /// # Errors
-    /// `ConnectionRefused` when an earlier datagram found nobody, which changes nothing; any other ends the flow.
+    /// `ConnectionRefused` when an earlier datagram found nobody, which changes nothing; `UnexpectedEof` when there
+    /// is to be no more, on which the flow ends as if it had been idle; any other breaks the flow off.
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Sends a datagram if that can be done at once.
@@ -246,6 +247,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
                     self.end.sent += 1;
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.idle = Duration::ZERO;
+                    break;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
                     self.buffer = Vec::new();
