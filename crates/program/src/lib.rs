@@ -10,6 +10,7 @@ pub mod dial;
 pub mod duration;
 mod error;
 pub mod escape;
+pub mod flows;
 pub mod forward;
 pub mod hardening;
 pub mod home;

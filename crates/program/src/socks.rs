@@ -9,6 +9,7 @@
 //! bytes at most; the time that it takes is the caller's to bound.
 
 mod address;
+mod association;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use wire_protocol::message::RefusedCode;
 use self::address::{address_len, append_ip, parse_address};
 
 pub use self::address::{datagram_header, parse_datagram};
+pub use self::association::{Association, until_closed};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
