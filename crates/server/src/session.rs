@@ -10,7 +10,7 @@ use program::escape::escape;
 use program::listener::Source;
 use program::socket::Socket;
 use tokio::time::timeout;
-use wire_protocol::message::{DeniedCode, ListenKind, Mode, RefusedCode, Target};
+use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream, error_in};
 
 use crate::access::{Guest, Origin, Rights, Standing, Transport};
@@ -193,11 +193,6 @@ impl Session<'_> {
                 None => stream.refuse_open(RefusedCode::Busy).await?,
             },
             (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
-                // Datagrams are not listened for, and a TCP port in their place would be something else.
-                if *kind == ListenKind::Datagram {
-                    stream.refuse_open(RefusedCode::NotOffered).await?;
-                    return Ok(Some(stream));
-                }
                 if !guest.rights.allows_listen(address) {
                     stream.refuse_open(RefusedCode::NotAllowed).await?;
                     return Ok(Some(stream));
@@ -212,7 +207,12 @@ impl Session<'_> {
                 Service::Messages(_),
             ) => {
                 let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
-                let visit = Visit { guest: &guest, source: self.source, throttle: &throttle };
+                let visit = Visit {
+                    guest: &guest,
+                    source: self.source,
+                    throttle: &throttle,
+                    stopping: &self.server.stopping,
+                };
                 return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
             }
             _ => stream.refuse_open(RefusedCode::NotOffered).await?,

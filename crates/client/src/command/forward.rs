@@ -7,6 +7,7 @@
 //! stdio    standard input, output <-> a channel <-> a target there             -W
 //! ```
 
+mod datagrams;
 mod dynamic;
 mod local;
 mod orders;
@@ -179,6 +180,7 @@ struct Site {
     tunnels: Tunnels,
     header: ProxyHeader,
     wait: Duration,
+    udp_timeout: Duration,
     format: EventFormat,
 }
 
@@ -197,7 +199,7 @@ impl Bound {
         tunnels: &Tunnels,
         format: EventFormat,
     ) -> Result<Self, Error> {
-        let Forwards { server, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout: _ } =
+        let Forwards { server, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
             forwards;
         let mut local = Vec::with_capacity(locals.len());
         for forward in locals {
@@ -209,7 +211,7 @@ impl Bound {
             dynamic.push(bind(&forward.listen).await?);
         }
         let pool = Pool::new(Connector::new(credentials.clone(), server));
-        let site = Site { pool, tunnels: tunnels.clone(), header, wait, format };
+        let site = Site { pool, tunnels: tunnels.clone(), header, wait, udp_timeout, format };
         Ok(Self { site: Arc::new(site), local, dynamic, remote })
     }
 
@@ -328,4 +330,6 @@ fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
     }
 }
 
+/// How long a flow of datagrams that the server has refused is not asked for again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

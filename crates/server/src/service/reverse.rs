@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +15,12 @@ use std::time::Duration;
 use program::address::Address;
 use program::counter::Counter;
 use program::dial::{in_time, refusal};
+use program::flows::{self, Flow, Flows};
 use program::listener::{Listener, Source};
 use program::socket::Socket;
-use program::socks::{self, Reply, Request};
+use program::socks::{self, Association, Reply, Request};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,11 +28,11 @@ use wire_protocol::message::{
     ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target,
 };
 use wire_protocol::stream::{
-    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, tunnel,
+    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams, tunnel,
 };
 
-use super::tunnel::into_io;
-use crate::throttle::Throttle;
+use super::tunnel::{MAX_UDP_TIMEOUT, into_io};
+use crate::throttle::{Throttle, Throttled};
 
 /// The addresses that are listened on for clients.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ struct Held {
     owner: ClientIdentity,
     id: [u8; LEASE_LEN],
     port: u16,
-    listener: Arc<Listener>,
+    door: Arc<Door>,
     jobs: (async_channel::Sender<Job>, async_channel::Receiver<Job>),
     /// Another lease of the same client has taken the address over.
     ended: CancellationToken,
@@ -57,26 +60,58 @@ pub(crate) struct Lease {
     id: [u8; LEASE_LEN],
     /// The port that is listened on; 0 for a unix socket.
     pub(crate) port: u16,
-    listener: Arc<Listener>,
+    door: Arc<Door>,
     jobs: async_channel::Sender<Job>,
     ended: CancellationToken,
+}
+
+/// What comes in by a lease.
+#[derive(Debug)]
+enum Door {
+    Stream(Listener),
+    Datagram(Arc<UdpSocket>),
 }
 
 /// Somebody who waits for the client.
 #[derive(Debug)]
 struct Job {
-    socket: Socket,
     since: Instant,
     wants: Wants,
 }
 
-/// What is to be done with a connection that came in.
+/// What is to be done with a connection, or a flow of datagrams, that came in.
 #[derive(Debug)]
 enum Wants {
     /// To reach the client; what was said and may not have arrived yet is kept.
-    Client { origin: String, early: Vec<u8> },
+    Client { socket: Socket, origin: String, early: Vec<u8> },
     /// To reach, through the client, what it has asked for in SOCKS.
-    Target { host: String, port: u16 },
+    Target { socket: Socket, host: String, port: u16 },
+    /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.
+    Datagrams { flow: Flow, target: Target },
+}
+
+impl Door {
+    async fn bind(address: &ListenAddress, kind: ListenKind) -> io::Result<Self> {
+        let address = match address {
+            ListenAddress::Port { host, port } => Address::Tcp { host: host.clone(), port: *port },
+            ListenAddress::Unix { path } => Address::Unix(path.into()),
+        };
+        Ok(match kind {
+            ListenKind::Stream | ListenKind::Socks => Self::Stream(Listener::bind(&address).await?),
+            ListenKind::Datagram => Self::Datagram(flows::bind(&address).await?.into()),
+        })
+    }
+
+    /// The port that the system chose; 0 for a unix socket.
+    fn port(&self) -> u16 {
+        match self {
+            Self::Stream(listener) => match listener.address() {
+                Ok(Address::Tcp { port, .. }) => port,
+                _ => 0,
+            },
+            Self::Datagram(socket) => socket.local_addr().map_or(0, |address| address.port()),
+        }
+    }
 }
 
 impl Leases {
@@ -98,29 +133,23 @@ impl Leases {
         if let Some(taken_over) = self.take_over(owner, address, kind, id) {
             return taken_over;
         }
-        let bind = match address {
-            ListenAddress::Port { host, port } => Address::Tcp { host: host.clone(), port: *port },
-            ListenAddress::Unix { path } => Address::Unix(path.into()),
-        };
-        let listener = in_time(Listener::bind(&bind)).await.map_err(|error| {
+        let door = in_time(Door::bind(address, kind)).await.map_err(|error| {
             tracing::info!(%address, %error, "cannot listen for a client");
             match error.kind() {
                 io::ErrorKind::AddrInUse => RefusedCode::Busy,
+                io::ErrorKind::Unsupported => RefusedCode::NotOffered,
                 _ => refusal(&error),
             }
         })?;
         let mut key = (address.clone(), kind);
-        let mut bound = 0;
-        if let (ListenAddress::Port { port, .. }, Ok(Address::Tcp { port: chosen, .. })) =
-            (&mut key.0, listener.address())
-        {
-            *port = chosen;
-            bound = chosen;
+        let bound = door.port();
+        if let ListenAddress::Port { port, .. } = &mut key.0 {
+            *port = bound;
         }
         let (jobs, ended) = (async_channel::bounded(MAX_JOBS), CancellationToken::new());
-        let listener = Arc::new(listener);
-        let lease = self.lease(&key, id, bound, &listener, &jobs.0, &ended);
-        let held = Held { owner: owner.clone(), id, port: bound, listener, jobs, ended };
+        let door = Arc::new(door);
+        let lease = self.lease(&key, id, bound, &door, &jobs.0, &ended);
+        let held = Held { owner: owner.clone(), id, port: bound, door, jobs, ended };
         self.held().insert(key, held);
         Ok(lease)
     }
@@ -142,7 +171,7 @@ impl Leases {
         held.ended.cancel();
         held.ended = CancellationToken::new();
         held.id = id;
-        Some(Ok(self.lease(&key, id, held.port, &held.listener, &held.jobs.0, &held.ended)))
+        Some(Ok(self.lease(&key, id, held.port, &held.door, &held.jobs.0, &held.ended)))
     }
 
     fn lease(
@@ -150,7 +179,7 @@ impl Leases {
         key: &(ListenAddress, ListenKind),
         id: [u8; LEASE_LEN],
         port: u16,
-        listener: &Arc<Listener>,
+        door: &Arc<Door>,
         jobs: &async_channel::Sender<Job>,
         ended: &CancellationToken,
     ) -> Lease {
@@ -159,7 +188,7 @@ impl Leases {
             key: key.clone(),
             id,
             port,
-            listener: Arc::clone(listener),
+            door: Arc::clone(door),
             jobs: jobs.clone(),
             ended: ended.clone(),
         }
@@ -222,14 +251,21 @@ impl Lease {
         Ok(stream)
     }
 
-    async fn accept_all(&self) -> std::convert::Infallible {
+    async fn accept_all(&self) -> Infallible {
+        match &*self.door {
+            Door::Stream(listener) => self.accept_connections(listener).await,
+            Door::Datagram(socket) => self.accept_datagrams(socket).await,
+        }
+    }
+
+    async fn accept_connections(&self, listener: &Listener) -> Infallible {
         let mut negotiations = JoinSet::new();
         loop {
             while negotiations.try_join_next().is_some() {}
             if negotiations.len() >= MAX_NEGOTIATIONS {
                 negotiations.join_next().await;
             }
-            let (socket, source) = match self.listener.accept().await {
+            let (socket, source) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for a client");
@@ -243,24 +279,59 @@ impl Lease {
                     negotiations.spawn(negotiate(socket, source, self.jobs.clone()));
                 }
                 ListenKind::Stream | ListenKind::Datagram => {
-                    let wants = Wants::Client { origin: source.name, early: Vec::new() };
+                    let wants = Wants::Client { socket, origin: source.name, early: Vec::new() };
                     // Where the client takes none for so long, the system keeps the next ones, or refuses them.
-                    self.jobs.send(Job { socket, since: Instant::now(), wants }).await.ok();
+                    self.jobs.send(Job::new(wants)).await.ok();
                 }
             }
         }
     }
+
+    async fn accept_datagrams(&self, socket: &Arc<UdpSocket>) -> Infallible {
+        let mut flows = Flows::new(Arc::clone(socket));
+        loop {
+            let (peer, flow) = flows.next(flows::by_source).await;
+            let target = Target::Forwarded { origin: peer.to_string() };
+            // Datagrams do not wait: one that nobody takes is lost.
+            self.jobs.try_send(Job::new(Wants::Datagrams { flow, target })).ok();
+        }
+    }
 }
 
+/// Finds out what a SOCKS client wants, and serves those that want to exchange datagrams to their end.
 async fn negotiate(mut socket: Socket, source: Source, jobs: async_channel::Sender<Job>) {
     match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
         Ok(Ok(Request::Connect { host, port })) => {
-            let wants = Wants::Target { host, port };
-            jobs.send(Job { socket, since: Instant::now(), wants }).await.ok();
+            jobs.send(Job::new(Wants::Target { socket, host, port })).await.ok();
         }
-        Ok(Ok(Request::Associate)) => refuse(socket, Reply::CommandNotSupported).await,
+        Ok(Ok(Request::Associate)) => {
+            if let Err(error) = associate(socket, &jobs).await {
+                tracing::debug!(peer = source.name, %error, "no port for a SOCKS client's datagrams");
+            }
+        }
         Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
         Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
+    }
+}
+
+async fn associate(mut control: Socket, jobs: &async_channel::Sender<Job>) -> io::Result<()> {
+    let mut association = Association::open(&mut control).await?;
+    loop {
+        let (target, flow) = tokio::select! {
+            biased;
+            () = socks::until_closed(&mut control) => {
+                control.end_well();
+                return Ok(());
+            }
+            begun = association.next() => begun,
+        };
+        jobs.try_send(Job::new(Wants::Datagrams { flow, target })).ok();
+    }
+}
+
+impl Job {
+    fn new(wants: Wants) -> Self {
+        Self { since: Instant::now(), wants }
     }
 }
 
@@ -325,12 +396,30 @@ impl Parking {
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
         match job.wants {
-            Wants::Client { origin, early } => {
-                self.carry_to_client(stream, job.socket, job.since, origin, early, throttle).await
+            Wants::Client { socket, origin, early } => {
+                self.carry_to_client(stream, socket, job.since, origin, early, throttle).await
             }
-            Wants::Target { host, port } => {
-                self.carry_to_target(stream, job.socket, job.since, host, port, throttle).await
+            Wants::Target { socket, host, port } => {
+                self.carry_to_target(stream, socket, job.since, host, port, throttle).await
             }
+            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, &target, throttle).await,
+        }
+    }
+
+    async fn carry_datagrams(
+        &self,
+        mut stream: SecureStream<Socket>,
+        flow: Flow,
+        target: &Target,
+        throttle: &Throttle,
+    ) -> io::Result<SecureStream<Socket>> {
+        let ended = Box::pin(self.ended.clone().cancelled_owned());
+        let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
+        stream.begin_open(target)?;
+        match relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT).await {
+            Ok(_) => Ok(stream),
+            Err(error) if refused_code(&error).is_some() => Ok(stream),
+            Err(error) => Err(error),
         }
     }
 
@@ -357,7 +446,7 @@ impl Parking {
         };
         if never_stood(&error, &early) {
             // Another parked channel may do.
-            self.again.try_send(Job { socket, since, wants: Wants::Client { origin, early } }).ok();
+            self.again.try_send(Job { since, wants: Wants::Client { socket, origin, early } }).ok();
         } else if is_refused(&error) {
             return Ok(stream);
         }
@@ -382,16 +471,16 @@ impl Parking {
                 socket.end_well();
                 return Ok(stream);
             }
-            Ok(Err(error)) => RelayError::Channel(error),
-            Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
         };
         if let Some(code) = refused_code(&error) {
             refuse(socket, code.into()).await;
             return Ok(stream);
         }
         // Nothing was sent on it: another parked channel may do.
-        self.again.try_send(Job { socket, since, wants: Wants::Target { host, port } }).ok();
-        Err(into_io(error))
+        self.again.try_send(Job { since, wants: Wants::Target { socket, host, port } }).ok();
+        Err(error)
     }
 }
 
@@ -402,18 +491,15 @@ async fn refuse(mut socket: Socket, reply: Reply) {
     }
 }
 
-fn refused_code(error: &RelayError) -> Option<RefusedCode> {
-    match error {
-        RelayError::Channel(error) => match error_in(error) {
-            Some(wire_protocol::Error::Refused(code)) => Some(*code),
-            _ => None,
-        },
+fn refused_code(error: &io::Error) -> Option<RefusedCode> {
+    match error_in(error) {
+        Some(wire_protocol::Error::Refused(code)) => Some(*code),
         _ => None,
     }
 }
 
 fn is_refused(error: &RelayError) -> bool {
-    refused_code(error).is_some()
+    matches!(error, RelayError::Channel(error) if refused_code(error).is_some())
 }
 
 /// From where the client connects is the client's affair.

@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use program::dial::{dial, dial_first, refusal, resolve};
+use program::flows;
 use program::listener::Source;
 use program::proxy_header;
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{ClientIdentity, ProxyHeader, RefusedCode, Target};
-use wire_protocol::stream::{RelayError, SecureStream, tunnel};
+use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel};
 
 use crate::access::{Guest, Rights, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, Throttled};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) guest: &'a Guest,
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
+    pub(crate) stopping: &'a CancellationToken,
 }
 
 /// Serves the stream whose Open has just come, and gives the channel back.
@@ -33,6 +36,9 @@ pub(crate) async fn serve(
     visit: Visit<'_>,
     live: &Live,
 ) -> io::Result<SecureStream<Socket>> {
+    if let Target::Udp { host, port } = target {
+        return serve_datagrams(stream, target, host, *port, visit).await;
+    }
     let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
     let (mut socket, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
         Ok(reached) => reached,
@@ -50,6 +56,30 @@ pub(crate) async fn serve(
     stream.answer_open().await?;
     let (stream, socket) = tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)?;
     socket.end_well();
+    Ok(stream)
+}
+
+/// As [`serve`], for a flow of datagrams. How long it may be idle is for the client to say.
+async fn serve_datagrams(
+    mut stream: SecureStream<Socket>,
+    target: &Target,
+    host: &str,
+    port: u16,
+    visit: Visit<'_>,
+) -> io::Result<SecureStream<Socket>> {
+    let permitted = addresses(Transport::Udp, host, port, &visit.guest.rights).await;
+    let connected = match permitted {
+        Ok(permitted) => flows::connect(&permitted).await.map_err(|error| refusal(&error)),
+        Err(code) => Err(code),
+    };
+    let socket = match connected {
+        Ok(socket) => socket,
+        Err(code) => return refuse(stream, target, code, visit).await,
+    };
+    stream.answer_open().await?;
+    let ended = Box::pin(visit.stopping.clone().cancelled_owned());
+    let mut socket = Throttled { socket, throttle: visit.throttle.clone(), ended };
+    relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT).await?;
     Ok(stream)
 }
 
@@ -128,5 +158,7 @@ pub(crate) fn into_io(error: RelayError) -> io::Error {
     }
 }
 
+/// The longest that `--udp-timeout` can be.
+pub(crate) const MAX_UDP_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// For resolving a name and trying all its addresses: less than a client waits.
 const REACH_DEADLINE: Duration = Duration::from_secs(25);

@@ -7,13 +7,13 @@ use std::time::Duration;
 use program::forward::Transport;
 use program::listener::Listener;
 use program::socket::Socket;
-use program::socks::{self, Reply, Request};
+use program::socks::{self, Association, Reply, Request, SocksError};
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{ProxyHeader, RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
 
-use super::{Event, Kind, Site, shown};
+use super::{Event, Kind, Site, datagrams, shown};
 use crate::Error;
 
 /// Says where SOCKS clients are taken.
@@ -37,19 +37,34 @@ pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
     .await;
 }
 
-async fn negotiate(site: &Site, mut socket: Socket) -> Result<(), Error> {
+async fn negotiate(site: &Arc<Site>, mut socket: Socket) -> Result<(), Error> {
     let request = timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await;
     match request
-        .map_err(|_| socks::SocksError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+        .map_err(|_| SocksError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
         .flatten()?
     {
         Request::Connect { host, port } => connect(site, socket, host, port).await,
-        Request::Associate => {
-            if socks::reply(&mut socket, Reply::CommandNotSupported, UNSPECIFIED).await.is_ok() {
-                socket.end_well();
+        Request::Associate => associate(site, socket).await,
+    }
+}
+
+/// The datagrams of a SOCKS client are carried for as long as its connection stands.
+async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
+    let mut association = match Association::open(&mut control).await {
+        Ok(association) => association,
+        Err(source) => return Err(SocksError::from(source).into()),
+    };
+    loop {
+        let (target, flow) = tokio::select! {
+            biased;
+            () = site.tunnels.draining.cancelled() => return Ok(()),
+            () = socks::until_closed(&mut control) => {
+                control.end_well();
+                return Ok(());
             }
-            Ok(())
-        }
+            begun = association.next() => begun,
+        };
+        datagrams::spawn(site, flow, target);
     }
 }
 

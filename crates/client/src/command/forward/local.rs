@@ -3,40 +3,50 @@
 use std::io;
 use std::sync::Arc;
 
+use program::flows::{self, Flows};
 use program::forward::{LocalForward, Transport};
 use program::listener::Listener;
 use program::socket::Socket;
+use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, never_stood, open_early, tunnel};
 
-use super::{Event, Kind, Site, bind, shown};
+use super::{Event, Kind, Site, bind, datagrams, shown};
 use crate::Error;
 
 /// Where connections, or datagrams, come in.
 #[derive(Debug)]
 pub(super) enum Entrance {
     Stream(Listener),
+    Datagram(Arc<UdpSocket>),
 }
 
 impl Entrance {
     pub(super) async fn bind(forward: &LocalForward) -> Result<Self, Error> {
+        let address = &forward.listen.address;
         match forward.listen.transport {
-            Transport::Stream => bind(&forward.listen.address).await.map(Self::Stream),
-            Transport::Datagram => {
-                let source = io::Error::new(io::ErrorKind::Unsupported, "datagrams are not carried yet");
-                Err(Error::Listen { address: forward.listen.address.to_string(), source })
-            }
+            Transport::Stream => bind(address).await.map(Self::Stream),
+            Transport::Datagram => match flows::bind(address).await {
+                Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
+                Err(source) => Err(Error::Listen { address: address.to_string(), source }),
+            },
         }
+    }
+
+    /// As it is shown.
+    fn address(&self) -> io::Result<String> {
+        Ok(match self {
+            Self::Stream(listener) => shown(&listener.address()?, Transport::Stream),
+            Self::Datagram(socket) => shown(&socket.local_addr()?, Transport::Datagram),
+        })
     }
 }
 
-/// Says where connections are taken.
+/// Says where connections, or datagrams, are taken.
 pub(super) fn announce(site: &Site, forward: &LocalForward, entrance: &Entrance) {
-    let Entrance::Stream(listener) = entrance;
-    if let Ok(address) = listener.address() {
-        let address = shown(&address, Transport::Stream);
+    if let Ok(address) = entrance.address() {
         let target = forward.target.to_string();
         site.tell(&Event::Listening { kind: Kind::Local, address: &address, target: Some(&target) });
     }
@@ -57,6 +67,18 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
                 });
             })
             .await;
+        }
+        Entrance::Datagram(socket) => {
+            let mut flows = Flows::new(socket);
+            loop {
+                let (peer, flow) = tokio::select! {
+                    biased;
+                    () = site.tunnels.draining.cancelled() => return,
+                    begun = flows.next(flows::by_source) => begun,
+                };
+                tracing::debug!(%peer, %target, "datagrams");
+                datagrams::spawn(&site, flow, target.clone());
+            }
         }
     }
 }

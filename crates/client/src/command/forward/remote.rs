@@ -8,7 +8,8 @@ use std::time::Duration;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
-use program::dial::{dial, in_time, refusal};
+use program::dial::{dial, in_time, refusal, resolve};
+use program::flows;
 use program::forward::{RemoteForward, TargetSpec, Transport};
 use program::proxy_header;
 use program::socket::Socket;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
-use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, tunnel};
+use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_datagrams, tunnel};
 
 use super::{Event, Kind, Site, shown};
 use crate::Error;
@@ -252,6 +253,10 @@ async fn answer(
         }
         (Target::Forwarded { origin }, Some(TargetSpec::Unix(path))) => (Address::Unix(path.into()), origin),
         (Target::Tcp { host, port, .. }, None) => (Address::Tcp { host, port }, String::new()),
+        (Target::Forwarded { .. }, Some(TargetSpec::Udp { host, port })) => {
+            return answer_datagrams(parking, stream, host, *port).await;
+        }
+        (Target::Udp { host, port }, None) => return answer_datagrams(parking, stream, &host, port).await,
         _ => {
             stream.refuse_open(RefusedCode::NotOffered).await?;
             return Ok(stream);
@@ -282,6 +287,30 @@ async fn answer(
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),
     }
+}
+
+/// As [`answer`], for a flow of datagrams.
+async fn answer_datagrams(
+    parking: &Parking,
+    mut stream: SecureStream<Socket>,
+    host: &str,
+    port: u16,
+) -> io::Result<SecureStream<Socket>> {
+    let connected = match resolve(host, port).await {
+        Ok(candidates) => flows::connect(&candidates).await,
+        Err(error) => Err(error),
+    };
+    match connected {
+        Ok(mut socket) => {
+            stream.answer_open().await?;
+            relay_datagrams(&mut stream, &mut socket, parking.site.udp_timeout).await?;
+        }
+        Err(error) => {
+            tracing::info!(host, port, %error, "datagrams cannot be sent there");
+            stream.refuse_open(refusal(&error)).await?;
+        }
+    }
+    Ok(stream)
 }
 
 /// Whether the server refused because somebody else has the address.

@@ -1,0 +1,57 @@
+//! Flows of datagrams, each over a channel of its own for as long as it lasts.
+
+use std::sync::Arc;
+
+use program::flows::Flow;
+use tokio::time::{Instant, sleep};
+use wire_protocol::Error as ProtocolError;
+use wire_protocol::message::{RefusedCode, Target};
+use wire_protocol::stream::{RelayError, error_in, relay_datagrams};
+
+use super::{REFUSED_PAUSE, Site};
+use crate::Error;
+
+/// Carries a flow until it has been idle for long enough, or there is to be no more of it.
+pub(super) fn spawn(site: &Arc<Site>, flow: Flow, target: Target) {
+    let site = Arc::clone(site);
+    let tracker = site.tunnels.tracker.clone();
+    tracker.spawn(async move {
+        if let Err(error) = carry(&site, flow, &target).await {
+            tracing::info!(%target, %error, "datagrams are lost");
+        }
+    });
+}
+
+async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error> {
+    let channel = |source| Error::Pipe {
+        address: site.pool.connector().server().address.to_string(),
+        source: RelayError::Channel(source),
+    };
+    let deadline = Instant::now() + site.wait;
+    loop {
+        let mut stream = site.pool.get(deadline).await?;
+        let open = site.tunnels.streams.begin();
+        stream.begin_open(target).map_err(|error| channel(error.into()))?;
+        let error = match relay_datagrams(&mut stream, &mut flow, site.udp_timeout).await {
+            Ok(end) => {
+                tracing::debug!(%target, ?end, "datagrams have ended");
+                site.pool.put(stream);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        drop(open);
+        match error_in(&error) {
+            // It never stood, and what was sent on it is lost, as datagrams may be.
+            Some(ProtocolError::Closed) => {}
+            Some(ProtocolError::Refused(RefusedCode::Stopping)) => site.pool.put(stream),
+            Some(ProtocolError::Refused(_)) => {
+                site.pool.put(stream);
+                // What comes meanwhile is lost, and does not ask the server again and again.
+                sleep(REFUSED_PAUSE).await;
+                return Err(channel(error));
+            }
+            _ => return Err(channel(error)),
+        }
+    }
+}
