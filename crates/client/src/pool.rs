@@ -316,7 +316,11 @@ pub(crate) fn backoff() -> ExponentialBackoff {
 
 /// Whether the server is not the one that is meant, or something is wrong at home: it does not pass by itself.
 pub(crate) fn is_fatal(error: &Error) -> bool {
-    !matches!(error, Error::Connect { .. } | Error::Handshake { .. } | Error::Channel { .. })
+    match error {
+        Error::Connect { .. } | Error::Handshake { .. } | Error::Channel { .. } => false,
+        Error::Program(error) => !error.is_exhaustion(),
+        _ => true,
+    }
 }
 
 /// Whether the server does not want this client, or is none. It may say so for a while only, and some of it anybody

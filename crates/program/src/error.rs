@@ -156,6 +156,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the system had run out of something, descriptors above all: trying again later may do.
+    #[must_use]
+    pub fn is_exhaustion(&self) -> bool {
+        use rustix::io::Errno;
+
+        let (Self::File { source, .. } | Self::Network { source, .. } | Self::Stdio { source, .. }) = self
+        else {
+            return false;
+        };
+        matches!(
+            Errno::from_io_error(source),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::NOSPC)
+        )
+    }
+
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }

@@ -17,7 +17,7 @@ fn servers_clock_may_jump(stage: &Stage) -> Result<()> {
     let target = Target::echo()?;
     let wrapper = clock.wrapper();
     let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-    let rights = ["--tcp", &target.address(), "--listen", "*", "--expires", "90d"];
+    let rights = ["--tcp", &target.address(), "--listen", "*", "--expires", "500d"];
     let site = Site::wrapped(stage, &rights, &[], &words)?;
     let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
     jump(&clock, &forward)

@@ -182,8 +182,10 @@ fn black_hole_is_noticed_by_both_sides(stage: &Stage) -> Result<()> {
     }
     let started = Instant::now();
     tap.stall();
-    for mut stream in streams {
+    for stream in &mut streams {
         stream.write_all(b"into the hole")?;
+    }
+    for stream in streams {
         let ended = read_to_end_of(stream)?;
         ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     }

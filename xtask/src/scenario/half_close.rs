@@ -41,6 +41,10 @@ fn answer_may_come_long_after_the_question_has_ended(stage: &Stage) -> Result<()
         stream.write_all(b"question")?;
         stream.shutdown(Shutdown::Write)?;
     }
+    until(PATIENCE, "both reach the target", || {
+        ensure!(target.open() == 2, "{} of 2 streams are there", target.open());
+        Ok(())
+    })?;
     throughout(LONG, || {
         ensure!(target.open() == 2, "{} of 2 streams are left", target.open());
         Ok(())
@@ -145,8 +149,8 @@ fn reset_of_the_application_stays_a_reset(stage: &Stage) -> Result<()> {
     let target = Target::echo()?;
     let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
     let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
-    let before = (site.at_rest()?, forward.at_rest()?);
     let ways: [String; 2] = [forward.local(0)?, forward.remote(0)?];
+    let before = (site.at_rest()?, forward.at_rest()?);
     for round in 1..=5 {
         for address in &ways {
             let mut stream = dial(address)?;
@@ -168,10 +172,11 @@ fn reset_of_the_target_stays_a_reset(stage: &Stage) -> Result<()> {
     let target = Target::resetting(10_000)?;
     let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
     let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let ways = [forward.local(0)?, forward.remote(0)?];
     let before = (site.at_rest()?, forward.at_rest()?);
     for _ in 0..5 {
-        for address in [forward.local(0)?, forward.remote(0)?] {
-            let mut stream = dial(&address)?;
+        for address in &ways {
+            let mut stream = dial(address)?;
             let mut said = vec![0; 10_000];
             stream.read_exact(&mut said)?;
             stream.write_all(b"!")?;

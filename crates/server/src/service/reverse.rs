@@ -309,8 +309,15 @@ async fn negotiate(mut socket: Socket, source: Source, jobs: async_channel::Send
                 tracing::debug!(peer = source.name, %error, "no port for a SOCKS client's datagrams");
             }
         }
-        Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
-        Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
+        // Nothing was carried that could look cut off, and what it was told has to arrive.
+        Ok(Err(error)) => {
+            tracing::debug!(peer = source.name, %error, "no SOCKS client");
+            socket.end_well();
+        }
+        Err(_) => {
+            tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants");
+            socket.end_well();
+        }
     }
 }
 

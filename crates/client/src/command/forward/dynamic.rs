@@ -1,5 +1,6 @@
 //! `-D`: a SOCKS proxy here, whose connections the server makes.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +39,16 @@ pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
 }
 
 async fn negotiate(site: &Arc<Site>, mut socket: Socket) -> Result<(), Error> {
-    let request = timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await;
-    match request
-        .map_err(|_| SocksError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-        .flatten()?
-    {
+    let asked = timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await;
+    let request = match asked.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+        Ok(request) => request,
+        Err(error) => {
+            // Nothing was carried that could look cut off, and what it was told has to arrive.
+            socket.end_well();
+            return Err(error.into());
+        }
+    };
+    match request {
         Request::Connect { host, port } => connect(site, socket, host, port).await,
         Request::Associate => associate(site, socket).await,
     }
