@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::classic::Classic;
@@ -29,6 +30,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line, or ends the program as clap does.
+    #[must_use]
+    pub fn read() -> Self {
+        let cli = Self::parse();
+        if let Command::Forward(Forward { address: None, trust, .. }) = &cli.command
+            && (trust.server_key.is_some() || trust.psk.is_some())
+        {
+            let message =
+                "--server-key and --psk go with an address; a configuration file has server_key and psk";
+            Self::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+        }
+        cli
+    }
 }
 
 /// What a client can be told to do.
@@ -99,32 +116,38 @@ pub struct Trust {
 /// Options of `forward`.
 #[derive(Debug, Args)]
 pub struct Forward {
-    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
-    pub address: Address,
+    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; without it, the configuration file says what to forward
+    pub address: Option<Address>,
+    /// Configuration file [default: sockseal/client.toml in the XDG configuration folder, or /etc/sockseal/client.toml]
+    #[arg(long, value_name = "FILE", conflicts_with = "address")]
+    pub config: Option<PathBuf>,
     /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either
-    #[arg(short = 'L', long, value_name = "SPEC")]
+    #[arg(short = 'L', long, value_name = "SPEC", requires = "address")]
     pub local: Vec<LocalForward>,
     /// Listen at the server, and connect from here: `[BIND:]PORT:HOST:HOSTPORT[/udp]`; `[BIND:]PORT` alone is a SOCKS proxy
-    #[arg(short = 'R', long, value_name = "SPEC")]
+    #[arg(short = 'R', long, value_name = "SPEC", requires = "address")]
     pub remote: Vec<RemoteForward>,
     /// Be a SOCKS proxy here, and connect from the server: `[BIND:]PORT`
-    #[arg(short = 'D', long, value_name = "SPEC")]
+    #[arg(short = 'D', long, value_name = "SPEC", requires = "address")]
     pub dynamic: Vec<DynamicForward>,
     /// Connect standard input and output: `HOST:PORT`, `@SERVICE` or a path
-    #[arg(short = 'W', long, value_name = "TARGET", conflicts_with_all = ["local", "remote", "dynamic", "json"])]
+    #[arg(
+        short = 'W', long, value_name = "TARGET", requires = "address",
+        conflicts_with_all = ["local", "remote", "dynamic", "json"]
+    )]
     pub stdio: Option<StdioForward>,
     /// Tell targets who connects, with a header of the PROXY protocol
-    #[arg(long)]
+    #[arg(long, requires = "address")]
     pub proxy_protocol: bool,
     /// How long a new connection waits for a channel while the server is out of reach
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse, requires = "address")]
     pub wait: Duration,
     /// How long a flow of datagrams may be idle
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse, requires = "address")]
     pub udp_timeout: Duration,
-    /// How long open connections have to come to their end once the program is told to
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    pub grace: Duration,
+    /// How long open connections have to come to their end once the program is told to [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
     /// Print one JSON object a line for each thing that happens
     #[arg(long)]
     pub json: bool,

@@ -71,6 +71,12 @@ pub fn read(given: Option<&Path>) -> Result<(ClientConfig, Option<PathBuf>), Err
 }
 
 impl Forward {
+    /// Whether there is nothing to forward.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.remote.is_empty() && self.dynamic.is_empty()
+    }
+
     /// Lets relative paths start from `folder`.
     fn resolve(&mut self, folder: &Path) {
         config::resolve_address(&mut self.server, folder);
@@ -120,12 +126,9 @@ impl ForwardTable {
                 "psk and {key} exclude each other: with a pre-shared key there is no server key"
             ));
         }
-        if self.local.is_empty() && self.remote.is_empty() && self.dynamic.is_empty() {
-            return Err("nothing to forward: one of local, remote and dynamic is needed".into());
-        }
         let server_key = self.server_key.map(|Fingerprint(id)| id);
         let policy = self.trust.map_or(TrustPolicy::Ask, |TrustWord(policy)| policy);
-        Ok(Forward {
+        let forward = Forward {
             server: self.server,
             trust: Trust { server_key, trust: policy, psk: self.psk },
             local: self.local,
@@ -134,7 +137,11 @@ impl ForwardTable {
             header: if self.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None },
             wait: self.wait,
             udp_timeout: self.udp_timeout,
-        })
+        };
+        if forward.is_empty() {
+            return Err("nothing to forward: one of local, remote and dynamic is needed".into());
+        }
+        Ok(forward)
     }
 }
 

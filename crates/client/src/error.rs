@@ -105,6 +105,9 @@ pub enum Error {
         /// How.
         source: RelayError,
     },
+    /// Neither the command line nor a configuration file says what to forward.
+    #[error("there is nothing to forward")]
+    NothingToForward,
     /// An address here cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -161,7 +164,7 @@ impl Report for Error {
             | Self::UnknownServer { .. }
             | Self::NotKnown { .. }
             | Self::NotTrusted { .. } => Exit::Identity,
-            Self::KnownServers { .. } => Exit::Usage,
+            Self::KnownServers { .. } | Self::NothingToForward => Exit::Usage,
             Self::NoChannel { .. } => Exit::TimedOut,
             Self::Listening { source, .. } | Self::Target { source, .. } => {
                 exit_of_io(source, Phase::Established)
@@ -202,6 +205,9 @@ impl Report for Error {
                 }
                 _ => "is the target running, and is it to be reached from the server?".into(),
             }),
+            Self::NothingToForward => Some(
+                "give the server's address with -L, -R, -D or -W, or a [[forward]] in client.toml".into(),
+            ),
             Self::NotDrained => Some("give them longer with --grace".into()),
             Self::ServerKeyChanged { address, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \

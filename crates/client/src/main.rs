@@ -3,16 +3,16 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use client::cli::{Cli, Command};
-use client::command::forward::{EventFormat, Forwards};
+use client::command::forward::EventFormat;
+use client::config::{self, ClientConfig};
 use client::{Credentials, Error, Server, cli, command};
 use program::home::Home;
 use program::{admin, classic, hardening, logging, report};
 use wire_protocol::message::ProxyHeader;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     hardening::keep_memory_private();
     logging::start(&cli.verbosity);
     report::finish(run(cli))
@@ -33,9 +33,8 @@ fn run(cli: Cli) -> Result<(), Error> {
             block_on(command::pipe::pipe(&credentials, &server))
         }
         Command::Forward(options) => {
-            let server = Server::from_options(options.address.clone(), &options.trust)?;
             let credentials = Credentials::read(home)?;
-            block_on(run_forward(credentials, server, options))
+            block_on(run_forward(credentials, options))
         }
         Command::Ping(options) => {
             let server = Server::from_options(options.address.clone(), &options.trust)?;
@@ -50,14 +49,24 @@ fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-async fn run_forward(credentials: Credentials, server: Server, options: cli::Forward) -> Result<(), Error> {
+async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<(), Error> {
+    let format = if options.json { EventFormat::Json } else { EventFormat::Text };
+    let Some(server) = options.address else {
+        let (config, path) = config::read(options.config.as_deref())?;
+        if let Some(path) = path {
+            tracing::info!(path = %path.display(), "configuration read");
+        }
+        let grace = options.grace.unwrap_or(config.grace);
+        return command::forward::forward(&credentials, config.forwards, grace, format).await;
+    };
     let header = if options.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
     if let Some(target) = &options.stdio {
+        let server = Server::from_options(server, &options.trust)?;
         return command::forward::forward_stdio(&credentials, &server, target, header).await;
     }
-    let format = if options.json { EventFormat::Json } else { EventFormat::Text };
-    let forwards = Forwards {
+    let forward = config::Forward {
         server,
+        trust: options.trust,
         local: options.local,
         remote: options.remote,
         dynamic: options.dynamic,
@@ -65,7 +74,9 @@ async fn run_forward(credentials: Credentials, server: Server, options: cli::For
         wait: options.wait,
         udp_timeout: options.udp_timeout,
     };
-    command::forward::forward(&credentials, vec![forwards], options.grace, format).await
+    let forwards = if forward.is_empty() { Vec::new() } else { vec![forward] };
+    let grace = options.grace.unwrap_or_else(|| ClientConfig::default().grace);
+    command::forward::forward(&credentials, forwards, grace, format).await
 }
 
 fn block_on(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
-use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward, Transport};
+use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::listener::{Listener, Source};
 use program::socket::Socket;
 use serde::Serialize;
@@ -31,28 +31,10 @@ use tokio_util::task::TaskTracker;
 use wire_protocol::message::ProxyHeader;
 
 use crate::Error;
+use crate::config::Forward;
 use crate::connect::{Connector, Credentials, Server};
 use crate::pool::Pool;
 use orders::{Order, Orders};
-
-/// What is forwarded through one server.
-#[derive(Debug)]
-pub struct Forwards {
-    /// Through which.
-    pub server: Server,
-    /// From here to there.
-    pub local: Vec<LocalForward>,
-    /// From there to here.
-    pub remote: Vec<RemoteForward>,
-    /// From here to wherever is asked for.
-    pub dynamic: Vec<DynamicForward>,
-    /// What targets are told of who connects.
-    pub header: ProxyHeader,
-    /// How long a new connection waits for a channel.
-    pub wait: Duration,
-    /// How long a flow of datagrams may be idle.
-    pub udp_timeout: Duration,
-}
 
 /// How `forward` speaks of what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,19 +48,22 @@ pub enum EventFormat {
 /// Forwards until the program is told to end, then lets what is under way come to its end for `grace` at most.
 ///
 /// # Errors
-/// A listener that cannot be bound, a server that is not the one that is trusted or does not let the client in,
+/// [`Error::NothingToForward`], a listener that cannot be bound, a server that is not the one that is trusted or does not let the client in,
 /// [`Error::NotDrained`].
 pub async fn forward(
     credentials: &Credentials,
-    forwards: Vec<Forwards>,
+    forwards: Vec<Forward>,
     grace: Duration,
     format: EventFormat,
 ) -> Result<(), Error> {
+    if forwards.is_empty() {
+        return Err(Error::NothingToForward);
+    }
     let tunnels = Tunnels::new();
     // Everything that can be wrong here is found before anybody is told that something works.
     let mut bound = Vec::with_capacity(forwards.len());
-    for forwards in forwards {
-        bound.push(Bound::bind(credentials, forwards, &tunnels, format).await?);
+    for forward in forwards {
+        bound.push(Bound::bind(credentials, forward, &tunnels, format).await?);
     }
     // Before anybody can know that something works: whoever reads so may signal at once.
     let mut orders = Orders::listen(credentials.home())?;
@@ -195,12 +180,13 @@ struct Bound {
 impl Bound {
     async fn bind(
         credentials: &Credentials,
-        forwards: Forwards,
+        forward: Forward,
         tunnels: &Tunnels,
         format: EventFormat,
     ) -> Result<Self, Error> {
-        let Forwards { server, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
-            forwards;
+        let Forward { server, trust, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
+            forward;
+        let server = Server::from_options(server, &trust)?;
         let mut local = Vec::with_capacity(locals.len());
         for forward in locals {
             let entrance = local::Entrance::bind(&forward).await?;
