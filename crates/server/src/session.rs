@@ -153,9 +153,9 @@ impl Session<'_> {
                     };
                     self.note(Some(parking.target()));
                     let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
-                    return parking
-                        .serve(stream, &throttle, idle_timeout, stopping, &self.server.streams)
-                        .await;
+                    let streams = &self.server.streams;
+                    // On the heap, so that the many channels that are never parked have no room for it.
+                    return Box::pin(parking.serve(stream, &throttle, idle_timeout, stopping, streams)).await;
                 }
                 Incoming::SignOfLife => {}
                 Incoming::Close => return in_time(stream.answer_close()).await,

@@ -17,6 +17,7 @@ pub mod blocking;
 #[cfg(feature = "std-io")]
 pub mod relay;
 
+use std::boxed::Box;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -106,12 +107,15 @@ impl From<Error> for io::Error {
 }
 
 /// A channel without its socket, between the two kinds of stream: see `SecureStream::into_parts`.
+///
+/// Its two directions stay where they are as it is moved: keys leave no copies behind, and what holds a stream
+/// across an `await` is small.
 #[derive(Debug)]
 pub struct Parts {
     /// What the handshake has settled.
     pub session: Session,
-    pub(crate) reading: Reading,
-    pub(crate) writing: Writing,
+    pub(crate) reading: Box<Reading>,
+    pub(crate) writing: Box<Writing>,
 }
 
 impl Parts {
@@ -124,18 +128,18 @@ impl Parts {
         let pongs = Arc::new(OwedPong::default());
         Self {
             session,
-            reading: Reading {
+            reading: Box::new(Reading {
                 receiver: Receiver::new(keys.opener, early, opening),
                 ended: false,
                 pongs: Arc::clone(&pongs),
-            },
-            writing: Writing {
+            }),
+            writing: Box::new(Writing {
                 sender: Sender::new(keys.sealer, opening),
                 out: Vec::new(),
                 written: 0,
                 key_since: Instant::now(),
                 pongs,
-            },
+            }),
         }
     }
 

@@ -6,6 +6,7 @@ mod halves;
 mod handshake;
 mod tunnel;
 
+use std::boxed::Box;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -34,8 +35,8 @@ pub use tunnel::{Pace, never_stood, open_early, tunnel};
 pub struct SecureStream<S> {
     io: S,
     session: Session,
-    reading: Reading,
-    writing: Writing,
+    reading: Box<Reading>,
+    writing: Box<Writing>,
     /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
     blocked_writer: Option<Waker>,
 }

@@ -28,8 +28,8 @@ use crate::{Error, PeerMisbehaved};
 pub struct SecureStream<S> {
     io: S,
     session: Session,
-    reading: Reading,
-    writing: Writing,
+    reading: Box<Reading>,
+    writing: Box<Writing>,
 }
 
 /// Connects as a client and opens a pipe.
@@ -320,7 +320,7 @@ impl<S: Write> Write for SecureStream<S> {
 #[derive(Debug)]
 pub struct ReadHalf<R> {
     io: R,
-    reading: Reading,
+    reading: Box<Reading>,
 }
 
 impl<R: Read> ReadHalf<R> {
@@ -353,7 +353,7 @@ impl<R: Read> Read for ReadHalf<R> {
 #[derive(Debug)]
 pub struct WriteHalf<W> {
     io: W,
-    writing: Writing,
+    writing: Box<Writing>,
 }
 
 impl<W: Write> WriteHalf<W> {

@@ -1,5 +1,6 @@
 //! The two halves of a [`SecureStream`], and the sockets that come apart into two.
 
+use std::boxed::Box;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use crate::stream::{Reading, Writing};
 #[derive(Debug)]
 pub struct ReadHalf<R> {
     pub(super) io: R,
-    pub(super) reading: Reading,
+    pub(super) reading: Box<Reading>,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
@@ -33,7 +34,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
 #[derive(Debug)]
 pub struct WriteHalf<W> {
     pub(super) io: W,
-    pub(super) writing: Writing,
+    pub(super) writing: Box<Writing>,
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {

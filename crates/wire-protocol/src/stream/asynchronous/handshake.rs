@@ -101,7 +101,7 @@ where
     let mut out = Vec::new();
     let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
     let pool = RsaPool::new(1);
-    let (established, early) = drive(&mut io, Step::Continue(start), out, &pool).await?;
+    let (established, early) = Box::pin(drive(&mut io, Step::Continue(start), out, &pool)).await?;
     Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
 }
 
@@ -119,7 +119,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let start = Step::Continue(ServerHandshake::new(config, unix_time()));
-    let driven: io::Result<(Box<Authorization>, _)> = drive(&mut io, start, Vec::new(), pool).await;
+    let driven: io::Result<(Box<Authorization>, _)> = Box::pin(drive(&mut io, start, Vec::new(), pool)).await;
     let (authorization, early) = match driven {
         Ok(outcome) => outcome,
         Err(error) => {

@@ -9,6 +9,7 @@
 //! The two directions share the two sockets and a handful of flags, no lock and no buffer; a direction holds memory
 //! only while bytes are in it.
 
+use std::boxed::Box;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::pin;
@@ -185,10 +186,10 @@ impl Received {
 }
 
 async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
-    mut writing: Writing,
+    mut writing: Box<Writing>,
     link: Arc<Link<C, P>>,
     pace: Q,
-) -> Result<Writing, RelayError> {
+) -> Result<Box<Writing>, RelayError> {
     let channel = RelayError::Channel;
     let mut heartbeat = pin!(sleep(HEARTBEAT));
     let mut last_sent = Instant::now();
@@ -288,10 +289,10 @@ fn fill(
 
 /// Says Reset, where the other side still takes it, and ends the channel.
 async fn give_up<C: Duplex, P>(
-    mut writing: Writing,
+    mut writing: Box<Writing>,
     link: &Link<C, P>,
     code: ResetCode,
-) -> Result<Writing, RelayError> {
+) -> Result<Box<Writing>, RelayError> {
     let reset = writing.control(&ControlMessage::Reset { code });
     reset.map_err(|error| RelayError::Channel(error.into()))?;
     let sent = poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx));
@@ -303,10 +304,10 @@ async fn give_up<C: Duplex, P>(
 }
 
 async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
-    mut reading: Reading,
+    mut reading: Box<Reading>,
     link: Arc<Link<C, P>>,
     pace: Q,
-) -> Result<Reading, RelayError> {
+) -> Result<Box<Reading>, RelayError> {
     let mut deadline = pin!(sleep(SILENCE));
     let mut last_heard = Instant::now();
     loop {
