@@ -72,8 +72,7 @@ fn policy() -> Result<()> {
 }
 
 fn tests() -> Result<()> {
-    let tally =
-        test::run(&TestFlags { filter: None, parts: Vec::new(), big: false, tunnels: false, list: false });
+    let tally = test::run(&TestFlags { filter: None, parts: Vec::new(), big: false, list: false });
     ensure!(tally.is_good(), "{tally}");
     Ok(())
 }

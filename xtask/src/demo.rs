@@ -1,16 +1,18 @@
 //! `cargo xtask demo`: the main job end to end, with a tap in the wire that shows what an eavesdropper has.
 
+use std::io::{Read as _, Write as _};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Exit, Lines, PHRASE, Server, Stage, Tap, Way, digest, digest_of};
+use crate::stage::{Exit, Lines, PHRASE, Server, Site, Stage, Tap, Target, Way, digest, digest_of};
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
     let stage = Stage::new(workspace::build_programs()?)?;
     message(&stage)?;
     pipe(&stage)?;
+    tunnel(&stage)?;
     println!("\nAll of it arrived, and the tap has none of it.");
     Ok(())
 }
@@ -56,6 +58,41 @@ fn pipe(stage: &Stage) -> Result<()> {
     seen(&tap, PHRASE)
 }
 
+fn tunnel(stage: &Stage) -> Result<()> {
+    println!("\n3. A tunnel to a web server that has no encryption");
+    let web = Target::serve(|mut stream| {
+        let mut request = [0; 1024];
+        let mut len = 0;
+        while !request[..len].ends_with(b"\r\n\r\n") {
+            match stream.read(&mut request[len..])? {
+                0 => return Ok(()),
+                read => len += read,
+            }
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len())
+    })?;
+    let site = Site::open(stage, &["--tcp", &web.address()])?;
+    println!("   web       listens on {}", web.address());
+    println!("   server    $ server allow SHA256:... --name alice --tcp {}", web.address());
+    let tap = Tap::before(&site.address())?;
+    let forward = site.forward_through(&tap.address(), &["-L", &format!("0:{}", web.address())])?;
+    let here = forward.local(0)?;
+    println!("   client    $ client forward {} -L 0:{}", tap.address(), web.address());
+    println!("             {here} -> {}", web.address());
+
+    let mut stream = forward.dial()?;
+    let started = Instant::now();
+    write!(stream, "GET /secret-page HTTP/1.1\r\nHost: {here}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(PAGE), "{answer:?}");
+    println!("   browser   $ curl http://{here}/secret-page");
+    println!("             {PAGE}");
+    println!("             in {:.1} ms, and the client goes on", started.elapsed().as_secs_f64() * 1000.0);
+    seen(&tap, b"secret-page")
+}
+
 /// What the tap has, and whether any of the plaintext is in it.
 fn seen(tap: &Tap, plaintext: &[u8]) -> Result<()> {
     let [up, down] = [tap.bytes(Way::Up), tap.bytes(Way::Down)];
@@ -91,6 +128,7 @@ fn entropy(bytes: &[u8]) -> Result<f64> {
     Ok(shares.map(|share| -share * share.log2()).sum())
 }
 
+const PAGE: &str = "A page that was never meant for the network.";
 const MESSAGE: &str = "Hello, World! Nobody in between can read this.";
 const MEBIBYTE: u64 = 1024 * 1024;
 const LENGTH: u64 = 64 * MEBIBYTE;

@@ -40,9 +40,6 @@ pub(crate) struct TestFlags {
     /// Adds the 10 GiB transfer with flat memory
     #[arg(long)]
     pub(crate) big: bool,
-    /// Adds the scenarios of tunnels: not all of what they ask for is there yet
-    #[arg(long)]
-    pub(crate) tunnels: bool,
     /// Lists the scenarios and runs nothing
     #[arg(long)]
     pub(crate) list: bool,

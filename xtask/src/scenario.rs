@@ -102,29 +102,24 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         classic::SCENARIOS,
         python::SCENARIOS,
         second::SCENARIOS,
+        tunnel::SCENARIOS,
+        reverse::SCENARIOS,
+        socks::SCENARIOS,
+        udp::SCENARIOS,
+        rights::SCENARIOS,
+        policy::SCENARIOS,
+        proxy::SCENARIOS,
+        pool::SCENARIOS,
+        half_close::SCENARIOS,
+        outage::SCENARIOS,
+        drain::SCENARIOS,
+        reload::SCENARIOS,
+        fault::SCENARIOS,
+        crowd::SCENARIOS,
+        clock::SCENARIOS,
+        real::SCENARIOS,
     ];
     let mut chosen = modules.concat();
-    if flags.tunnels {
-        let tunnels = [
-            tunnel::SCENARIOS,
-            reverse::SCENARIOS,
-            socks::SCENARIOS,
-            udp::SCENARIOS,
-            rights::SCENARIOS,
-            policy::SCENARIOS,
-            proxy::SCENARIOS,
-            pool::SCENARIOS,
-            half_close::SCENARIOS,
-            outage::SCENARIOS,
-            drain::SCENARIOS,
-            reload::SCENARIOS,
-            fault::SCENARIOS,
-            crowd::SCENARIOS,
-            clock::SCENARIOS,
-            real::SCENARIOS,
-        ];
-        chosen.extend(tunnels.concat());
-    }
     if flags.big {
         chosen.extend_from_slice(big::SCENARIOS);
     }
