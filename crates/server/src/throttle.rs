@@ -87,3 +87,78 @@ impl fmt::Debug for Throttle {
 
 /// Often enough that nothing stutters, seldom enough to cost nothing.
 const SHARES_PER_SECOND: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Has a datagram of 100 bytes at any time, and takes all.
+    #[derive(Debug)]
+    struct Endless {
+        left: usize,
+    }
+
+    impl DatagramSocket for Endless {
+        fn poll_recv(&mut self, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            if self.left == 0 {
+                return Poll::Pending;
+            }
+            self.left -= 1;
+            Poll::Ready(Ok(100))
+        }
+
+        fn try_send(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn throttled(throttle: Throttle, left: usize) -> (Throttled<Endless>, CancellationToken) {
+        let ended = CancellationToken::new();
+        let socket = Throttled {
+            socket: Endless { left },
+            throttle,
+            ended: Box::pin(ended.clone().cancelled_owned()),
+        };
+        (socket, ended)
+    }
+
+    async fn received(socket: &mut Throttled<Endless>) -> usize {
+        let mut count = 0;
+        while let Ok(Ok(_)) =
+            tokio::time::timeout(Duration::ZERO, poll_fn(|cx| socket.poll_recv(cx, &mut []))).await
+        {
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn datagrams_beyond_the_limit_are_lost() {
+        let rate = Throttle::new(NonZeroU64::new(20_000).unwrap());
+        // A twentieth of a second's bytes at once: ten datagrams, in both directions together.
+        let (mut socket, _ended) = throttled(rate.clone(), 50);
+        let sent = (0..50).filter(|_| socket.try_send(&[0; 100]).is_ok()).count();
+        assert_eq!(sent, 10);
+        tokio::time::sleep(Duration::from_millis(51)).await;
+        assert_eq!(received(&mut socket).await, 10);
+        let (mut free, _ended) = throttled(Throttle::default(), 50);
+        assert_eq!(received(&mut free).await, 50);
+        // One that is longer than that passes as well, now and then.
+        tokio::time::sleep(Duration::from_millis(51)).await;
+        assert!(socket.try_send(&[0; 16384]).is_ok());
+        assert!(socket.try_send(&[0; 1]).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_an_end_where_there_is_to_be_one() {
+        let (mut socket, ended) = throttled(Throttle::default(), 1);
+        assert_eq!(received(&mut socket).await, 1);
+        ended.cancel();
+        let error = poll_fn(|cx| socket.poll_recv(cx, &mut [])).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

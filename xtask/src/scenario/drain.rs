@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
 use crate::stage::{
-    End, Exit, PATIENCE, Port, Site, Stage, Target, dial, echoed, end_behind, read_to_end_of, throughout,
-    until,
+    Datagrams, End, Exit, PATIENCE, Port, Site, Stage, Target, datagram_echoed, datagrams_to, dial, echoed,
+    end_behind, read_to_end_of, throughout, until,
 };
 
 scenarios![
@@ -21,6 +21,7 @@ scenarios![
     client_lets_live_streams_end,
     client_that_is_not_drained_says_so,
     draining_server_takes_nothing_new,
+    flows_of_datagrams_hold_no_end_up,
 ];
 
 fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
@@ -153,4 +154,29 @@ fn draining_server_takes_nothing_new(stage: &Stage) -> Result<()> {
 /// Whether anybody listens there.
 fn takes(address: &str) -> bool {
     std::net::TcpStream::connect(address).is_ok()
+}
+
+/// They have no end of their own that could be waited for.
+fn flows_of_datagrams_hold_no_end_up(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let rights = ["--udp", &target.address(), "--listen", "*"];
+    let mut site = Site::with_arguments(stage, &rights, &["--grace", "60s"])?;
+    let forwards = format!("0:{}/udp", target.address());
+    let arguments = ["-L", &forwards, "-R", &forwards, "--udp-timeout", "600s", "--grace", "60s"];
+    let flowing = |forward: &crate::stage::Forward<'_>| -> Result<()> {
+        for address in [forward.local(0)?, forward.remote(0)?] {
+            datagram_echoed(&datagrams_to(&address)?, b"flowing")?;
+        }
+        Ok(())
+    };
+    let forward = site.forward(&arguments)?;
+    flowing(&forward)?;
+    let started = Instant::now();
+    forward.stop()?.expect(Exit::Done)?;
+    let forward = site.forward(&arguments)?;
+    flowing(&forward)?;
+    site.take_server()?.stop()?.expect(Exit::Done)?;
+    let elapsed = started.elapsed();
+    ensure!(elapsed < Duration::from_secs(20), "both together took {elapsed:?}");
+    Ok(())
 }
