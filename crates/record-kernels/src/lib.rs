@@ -6,6 +6,7 @@
 //! Both are faster here than in the crates that everything else uses, `sha2` and `ctr`, and give the same bytes: the
 //! tests compare them over every length, every alignment and random inputs. The fastest implementation that the
 //! processor has is found when the program runs; where it has none of the instructions, those crates do the work.
+//! `PERFORMANCE.md` beside this crate has the figures, and what did not help.
 //!
 //! # Unsafe code
 //! This is the only crate of the workspace that may hold any. There are three kinds:
