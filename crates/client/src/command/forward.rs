@@ -21,9 +21,11 @@ use std::time::Duration;
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
+use program::hardening;
 use program::listener::{Listener, Source};
 use program::socket::Socket;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +61,7 @@ pub async fn forward(
     if forwards.is_empty() {
         return Err(Error::NothingToForward);
     }
-    let tunnels = Tunnels::new();
+    let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards);
     // Everything that can be wrong here is found before anybody is told that something works.
     let mut bound = Vec::with_capacity(forwards.len());
     for forward in forwards {
@@ -134,12 +136,25 @@ struct Tunnels {
     /// Channels on which the server may open a stream.
     parked: Counter,
     leases: Counter,
+    /// Connections that are accepted here. Each needs a channel too: without a limit, those that wait for one would
+    /// hold every descriptor that a channel could have.
+    accepted: Arc<Semaphore>,
+    /// Channels that are parked, each of which needs a connection to its target.
+    parking: Arc<Semaphore>,
     started: std::time::Instant,
 }
 
 impl Tunnels {
-    fn new() -> Self {
+    /// For a process that may have `descriptors` open.
+    fn new(descriptors: usize, forwards: &[Forward]) -> Self {
+        let pairs = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+        // Each kind has its share, so that neither can starve the other.
+        let is_mixed = forwards.iter().any(|forward| !forward.remote.is_empty())
+            && forwards.iter().any(|forward| !(forward.local.is_empty() && forward.dynamic.is_empty()));
+        let room = if is_mixed { pairs / 2 } else { pairs }.clamp(1, Semaphore::MAX_PERMITS);
         Self {
+            accepted: Arc::new(Semaphore::new(room)),
+            parking: Arc::new(Semaphore::new(room)),
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
             streams: Counter::default(),
@@ -245,20 +260,32 @@ impl Site {
         }
     }
 
-    /// Accepts until the program drains, and hands each connection on.
-    async fn accept_all(self: &Arc<Self>, listener: &Listener, each: impl Fn(Socket, Source)) {
+    /// Accepts until the program drains, and serves each connection on a task of its own. Where there is no room for
+    /// more, they wait with the system.
+    async fn accept_all<W>(self: &Arc<Self>, listener: &Listener, mut serve: impl FnMut(Socket, Source) -> W)
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
         loop {
+            let accepted = async {
+                let place = Arc::clone(&self.tunnels.accepted).acquire_owned().await;
+                (listener.accept().await, place)
+            };
             let accepted = tokio::select! {
                 biased;
                 () = self.tunnels.draining.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = accepted => accepted,
             };
             match accepted {
-                Ok((socket, source)) => {
+                (Ok((socket, source)), place) => {
                     socket.reset_on_drop();
-                    each(socket, source);
+                    let work = serve(socket, source);
+                    self.tunnels.tracker.spawn(async move {
+                        let _place = place;
+                        work.await;
+                    });
                 }
-                Err(error) => {
+                (Err(error), _) => {
                     // Mostly descriptors that have run out: accepting at once would fail at once.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -318,4 +345,6 @@ fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
 
 /// How long a flow of datagrams that the server has refused is not asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// For everything but connections and their channels: warm channels, listeners, files for a moment.
+const RESERVED_DESCRIPTORS: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -13,9 +13,14 @@ use crate::Error;
 
 /// Carries a flow until it has been idle for long enough, or there is to be no more of it.
 pub(super) fn spawn(site: &Arc<Site>, flow: Flow, target: Target) {
+    let Ok(place) = Arc::clone(&site.tunnels.accepted).try_acquire_owned() else {
+        tracing::debug!(%target, "datagrams are lost: there is no room for another flow");
+        return;
+    };
     let site = Arc::clone(site);
     let tracker = site.tunnels.tracker.clone();
     tracker.spawn(async move {
+        let _place = place;
         if let Err(error) = carry(&site, flow, &target).await {
             tracing::info!(%target, %error, "datagrams are lost");
         }

@@ -28,12 +28,11 @@ pub(super) fn announce(site: &Site, listener: &Listener) {
 pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
     site.accept_all(&listener, |socket, source| {
         let site = Arc::clone(&site);
-        let tracker = site.tunnels.tracker.clone();
-        tracker.spawn(async move {
+        async move {
             if let Err(error) = negotiate(&site, socket).await {
                 tracing::info!(peer = source.name, %error, "SOCKS connection ended");
             }
-        });
+        }
     })
     .await;
 }

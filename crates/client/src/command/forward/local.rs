@@ -58,13 +58,12 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
         Entrance::Stream(listener) => {
             site.accept_all(&listener, |socket, source| {
                 let (site, target) = (Arc::clone(&site), target.clone());
-                let tracker = site.tunnels.tracker.clone();
-                tracker.spawn(async move {
+                async move {
                     tracing::debug!(peer = source.name, %target, "connection");
                     if let Err(error) = carry(&site, socket, &target).await {
                         tracing::info!(peer = source.name, %target, %error, "connection reset");
                     }
-                });
+                }
             })
             .await;
         }

@@ -175,9 +175,13 @@ impl Drop for Place {
 /// One channel, from parking it to its end.
 async fn park(parking: Arc<Parking>, place: Place) {
     let site = &parking.site;
-    let stream = tokio::select! {
+    let stream = async {
+        let room = Arc::clone(&site.tunnels.parking).acquire_owned().await;
+        (site.pool.get(Instant::now() + site.wait).await, room)
+    };
+    let (stream, _room) = tokio::select! {
         () = parking.ended.cancelled() => return,
-        stream = site.pool.get(Instant::now() + site.wait) => stream,
+        stream = stream => stream,
     };
     let served = match stream {
         Ok(stream) => serve(&parking, stream, place).await,
