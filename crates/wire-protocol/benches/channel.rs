@@ -11,6 +11,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::message::{ControlMessage, Target};
+use wire_protocol::record::SendBuffer;
 
 fn main() {
     divan::main();
@@ -25,7 +26,7 @@ const HONEST: &str = "the sender is honest";
 fn seal(bencher: Bencher<'_, '_>, len: usize) {
     let data = vec![7; len];
     let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
-    let mut out = Vec::new();
+    let mut out = SendBuffer::default();
     bencher.counter(BytesCount::new(len)).bench_local(|| {
         out.clear();
         send(&mut sender, black_box(&data), &mut out);
@@ -37,9 +38,9 @@ fn seal(bencher: Bencher<'_, '_>, len: usize) {
 #[divan::bench(args = WRITE_LENS)]
 fn open(bencher: Bencher<'_, '_>, len: usize) {
     let mut sender = Sender::new(Sealer::new(secret()), None);
-    let mut opening = Vec::new();
+    let mut opening = SendBuffer::default();
     sender.send_control(&ControlMessage::Open { target: Target::Pipe }, &mut opening).expect(HONEST);
-    let mut sealed = Vec::new();
+    let mut sealed = SendBuffer::default();
     send(&mut sender, &vec![7; len], &mut sealed);
     let inputs = || {
         let mut receiver = Receiver::new(Opener::new(secret()), &opening, None);
@@ -65,7 +66,7 @@ fn open(bencher: Bencher<'_, '_>, len: usize) {
 #[divan::bench]
 fn seal_64_bytes_with_a_key_update(bencher: Bencher<'_, '_>) {
     let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
-    let mut out = Vec::new();
+    let mut out = SendBuffer::default();
     bencher.bench_local(|| {
         out.clear();
         sender.request_key_update();
@@ -116,7 +117,7 @@ mod records {
     }
 }
 
-fn send(sender: &mut Sender, mut data: &[u8], out: &mut Vec<u8>) {
+fn send(sender: &mut Sender, mut data: &[u8], out: &mut SendBuffer) {
     let slots = sender.begin_data(data.len().div_ceil(MAX_PAYLOAD_LEN), out).expect("a stream is open");
     let len = data.len();
     for place in slots.payloads(out) {

@@ -14,6 +14,7 @@ use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, ExpectedSe
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::handshake::{Handshake, Step, Work as _};
 use wire_protocol::message::{ControlMessage, ServerLimits, Target};
+use wire_protocol::record::SendBuffer;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let server_key = Arc::new(ServerKey::generate(&mut SysRng, 3072)?);
@@ -58,12 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut receiver = Receiver::new(server.keys.opener, &to_server, None);
     println!("server: {:?}", receiver.poll_event()?);
     let mut sender = Sender::new(server.keys.sealer, None);
-    sender.send_control(&ControlMessage::Opened, &mut to_client)?;
-    let slots = sender.begin_data(1, &mut to_client)?;
-    if let Some(place) = slots.payloads(&mut to_client).next() {
+    let mut sealed = SendBuffer::default();
+    sender.send_control(&ControlMessage::Opened, &mut sealed)?;
+    let slots = sender.begin_data(1, &mut sealed)?;
+    if let Some(place) = slots.payloads(&mut sealed).next() {
         place[..5].copy_from_slice(b"hello");
     }
-    sender.finish_data(slots, 5, &mut to_client)?;
+    sender.finish_data(slots, 5, &mut sealed)?;
+    to_client.extend_from_slice(&sealed);
 
     let mut receiver = Receiver::new(client.keys.opener, &to_client, client.opening.as_ref());
     while let Some(event) = receiver.poll_event()? {

@@ -18,7 +18,7 @@ use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
 
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
-use crate::record::{Content, DataSlots, RecordBuffer, append_message, append_record};
+use crate::record::{Append, Content, DataSlots, RecordBuffer, SendBuffer, append_message, append_record};
 
 /// When a key has done its duty (section 6). Whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::ApiMisuse`] when it does not fit the state of the channel.
-    pub fn send_control(&mut self, message: &ControlMessage, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn send_control(&mut self, message: &ControlMessage, out: &mut SendBuffer) -> Result<(), Error> {
         self.state = match (self.state, message) {
             (SendState::Closed, _) => return Err(Error::ApiMisuse("it is closed")),
             (
@@ -119,7 +119,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::ApiMisuse`] when no stream is open.
-    pub fn begin_data(&mut self, records: usize, out: &mut Vec<u8>) -> Result<DataSlots, Error> {
+    pub fn begin_data(&mut self, records: usize, out: &mut SendBuffer) -> Result<DataSlots, Error> {
         if !self.is_streaming() {
             return Err(Error::ApiMisuse("no stream is open"));
         }
@@ -131,7 +131,12 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::Crypto`] when sealing fails, which it does not.
-    pub fn finish_data(&mut self, slots: DataSlots, filled: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn finish_data(
+        &mut self,
+        slots: DataSlots,
+        filled: usize,
+        out: &mut SendBuffer,
+    ) -> Result<(), Error> {
         slots.seal(&mut self.sealer, filled, out)
     }
 
@@ -139,7 +144,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::ApiMisuse`] when no stream is open, or the datagram is longer than 16384 bytes.
-    pub fn send_datagram(&mut self, datagram: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn send_datagram(&mut self, datagram: &[u8], out: &mut SendBuffer) -> Result<(), Error> {
         if !self.is_streaming() {
             return Err(Error::ApiMisuse("no stream is open"));
         }
@@ -150,7 +155,7 @@ impl Sender {
         append_record(&mut self.sealer, ContentType::Data, datagram, out)
     }
 
-    fn update_key_if_due(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn update_key_if_due(&mut self, out: &mut SendBuffer) -> Result<(), Error> {
         let usage = self.sealer.usage();
         if self.update_requested || usage.records >= self.limits.records || usage.bytes >= self.limits.bytes {
             append_control(&mut self.sealer, &ControlMessage::KeyUpdate, out)?;
@@ -260,10 +265,14 @@ impl Receiver {
     }
 
     /// Gives memory back while there is nothing to read.
-    pub fn release(&mut self) {
-        if self.ready.is_empty() {
-            self.buffer.release();
-        }
+    pub fn release(&mut self) -> Option<Vec<u8>> {
+        if self.ready.is_empty() { self.buffer.release() } else { None }
+    }
+
+    /// Gives the receiver memory for what arrives, while it has none.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
+        self.buffer.lend(memory);
     }
 
     /// The socket has come to its end.
@@ -392,7 +401,7 @@ impl Receiver {
 pub(crate) fn append_control(
     sealer: &mut Sealer,
     message: &ControlMessage,
-    out: &mut Vec<u8>,
+    out: &mut impl Append,
 ) -> Result<(), Error> {
     append_message(sealer, ContentType::Control, message, out)?;
     Ok(())

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Deref, DerefMut, Range};
 
 use crypto_core::record::{
     ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
@@ -53,10 +53,18 @@ impl RecordBuffer {
         buffer
     }
 
+    /// Gives the buffer memory to use while it has none. What is in it counts for nothing.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = memory();
+        }
+    }
+
     /// Room for what arrives next, never empty. Everything opened has to be consumed before.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        if self.bytes.is_empty() {
-            self.bytes = vec![0; CAPACITY];
+        if self.bytes.len() < CAPACITY {
+            self.bytes.resize(CAPACITY, 0);
         }
         // The rest of a record moves to the front: the only bytes that are ever moved, fewer than one record.
         self.bytes.copy_within(self.pending.clone(), 0);
@@ -70,10 +78,8 @@ impl RecordBuffer {
     }
 
     /// Gives the memory back if nothing is in it. Everything opened has to be consumed before.
-    pub(crate) fn release(&mut self) {
-        if self.pending.is_empty() {
-            *self = Self::default();
-        }
+    pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
+        self.pending.is_empty().then(|| core::mem::take(self).bytes)
     }
 
     /// The bytes of a [`Content::Data`].
@@ -152,7 +158,88 @@ impl fmt::Debug for RecordBuffer {
     }
 }
 
-/// Room at the end of an output buffer for data that is to be sealed in place: fill the places of
+/// Sealed records on their way out, and room behind them for data that is to be sealed in place. Reads as the bytes
+/// that are to be sent.
+#[derive(Default)]
+pub struct SendBuffer {
+    /// What is behind `len` is left over from before.
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl SendBuffer {
+    /// Everything is sent.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = len;
+    }
+
+    /// Gives the buffer memory to use while it has none. What is in it counts for nothing.
+    #[cfg(feature = "__std")]
+    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = memory();
+        }
+    }
+
+    /// Gives the memory back. Everything has to be sent before.
+    #[cfg(feature = "__std")]
+    pub(crate) fn release(&mut self) -> Vec<u8> {
+        core::mem::take(self).bytes
+    }
+}
+
+impl Deref for SendBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl DerefMut for SendBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for SendBuffer {
+    /// Nothing of the content: some of it may be plaintext that is to be sealed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendBuffer").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// Where records are appended.
+pub(crate) trait Append {
+    /// `len` more bytes, to be written over.
+    fn append(&mut self, len: usize) -> &mut [u8];
+}
+
+impl Append for Vec<u8> {
+    fn append(&mut self, len: usize) -> &mut [u8] {
+        let start = self.len();
+        self.resize(start + len, 0);
+        &mut self[start..]
+    }
+}
+
+impl Append for SendBuffer {
+    fn append(&mut self, len: usize) -> &mut [u8] {
+        let start = self.len;
+        self.len += len;
+        // Memory that was used before is not cleared again.
+        if self.bytes.len() < self.len {
+            self.bytes.resize(self.len, 0);
+        }
+        &mut self.bytes[start..self.len]
+    }
+}
+
+/// Room at the end of a [`SendBuffer`] for data that is to be sealed in place: fill the places of
 /// [`DataSlots::payloads`] in order, each but the last to its end.
 #[derive(Debug)]
 #[must_use]
@@ -162,28 +249,25 @@ pub struct DataSlots {
 
 impl DataSlots {
     /// Appends room for `records` records of the largest size to `out`.
-    pub(crate) fn append(records: usize, out: &mut Vec<u8>) -> Self {
+    pub(crate) fn append(records: usize, out: &mut SendBuffer) -> Self {
         let start = out.len();
-        out.resize(start + records * SLOT_LEN, 0);
+        out.append(records * SLOT_LEN);
         Self { start }
     }
 
-    /// The places for payload, 16384 bytes each.
-    pub fn payloads<'a>(&self, out: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> {
+    /// The places for payload, 16384 bytes each. What is in them is left over from before.
+    pub fn payloads<'a>(&self, out: &'a mut SendBuffer) -> impl Iterator<Item = &'a mut [u8]> {
         out[self.start..].chunks_exact_mut(SLOT_LEN).map(|slot| &mut slot[HEADER_LEN..][..MAX_PAYLOAD_LEN])
     }
 
-    /// Takes the room back; where nothing else is in `out`, its memory goes too.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn cancel(self, out: &mut Vec<u8>) {
+    /// Takes the room back.
+    #[cfg(feature = "__std")]
+    pub(crate) fn cancel(self, out: &mut SendBuffer) {
         out.truncate(self.start);
-        if out.is_empty() {
-            *out = Vec::new();
-        }
     }
 
     /// Seals the first `filled` bytes of payload and cuts `out` off behind them.
-    pub(crate) fn seal(self, sealer: &mut Sealer, filled: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn seal(self, sealer: &mut Sealer, filled: usize, out: &mut SendBuffer) -> Result<(), Error> {
         let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);
         let last = if rest == 0 { 0 } else { rest + OVERHEAD };
         out.truncate(self.start + full * SLOT_LEN + last);
@@ -204,7 +288,7 @@ pub(crate) fn append_message<T: Serialize>(
     sealer: &mut Sealer,
     content_type: ContentType,
     message: &T,
-    out: &mut Vec<u8>,
+    out: &mut impl Append,
 ) -> Result<Vec<u8>, Error> {
     let mut payload = Vec::new();
     encode(message, &mut payload);
@@ -217,11 +301,9 @@ pub(crate) fn append_record(
     sealer: &mut Sealer,
     content_type: ContentType,
     payload: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut impl Append,
 ) -> Result<(), Error> {
-    let start = out.len();
-    out.resize(start + payload.len() + OVERHEAD, 0);
-    let buffer = &mut out[start..];
+    let buffer = out.append(payload.len() + OVERHEAD);
     buffer[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
     Ok(sealer.seal(&mut [Outgoing { buffer, payload_len: payload.len(), content_type }])?)
 }

@@ -12,13 +12,15 @@
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
+
 #[cfg(feature = "std-io")]
 pub mod blocking;
+mod memory;
 #[cfg(feature = "std-io")]
 pub mod relay;
 
 use std::boxed::Box;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,6 +34,7 @@ use crate::frame::{self, FrameKind};
 use crate::handshake::client::{self, ResumptionTicket};
 use crate::handshake::server;
 use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ServerLimits};
+use crate::record::{BATCH, SendBuffer};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
@@ -135,7 +138,7 @@ impl Parts {
             }),
             writing: Box::new(Writing {
                 sender: Sender::new(keys.sealer, opening),
-                out: Vec::new(),
+                out: SendBuffer::default(),
                 written: 0,
                 key_since: Instant::now(),
                 pongs,
@@ -178,8 +181,8 @@ pub(crate) struct Reading {
 pub(crate) struct Writing {
     pub(crate) sender: Sender,
     /// Sealed records, of which `written` bytes have gone out.
-    pub(crate) out: Vec<u8>,
-    pub(crate) written: usize,
+    out: SendBuffer,
+    written: usize,
     key_since: Instant,
     pub(crate) pongs: Arc<OwedPong>,
 }
@@ -188,23 +191,55 @@ impl Writing {
     /// Seals a control message into the output.
     pub(crate) fn control(&mut self, message: &ControlMessage) -> Result<(), Error> {
         self.prepare()?;
+        self.out.lend(memory::take);
         self.sender.send_control(message, &mut self.out)
     }
 
     /// Seals data into the output, a batch at most. Gives the bytes that it took.
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Result<usize, Error> {
         self.prepare()?;
-        let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(crate::record::BATCH);
+        let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(BATCH);
+        self.data_with(records, |places| {
+            let mut taken = 0;
+            for place in places {
+                let (now, later) = bytes.split_at(bytes.len().min(place.len()));
+                place[..now.len()].copy_from_slice(now);
+                taken += now.len();
+                bytes = later;
+            }
+            Ok(taken)
+        })
+    }
+
+    /// Seals what `fill` puts into the places of so many records, a batch at most, each but the last to its end; it says
+    /// how many bytes that is. Where it fails nothing has happened.
+    pub(crate) fn data_with<E: From<Error>>(
+        &mut self,
+        records: usize,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.out.lend(memory::take);
         let slots = self.sender.begin_data(records, &mut self.out)?;
-        let mut taken = 0;
-        for place in slots.payloads(&mut self.out) {
-            let (now, later) = bytes.split_at(bytes.len().min(place.len()));
-            place[..now.len()].copy_from_slice(now);
-            taken += now.len();
-            bytes = later;
+        let mut places: [IoSliceMut<'_>; BATCH] = [(); BATCH].map(|()| IoSliceMut::new(&mut []));
+        for (place, payload) in places.iter_mut().zip(slots.payloads(&mut self.out)) {
+            *place = IoSliceMut::new(payload);
         }
-        self.sender.finish_data(slots, taken, &mut self.out)?;
-        Ok(taken)
+        let filled = fill(&mut places[..records]);
+        match filled {
+            Ok(len) => self.sender.finish_data(slots, len, &mut self.out)?,
+            Err(_) => {
+                slots.cancel(&mut self.out);
+                self.give_back();
+            }
+        }
+        filled
+    }
+
+    /// Seals a datagram into the output.
+    pub(crate) fn datagram(&mut self, datagram: &[u8]) -> Result<(), Error> {
+        self.prepare()?;
+        self.out.lend(memory::take);
+        self.sender.send_datagram(datagram, &mut self.out)
     }
 
     /// What has to happen before a record: a key that is too old goes, an owed Pong comes.
@@ -224,6 +259,7 @@ impl Writing {
         }
         match self.pongs.take() {
             Some(nonce) if !self.sender.is_closed() => {
+                self.out.lend(memory::take);
                 self.sender.send_control(&ControlMessage::Pong { nonce }, &mut self.out)
             }
             _ => Ok(()),
@@ -238,8 +274,12 @@ impl Writing {
     /// `len` bytes of [`Writing::unsent`] have gone out. Once all have, the memory goes back.
     pub(crate) fn sent(&mut self, len: usize) {
         self.written += len;
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
         if self.written == self.out.len() {
-            self.out = Vec::new();
+            memory::give_back(self.out.release());
             self.written = 0;
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing, cut_off};
+use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing, cut_off, memory};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
@@ -372,6 +372,7 @@ impl Reading {
             if let Some(event) = self.receiver.poll_event()? {
                 return Poll::Ready(Ok(event));
             }
+            self.receiver.lend(memory::take);
             let mut spare = ReadBuf::new(self.receiver.spare());
             match Pin::new(&mut *io).poll_read(cx, &mut spare) {
                 Poll::Ready(Ok(())) => match spare.filled().len() {
@@ -383,7 +384,9 @@ impl Reading {
                 },
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(cut_off(error))),
                 Poll::Pending => {
-                    self.receiver.release();
+                    if let Some(unused) = self.receiver.release() {
+                        memory::give_back(unused);
+                    }
                     return Poll::Pending;
                 }
             }

@@ -19,6 +19,7 @@ use crate::handshake::client::{ClientConfig, ClientHandshake};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work as _};
 use crate::message::{ClientIdentity, ControlMessage, DeniedCode, RefusedCode, ResetCode, Target};
+use crate::record::BATCH;
 use crate::{Error, PeerMisbehaved};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
@@ -388,20 +389,14 @@ impl<W: Write> WriteHalf<W> {
     pub(crate) fn send_from(&mut self, input: &mut impl Read) -> Result<usize, SendError> {
         let writing = &mut self.writing;
         writing.prepare().map_err(SendError::channel)?;
-        let slots =
-            writing.sender.begin_data(crate::record::BATCH, &mut writing.out).map_err(SendError::channel)?;
-        let read = {
-            let mut places: Vec<_> = slots.payloads(&mut writing.out).map(io::IoSliceMut::new).collect();
+        let read = writing.data_with(BATCH, |places| {
             loop {
-                match input.read_vectored(&mut places) {
+                match input.read_vectored(places) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read,
+                    read => break read.map_err(SendError::Input),
                 }
             }
-        };
-        let filled = *read.as_ref().unwrap_or(&0);
-        writing.sender.finish_data(slots, filled, &mut writing.out).map_err(SendError::channel)?;
-        let read = read.map_err(SendError::Input)?;
+        })?;
         writing.send(&mut self.io).map_err(SendError::Channel)?;
         Ok(read)
     }
@@ -414,6 +409,12 @@ pub(crate) enum SendError {
     Input(io::Error),
     /// Where it goes.
     Channel(io::Error),
+}
+
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self::channel(error)
+    }
 }
 
 impl SendError {

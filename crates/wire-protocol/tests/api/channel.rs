@@ -4,6 +4,7 @@ use crypto_core::record::ContentType;
 use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::codec::encode;
 use wire_protocol::message::{ControlMessage, RefusedCode, ResetCode, Target};
+use wire_protocol::record::SendBuffer;
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
 use super::line::{End, Heard, ends, hear, opener, pattern, seal, seal_control, sealer, streaming_ends};
@@ -330,12 +331,12 @@ fn nothing_comes_behind_a_close_not_even_in_the_same_read() {
 #[test]
 fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
     let open = ControlMessage::Open { target: Target::Pipe };
-    let mut out = Vec::new();
+    let mut out = SendBuffer::default();
     let fresh = || Sender::new(sealer(1), None);
     let streaming = || Sender::new(sealer(1), Some(&Target::Pipe));
     let closed = || {
         let mut sender = fresh();
-        sender.send_control(&ControlMessage::Close, &mut Vec::new()).unwrap();
+        sender.send_control(&ControlMessage::Close, &mut SendBuffer::default()).unwrap();
         sender
     };
     for (mut sender, message) in [
@@ -350,11 +351,11 @@ fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
     ] {
         let refused = sender.send_control(&message, &mut out);
         assert!(matches!(refused, Err(Error::ApiMisuse(_))), "{message:?} {refused:?}");
-        assert_eq!(out, b"");
+        assert_eq!(*out, *b"");
     }
     for mut sender in [fresh(), closed()] {
         assert!(matches!(sender.begin_data(1, &mut out), Err(Error::ApiMisuse(_))));
-        assert_eq!(out, b"");
+        assert_eq!(*out, *b"");
     }
 }
 

@@ -10,7 +10,7 @@ use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::codec::encode;
 use wire_protocol::handshake::ChannelKeys;
 use wire_protocol::message::{ControlMessage, Target};
-use wire_protocol::record::BATCH;
+use wire_protocol::record::{BATCH, SendBuffer};
 
 /// One end of a channel.
 pub(crate) struct End {
@@ -45,13 +45,13 @@ impl End {
     }
 
     pub(crate) fn control(&mut self, message: &ControlMessage) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = SendBuffer::default();
         self.sender.send_control(message, &mut out).unwrap();
-        out
+        out.to_vec()
     }
 
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = SendBuffer::default();
         while !bytes.is_empty() {
             let slots = self.sender.begin_data(BATCH, &mut out).unwrap();
             let mut taken = 0;
@@ -63,7 +63,7 @@ impl End {
             }
             self.sender.finish_data(slots, taken, &mut out).unwrap();
         }
-        out
+        out.to_vec()
     }
 
     pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, Error> {

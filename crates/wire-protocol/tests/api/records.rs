@@ -3,6 +3,7 @@
 use crypto_core::record::ContentType;
 use wire_protocol::channel::{Event, KeyLimits, Receiver};
 use wire_protocol::message::{ControlMessage, Target};
+use wire_protocol::record::SendBuffer;
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
 use super::line::{End, Heard, ends, hear, opener, pattern, seal, seal_control, sealer, streaming_ends};
@@ -312,12 +313,12 @@ fn a_channel_of_many_streams_and_updates_stays_in_step() {
 fn empty_records_count_only_where_they_are_datagrams() {
     let (mut client, mut server) = streaming_ends();
     let records = |client: &mut End| {
-        let mut out = Vec::new();
+        let mut out = SendBuffer::default();
         for datagram in [&b""[..], b"one", b"", b""] {
             client.sender.send_datagram(datagram, &mut out).unwrap();
         }
         client.sender.send_control(&ControlMessage::EndOfStream, &mut out).unwrap();
-        out
+        out.to_vec()
     };
     let as_bytes = Ok(vec![Heard::Data(b"one".to_vec()), Heard::Event(Event::EndOfStream)]);
     let reopen = |client: &mut End, server: &mut End| {
@@ -352,12 +353,12 @@ fn empty_records_count_only_where_they_are_datagrams() {
 #[test]
 fn a_datagram_that_is_no_record_is_not_sent() {
     let (mut client, mut server) = streaming_ends();
-    let mut out = Vec::new();
+    let mut out = SendBuffer::default();
     let too_long = Error::ApiMisuse("the datagram is longer than a record");
     assert_eq!(client.sender.send_datagram(&pattern(16385), &mut out), Err(too_long));
     client.sender.send_datagram(&pattern(16384), &mut out).unwrap();
     assert_eq!(server.hear(&out), Ok(vec![Heard::Data(pattern(16384))]));
     client.control(&ControlMessage::EndOfStream);
     let no_stream = Error::ApiMisuse("no stream is open");
-    assert_eq!(client.sender.send_datagram(b"", &mut Vec::new()), Err(no_stream));
+    assert_eq!(client.sender.send_datagram(b"", &mut SendBuffer::default()), Err(no_stream));
 }

@@ -242,8 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
                         self.end.too_long += 1;
                         continue;
                     }
-                    writing.prepare()?;
-                    writing.sender.send_datagram(&self.buffer[..len], &mut writing.out)?;
+                    writing.datagram(&self.buffer[..len])?;
                     self.end.sent += 1;
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}

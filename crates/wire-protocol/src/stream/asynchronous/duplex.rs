@@ -1,7 +1,7 @@
 //! Sockets that both directions of a relay use at once, and vectored.
 
 use std::future::Future;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,7 +13,8 @@ use crate::stream::cut_off;
 
 /// A connected socket that both directions of a relay use at once, and vectored.
 ///
-/// The functions are those of `tokio::net::TcpStream`, and mean the same.
+/// The functions are those of `tokio::net::TcpStream`, and mean the same. A read that gives less than there is room for
+/// should also take back that there is something to read: asking again at once would be in vain.
 pub trait Duplex: Send + Sync + 'static {
     /// Waits until a read may give something.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -52,7 +53,19 @@ macro_rules! duplex {
             }
 
             fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.try_read_vectored(places)
+                let room = places.iter().map(|place| place.len()).sum();
+                let mut short = None;
+                let read = self.try_io(Interest::READABLE, || {
+                    let read = (&*SockRef::from(self)).read_vectored(places)?;
+                    if (1..room).contains(&read) {
+                        // The socket had no more. Whoever is told WouldBlock in here waits for the next event
+                        // and does not ask the socket again before that.
+                        short = Some(read);
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Ok(read)
+                });
+                short.map_or(read, Ok)
             }
 
             fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -252,6 +252,12 @@ enum FillError {
     Plain(io::Error),
 }
 
+impl From<Error> for FillError {
+    fn from(error: Error) -> Self {
+        Self::Channel(error)
+    }
+}
+
 /// Reads from the plain connection straight into records and seals them. No record is held back for more to come.
 fn fill(
     writing: &mut Writing,
@@ -262,27 +268,21 @@ fn fill(
     let Input::Open { slots: records } = *input else { return Poll::Ready(Ok(0)) };
     loop {
         ready!(plain.poll_read_ready(cx)).map_err(FillError::Plain)?;
-        let slots = writing.sender.begin_data(records, &mut writing.out).map_err(FillError::Channel)?;
-        let mut places: [IoSliceMut<'_>; BATCH] = [(); BATCH].map(|()| IoSliceMut::new(&mut []));
-        for (place, payload) in places.iter_mut().zip(slots.payloads(&mut writing.out)) {
-            *place = IoSliceMut::new(payload);
-        }
-        let room: usize = places.iter().map(|place| place.len()).sum();
-        match plain.try_read_vectored(&mut places[..records]) {
+        let mut room = 0;
+        let filled = writing.data_with(records, |places| {
+            room = places.iter().map(|place| place.len()).sum();
+            plain.try_read_vectored(places).map_err(FillError::Plain)
+        });
+        match filled {
             Ok(len) => {
                 // A connection that fills what it is given has more to say; one that does not gets less memory.
                 *input = Input::Open {
                     slots: if len == room { BATCH } else { len.div_ceil(room / records).max(1) },
                 };
-                writing.sender.finish_data(slots, len, &mut writing.out).map_err(FillError::Channel)?;
                 return Poll::Ready(Ok(len));
             }
-            Err(error) => {
-                slots.cancel(&mut writing.out);
-                if !is_transient(&error) {
-                    return Poll::Ready(Err(FillError::Plain(error)));
-                }
-            }
+            Err(FillError::Plain(error)) if is_transient(&error) => {}
+            Err(error) => return Poll::Ready(Err(error)),
         }
     }
 }
