@@ -102,8 +102,9 @@ impl Duplex for Socket {
 
     fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_read_vectored(places),
-            Self::Unix(stream) => stream.try_read_vectored(places),
+            // The trait's function, which tokio's own of this name would hide.
+            Self::Tcp(stream) => Duplex::try_read_vectored(stream, places),
+            Self::Unix(stream) => Duplex::try_read_vectored(stream, places),
         }
     }
 
