@@ -317,7 +317,9 @@ pub(crate) fn backoff() -> ExponentialBackoff {
 /// Whether the server is not the one that is meant, or something is wrong at home: it does not pass by itself.
 pub(crate) fn is_fatal(error: &Error) -> bool {
     match error {
-        Error::Connect { .. } | Error::Handshake { .. } | Error::Channel { .. } => false,
+        Error::Connect { .. } | Error::Handshake { .. } | Error::Channel { .. } | Error::Listening { .. } => {
+            false
+        }
         Error::Program(error) => !error.is_exhaustion(),
         _ => true,
     }
@@ -343,7 +345,9 @@ pub(crate) fn is_at_limit(error: &Error) -> bool {
 
 fn protocol_error(error: &Error) -> Option<&wire_protocol::Error> {
     match error {
-        Error::Handshake { source, .. } | Error::Channel { source, .. } => error_in(source),
+        Error::Handshake { source, .. } | Error::Channel { source, .. } | Error::Listening { source, .. } => {
+            error_in(source)
+        }
         _ => None,
     }
 }

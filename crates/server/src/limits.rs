@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ struct Channels {
     all: usize,
     by_holder: HashMap<String, usize>,
     /// The pace of each client that has one.
-    throttles: HashMap<String, (NonZeroU64, Throttle)>,
+    throttles: HashMap<String, Throttle>,
 }
 
 #[derive(Debug, Default)]
@@ -173,21 +172,15 @@ impl Limits {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 
-    /// The pace of a client, which all its channels share; a new one where its rate has changed.
-    pub(crate) fn throttle(&self, client: &str, rate: Option<NonZeroU64>) -> Throttle {
+    /// The pace of a client, which all its channels share.
+    pub(crate) fn throttle(&self, client: &str) -> Throttle {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(rate) = rate else {
-            channels.throttles.remove(client);
-            return Throttle::default();
-        };
-        match channels.throttles.get(client) {
-            Some((before, throttle)) if *before == rate => throttle.clone(),
-            _ => {
-                let throttle = Throttle::new(rate);
-                channels.throttles.insert(client.to_owned(), (rate, throttle.clone()));
-                throttle
-            }
+        if let Some(throttle) = channels.throttles.get(client) {
+            return throttle.clone();
         }
+        // Those of clients that are gone go with the next that comes.
+        channels.throttles.retain(|_, throttle| throttle.is_shared());
+        channels.throttles.entry(client.to_owned()).or_default().clone()
     }
 }
 

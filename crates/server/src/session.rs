@@ -19,6 +19,7 @@ use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::tunnel::{self, Visit};
+use crate::throttle::Throttle;
 
 /// A client that is in.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ struct Session<'a> {
     origin: Origin,
     /// As it was judged last.
     guest: Mutex<Arc<Guest>>,
+    throttle: Throttle,
     /// What it has open, or waits for.
     target: Mutex<Option<Target>>,
 }
@@ -82,10 +84,13 @@ impl Server {
                 if stream.session().mode == Mode::Rsa {
                     self.limits.charge(accountable, RSA_HANDSHAKE, Instant::now());
                 }
+                let throttle = self.limits.throttle(&guest.name);
+                throttle.set_rate(guest.rights.max_rate());
                 let session = Session {
                     server: self,
                     source: &source,
                     origin,
+                    throttle,
                     guest: Mutex::new(Arc::new(guest)),
                     target: Mutex::new(None),
                 };
@@ -152,10 +157,10 @@ impl Session<'_> {
                         return in_time(stream.close()).await;
                     };
                     self.note(Some(parking.target()));
-                    let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
                     let streams = &self.server.streams;
                     // On the heap, so that the many channels that are never parked have no room for it.
-                    return Box::pin(parking.serve(stream, &throttle, idle_timeout, stopping, streams)).await;
+                    return Box::pin(parking.serve(stream, &self.throttle, idle_timeout, stopping, streams))
+                        .await;
                 }
                 Incoming::SignOfLife => {}
                 Incoming::Close => return in_time(stream.answer_close()).await,
@@ -206,11 +211,10 @@ impl Session<'_> {
                 Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. },
                 Service::Messages(_),
             ) => {
-                let throttle = self.server.limits.throttle(&guest.name, guest.rights.max_rate());
                 let visit = Visit {
                     guest: &guest,
                     source: self.source,
-                    throttle: &throttle,
+                    throttle: &self.throttle,
                     stopping: &self.server.stopping,
                 };
                 return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
@@ -237,6 +241,7 @@ impl Session<'_> {
     fn judge_again(&self) -> Result<Arc<Guest>, DeniedCode> {
         let before = self.guest();
         let guest = Arc::new(self.server.authorize(&before.identity, self.source.ip(), self.origin)?);
+        self.throttle.set_rate(guest.rights.max_rate());
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&guest);
         Ok(guest)
     }

@@ -1,21 +1,107 @@
-//! How many bytes a second a client may have, over all its channels.
+//! How many bytes a second a client may have, over all its channels: so many in streams, and as many in datagrams.
+//!
+//! By hand, since what there is for it lets whoever comes again at once overtake those that wait (leaky-bucket), or
+//! has everybody try again at the same moment (governor). Here each takes the next free time and waits for it.
 
-use std::fmt;
 use std::future::Future as _;
 use std::io;
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use leaky_bucket::RateLimiter;
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use wire_protocol::record::BATCH;
 use wire_protocol::stream::{DatagramSocket, Pace};
 
-/// Holds bytes up where there is a limit.
-#[derive(Clone, Default)]
-pub(crate) struct Throttle(Option<Arc<RateLimiter>>);
+/// The pace of a client, which all its channels share. Its rate may change at any time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Throttle(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes per second; 0 where there is no limit.
+    rate: AtomicU64,
+    streams: Schedule,
+    datagrams: Schedule,
+}
+
+/// When what comes next may pass. `None` before anything has.
+#[derive(Debug, Default)]
+struct Schedule(Mutex<Option<Instant>>);
+
+impl Throttle {
+    /// Sets the rate. Whoever waits already still waits for the time that it was given.
+    pub(crate) fn set_rate(&self, rate: Option<NonZeroU64>) {
+        let rate = rate.map_or(0, NonZeroU64::get);
+        if self.0.rate.swap(rate, Ordering::Relaxed) != rate {
+            self.0.streams.clear();
+            self.0.datagrams.clear();
+        }
+    }
+
+    fn rate(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.0.rate.load(Ordering::Relaxed))
+    }
+
+    /// Whether a datagram may pass now: those that come too soon are lost.
+    fn admits(&self, datagram: usize) -> bool {
+        self.rate().is_none_or(|rate| self.0.datagrams.takes(datagram, rate))
+    }
+
+    /// Whether anybody else holds it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Pace for Throttle {
+    fn note(&self, bytes: usize) -> Option<Instant> {
+        self.rate().and_then(|rate| self.0.streams.book(bytes, rate))
+    }
+
+    fn records(&self) -> usize {
+        if self.rate().is_some() { 1 } else { BATCH }
+    }
+}
+
+impl Schedule {
+    /// Books the time that `bytes` take behind all that are booked already. Gives the moment when whoever has sent
+    /// them may go on, where that is not now.
+    fn book(&self, bytes: usize, rate: NonZeroU64) -> Option<Instant> {
+        let now = Instant::now();
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let booked = next.map_or(now, |next| next.max(now)) + time(bytes, rate);
+        *next = Some(booked);
+        booked.checked_sub(BURST).filter(|moment| *moment > now)
+    }
+
+    /// Books as [`Schedule::book`] does, unless more than a burst is booked already.
+    fn takes(&self, bytes: usize, rate: NonZeroU64) -> bool {
+        let now = Instant::now();
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = next.map_or(now, |next| next.max(now));
+        let takes = free < now + BURST;
+        if takes {
+            *next = Some(free + time(bytes, rate));
+        }
+        takes
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// How long `bytes` take, an hour at most.
+fn time(bytes: usize, rate: NonZeroU64) -> Duration {
+    let nanoseconds =
+        u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(rate.get());
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)).min(Duration::from_secs(3600))
+}
 
 /// Datagrams of a client: those beyond its limit are lost, and once `ended` there are no more.
 #[derive(Debug)]
@@ -23,26 +109,6 @@ pub(crate) struct Throttled<D> {
     pub(crate) socket: D,
     pub(crate) throttle: Throttle,
     pub(crate) ended: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Throttle {
-    /// Lets `rate` bytes a second pass, a twentieth of them at once.
-    pub(crate) fn new(rate: NonZeroU64) -> Self {
-        let rate = usize::try_from(rate.get()).unwrap_or(usize::MAX);
-        let share = (rate / SHARES_PER_SECOND).max(1);
-        let limiter = RateLimiter::builder()
-            .initial(share)
-            .max(share)
-            .refill(share)
-            .interval(Duration::from_secs(1) / u32::try_from(SHARES_PER_SECOND).unwrap_or(1))
-            .build();
-        Self(Some(Arc::new(limiter)))
-    }
-
-    /// Whether a datagram may pass now. One that is longer than all that may pass at once counts as that.
-    fn admits(&self, datagram: usize) -> bool {
-        self.0.as_ref().is_none_or(|limiter| limiter.try_acquire(datagram.min(limiter.max())))
-    }
 }
 
 impl<D: DatagramSocket> DatagramSocket for Throttled<D> {
@@ -71,22 +137,8 @@ impl<D: DatagramSocket> DatagramSocket for Throttled<D> {
     }
 }
 
-impl Pace for Throttle {
-    async fn admit(&self, bytes: usize) {
-        if let Some(limiter) = &self.0 {
-            limiter.acquire(bytes).await;
-        }
-    }
-}
-
-impl fmt::Debug for Throttle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Throttle").field(&self.0.is_some()).finish()
-    }
-}
-
-/// Often enough that nothing stutters, seldom enough to cost nothing.
-const SHARES_PER_SECOND: usize = 20;
+/// What may pass at once behind a pause, in time: often enough that nothing stutters, seldom enough to cost nothing.
+const BURST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -96,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Has a datagram of 100 bytes at any time, and takes all.
+    /// Has datagrams of 100 bytes at any time, and takes all.
     #[derive(Debug)]
     struct Endless {
         left: usize,
@@ -114,6 +166,12 @@ mod tests {
         fn try_send(&mut self, _: &[u8]) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    fn throttle(rate: u64) -> Throttle {
+        let throttle = Throttle::default();
+        throttle.set_rate(NonZeroU64::new(rate));
+        throttle
     }
 
     fn throttled(throttle: Throttle, left: usize) -> (Throttled<Endless>, CancellationToken) {
@@ -136,19 +194,59 @@ mod tests {
         count
     }
 
+    /// Sends `bytes` at a time as often as it may, and counts what went out.
+    async fn send(throttle: Throttle, bytes: usize, until: Instant) -> usize {
+        let mut sent = 0;
+        while Instant::now() < until {
+            sent += bytes;
+            if let Some(moment) = throttle.note(bytes) {
+                tokio::time::sleep_until(moment).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+        sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_share_the_rate_evenly_however_many_there_are() {
+        let shared = throttle(1_000_000);
+        let until = Instant::now() + Duration::from_secs(20);
+        let streams: Vec<_> = (0..10).map(|_| tokio::spawn(send(shared.clone(), 16_384, until))).collect();
+        let mut sent = Vec::new();
+        for stream in streams {
+            sent.push(stream.await.unwrap());
+        }
+        let all: usize = sent.iter().sum();
+        assert!((20_000_000..20_300_000).contains(&all), "{sent:?}");
+        assert!(sent.iter().all(|sent| (1_950_000..2_100_000).contains(sent)), "{sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_that_changes_counts_at_once() {
+        let shared = throttle(1000);
+        assert_eq!(shared.records(), 1);
+        assert!(shared.note(100_000).is_some_and(|moment| moment > Instant::now() + Duration::from_secs(99)));
+        shared.set_rate(NonZeroU64::new(1_000_000));
+        assert!(shared.note(100_000).is_some_and(|moment| moment < Instant::now() + Duration::from_secs(1)));
+        shared.set_rate(None);
+        assert_eq!((shared.note(usize::MAX), shared.records()), (None, BATCH));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn datagrams_beyond_the_limit_are_lost() {
-        let rate = Throttle::new(NonZeroU64::new(20_000).unwrap());
+        let rate = throttle(20_000);
         // A twentieth of a second's bytes at once: ten datagrams, in both directions together.
         let (mut socket, _ended) = throttled(rate.clone(), 50);
         let sent = (0..50).filter(|_| socket.try_send(&[0; 100]).is_ok()).count();
         assert_eq!(sent, 10);
-        tokio::time::sleep(Duration::from_millis(51)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(received(&mut socket).await, 10);
         let (mut free, _ended) = throttled(Throttle::default(), 50);
         assert_eq!(received(&mut free).await, 50);
-        // One that is longer than that passes as well, now and then.
-        tokio::time::sleep(Duration::from_millis(51)).await;
+        // One that is longer than that passes as well, now and then; what streams have booked is their own.
+        rate.note(1_000_000);
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(socket.try_send(&[0; 16384]).is_ok());
         assert!(socket.try_send(&[0; 1]).is_err());
     }

@@ -10,7 +10,7 @@
 //! only while bytes are in it.
 
 use std::boxed::Box;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::vec::Vec;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::duplex::{Duplex, Shared, is_transient};
 use super::{SecureStream, silent};
@@ -32,15 +32,25 @@ use crate::record::BATCH;
 use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
 use crate::{Error, PeerMisbehaved};
 
-/// Holds bytes up where there is a limit of bytes per second.
+/// A limit of bytes per second, which all streams of a peer may share.
 pub trait Pace: Clone + Send + Sync + 'static {
-    /// Returns once `bytes` more may pass.
-    fn admit(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Takes note of bytes that have passed. Gives the moment before which no more may; a stream that is held up
+    /// still gives signs of life.
+    fn note(&self, bytes: usize) -> Option<Instant>;
+
+    /// The most records that are read at once, 1 to [`BATCH`]: fewer are fairer to other streams.
+    fn records(&self) -> usize;
 }
 
 /// No limit.
 impl Pace for () {
-    async fn admit(&self, _: usize) {}
+    fn note(&self, _: usize) -> Option<Instant> {
+        None
+    }
+
+    fn records(&self) -> usize {
+        BATCH
+    }
 }
 
 /// Opens a stream to `target` for a plain connection and sends what that says meanwhile, so that a request does
@@ -194,6 +204,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
     let mut heartbeat = pin!(sleep(HEARTBEAT));
     let mut last_sent = Instant::now();
     let mut input = Input::Open { slots: 1 };
+    let mut held_until = None;
     loop {
         writing.prepare().map_err(|error| channel(error.into()))?;
         if !writing.unsent().is_empty() {
@@ -208,7 +219,8 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
         }
         tokio::select! {
             biased;
-            filled = poll_fn(|cx| fill(&mut writing, &mut input, &link.plain, cx)), if input != Input::Ended => match filled {
+            filled = poll_fn(|cx| fill(&mut writing, &mut input, pace.records(), &link.plain, cx)),
+                if input != Input::Ended && held_until.is_none() => match filled {
                 Ok(0) => {
                     input = Input::Ended;
                     // Before it can be answered, so that the receiving direction knows what an answer means.
@@ -216,13 +228,17 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     writing.control(&ControlMessage::EndOfStream).map_err(|error| channel(error.into()))?;
                     link.received.for_receiver.notify_one();
                 }
-                Ok(len) => pace.admit(len).await,
+                // What was read goes out; nothing else is read before its time.
+                Ok(len) => held_until = pace.note(len),
                 Err(FillError::Channel(error)) => return Err(channel(error.into())),
                 Err(FillError::Plain(error)) => {
                     give_up(writing, &link, ResetCode::Input).await?;
                     return Err(RelayError::Input(error));
                 }
             },
+            () = async { sleep_until(held_until.unwrap_or(last_sent)).await }, if held_until.is_some() => {
+                held_until = None;
+            }
             () = link.received.for_sender.notified() => {}
             error = link.plain.reset(), if input == Input::Ended => {
                 give_up(writing, &link, ResetCode::Input).await?;
@@ -262,10 +278,12 @@ impl From<Error> for FillError {
 fn fill(
     writing: &mut Writing,
     input: &mut Input,
+    most: usize,
     plain: &impl Duplex,
     cx: &mut Context<'_>,
 ) -> Poll<Result<usize, FillError>> {
-    let Input::Open { slots: records } = *input else { return Poll::Ready(Ok(0)) };
+    let Input::Open { slots } = *input else { return Poll::Ready(Ok(0)) };
+    let records = slots.min(most);
     loop {
         ready!(plain.poll_read_ready(cx)).map_err(FillError::Plain)?;
         let mut room = 0;
@@ -384,7 +402,9 @@ async fn deliver(reading: &mut Reading, plain: &impl Duplex, pace: &impl Pace) -
             return Err(RelayError::Output(io::ErrorKind::WriteZero.into()));
         }
         reading.receiver.consume(written);
-        pace.admit(written).await;
+        if let Some(moment) = pace.note(written) {
+            sleep_until(moment).await;
+        }
     }
 }
 
