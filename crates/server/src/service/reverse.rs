@@ -5,34 +5,31 @@
 //! listener -> job -> whichever parked channel of the lease is free -> Open, relay -> parked again
 //! ```
 
+mod jobs;
+mod parking;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use program::address::Address;
-use program::counter::Counter;
 use program::dial::{in_time, refusal};
-use program::flows::{self, Flow, Flows};
+use program::flows::{self, Flows};
 use program::listener::{Listener, Source};
 use program::socket::Socket;
-use program::socks::{self, Association, Reply, Request};
+use program::socks::{self, Association, NOWHERE, Reply, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{
-    ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target,
-};
-use wire_protocol::stream::{
-    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams, tunnel,
-};
+use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
+use wire_protocol::stream::SecureStream;
 
-use super::tunnel::{MAX_UDP_TIMEOUT, into_io};
-use crate::throttle::{Throttle, Throttled};
+use jobs::{Jobs, MAX_WAIT, Wants};
+pub(crate) use parking::Parking;
 
 /// The addresses that are listened on for clients.
 #[derive(Debug, Default)]
@@ -47,7 +44,7 @@ struct Held {
     id: [u8; LEASE_LEN],
     port: u16,
     door: Arc<Door>,
-    jobs: (async_channel::Sender<Job>, async_channel::Receiver<Job>),
+    jobs: Arc<Jobs>,
     /// Another lease of the same client has taken the address over.
     ended: CancellationToken,
 }
@@ -61,7 +58,7 @@ pub(crate) struct Lease {
     /// The port that is listened on; 0 for a unix socket.
     pub(crate) port: u16,
     door: Arc<Door>,
-    jobs: async_channel::Sender<Job>,
+    jobs: Arc<Jobs>,
     ended: CancellationToken,
 }
 
@@ -70,24 +67,6 @@ pub(crate) struct Lease {
 enum Door {
     Stream(Listener),
     Datagram(Arc<UdpSocket>),
-}
-
-/// Somebody who waits for the client.
-#[derive(Debug)]
-struct Job {
-    since: Instant,
-    wants: Wants,
-}
-
-/// What is to be done with a connection, or a flow of datagrams, that came in.
-#[derive(Debug)]
-enum Wants {
-    /// To reach the client; what was said and may not have arrived yet is kept.
-    Client { socket: Socket, origin: String, early: Vec<u8> },
-    /// To reach, through the client, what it has asked for in SOCKS.
-    Target { socket: Socket, host: String, port: u16 },
-    /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.
-    Datagrams { flow: Flow, target: Target },
 }
 
 impl Door {
@@ -146,9 +125,9 @@ impl Leases {
         if let ListenAddress::Port { port, .. } = &mut key.0 {
             *port = bound;
         }
-        let (jobs, ended) = (async_channel::bounded(MAX_JOBS), CancellationToken::new());
+        let (jobs, ended) = (Arc::new(Jobs::new()), CancellationToken::new());
         let door = Arc::new(door);
-        let lease = self.lease(&key, id, bound, &door, &jobs.0, &ended);
+        let lease = self.lease(&key, id, bound, &door, &jobs, &ended);
         let held = Held { owner: owner.clone(), id, port: bound, door, jobs, ended };
         self.held().insert(key, held);
         Ok(lease)
@@ -171,7 +150,7 @@ impl Leases {
         held.ended.cancel();
         held.ended = CancellationToken::new();
         held.id = id;
-        Some(Ok(self.lease(&key, id, held.port, &held.door, &held.jobs.0, &held.ended)))
+        Some(Ok(self.lease(&key, id, held.port, &held.door, &held.jobs, &held.ended)))
     }
 
     fn lease(
@@ -180,7 +159,7 @@ impl Leases {
         id: [u8; LEASE_LEN],
         port: u16,
         door: &Arc<Door>,
-        jobs: &async_channel::Sender<Job>,
+        jobs: &Arc<Jobs>,
         ended: &CancellationToken,
     ) -> Lease {
         Lease {
@@ -189,7 +168,7 @@ impl Leases {
             id,
             port,
             door: Arc::clone(door),
-            jobs: jobs.clone(),
+            jobs: Arc::clone(jobs),
             ended: ended.clone(),
         }
     }
@@ -202,8 +181,7 @@ impl Leases {
             address: key.0.clone(),
             kind: key.1,
             id: *id,
-            jobs: held.jobs.1.clone(),
-            again: held.jobs.0.clone(),
+            jobs: Arc::clone(&held.jobs),
             ended: held.ended.clone(),
         })
     }
@@ -219,6 +197,7 @@ impl Drop for Lease {
         let mut all = self.leases.held();
         if all.get(&self.key).is_some_and(|held| held.id == self.id && !self.ended.is_cancelled()) {
             all.remove(&self.key);
+            self.jobs.close();
         }
         self.ended.cancel();
     }
@@ -239,6 +218,7 @@ impl Lease {
                 true
             }
             never = self.accept_all() => match never {},
+            never = self.jobs.expire() => match never {},
             () = self.ended.cancelled() => false,
             () = stopping.cancelled() => false,
         };
@@ -260,12 +240,24 @@ impl Lease {
 
     async fn accept_connections(&self, listener: &Listener) -> Infallible {
         let mut negotiations = JoinSet::new();
+        let mut associations = JoinSet::new();
         loop {
-            while negotiations.try_join_next().is_some() {}
-            if negotiations.len() >= MAX_NEGOTIATIONS {
-                negotiations.join_next().await;
-            }
-            let (socket, source) = match listener.accept().await {
+            let accepted = async {
+                let place = self.jobs.place().await;
+                (listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                Some(asked) = negotiations.join_next() => {
+                    if let Ok(Some(control)) = asked {
+                        self.begin_association(control, &mut associations);
+                    }
+                    continue;
+                }
+                Some(_) = associations.join_next() => continue,
+                // Where the client takes none for so long, the system keeps the next ones, or refuses them.
+                accepted = accepted, if negotiations.len() < MAX_NEGOTIATIONS => accepted,
+            };
+            let (socket, source) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for a client");
@@ -276,15 +268,29 @@ impl Lease {
             socket.reset_on_drop();
             match self.key.1 {
                 ListenKind::Socks => {
-                    negotiations.spawn(negotiate(socket, source, self.jobs.clone()));
+                    // It may take its time to say what it wants, and takes nobody's place meanwhile.
+                    drop(place);
+                    negotiations.spawn(negotiate(socket, source, Arc::clone(&self.jobs)));
                 }
                 ListenKind::Stream | ListenKind::Datagram => {
-                    let wants = Wants::Client { socket, origin: source.name, early: Vec::new() };
-                    // Where the client takes none for so long, the system keeps the next ones, or refuses them.
-                    self.jobs.send(Job::new(wants)).await.ok();
+                    self.jobs.add(Wants::Client { socket, origin: source.name, early: Vec::new() }, place);
                 }
             }
         }
+    }
+
+    /// They last as long as the SOCKS client likes, so that there are not too many of them.
+    fn begin_association(&self, control: Socket, associations: &mut JoinSet<()>) {
+        if associations.len() >= MAX_ASSOCIATIONS {
+            associations.spawn(refuse(control, Reply::GeneralFailure));
+            return;
+        }
+        let jobs = Arc::clone(&self.jobs);
+        associations.spawn(async move {
+            if let Err(error) = associate(control, &jobs).await {
+                tracing::debug!(%error, "no port for a SOCKS client's datagrams");
+            }
+        });
     }
 
     async fn accept_datagrams(&self, socket: &Arc<UdpSocket>) -> Infallible {
@@ -293,35 +299,31 @@ impl Lease {
             let (peer, flow) = flows.next(flows::by_source).await;
             let target = Target::Forwarded { origin: peer.to_string() };
             // Datagrams do not wait: one that nobody takes is lost.
-            self.jobs.try_send(Job::new(Wants::Datagrams { flow, target })).ok();
+            self.jobs.try_add(Wants::Datagrams { flow, target });
         }
     }
 }
 
-/// Finds out what a SOCKS client wants, and serves those that want to exchange datagrams to their end.
-async fn negotiate(mut socket: Socket, source: Source, jobs: async_channel::Sender<Job>) {
+/// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
+async fn negotiate(mut socket: Socket, source: Source, jobs: Arc<Jobs>) -> Option<Socket> {
     match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
         Ok(Ok(Request::Connect { host, port })) => {
-            jobs.send(Job::new(Wants::Target { socket, host, port })).await.ok();
-        }
-        Ok(Ok(Request::Associate)) => {
-            if let Err(error) = associate(socket, &jobs).await {
-                tracing::debug!(peer = source.name, %error, "no port for a SOCKS client's datagrams");
+            match timeout(MAX_WAIT, jobs.place()).await {
+                Ok(place) => jobs.add(Wants::Target { socket, host, port }, place),
+                Err(_) => refuse(socket, Reply::GeneralFailure).await,
             }
+            return None;
         }
+        Ok(Ok(Request::Associate)) => return Some(socket),
         // Nothing was carried that could look cut off, and what it was told has to arrive.
-        Ok(Err(error)) => {
-            tracing::debug!(peer = source.name, %error, "no SOCKS client");
-            socket.end_well();
-        }
-        Err(_) => {
-            tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants");
-            socket.end_well();
-        }
+        Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
+        Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
     }
+    socket.end_well();
+    None
 }
 
-async fn associate(mut control: Socket, jobs: &async_channel::Sender<Job>) -> io::Result<()> {
+async fn associate(mut control: Socket, jobs: &Jobs) -> io::Result<()> {
     let mut association = Association::open(&mut control).await?;
     loop {
         let (target, flow) = tokio::select! {
@@ -332,189 +334,19 @@ async fn associate(mut control: Socket, jobs: &async_channel::Sender<Job>) -> io
             }
             begun = association.next() => begun,
         };
-        jobs.try_send(Job::new(Wants::Datagrams { flow, target })).ok();
-    }
-}
-
-impl Job {
-    fn new(wants: Wants) -> Self {
-        Self { since: Instant::now(), wants }
-    }
-}
-
-/// What a parked channel waits for.
-#[derive(Debug)]
-pub(crate) struct Parking {
-    address: ListenAddress,
-    kind: ListenKind,
-    id: [u8; LEASE_LEN],
-    jobs: async_channel::Receiver<Job>,
-    again: async_channel::Sender<Job>,
-    ended: CancellationToken,
-}
-
-impl Parking {
-    /// What the client needs the right to.
-    pub(crate) fn target(&self) -> Target {
-        Target::Listen { address: self.address.clone(), kind: self.kind, lease: self.id }
-    }
-
-    /// Serves a parked channel to its end.
-    pub(crate) async fn serve(
-        self,
-        mut stream: SecureStream<Socket>,
-        throttle: &Throttle,
-        idle_timeout: Duration,
-        stopping: &CancellationToken,
-        streams: &Counter,
-    ) -> io::Result<()> {
-        loop {
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => return in_time(stream.close()).await,
-                () = self.ended.cancelled() => return in_time(stream.close()).await,
-                incoming = timeout(idle_timeout, stream.next_incoming()) => {
-                    let Ok(incoming) = incoming else { return in_time(stream.close()).await };
-                    match incoming? {
-                        Incoming::SignOfLife => {}
-                        Incoming::Close => return in_time(stream.answer_close()).await,
-                        Incoming::Open(_) => stream.refuse_open(RefusedCode::NotOffered).await?,
-                        Incoming::Park(_) => {}
-                    }
-                }
-                job = self.jobs.recv() => match job {
-                    Ok(job) if job.since.elapsed() > MAX_WAIT => {
-                        tracing::debug!("a connection has waited for its client for too long");
-                    }
-                    Ok(job) => {
-                        let _open = streams.begin();
-                        stream = self.carry(stream, job, throttle).await?;
-                    }
-                    Err(_) => return in_time(stream.close()).await,
-                },
-            }
-        }
-    }
-
-    async fn carry(
-        &self,
-        stream: SecureStream<Socket>,
-        job: Job,
-        throttle: &Throttle,
-    ) -> io::Result<SecureStream<Socket>> {
-        match job.wants {
-            Wants::Client { socket, origin, early } => {
-                self.carry_to_client(stream, socket, job.since, origin, early, throttle).await
-            }
-            Wants::Target { socket, host, port } => {
-                self.carry_to_target(stream, socket, job.since, host, port, throttle).await
-            }
-            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, &target, throttle).await,
-        }
-    }
-
-    async fn carry_datagrams(
-        &self,
-        mut stream: SecureStream<Socket>,
-        flow: Flow,
-        target: &Target,
-        throttle: &Throttle,
-    ) -> io::Result<SecureStream<Socket>> {
-        let ended = Box::pin(self.ended.clone().cancelled_owned());
-        let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
-        stream.begin_open(target)?;
-        match relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT).await {
-            Ok(_) => Ok(stream),
-            Err(error) if refused_code(&error).is_some() => Ok(stream),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn carry_to_client(
-        &self,
-        mut stream: SecureStream<Socket>,
-        socket: Socket,
-        since: Instant,
-        origin: String,
-        mut early: Vec<u8>,
-        throttle: &Throttle,
-    ) -> io::Result<SecureStream<Socket>> {
-        let target = Target::Forwarded { origin: origin.clone() };
-        let opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)).await;
-        let error = match opened {
-            Ok(Ok(())) => {
-                drop(early);
-                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
-                socket.end_well();
-                return Ok(stream);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
-        };
-        if never_stood(&error, &early) {
-            // Another parked channel may do.
-            self.again.try_send(Job { since, wants: Wants::Client { socket, origin, early } }).ok();
-        } else if is_refused(&error) {
-            return Ok(stream);
-        }
-        Err(into_io(error))
-    }
-
-    async fn carry_to_target(
-        &self,
-        mut stream: SecureStream<Socket>,
-        mut socket: Socket,
-        since: Instant,
-        host: String,
-        port: u16,
-        throttle: &Throttle,
-    ) -> io::Result<SecureStream<Socket>> {
-        let target = Target::Tcp { host: host.clone(), port, header: ProxyHeader::None };
-        let opened = timeout(SILENCE, stream.open(target)).await;
-        let error = match opened {
-            Ok(Ok(())) => {
-                socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await?;
-                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
-                socket.end_well();
-                return Ok(stream);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
-        };
-        if let Some(code) = refused_code(&error) {
-            refuse(socket, code.into()).await;
-            return Ok(stream);
-        }
-        // Nothing was sent on it: another parked channel may do.
-        self.again.try_send(Job { since, wants: Wants::Target { socket, host, port } }).ok();
-        Err(error)
+        jobs.try_add(Wants::Datagrams { flow, target });
     }
 }
 
 /// Tells a SOCKS client why there is no connection. The answer has to arrive, so that this end is a good one.
 async fn refuse(mut socket: Socket, reply: Reply) {
-    if socks::reply(&mut socket, reply, UNSPECIFIED).await.is_ok() {
+    if socks::reply(&mut socket, reply, NOWHERE).await.is_ok() {
         socket.end_well();
     }
 }
 
-fn refused_code(error: &io::Error) -> Option<RefusedCode> {
-    match error_in(error) {
-        Some(wire_protocol::Error::Refused(code)) => Some(*code),
-        _ => None,
-    }
-}
-
-fn is_refused(error: &RelayError) -> bool {
-    matches!(error, RelayError::Channel(error) if refused_code(error).is_some())
-}
-
-/// From where the client connects is the client's affair.
-const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Connections that wait for a parked channel; more wait with the system.
-const MAX_JOBS: usize = 64;
-/// How long they do.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// SOCKS clients of one lease that exchange datagrams.
+const MAX_ASSOCIATIONS: usize = 64;
 /// SOCKS clients of one lease that have not yet said what they want.
 const MAX_NEGOTIATIONS: usize = 256;
 /// How long they may take for it.

@@ -1,0 +1,131 @@
+//! Those that wait for a client: a queue that several parked channels take from, and that nobody stays in for long.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use program::flows::Flow;
+use program::socket::Socket;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use wire_protocol::message::Target;
+
+/// Somebody who waits for the client. Dropped, a connection is reset.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) since: Instant,
+    pub(super) wants: Wants,
+}
+
+/// What is to be done with a connection, or a flow of datagrams, that came in.
+#[derive(Debug)]
+pub(super) enum Wants {
+    /// To reach the client; what was said and may not have arrived yet is kept.
+    Client { socket: Socket, origin: String, early: Vec<u8> },
+    /// To reach, through the client, what it has asked for in SOCKS.
+    Target { socket: Socket, host: String, port: u16 },
+    /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.
+    Datagrams { flow: Flow, target: Target },
+}
+
+/// The queue of one lease.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    queue: Mutex<Queue>,
+    added: Notify,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The one that has waited longest is in front.
+    waiting: VecDeque<(Job, Option<Place>)>,
+    /// The lease has ended: nobody will take anything any more.
+    is_closed: bool,
+}
+
+/// Room for one that waits.
+pub(super) type Place = OwnedSemaphorePermit;
+
+impl Jobs {
+    pub(super) fn new() -> Self {
+        Self { queue: Mutex::default(), added: Notify::new(), places: Arc::new(Semaphore::new(MAX_JOBS)) }
+    }
+
+    /// Waits until there is room for one more.
+    pub(super) async fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    pub(super) fn add(&self, wants: Wants, place: Option<Place>) {
+        let mut queue = self.queue();
+        if !queue.is_closed {
+            queue.waiting.push_back((Job { since: Instant::now(), wants }, place));
+            drop(queue);
+            self.added.notify_one();
+        }
+    }
+
+    /// Adds where there is room. Datagrams do not wait: those that nobody takes are lost.
+    pub(super) fn try_add(&self, wants: Wants) {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.add(wants, Some(place));
+        }
+    }
+
+    /// Puts one back that turned out not to be served: it has waited longest.
+    pub(super) fn put_back(&self, job: Job) {
+        let mut queue = self.queue();
+        if !queue.is_closed {
+            queue.waiting.push_front((job, None));
+            drop(queue);
+            self.added.notify_one();
+        }
+    }
+
+    /// Waits for somebody. Can be dropped and called again.
+    pub(super) async fn take(&self) -> Job {
+        loop {
+            let added = self.added.notified();
+            if let Some((job, _)) = self.queue().waiting.pop_front() {
+                // Whoever was told of one that is gone meanwhile tells of the next.
+                self.added.notify_one();
+                return job;
+            }
+            added.await;
+        }
+    }
+
+    /// Turns those away that have waited for too long, again and again.
+    pub(super) async fn expire(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(EXPIRE_EVERY).await;
+            let mut queue = self.queue();
+            let before = queue.waiting.len();
+            queue.waiting.retain(|(job, _)| job.since.elapsed() < MAX_WAIT);
+            let expired = before - queue.waiting.len();
+            drop(queue);
+            if expired > 0 {
+                tracing::warn!(expired, "connections have waited for their client in vain");
+            }
+        }
+    }
+
+    /// Turns everybody away, now and from now on.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue();
+        queue.is_closed = true;
+        queue.waiting.clear();
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections that wait for a parked channel; more wait with the system.
+const MAX_JOBS: usize = 64;
+/// How long they do.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,175 @@
+//! Parked channels: each serves one connection, or flow of datagrams, after the other.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use program::counter::Counter;
+use program::dial::in_time;
+use program::flows::Flow;
+use program::socket::Socket;
+use program::socks::{self, NOWHERE, Reply};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
+use wire_protocol::stream::{
+    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams, tunnel,
+};
+
+use super::jobs::{Job, Jobs, Wants};
+use super::refuse;
+use crate::service::tunnel::{MAX_UDP_TIMEOUT, into_io};
+use crate::throttle::{Throttle, Throttled};
+
+/// What a parked channel waits for.
+#[derive(Debug)]
+pub(crate) struct Parking {
+    pub(super) address: ListenAddress,
+    pub(super) kind: ListenKind,
+    pub(super) id: [u8; LEASE_LEN],
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) ended: CancellationToken,
+}
+
+impl Parking {
+    /// What the client needs the right to.
+    pub(crate) fn target(&self) -> Target {
+        Target::Listen { address: self.address.clone(), kind: self.kind, lease: self.id }
+    }
+
+    /// Serves a parked channel to its end.
+    pub(crate) async fn serve(
+        self,
+        mut stream: SecureStream<Socket>,
+        throttle: &Throttle,
+        idle_timeout: Duration,
+        stopping: &CancellationToken,
+        streams: &Counter,
+    ) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return in_time(stream.close()).await,
+                () = self.ended.cancelled() => return in_time(stream.close()).await,
+                incoming = timeout(idle_timeout, stream.next_incoming()) => {
+                    let Ok(incoming) = incoming else { return in_time(stream.close()).await };
+                    match incoming? {
+                        Incoming::SignOfLife => {}
+                        Incoming::Close => return in_time(stream.answer_close()).await,
+                        Incoming::Open(_) => stream.refuse_open(RefusedCode::NotOffered).await?,
+                        Incoming::Park(_) => {}
+                    }
+                }
+                job = self.jobs.take() => {
+                    let _open = streams.begin();
+                    stream = self.carry(stream, job, throttle).await?;
+                }
+            }
+        }
+    }
+
+    async fn carry(
+        &self,
+        stream: SecureStream<Socket>,
+        job: Job,
+        throttle: &Throttle,
+    ) -> io::Result<SecureStream<Socket>> {
+        match job.wants {
+            Wants::Client { socket, origin, early } => {
+                self.carry_to_client(stream, socket, job.since, origin, early, throttle).await
+            }
+            Wants::Target { socket, host, port } => {
+                self.carry_to_target(stream, socket, job.since, host, port, throttle).await
+            }
+            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, &target, throttle).await,
+        }
+    }
+
+    async fn carry_datagrams(
+        &self,
+        mut stream: SecureStream<Socket>,
+        flow: Flow,
+        target: &Target,
+        throttle: &Throttle,
+    ) -> io::Result<SecureStream<Socket>> {
+        let ended = Box::pin(self.ended.clone().cancelled_owned());
+        let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
+        stream.begin_open(target)?;
+        match relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT).await {
+            Ok(_) => Ok(stream),
+            Err(error) if refused_code(&error).is_some() => Ok(stream),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn carry_to_client(
+        &self,
+        mut stream: SecureStream<Socket>,
+        socket: Socket,
+        since: Instant,
+        origin: String,
+        mut early: Vec<u8>,
+        throttle: &Throttle,
+    ) -> io::Result<SecureStream<Socket>> {
+        let target = Target::Forwarded { origin: origin.clone() };
+        let opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)).await;
+        let error = match opened {
+            Ok(Ok(())) => {
+                drop(early);
+                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
+                socket.end_well();
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
+        };
+        if never_stood(&error, &early) {
+            // Another parked channel may do.
+            self.jobs.put_back(Job { since, wants: Wants::Client { socket, origin, early } });
+        } else if is_refused(&error) {
+            return Ok(stream);
+        }
+        Err(into_io(error))
+    }
+
+    async fn carry_to_target(
+        &self,
+        mut stream: SecureStream<Socket>,
+        mut socket: Socket,
+        since: Instant,
+        host: String,
+        port: u16,
+        throttle: &Throttle,
+    ) -> io::Result<SecureStream<Socket>> {
+        let target = Target::Tcp { host: host.clone(), port, header: ProxyHeader::None };
+        let opened = timeout(SILENCE, stream.open(target)).await;
+        let error = match opened {
+            Ok(Ok(())) => {
+                socks::reply(&mut socket, Reply::Succeeded, NOWHERE).await?;
+                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
+                socket.end_well();
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        if let Some(code) = refused_code(&error) {
+            refuse(socket, code.into()).await;
+            return Ok(stream);
+        }
+        // Nothing was sent on it: another parked channel may do.
+        self.jobs.put_back(Job { since, wants: Wants::Target { socket, host, port } });
+        Err(error)
+    }
+}
+
+fn refused_code(error: &io::Error) -> Option<RefusedCode> {
+    match error_in(error) {
+        Some(wire_protocol::Error::Refused(code)) => Some(*code),
+        _ => None,
+    }
+}
+
+fn is_refused(error: &RelayError) -> bool {
+    matches!(error, RelayError::Channel(error) if refused_code(error).is_some())
+}
