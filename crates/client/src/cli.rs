@@ -119,7 +119,10 @@ pub struct Forward {
     /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; without it, the configuration file says what to forward
     pub address: Option<Address>,
     /// Configuration file [default: sockseal/client.toml in the XDG configuration folder, or /etc/sockseal/client.toml]
-    #[arg(long, value_name = "FILE", conflicts_with = "address")]
+    #[arg(
+        long, value_name = "FILE",
+        conflicts_with_all = ["address", "local", "remote", "dynamic", "stdio", "proxy_protocol", "wait", "udp_timeout"]
+    )]
     pub config: Option<PathBuf>,
     /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either
     #[arg(short = 'L', long, value_name = "SPEC", requires = "address")]

@@ -192,7 +192,9 @@ impl Report for Error {
             }),
             Self::Listening { source, .. } => match error_in(source) {
                 Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => Some(
-                    "the server's owner permits it with: server allow SHA256:... --name NAME --listen PORT".into(),
+                    "the server's owner permits it with --listen beside the other rights of this client: server list shows \
+                     them, server allow replaces them (port 0 needs --listen '*')"
+                        .into(),
                 ),
                 Some(wire_protocol::Error::Refused(_)) => {
                     Some("another client, or another program there, has the address: take another port".into())
@@ -201,7 +203,12 @@ impl Report for Error {
             },
             Self::Target { source, .. } => Some(match error_in(source) {
                 Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => {
-                    "the server's owner permits it with: server allow SHA256:... --name NAME --tcp HOST:PORT".into()
+                    "the server's owner permits it with --tcp, --unix or --service beside the other rights of this client: \
+                     server list shows them, server allow replaces them"
+                        .into()
+                }
+                Some(wire_protocol::Error::Refused(RefusedCode::NotOffered)) => {
+                    "the server has no service of that name: its owner names it in server.toml as [[service]]".into()
                 }
                 _ => "is the target running, and is it to be reached from the server?".into(),
             }),

@@ -40,6 +40,7 @@ struct State {
     /// The fewest that were idle since the last look.
     low_water: usize,
     link: Link,
+    limit: Option<AtLimit>,
     /// Whether channels come back to be used again.
     ending: bool,
 }
@@ -49,6 +50,15 @@ struct Idle {
     stream: SecureStream<Socket>,
     /// Since it was last known to stand.
     since: Instant,
+}
+
+/// The client has as many channels as the server lets it have.
+#[derive(Debug, Clone, Copy)]
+struct AtLimit {
+    /// When to ask for another one.
+    next: Instant,
+    /// How long to wait after that.
+    pause: Duration,
 }
 
 /// Whether the server can be reached, as far as is known.
@@ -61,8 +71,14 @@ enum Link {
 
 impl Pool {
     pub(crate) fn new(connector: Connector) -> Arc<Self> {
-        let state =
-            State { idle: Vec::new(), wanted: MIN_WARM, low_water: 0, link: Link::Down, ending: false };
+        let state = State {
+            idle: Vec::new(),
+            wanted: MIN_WARM,
+            low_water: 0,
+            link: Link::Down,
+            limit: None,
+            ending: false,
+        };
         Arc::new(Self {
             connector,
             state: Mutex::new(state),
@@ -104,6 +120,11 @@ impl Pool {
                 changed.await;
                 continue;
             }
+            // One of those that wait asks; the others wait for its answer, or for a channel that comes back.
+            if let Some(next) = self.wait_at_limit() {
+                timeout_at(next, changed).await.ok();
+                continue;
+            }
             // Whichever is first: our turn for a handshake, or somebody else's channel. A handshake that has begun
             // is not given up: to the server that would be a failure, and count against us.
             let permit = tokio::select! {
@@ -114,10 +135,11 @@ impl Pool {
             let connected = self.connector.connect().await;
             drop(permit);
             match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) if is_at_limit(&error) => {
-                    timeout(LIMIT_PAUSE, self.changed.notified()).await.ok();
+                Ok(stream) => {
+                    self.state().limit = None;
+                    return Ok(stream);
                 }
+                Err(error) if is_at_limit(&error) => self.begin_limit(),
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => self.lost(&error),
             }
@@ -213,8 +235,10 @@ impl Pool {
             for surplus in state.idle.drain(..surplus) {
                 tokio::spawn(close(surplus.stream));
             }
-            let (old, recent): (Vec<_>, Vec<_>) =
-                state.idle.drain(..).partition(|idle| idle.since.elapsed() >= PING_AFTER);
+            let (old, recent): (Vec<_>, Vec<_>) = state
+                .idle
+                .drain(..)
+                .partition(|idle| idle.since.elapsed() + LOOK_EVERY > keep_alive_every(&idle.stream));
             state.idle = recent;
             for Idle { mut stream, .. } in old {
                 asked.spawn(async move { in_time(stream.ping()).await.map(|_| stream) });
@@ -263,6 +287,26 @@ impl Pool {
         taken
     }
 
+    /// Until when to wait, where the client has as many channels as it may; `None` for the one whose turn it is to ask.
+    fn wait_at_limit(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let AtLimit { next, pause } = state.limit?;
+        let now = Instant::now();
+        if now < next {
+            return Some(next);
+        }
+        state.limit = Some(AtLimit { next: now + pause, pause: (pause * 2).min(MAX_PAUSE) });
+        None
+    }
+
+    fn begin_limit(&self) {
+        let mut state = self.state();
+        if state.limit.is_none() {
+            tracing::warn!("the server lets this client have no more channels: connections wait");
+            state.limit = Some(AtLimit { next: Instant::now() + LIMIT_PAUSE, pause: LIMIT_PAUSE * 2 });
+        }
+    }
+
     fn miss(&self) {
         let mut state = self.state();
         state.wanted = (state.wanted + 1).min(MAX_WARM);
@@ -302,6 +346,13 @@ enum Denials {
     BeforeFirstContact,
     /// It was let in before, and may be again.
     Endured,
+}
+
+/// How often an idle channel gives a sign of life: well before the server closes it, and often enough to notice that the
+/// way to it is gone.
+pub(crate) fn keep_alive_every<S>(stream: &SecureStream<S>) -> Duration {
+    let limit = Duration::from_secs(stream.session().limits.idle_timeout_seconds.into());
+    (limit / 2).min(KEEP_ALIVE_EVERY)
 }
 
 /// Pauses between attempts: longer and longer, and no two clients' alike.
@@ -360,8 +411,7 @@ const MAX_WARM: usize = 64;
 const MIN_KEPT: usize = 8;
 const MAX_HANDSHAKES: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Well before a server closes an idle channel, and often enough to notice that the way to it is gone.
-const PING_AFTER: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait for a channel to come back before asking a server that is at its limit again.
 const LIMIT_PAUSE: Duration = Duration::from_millis(200);
 const MIN_PAUSE: Duration = Duration::from_millis(100);

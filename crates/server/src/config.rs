@@ -35,7 +35,7 @@ pub struct ServerConfig {
     /// How long streams that are live may go on once the server is told to stop: 0 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, 0, DAY>")]
     pub grace: Duration,
-    /// How long a channel may stay idle: 5 seconds to a day.
+    /// How long a channel may stay idle: 15 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, MIN_IDLE, DAY>")]
     pub idle_timeout: Duration,
     /// Most channels at once, in all: 1 to 65536; `None` for as many as there are descriptors for.
@@ -211,7 +211,7 @@ impl FromStr for ServiceTarget {
 /// No system of ours has descriptors for more.
 const MAX_CHANNELS: usize = 65536;
 /// Clients that keep a channel up need the time for a Ping in between.
-const MIN_IDLE: u64 = 5;
+const MIN_IDLE: u64 = 15;
 const DAY: u64 = 86400;
 
 #[cfg(test)]
@@ -244,7 +244,7 @@ mod tests {
             ticket_keys = '../tickets'\n\
             max_message = '64MiB'\n\
             grace = '2m'\n\
-            idle_timeout = '10s'\n\
+            idle_timeout = '20s'\n\
             max_channels = 500\n\
             [[service]]\n\
             name = 'db'\n\
@@ -262,7 +262,7 @@ mod tests {
             ticket_keys: Some(folder.join("../tickets")),
             max_message: ByteSize::mib(64),
             grace: Duration::from_secs(120),
-            idle_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(20),
             max_channels: Some(500),
             services: vec![
                 NamedService {
@@ -301,7 +301,7 @@ mod tests {
         check("\nmax_message = 5", 2, "expected a string");
         check("\ngrace = '-1s'", 2, "\"-1s\" is not a duration");
         check("\ngrace = '2d'", 2, "0s to 86400s are possible");
-        check("\nidle_timeout = '4s'", 2, "5s to 86400s are possible");
+        check("\nidle_timeout = '14s'", 2, "15s to 86400s are possible");
         check("\nmax_channels = 0", 2, "1 to 65536 are possible");
         check("\nmax_channels = -1", 2, "1 to 65536 are possible");
         check("\nmax_channels = 65537", 2, "1 to 65536 are possible");

@@ -148,7 +148,9 @@ impl Report for Error {
             Self::Program(error) => error.hint(),
             Self::Listen { source, .. } => Some(match source.kind() {
                 io::ErrorKind::AddrInUse => {
-                    "another program listens there; --listen HOST:0 picks a free port".into()
+                    "another program listens there, or this server does, on an address that overlaps (a restart moves \
+                     it); --listen HOST:0 picks a free port"
+                        .into()
                 }
                 io::ErrorKind::PermissionDenied => {
                     "ports below 1024 need a privilege; take a higher one".into()

@@ -103,6 +103,7 @@ async fn apply(reload: &mut Reload, server: &Arc<Server>, doors: &mut Doors) -> 
 async fn drain(server: &Server, orders: &mut Orders) -> Result<(), Error> {
     server.stopping.cancel();
     server.connections.close();
+    let told = Instant::now();
     let grace = sleep(server.live().grace);
     tokio::pin!(grace);
     let streams = server.streams.count();
@@ -115,6 +116,8 @@ async fn drain(server: &Server, orders: &mut Orders) -> Result<(), Error> {
             () = server.connections.wait() => return Ok(()),
             () = &mut grace => break,
             order = orders.next() => match order {
+                // The same signal by two ways, such as to a process and to its group.
+                Order::Stop if told.elapsed() < SAME_ORDER => {}
                 // Told twice: somebody is in a hurry.
                 Order::Stop => break,
                 Order::Tell(responder) => responder.answer(&Answer::Status(server.status())),
@@ -204,6 +207,8 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// Signals within this time are one.
+const SAME_ORDER: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The hint goes into an empty socket buffer: if that takes longer, the client is not worth it.
 const ABORT_DEADLINE: Duration = Duration::from_secs(1);

@@ -84,6 +84,11 @@ impl Server {
         &self.rsa_pool
     }
 
+    /// Whether the file of clients can be read and understood now.
+    pub(crate) fn access_makes_sense(&self) -> bool {
+        self.access.read().is_ok()
+    }
+
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,

@@ -1,8 +1,10 @@
 //! Goal: the server listens for a client, who keeps its address for itself and gets it back at once.
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -22,6 +24,9 @@ scenarios![
     without_a_target_it_is_a_proxy_out_through_the_client,
     client_that_comes_back_takes_its_lease_over,
     another_clients_claim_is_refused,
+    lease_that_somebody_else_has_for_a_while_is_asked_for_again,
+    associations_leave_the_proxy_open_to_others,
+    visitors_do_not_wait_for_ever,
     lease_ends_with_its_client,
     listening_needs_a_right,
     target_that_refuses_resets_the_connection,
@@ -165,6 +170,59 @@ fn another_clients_claim_is_refused(stage: &Stage) -> Result<()> {
     let address = site.address();
     let heir = Forward::start(stage, &mallory, &address, site.key(), &["-R", &spec])?;
     heir.remote(0).context("an address that its holder has left")?;
+    Ok(())
+}
+
+fn lease_that_somebody_else_has_for_a_while_is_asked_for_again(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    works_again(&address)?;
+    site.kill()?;
+    let squatter = TcpListener::bind(&address)?;
+    site.start()?;
+    works_again(&forward.local(0)?).context("the other forward goes on")?;
+    thread::sleep(Duration::from_secs(2));
+    drop(squatter);
+    works_again(&address)
+}
+
+fn associations_leave_the_proxy_open_to_others(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forward = site.forward(&["-R", "0"])?;
+    let proxy = forward.remote(0)?;
+    let mut associations = Vec::new();
+    while let Ok(association) = socks::Association::open(&proxy) {
+        associations.push(association);
+        ensure!(associations.len() < 1_000, "there is no limit");
+    }
+    let (mut stream, reply) = socks::connect(&proxy, "127.0.0.1", target.port())?;
+    ensure!(reply == Reply::Succeeded, "with {} associations: {reply:?}", associations.len());
+    echoed(&mut stream, b"there is room")
+}
+
+/// The client may have so few channels that none is left to park.
+fn visitors_do_not_wait_for_ever(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*", "--max-channels", "4"])?;
+    let forward = site.forward(&["-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    let mut visitors = (0..8).map(|_| dial(&address)).collect::<Result<Vec<_>>>()?;
+    let mut served = 0;
+    for visitor in &mut visitors {
+        visitor.write_all(b"anybody there?")?;
+    }
+    for visitor in &mut visitors {
+        match visitor.read(&mut [0; 14]) {
+            Ok(14) => served += 1,
+            Ok(count) => anyhow::bail!("{count} bytes in answer"),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => anyhow::bail!("a visitor still waits: {error}"),
+        }
+    }
+    ensure!((1..8).contains(&served), "{served} of 8 were served by fewer channels");
     Ok(())
 }
 

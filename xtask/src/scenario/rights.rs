@@ -1,6 +1,6 @@
 //! Goal: a client may what it was allowed to, from the moment that it is allowed to the moment that it is revoked.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ scenarios![
     unix_path_is_exact,
     channels_are_limited,
     rate_is_limited,
+    rate_is_shared_and_kills_nothing,
+    rate_changes_under_a_live_stream,
+    address_that_is_withdrawn_ends_what_its_name_has_open,
     list_shows_the_rights,
     allow_refuses_what_it_cannot_understand,
 ];
@@ -216,6 +219,81 @@ fn rate_is_limited(stage: &Stage) -> Result<()> {
     ensure!(elapsed > Duration::from_millis(2_500), "8 MiB in {elapsed:?} at 1 MiB a second");
     ensure!(elapsed < Duration::from_secs(25), "8 MiB took {elapsed:?} at 1 MiB a second");
     Ok(())
+}
+
+/// Far more streams than the rate is enough for: all of them live for longer than silence is borne.
+fn rate_is_shared_and_kills_nothing(stage: &Stage) -> Result<()> {
+    let target = Target::serve(|mut stream| {
+        std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;
+        Ok(())
+    })?;
+    let echo = Target::echo()?;
+    let rights = ["--tcp", &target.address(), "--tcp", &echo.address(), "--max-rate", "100KiB"];
+    let site = Site::open(stage, &rights)?;
+    let forward = site.forward(&["-L", &local(&target), "-L", &local(&echo)])?;
+    let address = forward.local(0)?;
+    let streams = (0..8).map(|_| dial(&address)).collect::<Result<Vec<_>>>()?;
+    let readers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| {
+            thread::spawn(move || -> Result<u64> {
+                let (started, mut got) = (Instant::now(), 0);
+                let mut buffer = [0; 16 * 1024];
+                while started.elapsed() < Duration::from_secs(36) {
+                    got += u64::try_from(stream.read(&mut buffer).context("a slow stream was cut")?)?;
+                }
+                Ok(got)
+            })
+        })
+        .collect();
+    let got = readers
+        .into_iter()
+        .map(|reader| reader.join().map_err(|_| anyhow!("a reader panicked"))?)
+        .collect::<Result<Vec<_>>>()?;
+    let (least, most) = (got.iter().min().context("none")?, got.iter().max().context("none")?);
+    ensure!(*least > 150_000 && *most < 4 * *least, "the rate was not shared: {got:?}");
+    Ok(())
+}
+
+fn rate_changes_under_a_live_stream(stage: &Stage) -> Result<()> {
+    let target = Target::serve(|mut stream| {
+        std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;
+        Ok(())
+    })?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut read_for = |time: Duration| -> Result<u64> {
+        let (started, mut got) = (Instant::now(), 0);
+        while started.elapsed() < time {
+            got += u64::try_from(stream.read(&mut buffer)?)?;
+        }
+        Ok(got)
+    };
+    read_for(Duration::from_secs(1))?;
+    site.allow(&["--tcp", &target.address(), "--max-rate", "1MiB"])?;
+    // What was on its way already still comes.
+    read_for(Duration::from_secs(8))?;
+    let slow = read_for(Duration::from_secs(4))?;
+    ensure!(slow < 8 * 1024 * 1024, "{slow} bytes in 4 s at 1 MiB a second");
+    site.allow(&["--tcp", &target.address()])?;
+    read_for(Duration::from_secs(2))?;
+    let fast = read_for(Duration::from_secs(2))?;
+    ensure!(fast > 4 * slow, "{fast} bytes without a limit, {slow} with one");
+    Ok(())
+}
+
+fn address_that_is_withdrawn_ends_what_its_name_has_open(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let by_name = format!("localhost:{}", target.port());
+    let site = Site::open(stage, &["--tcp", "*:*", "--tcp", &by_name])?;
+    let forward = site.forward(&["-L", &format!("0:{by_name}")])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"by name")?;
+    site.allow(&["--tcp", "*:*"])?;
+    ensure!(read_to_end_of(stream)?.1 == End::Reset, "the name still leads to this machine");
+    expect_reset(&forward.local(0)?)
 }
 
 fn list_shows_the_rights(stage: &Stage) -> Result<()> {

@@ -27,7 +27,7 @@ use program::socket::Socket;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_protocol::message::ProxyHeader;
@@ -92,6 +92,7 @@ pub async fn forward(
 
     tunnels.draining.cancel();
     tunnels.tracker.close();
+    let told = Instant::now();
     let grace = sleep(grace);
     tokio::pin!(grace);
     let drained = loop {
@@ -100,6 +101,8 @@ pub async fn forward(
             () = tunnels.tracker.wait() => break true,
             () = &mut grace => break false,
             order = orders.next() => match order {
+                // The same signal by two ways, such as to a process and to its group.
+                Order::Stop if told.elapsed() < SAME_ORDER => {}
                 // Told twice: somebody is in a hurry.
                 Order::Stop => break false,
                 Order::Tell(responder) => tell(responder),
@@ -343,6 +346,8 @@ fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
     }
 }
 
+/// Signals within this time are one.
+const SAME_ORDER: Duration = Duration::from_millis(500);
 /// How long a flow of datagrams that the server has refused is not asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// For everything but connections and their channels: warm channels, listeners, files for a moment.

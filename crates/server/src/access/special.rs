@@ -1,11 +1,21 @@
 //! Addresses that a name never leads to: they mean this machine, this link, whoever listens, or the keys of a cloud.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Whether only a rule with this very address or its network permits it.
 pub(super) fn is_special(ip: IpAddr) -> bool {
+    is_special_anywhere(ip) || is_own(ip)
+}
+
+/// Whether this machine has the address, on whichever interface: what listens on all of them listens there as well.
+/// A socket can be bound to nothing else.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn is_special_anywhere(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_special_v4(ip),
         IpAddr::V6(ip) => {

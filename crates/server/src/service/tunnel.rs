@@ -21,12 +21,14 @@ use crate::live::Live;
 use crate::throttle::{Throttle, Throttled};
 
 /// Who asks, and from where.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Visit<'a> {
     pub(crate) guest: &'a Guest,
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
     pub(crate) stopping: &'a CancellationToken,
+    /// Is told which address a name has led to.
+    pub(crate) reached: &'a (dyn Fn(SocketAddr) + Sync),
 }
 
 /// Serves the stream whose Open has just come, and gives the channel back.
@@ -45,6 +47,9 @@ pub(crate) async fn serve(
         Err(code) => return refuse(stream, target, code, visit).await,
     };
     socket.reset_on_drop();
+    if let Some(address) = socket.peer_address() {
+        (visit.reached)(address);
+    }
     if header == ProxyHeader::V2 {
         let client = identity(&visit.guest.identity);
         let header =
@@ -76,6 +81,9 @@ async fn serve_datagrams(
         Ok(socket) => socket,
         Err(code) => return refuse(stream, target, code, visit).await,
     };
+    if let Ok(address) = socket.peer_addr() {
+        (visit.reached)(address);
+    }
     stream.answer_open().await?;
     let ended = Box::pin(visit.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: visit.throttle.clone(), ended };

@@ -98,13 +98,14 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         if never_stood(&error, &early) {
             tracing::debug!(%error, "the stream never stood: opening it again");
         } else {
-            if let RelayError::Channel(source) = &error
-                && let Some(ProtocolError::Refused(code)) = error_in(source)
-                && *code != RefusedCode::Stopping
-            {
-                site.pool.put(stream);
-            }
-            return Err(Error::Pipe { address: address(), source: error });
+            return Err(match error {
+                RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(code)) if *code != RefusedCode::Stopping) =>
+                {
+                    site.pool.put(stream);
+                    Error::Target { target: target.to_string(), address: address(), source }
+                }
+                error => Error::Pipe { address: address(), source: error },
+            });
         }
     };
     drop(early);

@@ -23,7 +23,7 @@ use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_
 use super::{Event, Kind, Site, shown};
 use crate::Error;
 use crate::connect::close;
-use crate::pool::{backoff, is_denied, is_fatal};
+use crate::pool::{backoff, is_denied, is_fatal, keep_alive_every};
 
 /// Keeps the server listening, again and again, until the program ends.
 ///
@@ -130,7 +130,10 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
         tokio::select! {
             () = site.tunnels.draining.cancelled() => {
                 // The server stops listening with this.
-                return in_time(stream.shutdown()).await;
+                in_time(stream.shutdown()).await?;
+                in_time(stream.hold()).await?;
+                close(stream).await;
+                return Ok(());
             }
             ended = stream.hold() => return ended,
             () = parking.changed.notified() => {}
@@ -203,6 +206,7 @@ async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: 
     let counters = &parking.site.tunnels;
     let mut place = Some((place, counters.parked.begin()));
     let mut asked = Asked::Nothing;
+    let ping_every = keep_alive_every(&stream);
     loop {
         let incoming = tokio::select! {
             biased;
@@ -210,7 +214,7 @@ async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: 
                 close(stream).await;
                 return Ok(());
             }
-            incoming = timeout(PING_EVERY, stream.next_incoming()) => incoming,
+            incoming = timeout(ping_every, stream.next_incoming()) => incoming,
         };
         match incoming {
             Ok(incoming) => match incoming? {
@@ -327,6 +331,4 @@ fn is_busy(error: &Error) -> bool {
 const MIN_PARKED: usize = 2;
 /// And at most, however many connections come at once.
 const MAX_PARKED: usize = 32;
-/// Well before the server closes an idle channel; one that has not answered by the next time is gone.
-const PING_EVERY: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);

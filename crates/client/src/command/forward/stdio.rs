@@ -45,7 +45,13 @@ pub(super) async fn forward(
     thread::spawn(move || written.send(carry_output(near, output)).ok());
 
     let carried = async {
-        open_early(&mut stream, target, &plain, &mut Vec::new()).await.map_err(broken)?;
+        if let Err(error) = open_early(&mut stream, target, &plain, &mut Vec::new()).await {
+            let error = broken(error);
+            if matches!(error, Error::Target { .. }) {
+                close(stream).await;
+            }
+            return Err(error);
+        }
         tunnel(stream, plain, ()).await.map_err(broken)
     };
     let stream = tokio::select! {
