@@ -87,7 +87,8 @@ pub async fn connect(
     server: &Server,
     open: Option<Target>,
 ) -> Result<SecureStream<Socket>, Error> {
-    connect_with(credentials, server, open, &OnceLock::new()).await
+    let known_servers = KnownServers::new(credentials.home.clone());
+    connect_with(credentials, server, open, &OnceLock::new(), &known_servers).await
 }
 
 /// Makes one channel after another to one server.
@@ -96,11 +97,13 @@ pub(crate) struct Connector {
     credentials: Credentials,
     server: Server,
     tickets: OnceLock<TicketCache>,
+    known_servers: KnownServers,
 }
 
 impl Connector {
     pub(crate) fn new(credentials: Credentials, server: Server) -> Self {
-        Self { credentials, server, tickets: OnceLock::new() }
+        let known_servers = KnownServers::new(credentials.home.clone());
+        Self { credentials, server, tickets: OnceLock::new(), known_servers }
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -109,7 +112,7 @@ impl Connector {
 
     /// As [`connect`], with tickets that stay in memory.
     pub(crate) async fn connect(&self) -> Result<SecureStream<Socket>, Error> {
-        connect_with(&self.credentials, &self.server, None, &self.tickets).await
+        connect_with(&self.credentials, &self.server, None, &self.tickets, &self.known_servers).await
     }
 }
 
@@ -118,6 +121,7 @@ async fn connect_with(
     server: &Server,
     open: Option<Target>,
     tickets: &OnceLock<TicketCache>,
+    known_servers: &KnownServers,
 ) -> Result<SecureStream<Socket>, Error> {
     if let Some(psk) = &server.psk {
         let socket = dial(&server.address).await?;
@@ -125,8 +129,7 @@ async fn connect_with(
         return handshake(socket, ClientConfig { server: expected, identity: None, open }, server).await;
     }
 
-    let known_servers = KnownServers::new(credentials.home.clone());
-    let (known, socket) = match trusted(&known_servers, server)? {
+    let (known, socket) = match trusted(known_servers, server)? {
         Some(known) => (known, None),
         None => first_contact(server).await?,
     };

@@ -19,6 +19,14 @@ use wire_protocol::stream::{SecureStream, error_in};
 use crate::Error;
 use crate::connect::{Connector, close};
 
+impl State {
+    /// Whether there are so few that more are made. Those that are in use are likely to come back: where many are kept,
+    /// some may be missing, or each that is taken would cost a handshake and each that comes back be one too many.
+    fn is_short(&self) -> bool {
+        self.idle.len() < self.wanted - self.wanted / 4
+    }
+}
+
 /// Warm channels to one server.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -149,7 +157,7 @@ impl Pool {
     /// Takes back a channel whose stream has ended well.
     pub(crate) fn put(&self, stream: SecureStream<Socket>) {
         let mut state = self.state();
-        if state.ending || state.idle.len() >= state.wanted.max(MIN_KEPT) {
+        if state.ending || state.idle.len() >= 2 * state.wanted + MIN_KEPT {
             drop(state);
             tokio::spawn(close(stream));
             return;
@@ -203,7 +211,7 @@ impl Pool {
                     if state.link == Link::Down {
                         return Ok(());
                     }
-                    if state.ending || state.idle.len() >= state.wanted {
+                    if state.ending || !state.is_short() {
                         break;
                     }
                 }
@@ -281,7 +289,7 @@ impl Pool {
             }
         };
         state.low_water = state.low_water.min(state.idle.len());
-        if state.idle.len() < state.wanted {
+        if state.is_short() {
             self.wanting.notify_one();
         }
         taken
@@ -407,7 +415,7 @@ fn protocol_error(error: &Error) -> Option<&wire_protocol::Error> {
 const MIN_WARM: usize = 2;
 /// And at most: a burst that is larger waits for handshakes, eight at once.
 const MAX_WARM: usize = 64;
-/// As many as this are taken back in any case: what comes back costs nothing.
+/// As many as this, and twice as many as are wanted, are taken back in any case: what comes back costs nothing.
 const MIN_KEPT: usize = 8;
 const MAX_HANDSHAKES: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 //! message can be sealed at once, which saves a round trip. The fingerprint alone decides.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use base64ct::{Base64, Encoding as _};
 use clap::ValueEnum;
@@ -39,13 +40,22 @@ pub struct KnownServer {
 pub struct KnownServers {
     home: Home,
     path: PathBuf,
+    last: Mutex<Option<Lookup>>,
+}
+
+/// What was found last, and in what: parsing a key costs as much as half a handshake.
+#[derive(Debug)]
+struct Lookup {
+    text: String,
+    wanted: String,
+    found: Option<KnownServer>,
 }
 
 impl KnownServers {
     /// The file of this home.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { path: home.file(NAME), home }
+        Self { path: home.file(NAME), home, last: Mutex::default() }
     }
 
     /// The server known at `address`.
@@ -55,6 +65,10 @@ impl KnownServers {
     pub fn find(&self, address: &Address) -> Result<Option<KnownServer>, Error> {
         let wanted = field(address);
         let text = self.read()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref().filter(|last| last.text == text && last.wanted == wanted) {
+            return Ok(last.found.clone());
+        }
         // Every line is read, wherever the wanted one is: a file that is damaged is not half trusted.
         let mut found = None;
         for (index, line) in text.lines().enumerate().filter(|(_, line)| is_entry(line)) {
@@ -65,6 +79,7 @@ impl KnownServers {
                 found.get_or_insert(server);
             }
         }
+        *last = Some(Lookup { text, wanted, found: found.clone() });
         Ok(found)
     }
 
