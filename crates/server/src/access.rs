@@ -23,7 +23,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use crypto_core::identity::KeyId;
 use jiff::Timestamp;
@@ -78,8 +78,16 @@ pub(crate) enum Standing {
 pub struct AccessFile {
     home: Home,
     path: PathBuf,
-    /// What was read last, and the state of the file then.
-    cached: Mutex<Option<(Stamp, Arc<Access>)>>,
+    cached: Mutex<Cached>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Cached {
+    /// The state of the file, and what it said.
+    read: Option<(Stamp, Arc<Access>)>,
+    /// When the file was last looked at, and found to be there.
+    looked_at: Option<Instant>,
 }
 
 /// Tells one state of a file from another without reading it.
@@ -94,7 +102,7 @@ impl AccessFile {
     /// The file of this home.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { path: home.file(NAME), home, cached: Mutex::new(None) }
+        Self { path: home.file(NAME), home, cached: Mutex::default() }
     }
 
     /// What the file says now; `None` where there is none, which is how it begins.
@@ -102,16 +110,25 @@ impl AccessFile {
     /// # Errors
     /// [`Error::AccessFile`] when it does not make sense, [`Error::Program`] when it cannot be read.
     pub fn read(&self) -> Result<Option<Arc<Access>>, Error> {
-        let Some(stamp) = stamp(&self.path)? else { return Ok(None) };
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*cached {
-            Some((known, access)) if *known == stamp => Ok(Some(Arc::clone(access))),
-            _ => {
-                let access = Arc::new(parse(&self.path)?);
-                *cached = Some((stamp, Arc::clone(&access)));
-                Ok(Some(access))
-            }
+        if let Cached { read: Some((_, access)), looked_at: Some(moment) } = &*cached
+            && moment.elapsed() < LOOK_AGAIN
+        {
+            return Ok(Some(Arc::clone(access)));
         }
+        cached.looked_at = None;
+        let Some(stamp) = stamp(&self.path)? else { return Ok(None) };
+        let access = match &cached.read {
+            Some((known, access)) if *known == stamp => Arc::clone(access),
+            _ => Arc::new(parse(&self.path)?),
+        };
+        *cached = Cached { read: Some((stamp, Arc::clone(&access))), looked_at: Some(Instant::now()) };
+        Ok(Some(access))
+    }
+
+    /// Looks at the file again next time, however short ago that was.
+    pub(crate) fn look_again(&self) {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner).looked_at = None;
     }
 
     /// Changes the file. A running server sees it with its next connection.
@@ -124,7 +141,9 @@ impl AccessFile {
         change(&mut access)?;
         let text = toml::to_string(&access).map_err(|error| Error::Print(io::Error::other(error)))?;
         let text = format!("{HEADER}{text}");
-        Ok(private_file::replace(&self.path, text.as_bytes())?)
+        private_file::replace(&self.path, text.as_bytes())?;
+        self.look_again();
+        Ok(())
     }
 
     /// Decides on a client. A file that cannot be read lets nobody in. `source` is where the client connects from,
@@ -233,6 +252,8 @@ fn parse(path: &Path) -> Result<Access, Error> {
     toml::from_str(&text).map_err(|source| Error::AccessFile { path: path.into(), source: Box::new(source) })
 }
 
+/// For how long a look at the file is good. Whoever edits it with the server's own commands has it looked at at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const NAME: &str = "clients.toml";
 const HEADER: &str = "# Written by `server allow` and `server revoke`, which do not keep comments.\n";
 

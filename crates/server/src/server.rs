@@ -77,6 +77,7 @@ impl Server {
 
     /// Looks again at every client that is in.
     pub(crate) fn recheck(&self) {
+        self.access.look_again();
         self.rechecks.send_replace(());
     }
 

@@ -10,9 +10,9 @@
 //! only while bytes are in it.
 
 use std::boxed::Box;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -121,14 +121,20 @@ where
     Q: Pace,
 {
     let (io, Parts { session, reading, writing }) = stream.into_parts();
-    let link = Arc::new(Link { io, plain, sent_end: AtomicBool::new(false), received: Received::default() });
-    let sending = tokio::spawn(send_all(writing, Arc::clone(&link), pace.clone()));
-    let mut sending = AbortOnDrop(sending);
+    let link = Arc::new(Link {
+        io,
+        plain,
+        sends_much: AtomicBool::new(false),
+        sent_end: AtomicBool::new(false),
+        received: Received::default(),
+    });
+    let mut sending =
+        Sending::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sends_much);
     let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
 
     let (reading, writing) = tokio::select! {
         biased;
-        sent = &mut sending.0 => match flatten(sent) {
+        sent = &mut sending => match sent {
             Ok(writing) => (receiving.await, Ok(writing)),
             // The other side's last word tells more than a write that failed.
             Err(RelayError::Channel(error)) => match timeout(LAST_WORD_DEADLINE, receiving).await {
@@ -138,17 +144,18 @@ where
             Err(error) => (Err(RelayError::Channel(Error::Truncated.into())), Err(error)),
         },
         received = &mut receiving => match received {
-            Ok(reading) => (Ok(reading), flatten((&mut sending.0).await)),
+            Ok(reading) => (Ok(reading), (&mut sending).await),
             Err(error) => {
                 if let RelayError::Output(_) = &error {
                     link.received.fail();
                     // A peer that takes nothing any more learns of it from the cut.
-                    timeout(RESET_DEADLINE, &mut sending.0).await.ok();
+                    timeout(RESET_DEADLINE, &mut sending).await.ok();
                 }
                 (Err(error), Err(RelayError::Channel(Error::Truncated.into())))
             }
         },
     };
+    drop(sending);
     match (reading, writing) {
         (Ok(reading), Ok(writing)) => {
             let link = Arc::into_inner(link).ok_or_else(|| {
@@ -169,6 +176,8 @@ where
 struct Link<C, P> {
     io: C,
     plain: P,
+    /// The sending direction has filled a batch.
+    sends_much: AtomicBool,
     /// Our EndOfStream is on its way: what comes behind the other side's is no longer the stream's.
     sent_end: AtomicBool,
     received: Received,
@@ -192,6 +201,37 @@ impl Received {
     fn fail(&self) {
         self.failed.store(true, Ordering::Release);
         self.for_sender.notify_one();
+    }
+}
+
+/// The sending direction. It begins in the task of the receiving one, which is all that a short exchange needs: one
+/// task that is made, and woken. Once it has much to send it gets a task, and so a core, of its own.
+enum Sending<'a> {
+    Here(Pin<Box<dyn Future<Output = Sent> + Send>>, &'a AtomicBool),
+    Apart(AbortOnDrop<Sent>),
+}
+
+type Sent = Result<Box<Writing>, RelayError>;
+
+impl Future for Sending<'_> {
+    type Output = Sent;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent> {
+        if let Self::Here(work, sends_much) = &mut *self {
+            if let Poll::Ready(sent) = work.as_mut().poll(cx) {
+                return Poll::Ready(sent);
+            }
+            if !sends_much.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            let nothing: Pin<Box<dyn Future<Output = Sent> + Send>> = Box::pin(std::future::pending());
+            let work = std::mem::replace(work, nothing);
+            *self = Self::Apart(AbortOnDrop(tokio::spawn(work)));
+        }
+        match &mut *self {
+            Self::Apart(task) => Pin::new(&mut task.0).poll(cx).map(flatten),
+            Self::Here(..) => Poll::Pending,
+        }
     }
 }
 
@@ -228,8 +268,13 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     writing.control(&ControlMessage::EndOfStream).map_err(|error| channel(error.into()))?;
                     link.received.for_receiver.notify_one();
                 }
-                // What was read goes out; nothing else is read before its time.
-                Ok(len) => held_until = pace.note(len),
+                Ok(len) => {
+                    if input == (Input::Open { slots: BATCH }) {
+                        link.sends_much.store(true, Ordering::Relaxed);
+                    }
+                    // What was read goes out; nothing else is read before its time.
+                    held_until = pace.note(len);
+                }
                 Err(FillError::Channel(error)) => return Err(channel(error.into())),
                 Err(FillError::Plain(error)) => {
                     give_up(writing, &link, ResetCode::Input).await?;
