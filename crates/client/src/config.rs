@@ -285,4 +285,13 @@ mod tests {
         check(&after("grace = '1s'"), 4, "unknown field `grace`");
         check("[forward]\nserver = 'a:1'", 1, "expected a sequence");
     }
+
+    #[test]
+    fn the_example_of_the_readme_is_good() {
+        let readme = include_str!("../../../README.md");
+        let (_, example) = readme.split_once("```toml\n# client.toml").unwrap();
+        let (_folder, path) = file(&format!("#{}", example.split_once("```").unwrap().0));
+        let config = read(Some(&path)).unwrap().0;
+        assert_eq!(config.forwards[0].local.len(), 2);
+    }
 }

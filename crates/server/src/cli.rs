@@ -209,8 +209,9 @@ pub struct Allow {
     /// Let it connect to a port (HOST:PORT), ports (HOST:LO-HI) or all ports (HOST:*) of a host
     ///
     /// HOST is a name, `*.NAME` (the names below it), `*` (any), an address, or a network such as 10.0.0.0/8; those of
-    /// IPv6 in brackets. A name, and `*`, never leads to a loopback, link-local, multicast or metadata address: that
-    /// takes a rule with the address, its network, or `localhost`. May be given several times, as may the others.
+    /// IPv6 in brackets. A name, and `*`, never leads to an address of this machine, or to a link-local, multicast or
+    /// metadata address: that takes a rule with the address, its network, or `localhost`. May be given several times,
+    /// as may the others.
     #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
     pub tcp: Vec<TargetRule>,
     /// Let it send datagrams to a host: as --tcp
@@ -237,7 +238,7 @@ pub struct Allow {
     /// Most channels that it may have at once
     #[arg(long, help_heading = LIMITS, value_name = "N")]
     pub max_channels: Option<NonZeroUsize>,
-    /// Most bytes that it may move in a second, such as 10MiB
+    /// Most bytes that it may move in a second through tunnels, such as 10MiB; as many again in datagrams
     #[arg(long, help_heading = LIMITS, value_name = "SIZE")]
     pub max_rate: Option<Rate>,
 }

@@ -332,4 +332,13 @@ mod tests {
         let error = read(Some(&folder.path().join("server.toml"))).unwrap_err();
         assert!(matches!(error, Error::Program(program::Error::File { action: "read", .. })));
     }
+
+    #[test]
+    fn the_example_of_the_readme_is_good() {
+        let readme = include_str!("../../../README.md");
+        let (_, example) = readme.split_once("```toml\n# server.toml").unwrap();
+        let (_folder, path) = file(&format!("#{}", example.split_once("```").unwrap().0));
+        let config = read(Some(&path)).unwrap().0;
+        assert_eq!(config.services[0].name, "db");
+    }
 }
