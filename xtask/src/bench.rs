@@ -1,11 +1,22 @@
-//! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run.
+//! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run; `bench tunnel`: both
+//! programs as a tunnel, next to the same load without one.
+
+mod tunnel;
 
 use anyhow::Result;
 
-use crate::flags::BenchFlags;
+use crate::flags::{BenchFlags, BenchWhat};
 use crate::workspace;
 
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
+    match &flags.what {
+        Some(BenchWhat::Tunnel { peers: Some(harness), peer }) => tunnel::beside(harness, peer),
+        Some(BenchWhat::Tunnel { peers: None, .. }) => tunnel::alone(),
+        None => primitives(flags),
+    }
+}
+
+fn primitives(flags: &BenchFlags) -> Result<()> {
     let mut command = workspace::cargo()?;
     command.args(["bench", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);
     command.args(["--all-features", "--benches"]);

@@ -1,5 +1,7 @@
 //! The command lines of `cargo xtask`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Sockseal's own tasks.
@@ -88,8 +90,24 @@ pub(crate) enum VectorsMode {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchFlags {
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchWhat>,
     /// Handed to the benchmarks: a filter or divan's own options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchWhat {
+    /// Measures both programs as a tunnel, next to the same load without one
+    Tunnel {
+        /// Folder of a harness whose `run.sh` measures other tunnels in the same run, ours by OURS_SERVER and OURS_CLIENT
+        #[arg(long, value_name = "DIR")]
+        peers: Option<PathBuf>,
+        /// What the harness measures beside ours
+        #[arg(long, value_name = "NAME", default_values = ["nginx", "ssh-ctr-etm"], requires = "peers")]
+        peer: Vec<String>,
+    },
 }

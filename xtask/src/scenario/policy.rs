@@ -161,11 +161,14 @@ fn any_host_is_no_special_host(stage: &Stage) -> Result<()> {
         expect_named(&proxy, name, port, Nowhere)?;
     }
     ensure!(target.accepted() == 0, "the server itself was reached");
-    // Where this machine has an address that is not special, the rule does open it.
+    // Nor by another address that it has; a rule with that address opens it.
     let outside = UdpSocket::bind("0.0.0.0:0")?;
     if outside.connect("192.0.2.1:9").is_ok() {
         let address = outside.local_addr()?.ip();
         if let Ok(target) = Target::serve_at(&format!("{address}:{port}"), echo) {
+            expect(&proxy, &address.to_string(), port, Denied)?;
+            ensure!(target.accepted() == 0, "the server itself was reached by {address}");
+            site.allow(&["--tcp", &target.address()])?;
             expect(&proxy, &address.to_string(), port, Reaches)?;
             ensure!(target.accepted() == 1, "somebody else answered");
         }

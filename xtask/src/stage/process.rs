@@ -84,6 +84,17 @@ impl Process {
         self.status_size("VmRSS:")
     }
 
+    /// Processor time that it has used so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in parentheses, may have blanks in it; user and system time are the 12th and 13th behind it.
+        let behind = stat.rsplit_once(')').context("no name in stat")?.1;
+        let ticks = behind.split_ascii_whitespace().skip(11).take(2).map(str::parse::<u32>);
+        let ticks: u32 = ticks.sum::<Result<_, _>>()?;
+        let per_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
+        Ok(f64::from(ticks) / f64::from(per_second))
+    }
+
     fn status_size(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let size = status.lines().find_map(|line| line.strip_prefix(name));
