@@ -75,7 +75,8 @@ fn descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
         let mut streams = Vec::new();
         for _ in 0..60 {
             let mut stream = forward.dial()?;
-            stream.write_all(b"anybody there?")?;
+            // It may be turned away already.
+            stream.write_all(b"anybody there?").ok();
             streams.push(stream);
         }
         ensure!(visitors.len() + streams.len() > 64, "too few to fill it");

@@ -235,8 +235,10 @@ impl Bound {
         for listener in dynamic {
             site.tunnels.tracker.spawn(dynamic::serve(Arc::clone(&site), listener));
         }
+        let mut turn = remote::Turn::default();
         for forward in remote {
-            keepers.spawn(remote::keep(Arc::clone(&site), forward));
+            let next = turn.next();
+            keepers.spawn(remote::keep(Arc::clone(&site), forward, std::mem::replace(&mut turn, next)));
         }
         keepers.spawn(async move {
             let server = site.pool.connector().server().address.to_string();

@@ -14,7 +14,7 @@ use program::forward::{RemoteForward, TargetSpec, Transport};
 use program::proxy_header;
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
@@ -29,19 +29,26 @@ use crate::pool::{backoff, is_denied, is_fatal, keep_alive_every};
 ///
 /// # Errors
 /// One that trying again does not mend; and, as long as the server has never listened, that it does not want to.
-pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward) -> Result<(), Error> {
+pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) -> Result<(), Error> {
+    let Turn { before, mut done } = turn;
+    if let Some(before) = before {
+        before.await.ok();
+    }
     let (mut address, kind) = forward.to_wire();
     let forward = Arc::new(forward);
     let mut history = History::NeverHeld;
     let mut pauses = backoff();
     while !site.is_draining() {
-        match claim(&site, &address, kind).await {
+        let claimed = claim(&site, &address, kind).await;
+        let done = done.take();
+        match claimed {
             Ok(lease) => {
                 // What was chosen once is asked for from then on: somebody may have been told of it.
                 if let ListenAddress::Port { port, .. } = &mut address {
                     *port = lease.port;
                 }
                 announce(&site, &forward, &address, kind);
+                drop(done);
                 history = History::HeldBefore;
                 pauses = backoff();
                 let ended = hold(&site, &forward, lease).await;
@@ -65,6 +72,24 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward) -> Result<(), 
     }
     // The program ends by itself now.
     std::future::pending().await
+}
+
+/// Lets the first attempts come one after the other, in the order of the command line: with port 0 that is how what is
+/// announced is told apart.
+#[derive(Default)]
+pub(super) struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    /// Dropped once this one has had its attempt.
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Turn {
+    /// The turn behind this one.
+    pub(super) fn next(&mut self) -> Self {
+        let (done, before) = oneshot::channel();
+        self.done = Some(done);
+        Self { before: Some(before), done: None }
+    }
 }
 
 /// Whether the server has listened for this client before.
