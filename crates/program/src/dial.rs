@@ -43,7 +43,8 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<Socket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in candidates {
-        match in_time(TcpStream::connect(candidate)).await.and_then(Socket::tcp) {
+        let connected = in_time(TcpStream::connect(candidate)).await;
+        match connected.and_then(|stream| Socket::tcp(stream, candidate)) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }

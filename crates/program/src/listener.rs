@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use crate::address::Address;
-use crate::socket::Socket;
+use crate::socket::{self, Socket};
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let peer = canonical(peer);
-                Ok((Socket::tcp(stream)?, Source { name: peer.to_string(), address: Some(peer) }))
+                Ok((Socket::accepted(stream, peer)?, Source { name: peer.to_string(), address: Some(peer) }))
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
@@ -104,6 +104,7 @@ async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A server that was ended a moment ago must be able to come back to its port.
         socket.set_reuseaddr(true)?;
+        socket::options_for_accepted(&socket)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
@@ -138,3 +139,21 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 
 /// Connections that wait to be accepted at most; the system's own limit is 4096 as a rule.
 const BACKLOG: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_have_the_options_of_dialed_ones() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap();
+        let (dialed, accepted) = tokio::join!(crate::dial::dial(&address), listener.accept());
+        for socket in [dialed.unwrap(), accepted.unwrap().0] {
+            let Socket::Tcp(stream) = socket else { panic!("{socket:?} is no TCP connection") };
+            assert!(SockRef::from(&stream).tcp_nodelay().unwrap());
+        }
+    }
+}

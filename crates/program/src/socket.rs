@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,19 +23,25 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes a TCP connection. Small writes are sent at once, since records are batched already; and a peer that
-    /// is gone without a word is noticed in a few minutes. (One on this machine never is.)
+    /// Takes a TCP connection with `peer`. Small writes are sent at once, since records are batched already; and a peer
+    /// that is gone without a word is noticed in a few minutes. (One on this machine never is.)
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+    pub fn tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        if stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
-            return Ok(Self::Tcp(stream));
+        if !peer.ip().to_canonical().is_loopback() {
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
         }
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Takes a TCP connection that was accepted by a listener with [`options_for_accepted`].
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn accepted(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        if INHERITS { Ok(Self::Tcp(stream)) } else { Self::tcp(stream, peer) }
     }
 
     /// From now on, until [`Socket::end_well`], dropping the socket resets the connection, however that comes
@@ -94,6 +101,23 @@ impl Socket {
         })
     }
 }
+
+/// Gives a listener the options that connections are to have, where the system hands them on: for each of them that is
+/// one call less.
+pub(crate) fn options_for_accepted(listener: &impl AsFd) -> io::Result<()> {
+    if INHERITS {
+        SockRef::from(listener).set_tcp_nodelay(true)?;
+        SockRef::from(listener).set_tcp_keepalive(&keepalive())?;
+    }
+    Ok(())
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4)
+}
+
+/// On Linux an accepted connection begins with the options of its listener.
+const INHERITS: bool = cfg!(target_os = "linux");
 
 impl Duplex for Socket {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,7 @@
 
 mod datagram;
 mod duplex;
+mod early;
 mod halves;
 mod handshake;
 mod tunnel;
@@ -23,9 +24,10 @@ use crate::{Error, PeerMisbehaved};
 
 pub use datagram::{DatagramSocket, DatagramsEnd, relay_datagrams};
 pub use duplex::Duplex;
+pub use early::{never_stood, open_early};
 pub use halves::{ReadHalf, Split, WriteHalf};
 pub use handshake::{RsaPool, accept, accept_channel, connect, connect_channel, fetch_server_key};
-pub use tunnel::{Pace, never_stood, open_early, tunnel};
+pub use tunnel::{Pace, tunnel};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
 ///
