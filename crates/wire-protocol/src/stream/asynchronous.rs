@@ -1,6 +1,7 @@
 //! The stream over `AsyncRead + AsyncWrite`.
 
 mod datagram;
+mod directions;
 mod duplex;
 mod early;
 mod halves;
@@ -11,13 +12,13 @@ use std::boxed::Box;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing, cut_off, memory};
+use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
@@ -362,121 +363,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
 fn silent() -> io::Error {
     let message = std::format!("the other side has not been heard of for {} seconds", SILENCE.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, message)
-}
-
-impl Reading {
-    fn poll_event<R: AsyncRead + Unpin>(
-        &mut self,
-        io: &mut R,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Event>> {
-        loop {
-            if let Some(event) = self.receiver.poll_event()? {
-                return Poll::Ready(Ok(event));
-            }
-            self.receiver.lend(memory::take);
-            let mut spare = ReadBuf::new(self.receiver.spare());
-            match Pin::new(&mut *io).poll_read(cx, &mut spare) {
-                Poll::Ready(Ok(())) => match spare.filled().len() {
-                    0 => {
-                        self.receiver.handle_end()?;
-                        return Poll::Ready(Err(Error::Truncated.into()));
-                    }
-                    len => self.receiver.handle_input(len),
-                },
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(cut_off(error))),
-                Poll::Pending => {
-                    if let Some(unused) = self.receiver.release() {
-                        memory::give_back(unused);
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-
-    /// Data for the reader; nothing left in `buf` changed means the end of the stream.
-    fn poll_read<R: AsyncRead + Unpin>(
-        &mut self,
-        io: &mut R,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while !self.ended {
-            match ready!(self.poll_event(io, cx))? {
-                Event::Data => {
-                    let data = self.receiver.data();
-                    let len = data.len().min(buf.remaining());
-                    buf.put_slice(&data[..len]);
-                    self.receiver.consume(len);
-                    return Poll::Ready(Ok(()));
-                }
-                Event::EndOfStream => self.ended = true,
-                Event::Ping(nonce) => self.pongs.set(nonce),
-                Event::Pong(_) => {}
-                _ => return Poll::Ready(Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Writing {
-    fn poll_send<W: AsyncWrite + Unpin>(&mut self, io: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent().is_empty() {
-            let len = ready!(Pin::new(&mut *io).poll_write(cx, self.unsent())).map_err(cut_off)?;
-            if len == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent(len);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Takes a batch at most while nothing waits to be sent: so back-pressure is the socket's own.
-    fn poll_write<W: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut W,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_send(io, cx))?;
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let taken = self.data(bytes)?;
-        // What the socket does not take now goes out with the next write or flush.
-        if let Poll::Ready(Err(error)) = self.poll_send(io, cx) {
-            return Poll::Ready(Err(error));
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_flush<W: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut W,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        // A Pong may have had to wait for what was under way.
-        loop {
-            ready!(self.poll_send(io, cx))?;
-            self.answer_ping()?;
-            if self.unsent().is_empty() {
-                return Pin::new(io).poll_flush(cx);
-            }
-        }
-    }
-
-    fn poll_shutdown<W: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut W,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.sender.is_streaming() {
-            self.control(&ControlMessage::EndOfStream)?;
-        }
-        self.poll_flush(io, cx)
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
