@@ -1,7 +1,7 @@
 //! Who may come in and what they may do: the file of allowed clients, looked at afresh for every connection.
 //!
 //! ```text
-//! access   the file, the decision --> clients   the list --> entry   one client in the file
+//! access   the decision --> file, clients   the list --> entry   one client in the file
 //!              |
 //!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
 //! ```
@@ -9,6 +9,7 @@
 mod clients;
 mod credential;
 mod entry;
+mod file;
 mod grant;
 mod host;
 mod name;
@@ -18,28 +19,22 @@ mod rights;
 mod rule;
 mod special;
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
 use crypto_core::identity::KeyId;
 use jiff::Timestamp;
-use program::home::Home;
-use program::private_file;
 use wire_protocol::message::{ClientIdentity, DeniedCode};
 
 pub use self::clients::Access;
 pub use self::credential::Credential;
+pub use self::file::AccessFile;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;
 pub use self::rate::Rate;
 pub use self::rights::{Rights, Transport};
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
-use crate::Error;
 use crate::settings::Strangers;
 
 /// Where a connection comes from.
@@ -73,79 +68,7 @@ pub(crate) enum Standing {
     Stranger,
 }
 
-/// `clients.toml` of a home.
-#[derive(Debug)]
-pub struct AccessFile {
-    home: Home,
-    path: PathBuf,
-    cached: Mutex<Cached>,
-}
-
-/// What was read last.
-#[derive(Debug, Default)]
-struct Cached {
-    /// The state of the file, and what it said.
-    read: Option<(Stamp, Arc<Access>)>,
-    /// When the file was last looked at, and found to be there.
-    looked_at: Option<Instant>,
-}
-
-/// Tells one state of a file from another without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    len: u64,
-    inode: u64,
-}
-
 impl AccessFile {
-    /// The file of this home.
-    #[must_use]
-    pub fn new(home: Home) -> Self {
-        Self { path: home.file(NAME), home, cached: Mutex::default() }
-    }
-
-    /// What the file says now; `None` where there is none, which is how it begins.
-    ///
-    /// # Errors
-    /// [`Error::AccessFile`] when it does not make sense, [`Error::Program`] when it cannot be read.
-    pub fn read(&self) -> Result<Option<Arc<Access>>, Error> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Cached { read: Some((_, access)), looked_at: Some(moment) } = &*cached
-            && moment.elapsed() < LOOK_AGAIN
-        {
-            return Ok(Some(Arc::clone(access)));
-        }
-        cached.looked_at = None;
-        let Some(stamp) = stamp(&self.path)? else { return Ok(None) };
-        let access = match &cached.read {
-            Some((known, access)) if *known == stamp => Arc::clone(access),
-            _ => Arc::new(parse(&self.path)?),
-        };
-        *cached = Cached { read: Some((stamp, Arc::clone(&access))), looked_at: Some(Instant::now()) };
-        Ok(Some(access))
-    }
-
-    /// Looks at the file again next time, however short ago that was.
-    pub(crate) fn look_again(&self) {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner).looked_at = None;
-    }
-
-    /// Changes the file. A running server sees it with its next connection.
-    ///
-    /// # Errors
-    /// Those of `change`, and as [`AccessFile::read`].
-    pub fn edit(&self, change: impl FnOnce(&mut Access) -> Result<(), Error>) -> Result<(), Error> {
-        let _lock = self.home.lock(NAME)?;
-        let mut access = if self.path.exists() { parse(&self.path)? } else { Access::default() };
-        change(&mut access)?;
-        let text = toml::to_string(&access).map_err(|error| Error::Print(io::Error::other(error)))?;
-        let text = format!("{HEADER}{text}");
-        private_file::replace(&self.path, text.as_bytes())?;
-        self.look_again();
-        Ok(())
-    }
-
     /// Decides on a client. A file that cannot be read lets nobody in. `source` is where the client connects from,
     /// `None` on a unix socket.
     pub(crate) fn authorize(
@@ -159,23 +82,46 @@ impl AccessFile {
             tracing::error!(%error, "nobody is let in");
             DeniedCode::NotAllowed
         })?;
-        match known(access.as_deref(), client)? {
-            Some(guest) if guest.grant.admits(source, Timestamp::now()) => Ok(Guest {
-                identity: client.clone(),
-                name: guest.name,
-                key: fingerprint(client),
-                rights: guest.grant.rights,
-                standing: Standing::Allowed,
-            }),
-            // Not even as a stranger: somebody has said when and from where it may come.
-            Some(_) => Err(DeniedCode::NotAllowed),
-            None => stranger(access.as_deref(), client, origin, strangers),
-        }
+        decide(access.as_deref(), client, source, origin, strangers)
+    }
+
+    /// Decides anew on a client that is in. `None` where the file makes no sense at the moment: whoever mends it must not
+    /// cut everybody off meanwhile.
+    pub(crate) fn reauthorize(
+        &self,
+        client: &ClientIdentity,
+        source: Option<IpAddr>,
+        origin: Origin,
+        strangers: Strangers,
+    ) -> Option<Result<Guest, DeniedCode>> {
+        let access = self.read().ok()?;
+        Some(decide(access.as_deref(), client, source, origin, strangers))
     }
 
     /// Whether a client without a key could be let in at all.
     pub(crate) fn admits_anonymous(&self, origin: Origin, strangers: Strangers) -> bool {
         self.authorize(&ClientIdentity::Anonymous, None, origin, strangers).is_ok()
+    }
+}
+
+fn decide(
+    access: Option<&Access>,
+    client: &ClientIdentity,
+    source: Option<IpAddr>,
+    origin: Origin,
+    strangers: Strangers,
+) -> Result<Guest, DeniedCode> {
+    match known(access, client)? {
+        Some(guest) if guest.grant.admits(source, Timestamp::now()) => Ok(Guest {
+            identity: client.clone(),
+            name: guest.name,
+            key: fingerprint(client),
+            rights: guest.grant.rights,
+            standing: Standing::Allowed,
+        }),
+        // Not even as a stranger: somebody has said when and from where it may come.
+        Some(_) => Err(DeniedCode::NotAllowed),
+        None => stranger(access, client, origin, strangers),
     }
 }
 
@@ -232,34 +178,13 @@ fn fingerprint(client: &ClientIdentity) -> Option<String> {
     }
 }
 
-fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let read = |source| program::Error::File { action: "read", path: path.into(), source };
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(Stamp {
-            modified: metadata.modified().map_err(read)?,
-            len: metadata.len(),
-            inode: metadata.ino(),
-        })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(read(error).into()),
-    }
-}
-
-fn parse(path: &Path) -> Result<Access, Error> {
-    let text = private_file::read_public_text(path)?;
-    toml::from_str(&text).map_err(|source| Error::AccessFile { path: path.into(), source: Box::new(source) })
-}
-
-/// For how long a look at the file is good. Whoever edits it with the server's own commands has it looked at at once.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-const NAME: &str = "clients.toml";
-const HEADER: &str = "# Written by `server allow` and `server revoke`, which do not keep comments.\n";
-
 #[cfg(test)]
 mod tests {
+    use program::home::Home;
+    use program::private_file;
+
     use super::*;
+    use crate::Error;
 
     fn file() -> (tempfile::TempDir, AccessFile) {
         let folder = tempfile::tempdir().unwrap();
@@ -269,7 +194,7 @@ mod tests {
 
     fn file_that_says(text: &str) -> (tempfile::TempDir, AccessFile) {
         let (folder, file) = file();
-        private_file::replace(&file.path, text.as_bytes()).unwrap();
+        private_file::replace(file.path(), text.as_bytes()).unwrap();
         (folder, file)
     }
 
@@ -426,6 +351,24 @@ mod tests {
         check_mistake("max_rate = \"0\"", "10MiB");
         check_mistake("revoked = \"no\"", "boolean");
         check_mistake("[[clients]]", "unknown field `clients`");
+    }
+
+    #[test]
+    fn a_file_that_makes_no_sense_for_a_while_changes_nothing_for_who_is_in() {
+        let (_folder, file) = file();
+        allow(&file, ALICE, "alice", usual()).unwrap();
+        let again = || {
+            file.look_again();
+            file.reauthorize(&key(ALICE), None, Origin::Remote, Strangers::Refused)
+        };
+        assert_eq!(again().unwrap().unwrap().name, "alice");
+        let good = std::fs::read(file.path()).unwrap();
+        std::fs::write(file.path(), "[[client]\n").unwrap();
+        assert_eq!(again(), None);
+        std::fs::write(file.path(), good).unwrap();
+        assert_eq!(again().unwrap().unwrap().name, "alice");
+        file.edit(|access| access.revoke("alice")).unwrap();
+        assert_eq!(again(), Some(Err(DeniedCode::NotAllowed)));
     }
 
     #[test]

@@ -85,11 +85,6 @@ impl Server {
         &self.rsa_pool
     }
 
-    /// Whether the file of clients can be read and understood now.
-    pub(crate) fn access_makes_sense(&self) -> bool {
-        self.access.read().is_ok()
-    }
-
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,
@@ -97,6 +92,16 @@ impl Server {
         origin: Origin,
     ) -> Result<Guest, DeniedCode> {
         self.access.authorize(client, source, origin, self.live().strangers)
+    }
+
+    /// As [`AccessFile::reauthorize`].
+    pub(crate) fn reauthorize(
+        &self,
+        client: &ClientIdentity,
+        source: Option<IpAddr>,
+        origin: Origin,
+    ) -> Option<Result<Guest, DeniedCode>> {
+        self.access.reauthorize(client, source, origin, self.live().strangers)
     }
 
     /// What this server brings to a handshake now. Everything in it is shared, so this costs next to nothing.

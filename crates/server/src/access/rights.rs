@@ -101,7 +101,7 @@ impl Rights {
             Some(asked) => asked,
         };
         rules.iter().any(|rule| rule.covers(address))
-            || (!is_special(address.ip()) && rules.iter().any(|rule| rule.matches(&asked, address.port())))
+            || (rules.iter().any(|rule| rule.matches(&asked, address.port())) && !is_special(address.ip()))
     }
 
     /// Whether the server may listen there for the client.

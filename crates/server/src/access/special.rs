@@ -12,7 +12,7 @@ pub(super) fn is_special(ip: IpAddr) -> bool {
 /// Whether this machine has the address, on whichever interface: what listens on all of them listens there as well.
 /// A socket can be bound to nothing else.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    UdpSocket::bind((ip.to_canonical(), 0)).is_ok()
 }
 
 fn is_special_anywhere(ip: IpAddr) -> bool {
