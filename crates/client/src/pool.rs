@@ -13,6 +13,7 @@ use program::socket::Socket;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
 use wire_protocol::stream::{SecureStream, error_in};
 
@@ -38,6 +39,8 @@ pub(crate) struct Pool {
     wanting: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
     handshakes: Semaphore,
+    /// Nothing is kept any more.
+    ended: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -49,8 +52,6 @@ struct State {
     low_water: usize,
     link: Link,
     limit: Option<AtLimit>,
-    /// Whether channels come back to be used again.
-    ending: bool,
 }
 
 #[derive(Debug)]
@@ -79,20 +80,14 @@ enum Link {
 
 impl Pool {
     pub(crate) fn new(connector: Connector) -> Arc<Self> {
-        let state = State {
-            idle: Vec::new(),
-            wanted: MIN_WARM,
-            low_water: 0,
-            link: Link::Down,
-            limit: None,
-            ending: false,
-        };
+        let state = State { idle: Vec::new(), wanted: MIN_WARM, low_water: 0, link: Link::Down, limit: None };
         Arc::new(Self {
             connector,
             state: Mutex::new(state),
             changed: Notify::new(),
             wanting: Notify::new(),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
+            ended: CancellationToken::new(),
         })
     }
 
@@ -157,7 +152,7 @@ impl Pool {
     /// Takes back a channel whose stream has ended well.
     pub(crate) fn put(&self, stream: SecureStream<Socket>) {
         let mut state = self.state();
-        if state.ending || state.idle.len() >= 2 * state.wanted + MIN_KEPT {
+        if self.ended.is_cancelled() || state.idle.len() >= 2 * state.wanted + MIN_KEPT {
             drop(state);
             tokio::spawn(close(stream));
             return;
@@ -167,7 +162,7 @@ impl Pool {
         self.changed.notify_one();
     }
 
-    /// Connects for the first time, then keeps channels warm and the server in sight for as long as it is polled.
+    /// Connects for the first time, then keeps channels warm and the server in sight, until [`Pool::end`].
     /// `connected` is told each time that the server has become reachable.
     ///
     /// # Errors
@@ -192,7 +187,11 @@ impl Pool {
             }
             let pause = backoff.next().unwrap_or(MAX_PAUSE);
             // Whoever waits for a channel does not wait for the whole of a long pause.
-            sleep(pause.min(MAX_PAUSE)).await;
+            tokio::select! {
+                biased;
+                () = self.ended.cancelled() => return Ok(()),
+                () = sleep(pause.min(MAX_PAUSE)) => {}
+            }
         }
     }
 
@@ -204,14 +203,15 @@ impl Pool {
             tokio::select! {
                 _ = look.tick() => self.look_after_idle().await,
                 () = self.wanting.notified() => {}
+                () = self.ended.cancelled() => return Ok(()),
             }
             loop {
                 {
                     let state = self.state();
-                    if state.link == Link::Down {
+                    if state.link == Link::Down || self.ended.is_cancelled() {
                         return Ok(());
                     }
-                    if state.ending || !state.is_short() {
+                    if !state.is_short() {
                         break;
                     }
                 }
@@ -263,11 +263,8 @@ impl Pool {
 
     /// Lets go of all idle channels, in good order, and of every one that comes back.
     pub(crate) async fn end(&self) {
-        let idle = {
-            let mut state = self.state();
-            state.ending = true;
-            std::mem::take(&mut state.idle)
-        };
+        self.ended.cancel();
+        let idle = std::mem::take(&mut self.state().idle);
         let mut closing = JoinSet::new();
         for Idle { stream, .. } in idle {
             closing.spawn(close(stream));
@@ -414,7 +411,7 @@ fn protocol_error(error: &Error) -> Option<&wire_protocol::Error> {
 /// Channels that are kept warm when nothing has been asked for in a while.
 const MIN_WARM: usize = 2;
 /// And at most: a burst that is larger waits for handshakes, eight at once.
-const MAX_WARM: usize = 64;
+pub(crate) const MAX_WARM: usize = 64;
 /// As many as this, and twice as many as are wanted, are taken back in any case: what comes back costs nothing.
 const MIN_KEPT: usize = 8;
 const MAX_HANDSHAKES: usize = 8;
@@ -424,4 +421,4 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const LIMIT_PAUSE: Duration = Duration::from_millis(200);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-const END_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const END_DEADLINE: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
 use crate::stage::{
-    Datagrams, End, Exit, PATIENCE, Port, Site, Stage, Target, datagram_echoed, datagrams_to, dial, echoed,
-    end_behind, read_to_end_of, throughout, until,
+    Datagrams, End, Exit, Forward, PATIENCE, Port, Site, Stage, Target, datagram_echoed, datagrams_to, dial,
+    echoed, end_behind, read_to_end_of, throughout, until,
 };
 
 scenarios![
@@ -22,21 +22,40 @@ scenarios![
     client_that_is_not_drained_says_so,
     draining_server_takes_nothing_new,
     flows_of_datagrams_hold_no_end_up,
+    same_signal_by_two_ways_is_one,
 ];
 
 fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
     let target = Target::echo()?;
     let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
-    forward.remote(0)?;
+    let forward = settled(&site, &target)?;
     let started = Instant::now();
     forward.stop()?.expect(Exit::Done)?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
-    forward.remote(0)?;
-    site.take_server()?.stop()?.expect(Exit::Done)?;
-    let elapsed = started.elapsed();
-    ensure!(elapsed < Duration::from_secs(10), "without a stream they took {elapsed:?}");
+    let of_client = started.elapsed();
+    let _forward = settled(&site, &target)?;
+    let server = site.take_server()?;
+    let log = server.process.stderr.text();
+    ensure!(!log.contains("connection failed"), "a good end is no failure:\n{log}");
+    let started = Instant::now();
+    server.stop()?.expect(Exit::Done)?;
+    let of_server = started.elapsed();
+    ensure!(
+        of_client.max(of_server) < Duration::from_secs(5),
+        "idle, they took {of_client:?}, {of_server:?}"
+    );
     Ok(())
+}
+
+/// A client with all the channels that it wants for the moment.
+fn settled<'a>(site: &Site<'a>, target: &Target) -> Result<Forward<'a>> {
+    let forward = site.forward(&["-L", &local(target), "-R", &local(target)])?;
+    forward.remote(0)?;
+    until(PATIENCE, "warm and parked channels", || {
+        let idle = forward.vitals()?.idle_channels;
+        ensure!(idle >= 4, "{idle} channels are idle");
+        Ok(())
+    })?;
+    Ok(forward)
 }
 
 fn server_lets_live_streams_end(stage: &Stage) -> Result<()> {
@@ -163,7 +182,7 @@ fn flows_of_datagrams_hold_no_end_up(stage: &Stage) -> Result<()> {
     let mut site = Site::with_arguments(stage, &rights, &["--grace", "60s"])?;
     let forwards = format!("0:{}/udp", target.address());
     let arguments = ["-L", &forwards, "-R", &forwards, "--udp-timeout", "600s", "--grace", "60s"];
-    let flowing = |forward: &crate::stage::Forward<'_>| -> Result<()> {
+    let flowing = |forward: &Forward<'_>| -> Result<()> {
         for address in [forward.local(0)?, forward.remote(0)?] {
             datagram_echoed(&datagrams_to(&address)?, b"flowing")?;
         }
@@ -178,5 +197,25 @@ fn flows_of_datagrams_hold_no_end_up(stage: &Stage) -> Result<()> {
     site.take_server()?.stop()?.expect(Exit::Done)?;
     let elapsed = started.elapsed();
     ensure!(elapsed < Duration::from_secs(20), "both together took {elapsed:?}");
+    Ok(())
+}
+
+/// As `timeout` and a terminal do it: to the process, and to the group that it is in.
+fn same_signal_by_two_ways_is_one(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    let server = site.take_server()?;
+    for process in [&server.process, &forward.process] {
+        process.signal(Signal::INT)?;
+        process.signal(Signal::TERM)?;
+    }
+    throughout(Duration::from_secs(2), || echoed(&mut stream, b"while they drain"))?;
+    stream.shutdown(Shutdown::Write)?;
+    ensure!(read_to_end_of(stream)? == (0, End::Clean), "no clean end");
+    forward.finish_within(PATIENCE)?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?;
     Ok(())
 }

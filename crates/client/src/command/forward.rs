@@ -27,7 +27,7 @@ use program::socket::Socket;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_protocol::message::ProxyHeader;
@@ -35,7 +35,7 @@ use wire_protocol::message::ProxyHeader;
 use crate::Error;
 use crate::config::Forward;
 use crate::connect::{Connector, Credentials, Server};
-use crate::pool::Pool;
+use crate::pool::{END_DEADLINE, MAX_WARM, Pool};
 use orders::{Order, Orders};
 
 /// How `forward` speaks of what it does.
@@ -50,8 +50,8 @@ pub enum EventFormat {
 /// Forwards until the program is told to end, then lets what is under way come to its end for `grace` at most.
 ///
 /// # Errors
-/// [`Error::NothingToForward`], a listener that cannot be bound, a server that is not the one that is trusted or does not let the client in,
-/// [`Error::NotDrained`].
+/// [`Error::NothingToForward`], a listener that cannot be bound, a server that is not the one that is trusted or does
+/// not let the client in, [`Error::NotDrained`].
 pub async fn forward(
     credentials: &Credentials,
     forwards: Vec<Forward>,
@@ -109,10 +109,12 @@ pub async fn forward(
             },
         }
     };
-    keepers.shutdown().await;
     for pool in &pools {
         pool.end().await;
     }
+    // Leases are given back meanwhile, and a handshake comes to its end: to the server a cut would be a failure.
+    timeout(END_DEADLINE, async { while keepers.join_next().await.is_some() {} }).await.ok();
+    keepers.shutdown().await;
     if drained { Ok(()) } else { Err(Error::NotDrained) }
 }
 
@@ -150,7 +152,9 @@ struct Tunnels {
 impl Tunnels {
     /// For a process that may have `descriptors` open.
     fn new(descriptors: usize, forwards: &[Forward]) -> Self {
-        let pairs = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+        // Warm channels have theirs, where there are many.
+        let reserved = RESERVED_DESCRIPTORS + MAX_WARM.min(descriptors / 8);
+        let pairs = descriptors.saturating_sub(reserved) / 2;
         // Each kind has its share, so that neither can starve the other.
         let is_mixed = forwards.iter().any(|forward| !forward.remote.is_empty())
             && forwards.iter().any(|forward| !(forward.local.is_empty() && forward.dynamic.is_empty()));
@@ -219,7 +223,7 @@ impl Bound {
         Ok(Self { site: Arc::new(site), local, dynamic, remote })
     }
 
-    /// Starts everything. What ends by itself, `keepers` tell of, and it is an error.
+    /// Starts everything. What ends before the program drains, `keepers` tell of, and it is an error.
     fn start(self, keepers: &mut JoinSet<Result<(), Error>>) {
         let Self { site, local, dynamic, remote } = self;
         // In the order of the command line: with port 0 that is how they are told apart.
@@ -352,6 +356,6 @@ fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
 const SAME_ORDER: Duration = Duration::from_millis(500);
 /// How long a flow of datagrams that the server has refused is not asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// For everything but connections and their channels: warm channels, listeners, files for a moment.
+/// For everything but connections and their channels: listeners, a few warm channels, files for a moment.
 const RESERVED_DESCRIPTORS: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

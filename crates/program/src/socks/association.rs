@@ -82,3 +82,44 @@ pub async fn until_closed(control: &mut Socket) {
     let mut nothing = [0; 64];
     while control.read(&mut nothing).await.is_ok_and(|len| len > 0) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::dial::dial;
+    use crate::flows;
+    use crate::listener::Listener;
+
+    #[tokio::test]
+    async fn only_the_first_that_speaks_as_the_client_would_is_heard() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap();
+        let (client, accepted) = tokio::join!(dial(&address), listener.accept());
+        let (mut client, mut control) = (client.unwrap(), accepted.unwrap().0);
+        let mut association = Association::open(&mut control).await.unwrap();
+        let mut reply = [0; 10];
+        client.read_exact(&mut reply).await.unwrap();
+        assert_eq!(reply[..8], [5, 0, 0, 1, 127, 0, 0, 1]);
+        let port = u16::from_be_bytes([reply[8], reply[9]]);
+
+        let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (first, other) =
+            (flows::connect(&[there]).await.unwrap(), flows::connect(&[there]).await.unwrap());
+        let header = |port| datagram_header("name.example", port).unwrap();
+        // What is no datagram of SOCKS makes nobody the client, and what others send is dropped.
+        other.send(b"garbage").await.unwrap();
+        first.send(&header(53)).await.unwrap();
+        let target = |port| Target::Udp { host: "name.example".into(), port };
+        let begun = association.next().await;
+        assert_eq!(begun.0, target(53));
+        other.send(&header(54)).await.unwrap();
+        first.send(&header(55)).await.unwrap();
+        let next = association.next().await;
+        assert_eq!(next.0, target(55));
+
+        drop(client);
+        until_closed(&mut control).await;
+    }
+}

@@ -39,7 +39,11 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
     let mut history = History::NeverHeld;
     let mut pauses = backoff();
     while !site.is_draining() {
-        let claimed = claim(&site, &address, kind).await;
+        let claimed = tokio::select! {
+            biased;
+            () = site.tunnels.draining.cancelled() => break,
+            claimed = claim(&site, &address, kind) => claimed,
+        };
         let done = done.take();
         match claimed {
             Ok(lease) => {
@@ -70,8 +74,7 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
             () = sleep(pauses.next().unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
         }
     }
-    // The program ends by itself now.
-    std::future::pending().await
+    Ok(())
 }
 
 /// Lets the first attempts come one after the other, in the order of the command line: with port 0 that is how what is
