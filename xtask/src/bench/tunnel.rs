@@ -45,7 +45,7 @@ pub(crate) fn alone() -> Result<()> {
     for streams in [1, 8] {
         let (without, _) = bulk(&direct, streams, None)?;
         let (with, cpu) = bulk(&through, streams, Some(&tunnel))?;
-        row(&format!("{streams} streams, Gbit/s"), without, with);
+        row(&format!("streams: {streams}, Gbit/s"), without, with);
         println!("{:<28} {:>12} {cpu:>12.2}", "  CPU s/GB, both ends", "");
     }
     let (without, with) = (round_trips(&direct)?, round_trips(&through)?);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
-use crate::stage::{Fault, PATIENCE, Site, Stage, Tap, Target, Way, dial, echoed, until};
+use crate::stage::{Fault, PATIENCE, Site, Stage, Tap, Target, Way, dial, echoed, throughout, until};
 
 scenarios![
     request_takes_one_round_trip_of_the_link,
@@ -16,6 +16,7 @@ scenarios![
     handshakes_behind_the_first_resume,
     pool_grows_with_use_and_shrinks_again,
     target_that_speaks_first_is_heard_at_once,
+    idle_channels_outlive_the_servers_patience,
 ];
 
 /// 100 ms there and back. The connection is opened, the request sent and its answer read in one.
@@ -42,6 +43,27 @@ fn request_takes_one_round_trip_of_the_link(stage: &Stage) -> Result<()> {
     ensure!(best > ROUND_TRIP.mul_f64(0.9), "{best:?}: the tap does not delay");
     ensure!(median < ROUND_TRIP.mul_f64(1.6), "{median:?}, more than one round trip; all: {times:?}");
     Ok(())
+}
+
+/// A server that closes idle channels soon does not have them made again and again.
+fn idle_channels_outlive_the_servers_patience(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site =
+        Site::with_config(stage, &["--tcp", &target.address(), "--listen", "*"], "idle_timeout = '15s'\n")?;
+    let tap = Tap::before(&site.address())?;
+    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    forward.remote(0)?;
+    until(PATIENCE, "warm and parked channels", || {
+        let idle = forward.vitals()?.idle_channels;
+        ensure!(idle >= 4, "{idle} channels are idle");
+        Ok(())
+    })?;
+    let before = tap.count();
+    throughout(Duration::from_secs(25), || {
+        ensure!(tap.count() == before, "{} channels instead of {before}", tap.count());
+        Ok(())
+    })?;
+    echoed(&mut forward.dial()?, b"over a channel that has waited")
 }
 
 /// Two hundred connections one after the other take a handful of channels, not two hundred.

@@ -4,7 +4,6 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -19,6 +18,7 @@ use crate::stage::{
 scenarios![
     connections_to_the_server_reach_the_clients_target,
     server_listens_where_it_was_told_and_nowhere_else,
+    forwards_are_announced_in_the_order_of_the_command_line,
     unix_socket_at_the_server,
     datagrams_to_the_server_reach_the_clients_target,
     without_a_target_it_is_a_proxy_out_through_the_client,
@@ -69,6 +69,20 @@ fn server_listens_where_it_was_told_and_nowhere_else(stage: &Stage) -> Result<()
         // Another address of this machine.
         ensure!(TcpListener::bind(format!("127.0.0.2:{port}")).is_ok(), "it listens on all addresses");
     }
+    Ok(())
+}
+
+fn forwards_are_announced_in_the_order_of_the_command_line(stage: &Stage) -> Result<()> {
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let forwards: Vec<String> = (1..=12).map(|port| format!("0:127.0.0.1:{port}")).collect();
+    let arguments: Vec<&str> = forwards.iter().flat_map(|forward| ["-R", forward.as_str()]).collect();
+    let forward = site.forward(&arguments)?;
+    forward.remote(11)?;
+    let said = forward.process.stderr.text();
+    let targets: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once("-> ")).map(|(_, to)| to).collect();
+    let expected: Vec<&str> = forwards.iter().filter_map(|forward| forward.strip_prefix("0:")).collect();
+    ensure!(targets == expected, "announced were {targets:?}");
     Ok(())
 }
 
@@ -183,7 +197,7 @@ fn lease_that_somebody_else_has_for_a_while_is_asked_for_again(stage: &Stage) ->
     let squatter = TcpListener::bind(&address)?;
     site.start()?;
     works_again(&forward.local(0)?).context("the other forward goes on")?;
-    thread::sleep(Duration::from_secs(2));
+    forward.logged(&["the server does not listen", &address])?;
     drop(squatter);
     works_again(&address)
 }
@@ -223,6 +237,9 @@ fn visitors_do_not_wait_for_ever(stage: &Stage) -> Result<()> {
         }
     }
     ensure!((1..8).contains(&served), "{served} of 8 were served by fewer channels");
+    // Half a minute: whoever waits asks now and then, and not all of them.
+    let asked = site.server()?.process.stderr.text().matches("turned away").count();
+    ensure!(asked < 60, "the client asked {asked} times for a channel that it may not have");
     Ok(())
 }
 

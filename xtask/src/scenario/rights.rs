@@ -24,6 +24,7 @@ scenarios![
     messages_and_pipe_are_rights_like_others,
     unix_path_is_exact,
     channels_are_limited,
+    mistake_in_the_file_cuts_nobody_off,
     rate_is_limited,
     rate_is_shared_and_kills_nothing,
     rate_changes_under_a_live_stream,
@@ -194,6 +195,23 @@ fn channels_are_limited(stage: &Stage) -> Result<()> {
     let mut back = [0; 12];
     std::io::Read::read_exact(&mut waiting, &mut back).context("the one that waited")?;
     ensure!(&back == b"one too many", "another echo");
+    Ok(())
+}
+
+/// Longer than it takes the server to look at the file by itself.
+fn mistake_in_the_file_cuts_nobody_off(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    let path = site.home().file("clients.toml");
+    let good = std::fs::read(&path)?;
+    std::fs::write(&path, "[[client]\n")?;
+    throughout(Duration::from_secs(12), || echoed(&mut stream, b"in spite of it"))?;
+    std::fs::write(&path, good)?;
+    site.allow(&["--messages"])?;
+    ensure!(read_to_end_of(stream)?.1 == End::Reset, "a right that was withdrawn then is still there");
     Ok(())
 }
 

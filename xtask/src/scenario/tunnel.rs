@@ -281,6 +281,9 @@ fn file_names_the_forwards(stage: &Stage) -> Result<()> {
     let broken = sites[0].alice().write("broken.toml", "[[forward]]\nserver = 7\n")?.display().to_string();
     let outcome = stage.client(sites[0].alice(), &["forward", "--config", &broken]).run()?;
     outcome.expect(Exit::Usage)?.error_names(&["broken.toml", "2"])?;
+    // What a file says and what the command line says are not mixed in silence.
+    let outcome = stage.client(sites[0].alice(), &["forward", "--config", &file, "-L", "0:@db"]).run()?;
+    outcome.expect(Exit::Usage)?.error_names(&["--config", "--local"])?;
     Ok(())
 }
 
