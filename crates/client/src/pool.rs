@@ -10,7 +10,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use program::dial::in_time;
 use program::socket::Socket;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) struct Pool {
     /// Fewer channels are warm than are wanted, or the server has turned out to be unreachable.
     wanting: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
-    handshakes: Semaphore,
+    handshakes: Arc<Semaphore>,
     /// Nothing is kept any more.
     ended: CancellationToken,
 }
@@ -86,7 +86,7 @@ impl Pool {
             state: Mutex::new(state),
             changed: Notify::new(),
             wanting: Notify::new(),
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES.into())),
             ended: CancellationToken::new(),
         })
     }
@@ -104,12 +104,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::NoChannel`] at the deadline, or an error that waiting does not mend.
-    pub(crate) async fn get(&self, deadline: Instant) -> Result<SecureStream<Socket>, Error> {
+    pub(crate) async fn get(self: &Arc<Self>, deadline: Instant) -> Result<SecureStream<Socket>, Error> {
         let waited = timeout_at(deadline, self.wait_for_one()).await;
         waited.unwrap_or_else(|_| Err(Error::NoChannel { address: self.address() }))
     }
 
-    async fn wait_for_one(&self) -> Result<SecureStream<Socket>, Error> {
+    async fn wait_for_one(self: &Arc<Self>) -> Result<SecureStream<Socket>, Error> {
         if let Some(stream) = self.take_idle() {
             return Ok(stream);
         }
@@ -128,15 +128,13 @@ impl Pool {
                 timeout_at(next, changed).await.ok();
                 continue;
             }
-            // Whichever is first: our turn for a handshake, or somebody else's channel. A handshake that has begun
-            // is not given up: to the server that would be a failure, and count against us.
+            // Whichever is first: our turn for a handshake, or somebody else's channel.
             let permit = tokio::select! {
                 biased;
                 () = changed => continue,
-                permit = self.handshakes.acquire() => permit,
+                permit = Arc::clone(&self.handshakes).acquire_owned() => permit,
             };
-            let connected = self.connector.connect().await;
-            drop(permit);
+            let connected = self.connect(permit.ok()).await;
             match connected {
                 Ok(stream) => {
                     self.state().limit = None;
@@ -167,7 +165,7 @@ impl Pool {
     ///
     /// # Errors
     /// One that trying again does not mend: above all a server that is not the one that is trusted.
-    pub(crate) async fn keep_up(&self, connected: impl Fn()) -> Result<(), Error> {
+    pub(crate) async fn keep_up(self: &Arc<Self>, connected: impl Fn()) -> Result<(), Error> {
         let mut denials = Denials::BeforeFirstContact;
         let mut backoff = backoff();
         loop {
@@ -196,7 +194,7 @@ impl Pool {
     }
 
     /// Keeps channels warm while the server can be reached.
-    async fn stay_up(&self) -> Result<(), Error> {
+    async fn stay_up(self: &Arc<Self>) -> Result<(), Error> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -269,12 +267,40 @@ impl Pool {
         for Idle { stream, .. } in idle {
             closing.spawn(close(stream));
         }
-        timeout(END_DEADLINE, closing.join_all()).await.ok();
+        timeout(END_DEADLINE, async {
+            closing.join_all().await;
+            // None is under way any more once nobody holds a permit.
+            self.handshakes.acquire_many(MAX_HANDSHAKES.into()).await.ok();
+        })
+        .await
+        .ok();
     }
 
-    async fn handshake(&self) -> Result<SecureStream<Socket>, Error> {
-        let _permit = self.handshakes.acquire().await;
-        self.connector.connect().await
+    async fn handshake(self: &Arc<Self>) -> Result<SecureStream<Socket>, Error> {
+        let permit = Arc::clone(&self.handshakes).acquire_owned().await;
+        self.connect(permit.ok()).await
+    }
+
+    /// Connects, on a task of its own: a handshake that has begun is not given up, even if whoever wanted it does. To the
+    /// server that would be a failure, and count against us.
+    async fn connect(
+        self: &Arc<Self>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<SecureStream<Socket>, Error> {
+        let (give, given) = oneshot::channel();
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let connected = pool.connector.connect().await;
+            if let Err(Ok(unwanted)) = give.send(connected) {
+                if pool.ended.is_cancelled() {
+                    close(unwanted).await;
+                } else {
+                    pool.put(unwanted);
+                }
+            }
+            drop(permit);
+        });
+        given.await.unwrap_or_else(|_| Err(Error::NoChannel { address: self.address() }))
     }
 
     fn take_idle(&self) -> Option<SecureStream<Socket>> {
@@ -414,7 +440,7 @@ const MIN_WARM: usize = 2;
 pub(crate) const MAX_WARM: usize = 64;
 /// As many as this, and twice as many as are wanted, are taken back in any case: what comes back costs nothing.
 const MIN_KEPT: usize = 8;
-const MAX_HANDSHAKES: usize = 8;
+const MAX_HANDSHAKES: u8 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait for a channel to come back before asking a server that is at its limit again.
