@@ -24,6 +24,7 @@ scenarios![
     black_hole_is_noticed_by_both_sides,
     half_open_connection_is_noticed_by_the_client,
     half_open_connection_is_noticed_by_the_server,
+    lease_that_the_server_has_lost_is_claimed_again_at_once,
     killed_server_under_load_leaves_nothing_at_the_client,
     stopped_server_is_given_up,
     slow_loris_keeps_nobody_out,
@@ -235,6 +236,26 @@ fn half_open(stage: &Stage, keeps: Side) -> Result<()> {
     }
     site.expect_again(&before.0)?;
     forward.expect_again(&before.1)
+}
+
+/// The channel of a lease hangs, and the server has let go of it: the channels that are parked next tell, and nobody is
+/// hammered until then.
+fn lease_that_the_server_has_lost_is_claimed_again_at_once(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let tap = Tap::before(&site.address())?;
+    let forward = site.forward_through(&tap.address(), &["-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    works_again(&address)?;
+    let crossings = tap.crossings();
+    // The lease was claimed on the first channel that stood.
+    tap.half_open(Side::Client);
+    crossings.iter().skip(1).for_each(|crossing| crossing.cut());
+    forward.logged(&["the server knows the lease no longer"])?;
+    works_again(&address)?;
+    let made = tap.count() - crossings.len();
+    ensure!(made < 20, "{made} connections were made");
+    Ok(())
 }
 
 fn killed_server_under_load_leaves_nothing_at_the_client(stage: &Stage) -> Result<()> {

@@ -63,6 +63,11 @@ impl Crossing {
         self.wire.passed(way).load(Ordering::SeqCst)
     }
 
+    /// Ends it, with a reset to either side.
+    pub(crate) fn cut(&self) {
+        self.wire.cut();
+    }
+
     pub(crate) fn recording(&self, way: Way) -> &Arc<Recording> {
         match way {
             Way::Up => &self.up,
@@ -147,7 +152,7 @@ impl Tap {
 
     /// Ends all connections that there are, with a reset to either side.
     pub(crate) fn cut(&self) {
-        self.crossings().iter().for_each(|crossing| crossing.wire.cut());
+        self.crossings().iter().for_each(|crossing| crossing.cut());
     }
 
     /// From now on nothing passes through the connections that there are, and nobody hangs up.

@@ -144,6 +144,7 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
         forward: Arc::clone(forward),
         lease: id,
         ended: site.tunnels.draining.child_token(),
+        forgotten: CancellationToken::new(),
         waiting: AtomicUsize::new(0),
         wanted: AtomicUsize::new(MIN_PARKED),
         changed: Notify::new(),
@@ -164,6 +165,10 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
                 return Ok(());
             }
             ended = stream.hold() => return ended,
+            // Its own channel would tell so only once it has been silent for too long.
+            () = parking.forgotten.cancelled() => {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the server knows the lease no longer"));
+            }
             () = parking.changed.notified() => {}
         }
     }
@@ -175,6 +180,8 @@ struct Parking {
     forward: Arc<RemoteForward>,
     lease: [u8; LEASE_LEN],
     ended: CancellationToken,
+    /// The server has closed a channel that waited: there is nothing to wait for any more.
+    forgotten: CancellationToken,
     /// How many wait for the server to open a stream, or are on the way there.
     waiting: AtomicUsize,
     wanted: AtomicUsize,
@@ -205,6 +212,7 @@ impl Drop for Place {
 
 /// One channel, from parking it to its end.
 async fn park(parking: Arc<Parking>, place: Place) {
+    let mut place = Some(place);
     let site = &parking.site;
     let stream = async {
         let room = Arc::clone(&site.tunnels.parking).acquire_owned().await;
@@ -215,24 +223,29 @@ async fn park(parking: Arc<Parking>, place: Place) {
         stream = stream => stream,
     };
     let served = match stream {
-        Ok(stream) => serve(&parking, stream, place).await,
-        Err(error) => {
-            // Keeps its place meanwhile, so that no other one tries at once.
-            sleep(MAX_PAUSE).await;
-            drop(place);
-            tracing::debug!(%error, "no channel to park");
-            return;
-        }
+        Ok(stream) => serve(&parking, stream, &mut place).await,
+        Err(error) => Err(io::Error::other(error)),
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a parked channel has ended");
+    let Err(error) = served else { return };
+    tracing::debug!(%error, "a parked channel has ended");
+    if place.is_some() {
+        // One that has failed while it waited keeps its place for a moment, so that no other one tries at once.
+        tokio::select! {
+            () = parking.ended.cancelled() => {}
+            () = sleep(PARK_PAUSE) => {}
+        }
     }
 }
 
-async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: Place) -> io::Result<()> {
+/// Serves what the server opens on a channel that waits. `place` is there as long as it does.
+async fn serve(
+    parking: &Arc<Parking>,
+    mut stream: SecureStream<Socket>,
+    place: &mut Option<Place>,
+) -> io::Result<()> {
     in_time(stream.park(parking.lease)).await?;
     let counters = &parking.site.tunnels;
-    let mut place = Some((place, counters.parked.begin()));
+    let mut parked = Some(counters.parked.begin());
     let mut asked = Asked::Nothing;
     let ping_every = keep_alive_every(&stream);
     loop {
@@ -247,7 +260,7 @@ async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: 
         match incoming {
             Ok(incoming) => match incoming? {
                 Incoming::Open(target) => {
-                    drop(place.take());
+                    drop((place.take(), parked.take()));
                     let open = counters.streams.begin();
                     stream = answer(parking, stream, target).await?;
                     drop(open);
@@ -255,11 +268,15 @@ async fn serve(parking: &Arc<Parking>, mut stream: SecureStream<Socket>, place: 
                         close(stream).await;
                         return Ok(());
                     }
-                    place = Some((Place::take(parking), counters.parked.begin()));
+                    *place = Some(Place::take(parking));
+                    parked = Some(counters.parked.begin());
                     asked = Asked::Nothing;
                 }
                 Incoming::SignOfLife => asked = Asked::Nothing,
-                Incoming::Close => return in_time(stream.answer_close()).await,
+                Incoming::Close => {
+                    parking.forgotten.cancel();
+                    return in_time(stream.answer_close()).await;
+                }
                 Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
             },
             Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
@@ -359,4 +376,5 @@ fn is_busy(error: &Error) -> bool {
 const MIN_PARKED: usize = 2;
 /// And at most, however many connections come at once.
 const MAX_PARKED: usize = 32;
+const PARK_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
