@@ -278,13 +278,14 @@ fn stopped_server_is_given_up(stage: &Stage) -> Result<()> {
     let forward = site.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
-    site.server()?.process.signal(Signal::STOP)?;
+    site.server()?.process.pause()?;
     let started = Instant::now();
     stream.write_all(b"anybody there?")?;
     let ended = read_to_end_of(stream);
     let noticed = started.elapsed();
     site.server()?.process.signal(Signal::CONT)?;
-    ensure!(ended? == (0, End::Reset), "no reset");
+    let ended = ended?;
+    ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     ensure!(noticed < LATEST, "noticed after {noticed:?}");
     works_again(&forward.local(0)?)
 }

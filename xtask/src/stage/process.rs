@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wait_timeout::ChildExt as _;
 
 use crate::stage::{PATIENCE, Recording};
@@ -66,8 +66,20 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, signal).with_context(|| format!("signal to {}", self.shown))
+        kill_process(self.pid()?, signal).with_context(|| format!("signal to {}", self.shown))
+    }
+
+    /// Stops the program until it gets SIGCONT, and waits until all its threads have stopped: the signal alone lets them
+    /// go on for a moment.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let waited = waitpid(Some(self.pid()?), WaitOptions::UNTRACED)?;
+        ensure!(waited.is_some_and(|(_, status)| status.stopped()), "{} has ended: {waited:?}", self.shown);
+        Ok(())
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")
     }
 
     pub(crate) fn id(&self) -> u32 {
