@@ -57,6 +57,8 @@ impl TestFlags {
 pub(crate) enum Part {
     /// `cargo test` over the workspace
     Units,
+    /// What seals and opens records, over its slower implementations
+    Kernels,
     /// The test vectors
     Vectors,
     /// The real programs

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
 
@@ -68,6 +68,12 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
     if flags.wants(Part::Units) {
         total += part("units", units(flags));
     }
+    // Whoever looks for one test does not want it three times over, unless that is asked for.
+    if flags.wants(Part::Kernels) && (flags.filter.is_none() || !flags.parts.is_empty()) {
+        for instructions in SLOWER {
+            total += part(instructions, kernels(flags, instructions));
+        }
+    }
     // Vectors have no names that a filter could choose from.
     if flags.wants(Part::Vectors) && flags.filter.is_none() {
         total += part("vectors", vectors::run(VectorsMode::Check).map(|()| Tally::PASSED));
@@ -93,6 +99,22 @@ fn part(name: &str, tally: Result<Tally>) -> Tally {
 fn units(flags: &TestFlags) -> Result<Tally> {
     let mut command = workspace::cargo()?;
     command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    cargo_test(command, flags)
+}
+
+/// What seals and opens records, over the implementations that this processor would not choose: record-kernels reads the
+/// variable where it is built with all its features.
+fn kernels(flags: &TestFlags, instructions: &str) -> Result<Tally> {
+    let mut command = workspace::cargo()?;
+    command.args(["test", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);
+    command
+        .args(["--all-features", "--lib", "--tests", "--no-fail-fast"])
+        .env("RECORD_KERNELS", instructions);
+    eprintln!("RECORD_KERNELS={instructions}");
+    cargo_test(command, flags)
+}
+
+fn cargo_test(mut command: Command, flags: &TestFlags) -> Result<Tally> {
     if let Some(filter) = &flags.filter {
         command.args(["--", filter]);
     }
@@ -116,6 +138,9 @@ fn units(flags: &TestFlags) -> Result<Tally> {
     }
     Ok(total)
 }
+
+/// The slower implementations, each by what is left to it.
+const SLOWER: [&str; 2] = ["sse", "portable"];
 
 #[cfg(test)]
 mod tests {

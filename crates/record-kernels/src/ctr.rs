@@ -6,6 +6,8 @@ use aes::Aes256Enc;
 use ctr::cipher::{InnerIvInit as _, KeyInit as _, StreamCipher as _, StreamCipherCoreWrapper};
 use ctr::{CtrCore, flavors};
 
+use crate::forced::{self, Instructions};
+
 #[cfg(target_arch = "x86_64")]
 use self::kernel::{AesNi, Vaes256, Vaes512};
 #[cfg(target_arch = "x86_64")]
@@ -39,7 +41,7 @@ impl Aes256Ctr {
     /// Expands `key` for the fastest implementation that this processor has.
     #[must_use]
     pub fn new(key: &[u8; KEY_LEN]) -> Self {
-        let mut candidates = Backend::CANDIDATES.iter();
+        let mut candidates = Backend::candidates().iter();
         let found = candidates.find_map(|&backend| Kernel::new(backend, key));
         Self(found.unwrap_or_else(|| Kernel::portable(key)))
     }
@@ -108,12 +110,14 @@ impl Backend {
     /// All of them, the fastest first.
     pub const ALL: [Self; 4] = [Self::Vaes512, Self::Vaes256, Self::AesNi, Self::Portable];
 
-    /// What is looked for: everything, unless this is a build that tests the slower ones.
-    const CANDIDATES: &[Self] = match () {
-        () if cfg!(record_kernels = "portable") => &[Self::Portable],
-        () if cfg!(record_kernels = "sse") => &[Self::AesNi, Self::Portable],
-        () => &Self::ALL,
-    };
+    /// What is looked for, the fastest first.
+    fn candidates() -> &'static [Self] {
+        match forced::instructions() {
+            Instructions::All => &Self::ALL,
+            Instructions::Sse => &[Self::AesNi, Self::Portable],
+            Instructions::Portable => &[Self::Portable],
+        }
+    }
 }
 
 /// An implementation that this processor has, and the key as that one wants it.
@@ -342,7 +346,8 @@ mod tests {
     fn the_fastest_available_is_taken_and_no_key_is_shown() {
         let key = [0x41; KEY_LEN];
         let chosen = Aes256Ctr::new(&key);
-        let expected = Backend::CANDIDATES.iter().find_map(|&backend| Aes256Ctr::with_backend(backend, &key));
+        let expected =
+            Backend::candidates().iter().find_map(|&backend| Aes256Ctr::with_backend(backend, &key));
         assert_eq!(chosen.backend(), expected.unwrap().backend());
         let shown = std::format!("{chosen:?}");
         assert_eq!(shown, std::format!("Aes256Ctr {{ backend: {:?}, .. }}", chosen.backend()));

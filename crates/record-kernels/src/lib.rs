@@ -19,12 +19,15 @@
 //!
 //! # Features
 //! `__force-backend` is private to the tests: it adds functions that take an implementation of the caller's choice.
-//! Whole test suites run over the slower ones in a build with `--cfg record_kernels="portable"` or `"sse"` in
-//! `RUSTFLAGS`.
+//! Whole test suites run over the slower ones where `RECORD_KERNELS` is `sse` or `portable` in their environment.
 
 #![no_std]
 
+#[cfg(feature = "__force-backend")]
+extern crate std;
+
 pub mod ctr;
+mod forced;
 pub mod sha256;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use sha2::block_api::compress256;
 
+use crate::forced::{self, Instructions};
+
 #[cfg(target_arch = "x86_64")]
 use self::sha_ni::{Sha, ShaAvx512};
 
@@ -70,12 +72,14 @@ impl Backend {
     /// All of them, the fastest first.
     pub const ALL: [Self; 3] = [Self::ShaAvx512, Self::Sha, Self::Portable];
 
-    /// What is looked for: everything, unless this is a build that tests the slower ones.
-    const CANDIDATES: &[Self] = match () {
-        () if cfg!(record_kernels = "portable") => &[Self::Portable],
-        () if cfg!(record_kernels = "sse") => &[Self::Sha, Self::Portable],
-        () => &Self::ALL,
-    };
+    /// What is looked for, the fastest first.
+    fn candidates() -> &'static [Self] {
+        match forced::instructions() {
+            Instructions::All => &Self::ALL,
+            Instructions::Sse => &[Self::Sha, Self::Portable],
+            Instructions::Portable => &[Self::Portable],
+        }
+    }
 }
 
 /// An implementation that this processor has.
@@ -90,7 +94,7 @@ enum Kernel {
 
 impl Kernel {
     fn fastest() -> Self {
-        let mut candidates = Backend::CANDIDATES.iter().copied();
+        let mut candidates = Backend::candidates().iter().copied();
         candidates.find_map(Self::of).unwrap_or(Self::Portable(Portable))
     }
 
@@ -338,7 +342,7 @@ mod tests {
     #[test]
     fn the_fastest_available_is_taken() {
         let available = backends();
-        let expected = Backend::CANDIDATES.iter().find(|candidate| available.contains(candidate));
+        let expected = Backend::candidates().iter().find(|candidate| available.contains(candidate));
         assert_eq!(Some(&backend()), expected);
     }
 }

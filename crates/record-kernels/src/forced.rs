@@ -1,0 +1,63 @@
+//! Which instructions may be used: all, unless a test asks for the slower implementations.
+
+/// Instructions that an implementation may be looked for among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// Whatever the processor has.
+    All,
+    /// The SHA extensions and AES-NI, with nothing wider than the registers of SSE.
+    #[cfg_attr(not(feature = "__force-backend"), expect(dead_code, reason = "only tests ask for it"))]
+    Sse,
+    /// None of ours.
+    #[cfg_attr(not(feature = "__force-backend"), expect(dead_code, reason = "only tests ask for it"))]
+    Portable,
+}
+
+#[cfg(not(feature = "__force-backend"))]
+pub(crate) const fn instructions() -> Instructions {
+    Instructions::All
+}
+
+/// What the variable `RECORD_KERNELS` says.
+///
+/// # Panics
+/// If it says something else than `sse` or `portable`: a test that means to force one of them must not pass over another.
+#[cfg(feature = "__force-backend")]
+pub(crate) fn instructions() -> Instructions {
+    use std::sync::OnceLock;
+
+    static FORCED: OnceLock<Instructions> = OnceLock::new();
+
+    *FORCED.get_or_init(|| match std::env::var("RECORD_KERNELS").as_deref() {
+        Err(std::env::VarError::NotPresent) => Instructions::All,
+        Ok("sse") => Instructions::Sse,
+        Ok("portable") => Instructions::Portable,
+        other => panic!("RECORD_KERNELS is {other:?}, neither sse nor portable"),
+    })
+}
+
+#[cfg(all(test, feature = "__force-backend"))]
+mod tests {
+    use crate::{ctr, sha256};
+
+    /// What the environment asks for is what every other test of the process runs over.
+    #[test]
+    fn forced_implementation_is_the_one_in_use() {
+        let ctr = ctr::Aes256Ctr::new(&[0; ctr::KEY_LEN]);
+        let used = (sha256::backend(), ctr.backend());
+        match std::env::var("RECORD_KERNELS").as_deref() {
+            Ok("portable") => assert_eq!(used, (sha256::Backend::Portable, ctr::Backend::Portable)),
+            Ok("sse") => {
+                assert_ne!(used.0, sha256::Backend::ShaAvx512);
+                assert!(matches!(used.1, ctr::Backend::AesNi | ctr::Backend::Portable), "{used:?}");
+            }
+            _ => assert_eq!(Some(used.0), fastest()),
+        }
+    }
+
+    /// The first that this processor has.
+    fn fastest() -> Option<sha256::Backend> {
+        let has = |backend: &sha256::Backend| sha256::compress_with(*backend, &mut []).is_some();
+        sha256::Backend::ALL.into_iter().find(has)
+    }
+}
