@@ -19,7 +19,9 @@ use crate::socket::Socket;
 pub async fn dial(address: &Address) -> io::Result<Socket> {
     match address {
         Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
-        Address::Tcp { host, port } => dial_first(resolve(host, *port).await?).await,
+        Address::Tcp { host, port } => {
+            dial_first(resolve(host, *port).await?).await.map(|(socket, _)| socket)
+        }
     }
 }
 
@@ -36,16 +38,16 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(found.collect())
 }
 
-/// Connects to the first of `candidates` that answers.
+/// Connects to the first of `candidates` that answers, and says which one that was.
 ///
 /// # Errors
 /// As [`dial`].
-pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<Socket> {
+pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<(Socket, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in candidates {
         let connected = in_time(TcpStream::connect(candidate)).await;
         match connected.and_then(|stream| Socket::tcp(stream, candidate)) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok((socket, candidate)),
             Err(error) => last = error,
         }
     }

@@ -13,10 +13,19 @@ use crate::socket::{self, Socket};
 /// A socket that is listened on.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
+    /// TCP, and what becomes of accepted connections.
+    Tcp(TcpListener, OnDrop),
     /// A unix socket, and the file that goes when the listener goes.
     Unix(UnixListener, SocketFile),
+}
+
+/// What dropping an accepted connection means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrop {
+    /// A good end.
+    Ends,
+    /// As after [`Socket::reset_on_drop`].
+    Resets,
 }
 
 /// Where an accepted connection comes from.
@@ -41,9 +50,11 @@ impl Listener {
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn bind(address: &Address) -> io::Result<Self> {
+    pub async fn bind(address: &Address, on_drop: OnDrop) -> io::Result<Self> {
         match address {
-            Address::Tcp { host, port } => bind_tcp(host, *port).await.map(Self::Tcp),
+            Address::Tcp { host, port } => {
+                bind_tcp(host, *port, on_drop).await.map(|listener| Self::Tcp(listener, on_drop))
+            }
             Address::Unix(path) => bind_unix(path).await,
         }
     }
@@ -54,7 +65,7 @@ impl Listener {
     /// Those of the socket.
     pub fn address(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, _) => {
                 let address = listener.local_addr()?;
                 Ok(Address::Tcp { host: address.ip().to_string(), port: address.port() })
             }
@@ -68,10 +79,13 @@ impl Listener {
     /// Those of the socket: descriptors that have run out, a client that is gone again.
     pub async fn accept(&self) -> io::Result<(Socket, Source)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, on_drop) => {
                 let (stream, peer) = listener.accept().await?;
                 let peer = canonical(peer);
-                Ok((Socket::accepted(stream, peer)?, Source { name: peer.to_string(), address: Some(peer) }))
+                Ok((
+                    Socket::accepted(stream, peer, *on_drop)?,
+                    Source { name: peer.to_string(), address: Some(peer) },
+                ))
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
@@ -98,13 +112,13 @@ impl Drop for SocketFile {
 }
 
 /// Binds the first address of a name that can be bound, with a backlog that takes a burst of connections.
-async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+async fn bind_tcp(host: &str, port: u16, on_drop: OnDrop) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in tokio::net::lookup_host((host, port)).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A server that was ended a moment ago must be able to come back to its port.
         socket.set_reuseaddr(true)?;
-        socket::options_for_accepted(&socket)?;
+        socket::options_for_accepted(&socket, on_drop)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
@@ -142,18 +156,29 @@ const BACKLOG: u32 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use socket2::SockRef;
 
     use super::*;
 
     #[tokio::test]
     async fn accepted_connections_have_the_options_of_dialed_ones() {
-        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.address().unwrap();
-        let (dialed, accepted) = tokio::join!(crate::dial::dial(&address), listener.accept());
-        for socket in [dialed.unwrap(), accepted.unwrap().0] {
-            let Socket::Tcp(stream) = socket else { panic!("{socket:?} is no TCP connection") };
-            assert!(SockRef::from(&stream).tcp_nodelay().unwrap());
+        for on_drop in [OnDrop::Ends, OnDrop::Resets] {
+            let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), on_drop).await.unwrap();
+            let address = listener.address().unwrap();
+            let (dialed, accepted) = tokio::join!(crate::dial::dial(&address), listener.accept());
+            let (dialed, accepted) = (dialed.unwrap(), accepted.unwrap().0);
+            if on_drop == OnDrop::Resets {
+                dialed.reset_on_drop();
+            }
+            for socket in [dialed, accepted] {
+                let Socket::Tcp(stream) = socket else { panic!("{socket:?} is no TCP connection") };
+                let options = SockRef::from(&stream);
+                assert!(options.tcp_nodelay().unwrap());
+                let expected = (on_drop == OnDrop::Resets).then_some(Duration::ZERO);
+                assert_eq!(options.linger().unwrap(), expected);
+            }
         }
     }
 }

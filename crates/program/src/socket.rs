@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use wire_protocol::stream::{Duplex, blocking};
 
+use crate::listener::OnDrop;
+
 /// A connected socket of the reactor.
 #[derive(Debug)]
 pub enum Socket {
@@ -40,8 +42,15 @@ impl Socket {
     ///
     /// # Errors
     /// Those of the socket.
-    pub(crate) fn accepted(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        if INHERITS { Ok(Self::Tcp(stream)) } else { Self::tcp(stream, peer) }
+    pub(crate) fn accepted(stream: TcpStream, peer: SocketAddr, on_drop: OnDrop) -> io::Result<Self> {
+        if INHERITS {
+            return Ok(Self::Tcp(stream));
+        }
+        let socket = Self::tcp(stream, peer)?;
+        if on_drop == OnDrop::Resets {
+            socket.reset_on_drop();
+        }
+        Ok(socket)
     }
 
     /// From now on, until [`Socket::end_well`], dropping the socket resets the connection, however that comes
@@ -104,10 +113,14 @@ impl Socket {
 
 /// Gives a listener the options that connections are to have, where the system hands them on: for each of them that is
 /// one call less.
-pub(crate) fn options_for_accepted(listener: &impl AsFd) -> io::Result<()> {
+pub(crate) fn options_for_accepted(listener: &impl AsFd, on_drop: OnDrop) -> io::Result<()> {
     if INHERITS {
-        SockRef::from(listener).set_tcp_nodelay(true)?;
-        SockRef::from(listener).set_tcp_keepalive(&keepalive())?;
+        let listener = SockRef::from(listener);
+        listener.set_tcp_nodelay(true)?;
+        listener.set_tcp_keepalive(&keepalive())?;
+        if on_drop == OnDrop::Resets {
+            listener.set_linger(Some(Duration::ZERO))?;
+        }
     }
     Ok(())
 }
@@ -154,6 +167,10 @@ impl Duplex for Socket {
             Self::Tcp(stream) => Duplex::shutdown_write(stream),
             Self::Unix(stream) => Duplex::shutdown_write(stream),
         }
+    }
+
+    fn finish(self) {
+        self.end_well();
     }
 
     async fn reset(&self) -> io::Error {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use program::address::Address;
 use program::admin::Answer;
-use program::listener::{Listener, Source};
+use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         let failed = |source| Error::Listen { address: address.to_string(), source };
-        listeners.push((address.clone(), Listener::bind(address).await.map_err(failed)?));
+        listeners.push((address.clone(), Listener::bind(address, OnDrop::Ends).await.map_err(failed)?));
     }
     Ok(listeners)
 }

@@ -22,7 +22,7 @@ use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
-use program::listener::{Listener, Source};
+use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -287,7 +287,6 @@ impl Site {
             };
             match accepted {
                 (Ok((socket, source)), place) => {
-                    socket.reset_on_drop();
                     let work = serve(socket, source);
                     self.tunnels.tracker.spawn(async move {
                         let _place = place;
@@ -305,7 +304,7 @@ impl Site {
 }
 
 async fn bind(address: &program::address::Address) -> Result<Listener, Error> {
-    let listener = Listener::bind(address).await;
+    let listener = Listener::bind(address, OnDrop::Resets).await;
     listener.map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 

@@ -90,11 +90,11 @@ mod tests {
     use super::*;
     use crate::dial::dial;
     use crate::flows;
-    use crate::listener::Listener;
+    use crate::listener::{Listener, OnDrop};
 
     #[tokio::test]
     async fn only_the_first_that_speaks_as_the_client_would_is_heard() {
-        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), OnDrop::Ends).await.unwrap();
         let address = listener.address().unwrap();
         let (client, accepted) = tokio::join!(dial(&address), listener.accept());
         let (mut client, mut control) = (client.unwrap(), accepted.unwrap().0);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use program::address::Address;
 use program::dial::{in_time, refusal};
 use program::flows::{self, Flows};
-use program::listener::{Listener, Source};
+use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use program::socks::{self, Association, NOWHERE, Reply, Request};
 use tokio::io::AsyncWriteExt as _;
@@ -76,7 +76,9 @@ impl Door {
             ListenAddress::Unix { path } => Address::Unix(path.into()),
         };
         Ok(match kind {
-            ListenKind::Stream | ListenKind::Socks => Self::Stream(Listener::bind(&address).await?),
+            ListenKind::Stream | ListenKind::Socks => {
+                Self::Stream(Listener::bind(&address, OnDrop::Resets).await?)
+            }
             ListenKind::Datagram => Self::Datagram(flows::bind(&address).await?.into()),
         })
     }
@@ -265,7 +267,6 @@ impl Lease {
                     continue;
                 }
             };
-            socket.reset_on_drop();
             match self.key.1 {
                 ListenKind::Socks => {
                     // It may take its time to say what it wants, and takes nobody's place meanwhile.

@@ -42,12 +42,12 @@ pub(crate) async fn serve(
         return serve_datagrams(stream, target, host, *port, visit).await;
     }
     let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
-    let (mut socket, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
+    let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
         Ok(reached) => reached,
         Err(code) => return refuse(stream, target, code, visit).await,
     };
     socket.reset_on_drop();
-    if let Some(address) = socket.peer_address() {
+    if let Some(address) = address {
         (visit.reached)(address);
     }
     if header == ProxyHeader::V2 {
@@ -58,10 +58,8 @@ pub(crate) async fn serve(
             return refuse(stream, target, refusal(&error), visit).await;
         }
     }
-    stream.answer_open().await?;
-    let (stream, socket) = tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)?;
-    socket.end_well();
-    Ok(stream)
+    stream.begin_answer()?;
+    tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)
 }
 
 /// As [`serve`], for a flow of datagrams. How long it may be idle is for the client to say.
@@ -104,29 +102,36 @@ async fn refuse(
     Ok(stream)
 }
 
-async fn reach(target: &Target, rights: &Rights, live: &Live) -> Result<(Socket, ProxyHeader), RefusedCode> {
-    let (socket, header) = match target {
+/// Connects to a target. Also gives the address that its host has led to, where it has a host.
+async fn reach(
+    target: &Target,
+    rights: &Rights,
+    live: &Live,
+) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), RefusedCode> {
+    let without_host = |socket: io::Result<Socket>| socket.map(|socket| (socket, None));
+    let (reached, header) = match target {
         Target::Tcp { host, port, header } => {
             let permitted = addresses(Transport::Tcp, host, *port, rights).await?;
-            (dial_first(permitted).await, *header)
+            let reached = dial_first(permitted).await;
+            (reached.map(|(socket, address)| (socket, Some(address))), *header)
         }
         Target::Unix { path, header } => {
             if !rights.allows_unix(path) {
                 return Err(RefusedCode::NotAllowed);
             }
-            (dial(&program::address::Address::Unix(path.into())).await, *header)
+            (without_host(dial(&program::address::Address::Unix(path.into())).await), *header)
         }
         Target::Service { name } => {
             if !rights.allows_service(name) {
                 return Err(RefusedCode::NotAllowed);
             }
             let NamedService { target, header, .. } = live.service(name).ok_or(RefusedCode::NotOffered)?;
-            (dial(target).await, *header)
+            (without_host(dial(target).await), *header)
         }
         _ => return Err(RefusedCode::NotOffered),
     };
-    match socket {
-        Ok(socket) => Ok((socket, header)),
+    match reached {
+        Ok((socket, address)) => Ok((socket, address, header)),
         Err(error) => {
             tracing::debug!(%error, "a target cannot be reached");
             Err(refusal(&error))

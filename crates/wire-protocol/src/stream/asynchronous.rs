@@ -183,8 +183,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// Those of the socket.
     pub async fn answer_open(&mut self) -> io::Result<()> {
-        self.writing.control(&ControlMessage::Opened)?;
+        self.begin_answer()?;
         self.flush().await
+    }
+
+    /// Answers the other side's Open: the stream stands. To be sent with the next flush, or by [`tunnel`] together with
+    /// what the plain connection says to what came with the Open, if it says that within two milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when there is no Open to answer.
+    pub fn begin_answer(&mut self) -> Result<(), Error> {
+        self.writing.control(&ControlMessage::Opened)
     }
 
     /// Answers the other side's Open of a listen target: this side listens, on `port`.

@@ -6,9 +6,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{
@@ -73,9 +75,32 @@ async fn both_directions_end_each_by_itself_and_the_channel_goes_on() {
         );
         first.and(second).and(third).and(fourth).unwrap();
         assert!(got_up == sent_up && got_down == sent_down, "{up} up, {down} down");
-        client = relays.0.await.unwrap().unwrap().0;
-        server = relays.1.await.unwrap().unwrap().0;
+        client = relays.0.await.unwrap().unwrap();
+        server = relays.1.await.unwrap().unwrap();
     }
+}
+
+/// What came with the Open reaches its target first; whoever opened the stream learns that it stands, whether the target
+/// answers or not.
+#[tokio::test]
+async fn an_answer_that_was_begun_arrives_even_where_the_target_is_silent() {
+    let (here, there) = tcp_pair().await;
+    let (mut client, mut server) = channel(here, there).await;
+    client.begin_open(&Target::Pipe).unwrap();
+    client.write_all(b"request").await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
+    server.begin_answer().unwrap();
+    let (at_server, mut target) = tcp_pair().await;
+    tokio::spawn(tunnel(server, at_server, ()));
+    let mut request = [0; 7];
+    target.read_exact(&mut request).await.unwrap();
+    assert_eq!(&request, b"request");
+    timeout(Duration::from_secs(10), client.confirm_opened()).await.unwrap().unwrap();
+    target.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
 }
 
 #[tokio::test]
@@ -119,7 +144,7 @@ async fn an_open_right_behind_the_last_end_belongs_to_the_next_stream() {
     let relay = tokio::spawn(tunnel(SecureStream::from_parts(peer, parts), plain, ()));
     assert_eq!(target.read(&mut chunk).await.unwrap(), 0, "the client's end has come through");
     target.shutdown().await.unwrap();
-    let (mut server, _) = relay.await.unwrap().unwrap();
+    let mut server = relay.await.unwrap().unwrap();
     assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
 }
 
@@ -177,6 +202,8 @@ impl Duplex for Prompt {
     fn shutdown_write(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn finish(self) {}
 
     async fn reset(&self) -> io::Error {
         pending().await

@@ -112,9 +112,8 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
     };
     let _open = site.tunnels.streams.begin();
     socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await.map_err(channel)?;
-    let (stream, socket) =
+    let stream =
         tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
-    socket.end_well();
     site.pool.put(stream);
     Ok(())
 }

@@ -110,9 +110,8 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
     };
     drop(early);
     let _open = site.tunnels.streams.begin();
-    let (stream, socket) =
+    let stream =
         tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
-    socket.end_well();
     site.pool.put(stream);
     Ok(())
 }

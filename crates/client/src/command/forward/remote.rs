@@ -331,12 +331,9 @@ async fn answer(
             return Ok(stream);
         }
     }
-    stream.answer_open().await?;
+    stream.begin_answer()?;
     match tunnel(stream, socket, ()).await {
-        Ok((stream, socket)) => {
-            socket.end_well();
-            Ok(stream)
-        }
+        Ok(stream) => Ok(stream),
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),
     }

@@ -55,7 +55,7 @@ pub(super) async fn forward(
         tunnel(stream, plain, ()).await.map_err(broken)
     };
     let stream = tokio::select! {
-        carried = carried => carried?.0,
+        carried = carried => carried?,
         Ok(source) = input_failed => return Err(Error::Stdio { stream: "standard input", source }),
     };
     match output_written.await {

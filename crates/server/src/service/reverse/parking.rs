@@ -116,9 +116,7 @@ impl Parking {
         let error = match opened {
             Ok(Ok(())) => {
                 drop(early);
-                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
-                socket.end_well();
-                return Ok(stream);
+                return tunnel(stream, socket, throttle.clone()).await.map_err(into_io);
             }
             Ok(Err(error)) => error,
             Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
@@ -146,9 +144,7 @@ impl Parking {
         let error = match opened {
             Ok(Ok(())) => {
                 socks::reply(&mut socket, Reply::Succeeded, NOWHERE).await?;
-                let (stream, socket) = tunnel(stream, socket, throttle.clone()).await.map_err(into_io)?;
-                socket.end_well();
-                return Ok(stream);
+                return tunnel(stream, socket, throttle.clone()).await.map_err(into_io);
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),

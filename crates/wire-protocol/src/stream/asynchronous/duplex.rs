@@ -40,6 +40,10 @@ pub trait Duplex: Send + Sync + 'static {
     /// Those of the socket.
     fn shutdown_write(&self) -> io::Result<()>;
 
+    /// Closes a connection on which both sides have said all: what was written still arrives, even where dropping the
+    /// socket would reset it.
+    fn finish(self);
+
     /// Waits until the connection is reset, for whoever has nothing left to read and would not notice otherwise.
     fn reset(&self) -> impl Future<Output = io::Error> + Send;
 }
@@ -78,6 +82,11 @@ macro_rules! duplex {
 
             fn shutdown_write(&self) -> io::Result<()> {
                 SockRef::from(self).shutdown(std::net::Shutdown::Write)
+            }
+
+            fn finish(self) {
+                // It fails only where there is nothing to unset, as on a unix socket.
+                SockRef::from(&self).set_linger(None).ok();
             }
 
             async fn reset(&self) -> io::Error {

@@ -51,8 +51,8 @@ impl Pace for () {
     }
 }
 
-/// Relays until both directions have ended, each by itself: half-close is honored. Gives back the channel, which is
-/// idle, and the plain connection, to which nothing more is to be said.
+/// Relays until both directions have ended, each by itself: half-close is honored. Closes the plain connection then, and
+/// gives back the channel, which is idle.
 ///
 /// # Errors
 /// [`RelayError`]. Both sockets are gone then: where the plain one is set to reset when it is dropped, as it should
@@ -61,7 +61,7 @@ pub async fn tunnel<C, P, Q>(
     stream: SecureStream<C>,
     plain: P,
     pace: Q,
-) -> Result<(SecureStream<C>, P), RelayError>
+) -> Result<SecureStream<C>, RelayError>
 where
     C: Duplex,
     P: Duplex,
@@ -72,35 +72,51 @@ where
         io,
         plain,
         sends_much: AtomicBool::new(false),
+        has_heard: AtomicBool::new(false),
+        holds_opened: AtomicBool::new(false),
         sent_end: AtomicBool::new(false),
-        received: Received::default(),
+        said_all: AtomicBool::new(false),
+        received_end: AtomicBool::new(false),
+        output_failed: AtomicBool::new(false),
+        for_sender: Signal::default(),
+        for_receiver: Signal::default(),
     });
     let mut sending =
         Sending::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sends_much);
     let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
 
-    let (reading, writing) = tokio::select! {
-        biased;
-        sent = &mut sending => match sent {
-            Ok(writing) => (receiving.await, Ok(writing)),
-            // The other side's last word tells more than a write that failed.
-            Err(RelayError::Channel(error)) => match timeout(LAST_WORD_DEADLINE, receiving).await {
-                Ok(Err(last_word)) => (Err(last_word), Err(RelayError::Channel(error))),
-                _ => (Err(RelayError::Channel(error)), Err(RelayError::Channel(Error::Truncated.into()))),
-            },
-            Err(error) => (Err(RelayError::Channel(Error::Truncated.into())), Err(error)),
-        },
-        received = &mut receiving => match received {
-            Ok(reading) => (Ok(reading), (&mut sending).await),
-            Err(error) => {
-                if let RelayError::Output(_) = &error {
-                    link.received.fail();
-                    // A peer that takes nothing any more learns of it from the cut.
-                    timeout(RESET_DEADLINE, &mut sending).await.ok();
-                }
-                (Err(error), Err(RelayError::Channel(Error::Truncated.into())))
+    let first = poll_fn(|cx| {
+        loop {
+            // What came with the Open first: its target begins to work on it.
+            if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
+                return Poll::Ready(First::Received(received));
             }
+            if let Poll::Ready(sent) = Pin::new(&mut sending).poll(cx) {
+                return Poll::Ready(First::Sent(sent));
+            }
+            if !(link.for_receiver.take_news() || link.for_sender.take_news()) {
+                return Poll::Pending;
+            }
+        }
+    });
+    let (reading, writing) = match first.await {
+        First::Sent(Ok(writing)) => (receiving.await, Ok(writing)),
+        // The other side's last word tells more than a write that failed.
+        First::Sent(Err(RelayError::Channel(error))) => match timeout(LAST_WORD_DEADLINE, receiving).await {
+            Ok(Err(last_word)) => (Err(last_word), Err(RelayError::Channel(error))),
+            _ => (Err(RelayError::Channel(error)), Err(RelayError::Channel(Error::Truncated.into()))),
         },
+        First::Sent(Err(error)) => (Err(RelayError::Channel(Error::Truncated.into())), Err(error)),
+        First::Received(Ok(reading)) => (Ok(reading), (&mut sending).await),
+        First::Received(Err(error)) => {
+            if let RelayError::Output(_) = &error {
+                link.output_failed.store(true, Ordering::Release);
+                link.tell_sender();
+                // A peer that takes nothing any more learns of it from the cut.
+                timeout(RESET_DEADLINE, &mut sending).await.ok();
+            }
+            (Err(error), Err(RelayError::Channel(Error::Truncated.into())))
+        }
     };
     drop(sending);
     match (reading, writing) {
@@ -108,8 +124,8 @@ where
             let link = Arc::into_inner(link).ok_or_else(|| {
                 RelayError::Channel(io::Error::other("a direction of the tunnel still holds its sockets"))
             })?;
-            let parts = Parts { session, reading, writing };
-            Ok((SecureStream::from_parts(link.io, parts), link.plain))
+            link.plain.finish();
+            Ok(SecureStream::from_parts(link.io, Parts { session, reading, writing }))
         }
         // What failed on the plain side is the reason, the channel then ends with it.
         (Err(RelayError::Channel(_)), Err(error @ (RelayError::Input(_) | RelayError::Output(_)))) => {
@@ -123,32 +139,80 @@ where
 struct Link<C, P> {
     io: C,
     plain: P,
-    /// The sending direction has filled a batch.
+    /// The sending direction has filled a batch, and is to have a task of its own.
     sends_much: AtomicBool,
+    /// Data has come.
+    has_heard: AtomicBool,
+    /// Opened waits for what the plain connection says first.
+    holds_opened: AtomicBool,
     /// Our EndOfStream is on its way: what comes behind the other side's is no longer the stream's.
     sent_end: AtomicBool,
-    received: Received,
+    /// Our EndOfStream has left.
+    said_all: AtomicBool,
+    /// The other side's EndOfStream has come.
+    received_end: AtomicBool,
+    /// The plain connection takes nothing any more.
+    output_failed: AtomicBool,
+    /// One of the flags that the receiving direction sets has been set, or it owes a Pong.
+    for_sender: Signal,
+    /// One of the flags that the sending direction sets has been set.
+    for_receiver: Signal,
 }
 
-/// What the receiving direction has to tell the sending one, and the other way round.
+impl<C, P> Link<C, P> {
+    fn tell_sender(&self) {
+        self.for_sender.raise(self.sends_much.load(Ordering::Relaxed));
+    }
+
+    fn tell_receiver(&self) {
+        self.for_receiver.raise(self.sends_much.load(Ordering::Relaxed));
+    }
+}
+
+/// That one direction has something to tell the other.
 #[derive(Default)]
-struct Received {
-    ended: AtomicBool,
-    failed: AtomicBool,
-    for_sender: Notify,
-    for_receiver: Notify,
+struct Signal {
+    raised: AtomicBool,
+    /// It was raised without a wake-up.
+    news: AtomicBool,
+    task: Notify,
 }
 
-impl Received {
-    fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-        self.for_sender.notify_one();
+impl Signal {
+    /// Raises it. The other direction is woken where it is `elsewhere`, in a task of its own. Where it shares this task it is
+    /// polled next: a task that woke itself would make the runtime wake another thread, to run it there.
+    fn raise(&self, elsewhere: bool) {
+        self.raised.store(true, Ordering::Release);
+        if elsewhere {
+            self.task.notify_one();
+        } else {
+            self.news.store(true, Ordering::Relaxed);
+        }
     }
 
-    fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-        self.for_sender.notify_one();
+    /// Whether it was raised without a wake-up since this was last asked.
+    fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::Relaxed)
     }
+
+    /// Waits until it is raised, and lowers it.
+    async fn lowered(&self) {
+        let mut woken = pin!(self.task.notified());
+        poll_fn(|cx| {
+            while !self.raised.swap(false, Ordering::AcqRel) {
+                ready!(woken.as_mut().poll(cx));
+                woken.set(self.task.notified());
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// Whichever direction is over first.
+enum First {
+    Sent(Sent),
+    Received(Result<Box<Reading>, RelayError>),
 }
 
 /// The sending direction. It begins in the task of the receiving one, which is all that a short exchange needs: one
@@ -188,21 +252,27 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
     pace: Q,
 ) -> Result<Box<Writing>, RelayError> {
     let channel = RelayError::Channel;
-    let mut heartbeat = pin!(sleep(HEARTBEAT));
+    // The other side has spoken first, so that an answer is likely to follow at once: Opened goes along with it.
+    let mut holds_opened = link.has_heard.load(Ordering::Relaxed) && !writing.unsent().is_empty();
+    link.holds_opened.store(holds_opened, Ordering::Relaxed);
+    let mut heartbeat = pin!(sleep(if holds_opened { OPENED_PATIENCE } else { HEARTBEAT }));
     let mut last_sent = Instant::now();
     let mut input = Input::Open { slots: 1 };
     let mut held_until = None;
     loop {
         writing.prepare().map_err(|error| channel(error.into()))?;
-        if !writing.unsent().is_empty() {
+        if !writing.unsent().is_empty() && !holds_opened {
             poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
             last_sent = Instant::now();
         }
-        if link.received.failed.load(Ordering::Acquire) {
+        if link.output_failed.load(Ordering::Acquire) {
             return give_up(writing, &link, ResetCode::Output).await;
         }
-        if input == Input::Ended && link.received.ended.load(Ordering::Acquire) {
-            return Ok(writing);
+        if input == Input::Ended {
+            link.said_all.store(true, Ordering::Release);
+            if link.received_end.load(Ordering::Acquire) {
+                return Ok(writing);
+            }
         }
         tokio::select! {
             biased;
@@ -213,7 +283,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     // Before it can be answered, so that the receiving direction knows what an answer means.
                     link.sent_end.store(true, Ordering::SeqCst);
                     writing.control(&ControlMessage::EndOfStream).map_err(|error| channel(error.into()))?;
-                    link.received.for_receiver.notify_one();
+                    link.tell_receiver();
                 }
                 Ok(len) => {
                     if input == (Input::Open { slots: BATCH }) {
@@ -231,7 +301,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
             () = async { sleep_until(held_until.unwrap_or(last_sent)).await }, if held_until.is_some() => {
                 held_until = None;
             }
-            () = link.received.for_sender.notified() => {}
+            () = link.for_sender.lowered() => {}
             error = link.plain.reset(), if input == Input::Ended => {
                 give_up(writing, &link, ResetCode::Input).await?;
                 return Err(RelayError::Input(error));
@@ -244,6 +314,10 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     heartbeat.as_mut().reset(last_sent + HEARTBEAT);
                 }
             }
+        }
+        if std::mem::take(&mut holds_opened) {
+            link.holds_opened.store(false, Ordering::Relaxed);
+            heartbeat.as_mut().reset(last_sent + HEARTBEAT);
         }
     }
 }
@@ -335,7 +409,7 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
                 Some(event) => event,
                 None => return Ok(reading),
             },
-            () = link.received.for_receiver.notified() => continue,
+            () = link.for_receiver.lowered() => continue,
             () = &mut deadline => {
                 if last_heard.elapsed() >= SILENCE {
                     return Err(RelayError::Channel(silent()));
@@ -345,16 +419,27 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
             }
         };
         match event {
-            Event::Data if !reading.ended => deliver(&mut reading, &link.plain, &pace).await?,
+            Event::Data if !reading.ended => {
+                deliver(&mut reading, &link.plain, &pace).await?;
+                link.has_heard.store(true, Ordering::Relaxed);
+                // Whoever has more to say than a request may be waiting for room to say it.
+                if link.holds_opened.load(Ordering::Relaxed) {
+                    link.tell_sender();
+                }
+            }
             Event::EndOfStream if !reading.ended => {
-                // A connection that is gone already says so to the sending direction.
-                link.plain.shutdown_write().ok();
+                // Where the other direction is over too, closing the connection comes next, and says as much.
+                if !link.said_all.load(Ordering::Acquire) {
+                    // A connection that is gone already says so to the sending direction.
+                    link.plain.shutdown_write().ok();
+                }
                 reading.ended = true;
-                link.received.end();
+                link.received_end.store(true, Ordering::Release);
+                link.tell_sender();
             }
             Event::Ping(nonce) => {
                 reading.pongs.set(nonce);
-                link.received.for_sender.notify_one();
+                link.tell_sender();
             }
             Event::Pong(_) => {}
             // It cannot speak for what was not sent yet.
@@ -413,6 +498,8 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
+/// How long Opened waits for what the plain connection says first.
+const OPENED_PATIENCE: Duration = Duration::from_millis(2);
 /// How long the other side has for taking a Reset.
 const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// How long what the other side said last may take to be read, once nothing more can be sent to it.
