@@ -187,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         self.flush().await
     }
 
-    /// Answers the other side's Open: the stream stands. To be sent with the next flush, or by [`tunnel`] together with
+    /// Answers the other side's Open: the stream stands. To be sent with the next flush, or by [`tunnel()`] together with
     /// what the plain connection says to what came with the Open, if it says that within two milliseconds.
     ///
     /// # Errors
