@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::duplex::{Duplex, Shared, is_transient};
+use super::link::Link;
 use super::{SecureStream, silent};
 use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
@@ -68,19 +68,7 @@ where
     Q: Pace,
 {
     let (io, Parts { session, reading, writing }) = stream.into_parts();
-    let link = Arc::new(Link {
-        io,
-        plain,
-        sends_much: AtomicBool::new(false),
-        has_heard: AtomicBool::new(false),
-        holds_opened: AtomicBool::new(false),
-        sent_end: AtomicBool::new(false),
-        said_all: AtomicBool::new(false),
-        received_end: AtomicBool::new(false),
-        output_failed: AtomicBool::new(false),
-        for_sender: Signal::default(),
-        for_receiver: Signal::default(),
-    });
+    let link = Arc::new(Link::new(io, plain));
     let mut sending =
         Sending::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sends_much);
     let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
@@ -132,80 +120,6 @@ where
             Err(error)
         }
         (Err(error), _) | (_, Err(error)) => Err(error),
-    }
-}
-
-/// What the two directions share.
-struct Link<C, P> {
-    io: C,
-    plain: P,
-    /// The sending direction has filled a batch, and is to have a task of its own.
-    sends_much: AtomicBool,
-    /// Data has come.
-    has_heard: AtomicBool,
-    /// Opened waits for what the plain connection says first.
-    holds_opened: AtomicBool,
-    /// Our EndOfStream is on its way: what comes behind the other side's is no longer the stream's.
-    sent_end: AtomicBool,
-    /// Our EndOfStream has left.
-    said_all: AtomicBool,
-    /// The other side's EndOfStream has come.
-    received_end: AtomicBool,
-    /// The plain connection takes nothing any more.
-    output_failed: AtomicBool,
-    /// One of the flags that the receiving direction sets has been set, or it owes a Pong.
-    for_sender: Signal,
-    /// One of the flags that the sending direction sets has been set.
-    for_receiver: Signal,
-}
-
-impl<C, P> Link<C, P> {
-    fn tell_sender(&self) {
-        self.for_sender.raise(self.sends_much.load(Ordering::Relaxed));
-    }
-
-    fn tell_receiver(&self) {
-        self.for_receiver.raise(self.sends_much.load(Ordering::Relaxed));
-    }
-}
-
-/// That one direction has something to tell the other.
-#[derive(Default)]
-struct Signal {
-    raised: AtomicBool,
-    /// It was raised without a wake-up.
-    news: AtomicBool,
-    task: Notify,
-}
-
-impl Signal {
-    /// Raises it. The other direction is woken where it is `elsewhere`, in a task of its own. Where it shares this task it is
-    /// polled next: a task that woke itself would make the runtime wake another thread, to run it there.
-    fn raise(&self, elsewhere: bool) {
-        self.raised.store(true, Ordering::Release);
-        if elsewhere {
-            self.task.notify_one();
-        } else {
-            self.news.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it was raised without a wake-up since this was last asked.
-    fn take_news(&self) -> bool {
-        self.news.swap(false, Ordering::Relaxed)
-    }
-
-    /// Waits until it is raised, and lowers it.
-    async fn lowered(&self) {
-        let mut woken = pin!(self.task.notified());
-        poll_fn(|cx| {
-            while !self.raised.swap(false, Ordering::AcqRel) {
-                ready!(woken.as_mut().poll(cx));
-                woken.set(self.task.notified());
-            }
-            Poll::Ready(())
-        })
-        .await;
     }
 }
 
