@@ -50,11 +50,8 @@ fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
 fn settled<'a>(site: &Site<'a>, target: &Target) -> Result<Forward<'a>> {
     let forward = site.forward(&["-L", &local(target), "-R", &local(target)])?;
     forward.remote(0)?;
-    until(PATIENCE, "warm and parked channels", || {
-        let idle = forward.vitals()?.idle_channels;
-        ensure!(idle >= 4, "{idle} channels are idle");
-        Ok(())
-    })?;
+    // Two that are warm, and two that are parked.
+    forward.has_idle(4)?;
     Ok(forward)
 }
 

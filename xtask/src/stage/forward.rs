@@ -4,10 +4,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::stage::{Home, Outcome, PATIENCE, Process, Program, Stage, Vitals, dial, site};
+use crate::stage::{Home, Outcome, PATIENCE, Process, Program, Stage, Vitals, dial, site, until};
 
 /// A client that has opened its local listeners.
 pub(crate) struct Forward<'a> {
@@ -81,6 +81,15 @@ impl<'a> Forward<'a> {
     /// Waits until the first channel stands.
     pub(crate) fn connected(&self) -> Result<()> {
         self.logged(&["connected to "]).map(drop)
+    }
+
+    /// Waits until it has so many channels that nobody uses.
+    pub(crate) fn has_idle(&self, channels: u64) -> Result<()> {
+        until(PATIENCE, "idle channels", || {
+            let idle = self.vitals()?.idle_channels;
+            ensure!(idle >= channels, "{idle} channels are idle");
+            Ok(())
+        })
     }
 
     /// Waits for a line that names all of these.
