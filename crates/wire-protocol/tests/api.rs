@@ -21,6 +21,8 @@ mod api {
     mod asynchronous;
     #[cfg(feature = "std-io")]
     mod blocking;
+    #[cfg(feature = "tokio")]
+    mod cores;
     #[cfg(all(feature = "tokio", feature = "std-io"))]
     mod crossings;
     #[cfg(feature = "tokio")]

@@ -21,7 +21,10 @@ use super::line::pattern;
 use super::pair::{knows_psk, server_config};
 
 /// An idle channel over any two ends of a connection.
-async fn channel<S: AsyncRead + AsyncWrite + Unpin>(here: S, there: S) -> (SecureStream<S>, SecureStream<S>) {
+pub(crate) async fn channel<S: AsyncRead + AsyncWrite + Unpin>(
+    here: S,
+    there: S,
+) -> (SecureStream<S>, SecureStream<S>) {
     let pool = RsaPool::new(1);
     let config = Arc::new(server_config());
     let (client, server) =
@@ -29,14 +32,14 @@ async fn channel<S: AsyncRead + AsyncWrite + Unpin>(here: S, there: S) -> (Secur
     (client.unwrap(), server.unwrap())
 }
 
-async fn tcp_pair() -> (TcpStream, TcpStream) {
+pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (one.unwrap(), other.unwrap().0)
 }
 
 /// Opens a stream and answers it.
-async fn open(client: &mut SecureStream<TcpStream>, server: &mut SecureStream<TcpStream>) {
+pub(crate) async fn open(client: &mut SecureStream<TcpStream>, server: &mut SecureStream<TcpStream>) {
     let (opened, answered) = tokio::join!(client.open(Target::Pipe), async {
         assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
         server.answer_open().await
