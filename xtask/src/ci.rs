@@ -12,6 +12,7 @@ pub(crate) fn run() -> Result<()> {
         Step { name: "format", check: format },
         Step { name: "tidy", check: tidy::run },
         Step { name: "lints", check: lints },
+        Step { name: "fuzz targets", check: fuzz_targets },
         Step { name: "documentation", check: documentation },
         Step { name: "no std", check: no_std::run },
         Step { name: "dependency policy", check: policy },
@@ -37,13 +38,22 @@ struct Step {
 }
 
 fn format() -> Result<()> {
-    workspace::run(workspace::cargo()?.args(["fmt", "--all", "--check"]))
+    workspace::run(workspace::cargo()?.args(["fmt", "--all", "--check"]))?;
+    workspace::run(workspace::cargo()?.args(["fmt", "--manifest-path", FUZZ, "--check"]))
 }
 
 fn lints() -> Result<()> {
     let mut command = workspace::cargo()?;
     command.args(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
     workspace::run(&mut command)
+}
+
+/// That they still build: without libFuzzer itself, any toolchain can tell. The workflow in `.github` runs them.
+fn fuzz_targets() -> Result<()> {
+    let mut command = workspace::cargo()?;
+    command.args(["clippy", "--manifest-path", FUZZ, "--no-default-features", "--locked"]);
+    command.arg("--target-dir").arg(workspace::target()?.join("xtask-fuzz"));
+    workspace::run(command.args(["--", "-D", "warnings"]))
 }
 
 fn documentation() -> Result<()> {
@@ -76,3 +86,6 @@ fn tests() -> Result<()> {
     ensure!(tally.is_good(), "{tally}");
     Ok(())
 }
+
+/// A workspace of its own.
+const FUZZ: &str = "crates/record-kernels/fuzz/Cargo.toml";

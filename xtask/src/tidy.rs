@@ -114,7 +114,7 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     for path in entries {
         let name = path.file_name().unwrap_or_default();
         if path.is_dir() {
-            if !["target", "__pycache__", "corpus", "vectors"].iter().any(|skipped| name == *skipped) {
+            if !SKIPPED.iter().any(|skipped| name == *skipped) {
                 walk(&path, paths)?;
             }
         } else {
@@ -123,3 +123,6 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     }
     Ok(())
 }
+
+/// Folders that tools fill, and data.
+const SKIPPED: [&str; 6] = ["target", "__pycache__", "corpus", "artifacts", "coverage", "vectors"];
