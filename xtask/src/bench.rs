@@ -1,7 +1,11 @@
-//! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run; `bench tunnel`: both
-//! programs as a tunnel, next to the same load without one.
+//! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run, or counted in
+//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one.
 
+mod callgrind;
+mod counts;
 mod tunnel;
+
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -12,14 +16,20 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     match &flags.what {
         Some(BenchWhat::Tunnel { peers: Some(harness), peer }) => tunnel::beside(harness, peer),
         Some(BenchWhat::Tunnel { peers: None, .. }) => tunnel::alone(),
+        None if flags.instructions => counts::run(),
         None => primitives(flags),
     }
 }
 
 fn primitives(flags: &BenchFlags) -> Result<()> {
+    let mut command = benches()?;
+    command.arg("--").args(&flags.arguments);
+    workspace::run(&mut command)
+}
+
+fn benches() -> Result<Command> {
     let mut command = workspace::cargo()?;
     command.args(["bench", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);
     command.args(["--all-features", "--benches"]);
-    command.arg("--").args(&flags.arguments);
-    workspace::run(&mut command)
+    Ok(command)
 }

@@ -96,6 +96,9 @@ pub(crate) enum VectorsMode {
 pub(crate) struct BenchFlags {
     #[command(subcommand)]
     pub(crate) what: Option<BenchWhat>,
+    /// Counts instructions under valgrind instead, which compares commits
+    #[arg(long, conflicts_with = "arguments")]
+    pub(crate) instructions: bool,
     /// Handed to the benchmarks: a filter or divan's own options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,

@@ -45,7 +45,7 @@ pub(crate) use self::port::Port;
 pub(crate) use self::process::{Exit, Outcome, Process};
 pub(crate) use self::recording::Recording;
 pub(crate) use self::server::Server;
-pub(crate) use self::site::Site;
+pub(crate) use self::site::{Site, wrapped};
 pub(crate) use self::stranger::{Impostor, Then, Visitor};
 pub(crate) use self::tap::{Fault, Side, Tap, Way};
 pub(crate) use self::target::{Gate, Target, echo, serve_unix};
