@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run, or counted in
-//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one.
+//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one, or counted too.
 
 mod callgrind;
 mod counts;
@@ -14,7 +14,8 @@ use crate::workspace;
 
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     match &flags.what {
-        Some(BenchWhat::Tunnel { peers: Some(harness), peer }) => tunnel::beside(harness, peer),
+        Some(BenchWhat::Tunnel { instructions: true, .. }) => tunnel::counts::run(),
+        Some(BenchWhat::Tunnel { peers: Some(harness), peer, .. }) => tunnel::beside(harness, peer),
         Some(BenchWhat::Tunnel { peers: None, .. }) => tunnel::alone(),
         None if flags.instructions => counts::run(),
         None => primitives(flags),

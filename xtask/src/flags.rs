@@ -114,5 +114,8 @@ pub(crate) enum BenchWhat {
         /// What the harness measures beside ours
         #[arg(long, value_name = "NAME", default_values = ["nginx", "ssh-ctr-etm"], requires = "peers")]
         peer: Vec<String>,
+        /// Counts instructions under valgrind instead, which compares commits
+        #[arg(long, conflicts_with = "peers")]
+        instructions: bool,
     },
 }

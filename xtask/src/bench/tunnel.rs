@@ -1,6 +1,8 @@
 //! Both programs as a tunnel. Everything shares this machine's processors, the load too: figures are ratios to what the
 //! same load does without a tunnel, and CPU seconds per gigabyte are what carries over to another machine best.
 
+pub(super) mod counts;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
