@@ -17,12 +17,23 @@ use crate::codec::{decode, encode};
 use crate::error::{Error, InvalidMessage, PeerMisbehaved};
 use crate::message::ControlMessage;
 
-/// Records that are read, opened, sealed and written together at most: 64 KiB of payload. The buffers of a channel at
-/// full speed grow with it.
-pub const BATCH: usize = 4;
+/// Records that are read, opened, sealed and written together at most: somewhat less than 128 KiB of payload. The buffers
+/// of a channel at full speed grow with it.
+pub const BATCH: usize = 8;
 
 /// Distance of one record from the next where data is put to be sealed.
 pub const SLOT_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD;
+
+/// The largest TCP segment over IPv6, with timestamps, where the MTU is 65536, as that of a loopback interface is.
+/// Segmentation offload makes the system's own work come in pieces of this size elsewhere too.
+const SEGMENT_LEN: usize = 65_536 - 40 - 32;
+
+/// Bytes of a whole batch. Two segments of the largest size: the few bytes that eight full records have more would be a
+/// segment of their own, which costs as much as one of the others.
+const BATCH_LEN: usize = 2 * SEGMENT_LEN;
+
+/// Room for payload in the last record of a whole batch.
+const LAST_PAYLOAD_LEN: usize = BATCH_LEN - (BATCH - 1) * SLOT_LEN - OVERHEAD;
 
 /// What an opened record came to.
 #[derive(Debug)]
@@ -39,6 +50,8 @@ pub(crate) struct RecordBuffer {
     bytes: Vec<u8>,
     /// What has arrived and has not been opened yet.
     pending: Range<usize>,
+    /// The last read filled all the room it had: there is more to come.
+    was_filled: bool,
 }
 
 impl RecordBuffer {
@@ -46,7 +59,7 @@ impl RecordBuffer {
     pub(crate) fn new(bytes: &[u8]) -> Self {
         let mut buffer = Self::default();
         if !bytes.is_empty() {
-            buffer.bytes = vec![0; CAPACITY.max(bytes.len())];
+            buffer.bytes = vec![0; MAX_RECORD_LEN.max(bytes.len())];
             buffer.bytes[..bytes.len()].copy_from_slice(bytes);
             buffer.pending = 0..bytes.len();
         }
@@ -63,9 +76,7 @@ impl RecordBuffer {
 
     /// Room for what arrives next, never empty. Everything opened has to be consumed before.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        if self.bytes.len() < CAPACITY {
-            self.bytes.resize(CAPACITY, 0);
-        }
+        grow(&mut self.bytes, if self.was_filled { CAPACITY } else { MAX_RECORD_LEN });
         // The rest of a record moves to the front: the only bytes that are ever moved, fewer than one record.
         self.bytes.copy_within(self.pending.clone(), 0);
         self.pending = 0..self.pending.len();
@@ -75,11 +86,17 @@ impl RecordBuffer {
     /// `len` bytes have arrived in [`RecordBuffer::spare`].
     pub(crate) fn advance(&mut self, len: usize) {
         self.pending.end += len;
+        let keeps_on = self.was_filled && len > MAX_RECORD_LEN;
+        self.was_filled = keeps_on || self.pending.end == self.bytes.len();
     }
 
     /// Gives the memory back if nothing is in it. Everything opened has to be consumed before.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
-        self.pending.is_empty().then(|| core::mem::take(self).bytes)
+        if !self.pending.is_empty() {
+            return None;
+        }
+        self.pending = 0..0;
+        Some(core::mem::take(&mut self.bytes))
     }
 
     /// The bytes of a [`Content::Data`].
@@ -231,10 +248,7 @@ impl Append for SendBuffer {
     fn append(&mut self, len: usize) -> &mut [u8] {
         let start = self.len;
         self.len += len;
-        // Memory that was used before is not cleared again.
-        if self.bytes.len() < self.len {
-            self.bytes.resize(self.len, 0);
-        }
+        grow(&mut self.bytes, self.len);
         &mut self.bytes[start..self.len]
     }
 }
@@ -255,9 +269,14 @@ impl DataSlots {
         Self { start }
     }
 
-    /// The places for payload, 16384 bytes each. What is in them is left over from before.
+    /// The places for payload, 16384 bytes each; the last one of a whole batch has a little less. What is in them is left
+    /// over from before.
     pub fn payloads<'a>(&self, out: &'a mut SendBuffer) -> impl Iterator<Item = &'a mut [u8]> {
-        out[self.start..].chunks_exact_mut(SLOT_LEN).map(|slot| &mut slot[HEADER_LEN..][..MAX_PAYLOAD_LEN])
+        let slots = out[self.start..].chunks_exact_mut(SLOT_LEN);
+        slots.zip(1..).map(|(slot, count)| {
+            let len = if count == BATCH { LAST_PAYLOAD_LEN } else { MAX_PAYLOAD_LEN };
+            &mut slot[HEADER_LEN..][..len]
+        })
     }
 
     /// Takes the room back.
@@ -306,6 +325,15 @@ pub(crate) fn append_record(
     let buffer = out.append(payload.len() + OVERHEAD);
     buffer[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
     Ok(sealer.seal(&mut [Outgoing { buffer, payload_len: payload.len(), content_type }])?)
+}
+
+/// Makes memory at least `len` bytes long. What was used before is not cleared again, and what is added is no more than
+/// that, so that it stays within what is kept for the next stream.
+fn grow(memory: &mut Vec<u8>, len: usize) {
+    if memory.len() < len {
+        memory.reserve_exact(len - memory.len());
+        memory.resize(len, 0);
+    }
 }
 
 /// Room for a batch of the largest records.
