@@ -157,8 +157,8 @@ impl Duplex for Socket {
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write_vectored(slices),
-            Self::Unix(stream) => stream.try_write_vectored(slices),
+            Self::Tcp(stream) => Duplex::try_write_vectored(stream, slices),
+            Self::Unix(stream) => Duplex::try_write_vectored(stream, slices),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sockets that both directions of a relay use at once, and vectored.
 
 use std::future::Future;
-use std::io::{self, IoSlice, IoSliceMut, Read as _};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -77,7 +77,18 @@ macro_rules! duplex {
             }
 
             fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.try_write_vectored(slices)
+                let mut asked = false;
+                let written = self.try_io(Interest::WRITABLE, || {
+                    asked = true;
+                    (&*SockRef::from(self)).write_vectored(slices)
+                });
+                match written {
+                    // Nothing has said so far that the socket takes something, which one that is new does.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked => {
+                        (&*SockRef::from(self)).write_vectored(slices)
+                    }
+                    written => written,
+                }
             }
 
             fn shutdown_write(&self) -> io::Result<()> {

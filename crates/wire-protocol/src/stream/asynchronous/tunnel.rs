@@ -379,9 +379,8 @@ async fn deliver(reading: &mut Reading, plain: &impl Duplex, pace: &impl Pace) -
             }
             poll_fn(|cx| {
                 loop {
-                    ready!(plain.poll_write_ready(cx))?;
                     match plain.try_write_vectored(&slices[..count]) {
-                        Err(error) if is_transient(&error) => {}
+                        Err(error) if is_transient(&error) => ready!(plain.poll_write_ready(cx))?,
                         written => return Poll::Ready(written),
                     }
                 }
