@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use wire_protocol::message::RefusedCode;
@@ -45,13 +47,35 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<(Socket, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in candidates {
-        let connected = in_time(TcpStream::connect(candidate)).await;
+        let connected = in_time(connect(candidate)).await;
         match connected.and_then(|stream| Socket::tcp(stream, candidate)) {
             Ok(socket) => return Ok((socket, candidate)),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Connects without waiting for the event that says so where that has happened already, as it has on this machine.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let begun = socket.connect(&address.into());
+    let connected = match begun {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
+            socket.peer_addr().is_ok()
+        }
+        Err(error) => return Err(error),
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// What the other side is told of a target that cannot be reached.
@@ -87,3 +111,53 @@ pub async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result
 /// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
 /// else the other side has to answer without having anything to do.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::Socket;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A listener that keeps so many connections that nobody accepts, and one more.
+    fn listener(backlog: i32) -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(backlog).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_stands_at_once_carries_both_ways() {
+        let (listener, address) = listener(16);
+        let mut stream = connect(address).await.unwrap();
+        stream.write_all(b"there").await.unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.send(b"back").unwrap();
+        let mut back = [0; 4];
+        stream.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"back");
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_refuses() {
+        let (listener, address) = listener(16);
+        drop(listener);
+        assert_eq!(connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// The system drops what a full listener is asked, and asks again a second later.
+    #[tokio::test]
+    async fn a_connection_that_does_not_stand_yet_is_waited_for() {
+        let (listener, address) = listener(0);
+        let _kept = connect(address).await.unwrap();
+        let mut waiting = Box::pin(connect(address));
+        timeout(Duration::from_millis(100), &mut waiting).await.expect_err("the listener was not full");
+        listener.accept().unwrap();
+        let stream = in_time(waiting).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+    }
+}
