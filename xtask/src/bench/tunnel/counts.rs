@@ -119,7 +119,8 @@ const LOADS: [Load; 3] = [
     Load { unit: "connection", units: CONNECTIONS, run: connections },
 ];
 const BULK_KIB: u64 = 16 * 1024;
-const ROUND_TRIPS: u64 = 2000;
+/// So many that a channel more or less for the pool, some 3.4 million instructions at each end, counts for little.
+const ROUND_TRIPS: u64 = 16_000;
 const CONNECTIONS: u64 = 4000;
 const REST: Duration = Duration::from_millis(500);
 /// In seconds: less than two of the ticks in which processor time is told.
