@@ -106,6 +106,19 @@ async fn an_answer_that_was_begun_arrives_even_where_the_target_is_silent() {
     assert_eq!(&answer, b"answer");
 }
 
+/// No event has been seen yet: the runtime's own function would write nothing.
+#[tokio::test]
+async fn a_new_connection_is_written_to_before_its_first_event() {
+    let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    here.set_nonblocking(true).unwrap();
+    let here = UnixStream::from_std(here).unwrap();
+    assert_eq!(here.try_write(b"at once").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(Duplex::try_write_vectored(&here, &[IoSlice::new(b"at "), IoSlice::new(b"once")]).unwrap(), 7);
+    let mut arrived = [0; 7];
+    io::Read::read_exact(&mut &there, &mut arrived).unwrap();
+    assert_eq!(&arrived, b"at once");
+}
+
 #[tokio::test]
 async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
     let (here, there) = tcp_pair().await;

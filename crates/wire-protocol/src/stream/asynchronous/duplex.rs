@@ -28,7 +28,7 @@ pub trait Duplex: Send + Sync + 'static {
     /// Waits until a write may take something.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Writes without waiting.
+    /// Writes without waiting, on a new connection before any event too.
     ///
     /// # Errors
     /// `WouldBlock` where nothing is taken now, else those of the socket.
