@@ -188,8 +188,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         self.flush().await
     }
 
-    /// Answers the other side's Open: the stream stands. To be sent with the next flush, or by [`tunnel()`] together with
-    /// what the plain connection says to what came with the Open, if it says that within two milliseconds.
+    /// Answers the other side's Open: the stream stands. To be sent with the next flush, or by [`tunnel()`]: where data came
+    /// with the Open, together with what the plain connection says to it, or as soon as the other side says anything
+    /// else, or after [`HEARTBEAT`].
     ///
     /// # Errors
     /// [`Error::ApiMisuse`] when there is no Open to answer.

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{
-    Duplex, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in, tunnel,
+    Duplex, HEARTBEAT, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in,
+    open_early, tunnel,
 };
 
 use super::line::pattern;
@@ -87,7 +88,32 @@ async fn both_directions_end_each_by_itself_and_the_channel_goes_on() {
 /// answers or not.
 #[tokio::test]
 async fn an_answer_that_was_begun_arrives_even_where_the_target_is_silent() {
+    let (mut client, mut target) = opened_with_a_request().await;
+    tokio::time::pause();
+    let begun = Instant::now();
+    client.confirm_opened().await.unwrap();
+    let waited = begun.elapsed();
+    assert!(waited > HEARTBEAT / 2 && waited < 2 * HEARTBEAT, "it was held back for {waited:?}");
+    target.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_begun_arrives_at_once_where_it_is_asked_for() {
+    let (mut client, _target) = opened_with_a_request().await;
+    let begun = Instant::now();
+    client.begin_ping().await.unwrap();
+    client.confirm_opened().await.unwrap();
+    assert!(begun.elapsed() < HEARTBEAT / 2);
+}
+
+/// A client whose request has reached the target, and which has not been told that the stream stands.
+async fn opened_with_a_request() -> (SecureStream<TcpStream>, TcpStream) {
     let (here, there) = tcp_pair().await;
+    // The request is to be there with the Open.
+    here.set_nodelay(true).unwrap();
     let (mut client, mut server) = channel(here, there).await;
     client.begin_open(&Target::Pipe).unwrap();
     client.write_all(b"request").await.unwrap();
@@ -99,11 +125,44 @@ async fn an_answer_that_was_begun_arrives_even_where_the_target_is_silent() {
     let mut request = [0; 7];
     target.read_exact(&mut request).await.unwrap();
     assert_eq!(&request, b"request");
-    timeout(Duration::from_secs(10), client.confirm_opened()).await.unwrap().unwrap();
-    target.write_all(b"answer").await.unwrap();
-    let mut answer = [0; 6];
-    client.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"answer");
+    (client, target)
+}
+
+/// A target that says nothing before it has the whole of a request.
+#[tokio::test]
+async fn an_end_that_follows_the_open_reaches_a_silent_target_at_once() {
+    for pause in [Duration::ZERO, Duration::from_millis(100)] {
+        let (here, there) = tcp_pair().await;
+        let (mut client, mut server) = channel(here, there).await;
+        let (mut application, plain) = tcp_pair().await;
+        // It goes along with the Open.
+        application.write_all(b"request").await.unwrap();
+        plain.readable().await.unwrap();
+        let begun = Instant::now();
+        let at_client = tokio::spawn(async move {
+            open_early(&mut client, &Target::Pipe, &plain, &mut Vec::new()).await?;
+            tunnel(client, plain, ()).await
+        });
+        let (at_server, mut target) = tcp_pair().await;
+        let at_server = tokio::spawn(async move {
+            assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
+            server.begin_answer().unwrap();
+            tunnel(server, at_server, ()).await
+        });
+        tokio::time::sleep(pause).await;
+        application.shutdown().await.unwrap();
+        let mut request = Vec::new();
+        target.read_to_end(&mut request).await.unwrap();
+        assert_eq!(request, b"request");
+        assert!(begun.elapsed() < HEARTBEAT / 2, "{pause:?}");
+        target.write_all(b"answer").await.unwrap();
+        drop(target);
+        let mut answer = Vec::new();
+        application.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+        at_client.await.unwrap().unwrap();
+        at_server.await.unwrap().unwrap();
+    }
 }
 
 /// No event has been seen yet: the runtime's own function would write nothing.

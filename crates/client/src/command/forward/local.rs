@@ -87,11 +87,12 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
     let address = || site.pool.connector().server().address.to_string();
     let deadline = Instant::now() + site.wait;
     let mut early = Vec::new();
-    let stream = loop {
+    let (stream, _open) = loop {
         let mut stream = site.pool.get(deadline).await?;
+        let open = site.tunnels.streams.begin();
         let opened = timeout(SILENCE, open_early(&mut stream, target, &socket, &mut early)).await;
         let error = match opened {
-            Ok(Ok(())) => break stream,
+            Ok(Ok(())) => break (stream, open),
             Ok(Err(error)) => error,
             Err(_) => return Err(Error::NoChannel { address: address() }),
         };
@@ -109,7 +110,6 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         }
     };
     drop(early);
-    let _open = site.tunnels.streams.begin();
     let stream =
         tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
     site.pool.put(stream);

@@ -166,10 +166,11 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
     pace: Q,
 ) -> Result<Box<Writing>, RelayError> {
     let channel = RelayError::Channel;
-    // The other side has spoken first, so that an answer is likely to follow at once: Opened goes along with it.
+    // The other side has spoken first, so that an answer is likely to follow at once: Opened goes along with it, or with
+    // the first heartbeat. A timer of its own would cost each short stream more than it saves.
     let mut holds_opened = link.has_heard.load(Ordering::Relaxed) && !writing.unsent().is_empty();
     link.holds_opened.store(holds_opened, Ordering::Relaxed);
-    let mut heartbeat = pin!(sleep(if holds_opened { OPENED_PATIENCE } else { HEARTBEAT }));
+    let mut heartbeat = pin!(sleep(HEARTBEAT));
     let mut last_sent = Instant::now();
     let mut input = Input::Open { slots: 1 };
     let mut held_until = None;
@@ -231,7 +232,6 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
         }
         if std::mem::take(&mut holds_opened) {
             link.holds_opened.store(false, Ordering::Relaxed);
-            heartbeat.as_mut().reset(last_sent + HEARTBEAT);
         }
     }
 }
@@ -411,8 +411,6 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// How long Opened waits for what the plain connection says first.
-const OPENED_PATIENCE: Duration = Duration::from_millis(2);
 /// How long the other side has for taking a Reset.
 const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// How long what the other side said last may take to be read, once nothing more can be sent to it.
