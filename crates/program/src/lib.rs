@@ -6,6 +6,7 @@ pub mod admin;
 pub mod classic;
 pub mod config;
 pub mod counter;
+pub mod crew;
 pub mod dial;
 pub mod duration;
 mod error;
