@@ -185,9 +185,9 @@ fn begin(mut socket: Socket, source: Source, server: &Arc<Server>) {
     match server.limits.begin_handshake(accountable, Instant::now()) {
         Ok(place) => {
             let connection = Arc::clone(server);
-            server.connections.spawn(async move {
+            server.crew.spawn(server.connections.track_future(async move {
                 connection.serve_connection(socket, source, accountable, place).await;
-            });
+            }));
         }
         Err(Turned::Busy) => {
             tracing::warn!(peer = source.name, "connection turned away: too many handshakes");

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crypto_core::ticket::TicketKey;
 use program::admin::{Counts, Status};
 use program::counter::Counter;
+use program::crew::Crew;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,8 +41,10 @@ pub(crate) struct Server {
     pub(crate) rechecks: watch::Sender<()>,
     /// No new streams any more.
     pub(crate) stopping: CancellationToken,
-    /// One task for each connection.
+    /// All connections, which the end of the program waits for.
     pub(crate) connections: TaskTracker,
+    /// Who serves them.
+    pub(crate) crew: Crew,
     started: Instant,
 }
 
@@ -62,6 +65,7 @@ impl Server {
             rechecks: watch::Sender::new(()),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
+            crew: Crew::gather(),
             started: Instant::now(),
         }
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use program::crew;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire_protocol::record::BATCH;
@@ -60,6 +61,7 @@ impl Throttle {
 
 impl Pace for Throttle {
     fn note(&self, bytes: usize) -> Option<Instant> {
+        crew::note(bytes);
         self.rate().and_then(|rate| self.0.streams.book(bytes, rate))
     }
 

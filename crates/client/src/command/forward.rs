@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
+use program::crew::Crew;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
@@ -137,6 +138,7 @@ struct Tunnels {
     /// Nothing new is taken any more.
     draining: CancellationToken,
     tracker: TaskTracker,
+    crew: Crew,
     streams: Counter,
     /// Channels on which the server may open a stream.
     parked: Counter,
@@ -164,11 +166,17 @@ impl Tunnels {
             parking: Arc::new(Semaphore::new(room)),
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            crew: Crew::gather(),
             streams: Counter::default(),
             parked: Counter::default(),
             leases: Counter::default(),
             started: std::time::Instant::now(),
         }
+    }
+
+    /// Has `work` done, and the end of the program wait for it.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.crew.spawn(self.tracker.track_future(work));
     }
 
     fn status(&self, pools: &[Arc<Pool>]) -> Status {
@@ -234,10 +242,10 @@ impl Bound {
             dynamic::announce(&site, listener);
         }
         for (forward, entrance) in local {
-            site.tunnels.tracker.spawn(local::serve(Arc::clone(&site), forward, entrance));
+            site.tunnels.spawn(local::serve(Arc::clone(&site), forward, entrance));
         }
         for listener in dynamic {
-            site.tunnels.tracker.spawn(dynamic::serve(Arc::clone(&site), listener));
+            site.tunnels.spawn(dynamic::serve(Arc::clone(&site), listener));
         }
         let mut turn = remote::Turn::default();
         for forward in remote {
@@ -288,7 +296,7 @@ impl Site {
             match accepted {
                 (Ok((socket, source)), place) => {
                     let work = serve(socket, source);
-                    self.tunnels.tracker.spawn(async move {
+                    self.tunnels.spawn(async move {
                         let _place = place;
                         work.await;
                     });

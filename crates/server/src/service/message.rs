@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use program::escape;
 use program::socket::Socket;
+use program::{crew, escape};
 use serde::Serialize;
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,6 +60,8 @@ impl Messages {
         mut stream: SecureStream<Socket>,
         guest: &Guest,
     ) -> io::Result<SecureStream<Socket>> {
+        // Writing it may take as long as whoever reads it likes.
+        crew::leave().await;
         stream.answer_open().await?;
         let mut message = SpooledTempFile::new(MAX_IN_MEMORY);
         let mut share = Share { spooled: &self.spooled, len: 0 };

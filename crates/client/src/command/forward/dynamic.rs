@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use program::crew::Unlimited;
 use program::forward::Transport;
 use program::listener::Listener;
 use program::socket::Socket;
@@ -112,8 +113,9 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
     };
     let _open = site.tunnels.streams.begin();
     socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await.map_err(channel)?;
-    let stream =
-        tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
+    let stream = tunnel(stream, socket, Unlimited)
+        .await
+        .map_err(|source| Error::Pipe { address: address(), source })?;
     site.pool.put(stream);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use program::crew::Unlimited;
 use program::flows::{self, Flows};
 use program::forward::{LocalForward, Transport};
 use program::listener::Listener;
@@ -110,8 +111,9 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         }
     };
     drop(early);
-    let stream =
-        tunnel(stream, socket, ()).await.map_err(|source| Error::Pipe { address: address(), source })?;
+    let stream = tunnel(stream, socket, Unlimited)
+        .await
+        .map_err(|source| Error::Pipe { address: address(), source })?;
     site.pool.put(stream);
     Ok(())
 }

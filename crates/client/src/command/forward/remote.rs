@@ -8,6 +8,7 @@ use std::time::Duration;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
+use program::crew::Unlimited;
 use program::dial::{dial, in_time, refusal, resolve};
 use program::flows;
 use program::forward::{RemoteForward, TargetSpec, Transport};
@@ -332,7 +333,7 @@ async fn answer(
         }
     }
     stream.begin_answer()?;
-    match tunnel(stream, socket, ()).await {
+    match tunnel(stream, socket, Unlimited).await {
         Ok(stream) => Ok(stream),
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),
