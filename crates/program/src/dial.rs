@@ -108,6 +108,9 @@ pub async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result
 /// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
 /// else the other side has to answer without having anything to do.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// A target that was reached in this time may say something before the other side is told that it was: whoever has waited for
+/// longer is told at once.
+pub const PROMPT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

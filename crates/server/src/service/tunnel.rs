@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use program::dial::{dial, dial_first, refusal, resolve};
+use program::dial::{PROMPT, dial, dial_first, refusal, resolve};
 use program::flows;
 use program::listener::Source;
 use program::proxy_header;
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{ClientIdentity, ProxyHeader, RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel};
@@ -41,6 +41,7 @@ pub(crate) async fn serve(
     if let Target::Udp { host, port } = target {
         return serve_datagrams(stream, target, host, *port, visit).await;
     }
+    let asked = Instant::now();
     let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
     let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
         Ok(reached) => reached,
@@ -58,7 +59,12 @@ pub(crate) async fn serve(
             return refuse(stream, target, refusal(&error), visit).await;
         }
     }
-    stream.begin_answer()?;
+    if asked.elapsed() < PROMPT {
+        stream.begin_answer()?;
+    } else {
+        // The client has waited for long, and does not wait for ever.
+        stream.answer_open().await?;
+    }
     tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)
 }
 

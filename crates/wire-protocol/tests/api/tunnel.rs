@@ -165,6 +165,37 @@ async fn an_end_that_follows_the_open_reaches_a_silent_target_at_once() {
     }
 }
 
+/// The client may send no more than goes along with the Open, and the target wants all of it; and all of that is there before
+/// the server has reached the target.
+#[tokio::test]
+async fn a_request_that_is_longer_than_what_goes_along_with_the_open_is_not_held_up() {
+    let (here, there) = tcp_pair().await;
+    let (mut client, mut server) = channel(here, there).await;
+    let (mut application, plain) = tcp_pair().await;
+    let begun = Instant::now();
+    tokio::spawn(async move {
+        open_early(&mut client, &Target::Pipe, &plain, &mut Vec::new()).await.unwrap();
+        tunnel(client, plain, ()).await.unwrap();
+    });
+    let request = pattern(300_000);
+    let sent = request.clone();
+    tokio::spawn(async move {
+        application.write_all(&sent).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (at_server, mut target) = tcp_pair().await;
+    tokio::spawn(async move {
+        assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.begin_answer().unwrap();
+        tunnel(server, at_server, ()).await.unwrap();
+    });
+    let mut arrived = vec![0; request.len()];
+    target.read_exact(&mut arrived).await.unwrap();
+    assert!(arrived == request);
+    assert!(begun.elapsed() < HEARTBEAT / 2);
+}
+
 /// No event has been seen yet: the runtime's own function would write nothing.
 #[tokio::test]
 async fn a_new_connection_is_written_to_before_its_first_event() {

@@ -9,7 +9,7 @@ use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
 use program::crew::Unlimited;
-use program::dial::{dial, in_time, refusal, resolve};
+use program::dial::{PROMPT, dial, in_time, refusal, resolve};
 use program::flows;
 use program::forward::{RemoteForward, TargetSpec, Transport};
 use program::proxy_header;
@@ -316,6 +316,7 @@ async fn answer(
             return Ok(stream);
         }
     };
+    let asked = Instant::now();
     let mut socket = match dial(&address).await {
         Ok(socket) => socket,
         Err(error) => {
@@ -332,7 +333,12 @@ async fn answer(
             return Ok(stream);
         }
     }
-    stream.begin_answer()?;
+    if asked.elapsed() < PROMPT {
+        stream.begin_answer()?;
+    } else {
+        // The server has waited for long, and does not wait for ever.
+        stream.answer_open().await?;
+    }
     match tunnel(stream, socket, Unlimited).await {
         Ok(stream) => Ok(stream),
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),

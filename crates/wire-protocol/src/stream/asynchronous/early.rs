@@ -33,7 +33,7 @@ pub async fn open_early<C: Duplex + AsyncRead + AsyncWrite + Unpin>(
     // A client that speaks first has often done so by now: then its request travels with the Open.
     let mut input = if early.is_empty() { read_early(plain, early)? } else { Early::Open };
     let mut sent = stream.send_unsealed(early, 0).await.map_err(channel)?;
-    ask_to_end(stream, input).await.map_err(channel)?;
+    ask_for_opened(stream, input, early).await.map_err(channel)?;
     let event = loop {
         let has_room = early.len() < MAX_EARLY && input == Early::Open;
         tokio::select! {
@@ -43,7 +43,7 @@ pub async fn open_early<C: Duplex + AsyncRead + AsyncWrite + Unpin>(
                 ready.map_err(RelayError::Input)?;
                 input = read_early(plain, early)?;
                 sent = stream.send_unsealed(early, sent).await.map_err(channel)?;
-                ask_to_end(stream, input).await.map_err(channel)?;
+                ask_for_opened(stream, input, early).await.map_err(channel)?;
             }
         }
     };
@@ -76,16 +76,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     }
 }
 
-/// Where the plain connection has ended already: the other side may hold Opened back until its target says something, which
-/// that may do only after the end. It answers a Ping at once.
-async fn ask_to_end<S: AsyncRead + AsyncWrite + Unpin>(
+/// Asks for Opened where nothing more of the plain connection travels without it. The other side may hold it back until its
+/// target says something, and that one may wait for just this: for the end, or for more than went along with the Open. It
+/// answers a Ping at once.
+async fn ask_for_opened<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut SecureStream<S>,
     input: Early,
+    early: &[u8],
 ) -> io::Result<()> {
-    match input {
-        Early::Open => Ok(()),
-        Early::Ended => stream.begin_ping().await,
-    }
+    if input == Early::Ended || early.len() >= MAX_EARLY { stream.begin_ping().await } else { Ok(()) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -334,12 +334,12 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
         };
         match event {
             Event::Data if !reading.ended => {
-                deliver(&mut reading, &link.plain, &pace).await?;
-                link.has_heard.store(true, Ordering::Relaxed);
                 // Whoever has more to say than a request may be waiting for room to say it.
                 if link.holds_opened.load(Ordering::Relaxed) {
                     link.tell_sender();
                 }
+                deliver(&mut reading, &link.plain, &pace).await?;
+                link.has_heard.store(true, Ordering::Relaxed);
             }
             Event::EndOfStream if !reading.ended => {
                 // Where the other direction is over too, closing the connection comes next, and says as much.
