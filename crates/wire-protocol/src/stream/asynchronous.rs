@@ -10,13 +10,14 @@ mod link;
 mod tunnel;
 
 use std::boxed::Box;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
 use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing};
@@ -316,7 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     #[must_use]
     pub fn is_standing(&mut self) -> bool {
         loop {
-            match self.reading.poll_event(&mut self.io, &mut Context::from_waker(Waker::noop())) {
+            // A task that has used up its turn would find nothing, whatever there is.
+            let event = pin!(unconstrained(poll_fn(|cx| self.reading.poll_event(&mut self.io, cx))));
+            match event.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => return true,
                 // Answered with what is sent next.
                 Poll::Ready(Ok(Event::Ping(nonce))) => self.reading.pongs.set(nonce),
