@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use program::crew;
 use program::dial::{PROMPT, dial, dial_first, refusal, resolve};
 use program::flows;
 use program::listener::Source;
@@ -89,6 +90,8 @@ async fn serve_datagrams(
         (visit.reached)(address);
     }
     stream.answer_open().await?;
+    // There may be many of them, without an end.
+    crew::leave().await;
     let ended = Box::pin(visit.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: visit.throttle.clone(), ended };
     relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT).await?;

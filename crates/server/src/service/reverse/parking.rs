@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use program::counter::Counter;
+use program::crew;
 use program::dial::in_time;
 use program::flows::Flow;
 use program::socket::Socket;
@@ -92,6 +93,8 @@ impl Parking {
         target: &Target,
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
+        // There may be many of them, without an end.
+        crew::leave().await;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
         let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
         stream.begin_open(target)?;
