@@ -5,7 +5,8 @@
 //! does what is ready, and another one is called once more has piled up than the first will soon have done, or once the first
 //! turns out to be held up.
 //!
-//! A job that turns out to have much to do leaves the crew for a task of its own: see [`Unlimited`] and [`leave`].
+//! A job that turns out to have much to do leaves the crew for a task of its own, see [`Unlimited`] and [`leave`], and may
+//! [`come_back`].
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -46,12 +48,7 @@ impl Crew {
 
     /// Has `work` done. As with a task, a panic in it ends nothing else. What nothing can wake any more is dropped.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let job = Job {
-            crew: Arc::clone(&self.0),
-            status: AtomicU8::new(WOKEN),
-            work: Mutex::new(Some(Box::pin(work))),
-        };
-        self.0.take_on(Arc::new(job));
+        Job::begin(&self.0, Box::pin(work));
     }
 }
 
@@ -80,13 +77,23 @@ impl Pace for Unlimited {
 
 /// Leaves the crew, so that what follows may hold up its thread. Outside a crew this means nothing.
 pub async fn leave() {
+    change(Place::InCrew, &LEAVES).await;
+}
+
+/// Goes on in the crew again, where it has left one.
+pub async fn come_back() {
+    change(Place::Away, &COMES_BACK).await;
+}
+
+/// Has the work that is done now go on at the other place, if it is at this one.
+async fn change(from: Place, wish: &'static LocalKey<Cell<bool>>) {
     let mut asked = false;
     poll_fn(|_| {
-        if asked || !IS_IN_JOB.get() {
+        if asked || PLACE.get() != Some(from) {
             return Poll::Ready(());
         }
         asked = true;
-        LEAVES.set(true);
+        wish.set(true);
         Poll::Pending
     })
     .await;
@@ -211,6 +218,11 @@ struct Job {
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Job {
+    fn begin(crew: &Arc<Shared>, work: Work) {
+        let (crew_of_job, status) = (Arc::clone(crew), AtomicU8::new(WOKEN));
+        crew.take_on(Arc::new(Self { crew: crew_of_job, status, work: Mutex::new(Some(work)) }));
+    }
+
     /// Drops the work. What it waits for may hold the job, and the job holds its crew: nothing else would ever drop it.
     fn give_up(&self) {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -224,15 +236,15 @@ impl Job {
         let mut place = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(work) = &mut *place else { return };
         LEAVES.set(false);
-        IS_IN_JOB.set(true);
+        PLACE.set(Some(Place::InCrew));
         // The panic has been reported already.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker))));
-        IS_IN_JOB.set(false);
+        PLACE.set(None);
         match polled {
             Ok(Poll::Pending) if LEAVES.get() => {
                 // It stays at work to whoever still wakes it here, and is polled there at once.
                 if let Some(work) = place.take() {
-                    tokio::spawn(work);
+                    tokio::spawn(Away { crew: Arc::clone(&self.crew), work: Some(work) });
                 }
             }
             Ok(Poll::Pending) => {
@@ -269,11 +281,57 @@ impl std::fmt::Debug for Job {
     }
 }
 
+/// Work that has left its crew, as a task of its own.
+struct Away {
+    crew: Arc<Shared>,
+    /// `None` once it is done, or has come back.
+    work: Option<Work>,
+}
+
+impl Future for Away {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(work) = &mut self.work else { return Poll::Ready(()) };
+        COMES_BACK.set(false);
+        PLACE.set(Some(Place::Away));
+        let _nowhere = OnDrop(|| PLACE.set(None));
+        if work.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if COMES_BACK.get()
+            && let Some(work) = self.work.take()
+        {
+            Job::begin(&self.crew, work);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+/// Also where the work panics.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Where work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    InCrew,
+    Away,
+}
+
 thread_local! {
-    /// A job is being done on this thread.
-    static IS_IN_JOB: Cell<bool> = const { Cell::new(false) };
+    /// Where the work is done that is done on this thread, as far as it is any of a crew's.
+    static PLACE: Cell<Option<Place>> = const { Cell::new(None) };
     /// It is to leave.
     static LEAVES: Cell<bool> = const { Cell::new(false) };
+    /// It is to come back.
+    static COMES_BACK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Has been woken since its turn began.
@@ -469,6 +527,32 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_job_may_leave_and_come_back_again_and_again() {
+        let crew = Crew::gather();
+        let (done, results) = mpsc::unbounded_channel();
+        for _ in 0..8 {
+            let done = done.clone();
+            crew.spawn(async move {
+                for _ in 0..50 {
+                    // Where it is already.
+                    come_back().await;
+                    done.send(PLACE.get() == Some(Place::InCrew)).ok();
+                    leave().await;
+                    leave().await;
+                    done.send(PLACE.get() == Some(Place::Away)).ok();
+                    tokio::time::sleep(Duration::from_micros(50)).await;
+                    done.send(PLACE.get() == Some(Place::Away)).ok();
+                    come_back().await;
+                    yield_now().await;
+                    done.send(PLACE.get() == Some(Place::InCrew)).ok();
+                }
+            });
+        }
+        drop(done);
+        assert_eq!(all(results).await, [true; 8 * 50 * 4]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_stream_that_carries_much_leaves() {
         let crew = Crew::gather();
         let (done, results) = mpsc::unbounded_channel();
@@ -493,6 +577,7 @@ mod tests {
     #[tokio::test]
     async fn outside_a_crew_there_is_nothing_to_leave() {
         leave().await;
+        come_back().await;
         assert_eq!(Unlimited.note(MUCH), None);
     }
 

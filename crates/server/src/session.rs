@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use program::crew;
 use program::dial::in_time;
 use program::escape::escape;
 use program::listener::Source;
@@ -157,6 +158,8 @@ impl Session<'_> {
                     let served = self.serve_stream(stream, target).await?;
                     let Some(idle) = served else { return Ok(()) };
                     stream = idle;
+                    // The next one may have little to do.
+                    crew::come_back().await;
                 }
                 Incoming::Park(lease) => {
                     let guest = self.guest();
