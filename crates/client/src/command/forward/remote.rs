@@ -8,7 +8,6 @@ use std::time::Duration;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
-use program::crew::Unlimited;
 use program::dial::{PROMPT, dial, in_time, refusal, resolve};
 use program::flows;
 use program::forward::{RemoteForward, TargetSpec, Transport};
@@ -339,7 +338,7 @@ async fn answer(
         // The server has waited for long, and does not wait for ever.
         stream.answer_open().await?;
     }
-    match tunnel(stream, socket, Unlimited).await {
+    match tunnel(stream, socket, ()).await {
         Ok(stream) => Ok(stream),
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),

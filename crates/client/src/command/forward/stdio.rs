@@ -6,7 +6,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::thread;
 
-use program::crew::Unlimited;
 use program::hardening;
 use program::socket::Socket;
 use tokio::net::UnixStream;
@@ -53,7 +52,7 @@ pub(super) async fn forward(
             }
             return Err(error);
         }
-        tunnel(stream, plain, Unlimited).await.map_err(broken)
+        tunnel(stream, plain, ()).await.map_err(broken)
     };
     let stream = tokio::select! {
         carried = carried => carried?,
