@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
@@ -221,6 +222,20 @@ async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
     assert!(matches!(relay.await.unwrap(), Err(RelayError::Input(_))));
     let error = server.read(&mut [0]).await.unwrap_err();
     assert_eq!(error_in(&error), Some(&Error::Reset(ResetCode::Input)));
+}
+
+/// A task that has done much in its turn is told by its sockets that there is nothing, so that it lets others have theirs.
+#[tokio::test]
+async fn a_channel_that_is_gone_does_not_stand_at_the_end_of_a_turn_either() {
+    let (here, there) = tcp_pair().await;
+    let (mut client, server) = channel(here, there).await;
+    assert!(client.is_standing());
+    drop(server);
+    client.get_ref().readable().await.unwrap();
+    while has_budget_remaining() {
+        consume_budget().await;
+    }
+    assert!(!client.is_standing());
 }
 
 /// The other side may open the next stream as soon as it has both ends, which may be before the receiving direction here
