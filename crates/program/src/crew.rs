@@ -8,21 +8,22 @@
 //! A job that turns out to have much to do leaves the crew for a task of its own, see [`Unlimited`] and [`leave`], and may
 //! [`come_back`].
 
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::coop;
-use wire_protocol::record::BATCH;
-use wire_protocol::stream::Pace;
+
+use self::away::{Away, Place};
+
+pub use self::away::{Unlimited, come_back, leave, note};
+
+mod away;
 
 /// Does jobs, on as many tasks at most as the runtime has threads. Clones are one crew, which is there for as long as the
 /// runtime is.
@@ -50,53 +51,6 @@ impl Crew {
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         Job::begin(&self.0, Box::pin(work));
     }
-}
-
-/// Takes note that the job which is being done has moved so many bytes at once. Where they are many it leaves its crew: other
-/// jobs are not to wait for more of that. Outside a crew this means nothing.
-pub fn note(bytes: usize) {
-    if bytes >= MUCH {
-        LEAVES.set(true);
-    }
-}
-
-/// The pace of a stream that has no limit, but [leaves its crew](note) once it carries much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unlimited;
-
-impl Pace for Unlimited {
-    fn note(&self, bytes: usize) -> Option<tokio::time::Instant> {
-        note(bytes);
-        None
-    }
-
-    fn records(&self) -> usize {
-        BATCH
-    }
-}
-
-/// Leaves the crew, so that what follows may hold up its thread. Outside a crew this means nothing.
-pub async fn leave() {
-    change(Place::InCrew, &LEAVES).await;
-}
-
-/// Goes on in the crew again, where it has left one.
-pub async fn come_back() {
-    change(Place::Away, &COMES_BACK).await;
-}
-
-/// Has the work that is done now go on at the other place, if it is at this one.
-async fn change(from: Place, wish: &'static LocalKey<Cell<bool>>) {
-    let mut asked = false;
-    poll_fn(|_| {
-        if asked || PLACE.get() != Some(from) {
-            return Poll::Ready(());
-        }
-        asked = true;
-        wish.set(true);
-        Poll::Pending
-    })
-    .await;
 }
 
 #[derive(Debug)]
@@ -235,19 +189,18 @@ impl Job {
         let waker = Waker::from(Arc::clone(&self));
         let mut place = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(work) = &mut *place else { return };
-        LEAVES.set(false);
-        PLACE.set(Some(Place::InCrew));
         // The panic has been reported already.
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker))));
-        PLACE.set(None);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            Place::InCrew.poll(work.as_mut(), &mut Context::from_waker(&waker))
+        }));
         match polled {
-            Ok(Poll::Pending) if LEAVES.get() => {
+            Ok((Poll::Pending, true)) => {
                 // It stays at work to whoever still wakes it here, and is polled there at once.
                 if let Some(work) = place.take() {
-                    tokio::spawn(Away { crew: Arc::clone(&self.crew), work: Some(work) });
+                    tokio::spawn(Away::new(Arc::clone(&self.crew), work));
                 }
             }
-            Ok(Poll::Pending) => {
+            Ok((Poll::Pending, false)) => {
                 drop(place);
                 if self.status.fetch_and(!AT_WORK, Ordering::SeqCst) & WOKEN != 0 {
                     let crew = Arc::clone(&self.crew);
@@ -255,7 +208,7 @@ impl Job {
                 }
             }
             // What is dropped here may panic too.
-            Ok(Poll::Ready(())) | Err(_) => drop(catch_unwind(AssertUnwindSafe(|| *place = None))),
+            Ok((Poll::Ready(()), _)) | Err(_) => drop(catch_unwind(AssertUnwindSafe(|| *place = None))),
         }
     }
 }
@@ -281,59 +234,6 @@ impl std::fmt::Debug for Job {
     }
 }
 
-/// Work that has left its crew, as a task of its own.
-struct Away {
-    crew: Arc<Shared>,
-    /// `None` once it is done, or has come back.
-    work: Option<Work>,
-}
-
-impl Future for Away {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(work) = &mut self.work else { return Poll::Ready(()) };
-        COMES_BACK.set(false);
-        PLACE.set(Some(Place::Away));
-        let _nowhere = OnDrop(|| PLACE.set(None));
-        if work.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        if COMES_BACK.get()
-            && let Some(work) = self.work.take()
-        {
-            Job::begin(&self.crew, work);
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    }
-}
-
-/// Also where the work panics.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-/// Where work is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    InCrew,
-    Away,
-}
-
-thread_local! {
-    /// Where the work is done that is done on this thread, as far as it is any of a crew's.
-    static PLACE: Cell<Option<Place>> = const { Cell::new(None) };
-    /// It is to leave.
-    static LEAVES: Cell<bool> = const { Cell::new(false) };
-    /// It is to come back.
-    static COMES_BACK: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Has been woken since its turn began.
 const WOKEN: u8 = 1;
 /// Has its turn now.
@@ -344,23 +244,22 @@ const TURN: usize = 64;
 const HELD_UP: Duration = Duration::from_micros(200);
 /// So many ready jobs for each hand at work are no reason to call another one.
 const PATIENCE: usize = 2;
-/// Bytes at once that nothing but bulk data comes in.
-const MUCH: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Barrier;
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::{Notify, mpsc};
-    use tokio::task::{block_in_place, yield_now};
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     use super::*;
 
     /// What arrives until nobody can send any more, within a time that no run takes.
-    async fn all<T>(mut receiver: mpsc::UnboundedReceiver<T>) -> Vec<T> {
+    pub(super) async fn all<T>(mut receiver: mpsc::UnboundedReceiver<T>) -> Vec<T> {
         timeout(Duration::from_secs(60), async {
             let mut received = Vec::new();
             while let Some(next) = receiver.recv().await {
@@ -504,76 +403,6 @@ mod tests {
         }
         go.notify_waiters();
         assert_eq!(all(results).await.len(), count);
-    }
-
-    /// As many as there are hands, and one: if they stayed, nobody would be left to do the last one.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_job_that_has_left_may_hold_up_its_thread() {
-        let crew = Crew::gather();
-        let meet = Arc::new(Barrier::new(3));
-        let (done, results) = mpsc::unbounded_channel();
-        for _ in 0..3 {
-            let (done, meet) = (done.clone(), Arc::clone(&meet));
-            crew.spawn(async move {
-                let in_crew = tokio::task::id();
-                leave().await;
-                block_in_place(|| meet.wait());
-                done.send(in_crew == tokio::task::id()).ok();
-            });
-        }
-        drop(done);
-        assert_eq!(all(results).await, [false; 3]);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_job_may_leave_and_come_back_again_and_again() {
-        let crew = Crew::gather();
-        let (done, results) = mpsc::unbounded_channel();
-        for _ in 0..8 {
-            let done = done.clone();
-            crew.spawn(async move {
-                for _ in 0..50 {
-                    // Where it is already.
-                    come_back().await;
-                    done.send(PLACE.get() == Some(Place::InCrew)).ok();
-                    leave().await;
-                    leave().await;
-                    done.send(PLACE.get() == Some(Place::Away)).ok();
-                    tokio::time::sleep(Duration::from_micros(50)).await;
-                    done.send(PLACE.get() == Some(Place::Away)).ok();
-                    come_back().await;
-                    yield_now().await;
-                    done.send(PLACE.get() == Some(Place::InCrew)).ok();
-                }
-            });
-        }
-        drop(done);
-        assert_eq!(all(results).await, [true; 8 * 50 * 4]);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_stream_that_carries_much_leaves() {
-        let crew = Crew::gather();
-        let (done, results) = mpsc::unbounded_channel();
-        for bytes in [MUCH - 1, MUCH] {
-            let done = done.clone();
-            crew.spawn(async move {
-                assert_eq!(Unlimited.note(bytes), None);
-                yield_now().await;
-                done.send((bytes, PLACE.get())).ok();
-            });
-        }
-        drop(done);
-        let mut results = all(results).await;
-        results.sort_unstable_by_key(|(bytes, _)| *bytes);
-        assert_eq!(results, [(MUCH - 1, Some(Place::InCrew)), (MUCH, Some(Place::Away))]);
-    }
-
-    #[tokio::test]
-    async fn outside_a_crew_there_is_nothing_to_leave() {
-        leave().await;
-        come_back().await;
-        assert_eq!(Unlimited.note(MUCH), None);
     }
 
     #[test]
