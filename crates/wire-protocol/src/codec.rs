@@ -6,6 +6,8 @@
 use alloc::vec::Vec;
 
 use bincode::config::{BigEndian, Configuration, Fixint, Limit};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,10 +21,10 @@ pub const MAX_MESSAGE_LEN: usize = 8192;
 /// # Panics
 /// When the message is longer than [`MAX_MESSAGE_LEN`], which none that we make is.
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) {
-    let encoded =
-        bincode::serde::encode_to_vec(message, config()).expect("the schema has no type that fails");
-    assert!(encoded.len() <= MAX_MESSAGE_LEN, "messages of our own making keep to the limit");
-    out.extend_from_slice(&encoded);
+    let start = out.len();
+    bincode::serde::encode_into_writer(message, Behind(out), config())
+        .expect("the schema has no type that fails");
+    assert!(out.len() - start <= MAX_MESSAGE_LEN, "messages of our own making keep to the limit");
 }
 
 /// Reads one message that is all of `bytes`.
@@ -39,9 +41,30 @@ pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, Invali
     if consumed != bytes.len() {
         return Err(InvalidMessage::Malformed);
     }
-    let mut encoded = Vec::with_capacity(bytes.len());
-    encode(&message, &mut encoded);
-    if encoded == bytes { Ok(message) } else { Err(InvalidMessage::Malformed) }
+    let mut rest = Rest(bytes);
+    bincode::serde::encode_into_writer(&message, &mut rest, config())
+        .map_err(|_| InvalidMessage::Malformed)?;
+    if rest.0.is_empty() { Ok(message) } else { Err(InvalidMessage::Malformed) }
+}
+
+/// Appends what is written.
+struct Behind<'a>(&'a mut Vec<u8>);
+
+impl Writer for Behind<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// What has still to be written: anything else fails.
+struct Rest<'a>(&'a [u8]);
+
+impl Writer for Rest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("it is written differently"))?;
+        Ok(())
+    }
 }
 
 fn config() -> Configuration<BigEndian, Fixint, Limit<MAX_MESSAGE_LEN>> {
