@@ -18,7 +18,9 @@ use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
 
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
-use crate::record::{Append, Content, DataSlots, RecordBuffer, SendBuffer, append_message, append_record};
+use crate::record::{
+    Append, BATCH, Content, DataSlots, RecordBuffer, SendBuffer, append_message, append_record,
+};
 
 /// When a key has done its duty (section 6). Whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,14 +116,17 @@ impl Sender {
         append_control(&mut self.sealer, message, out)
     }
 
-    /// Appends room for `records` records of data to `out`, to be filled in place and then handed to
-    /// [`Sender::finish_data`].
+    /// Appends room for `records` records of data to `out`, at most [`BATCH`], to be filled in place and then handed
+    /// to [`Sender::finish_data`].
     ///
     /// # Errors
-    /// [`Error::ApiMisuse`] when no stream is open.
+    /// [`Error::ApiMisuse`] when no stream is open, and for more records.
     pub fn begin_data(&mut self, records: usize, out: &mut SendBuffer) -> Result<DataSlots, Error> {
         if !self.is_streaming() {
             return Err(Error::ApiMisuse("no stream is open"));
+        }
+        if records > BATCH {
+            return Err(Error::ApiMisuse("more records than a batch has"));
         }
         self.update_key_if_due(out)?;
         Ok(DataSlots::append(records, out))

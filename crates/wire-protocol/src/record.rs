@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 
+use arrayvec::ArrayVec;
 use crypto_core::record::{
     ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
     record_len,
@@ -104,35 +105,42 @@ impl RecordBuffer {
         &self.bytes[range]
     }
 
-    /// Opens all the whole records that have arrived, side by side, and appends what they came to. Lengths are
-    /// checked here, before anything else is done with a record.
+    /// Opens all the whole records that have arrived, a batch of them side by side, and appends what they came to. Lengths
+    /// are checked here, before anything else is done with a record.
     pub(crate) fn open(&mut self, opener: &mut Opener, ready: &mut VecDeque<Content>) -> Result<(), Error> {
-        let mut lens = Vec::with_capacity(BATCH);
-        let mut end = self.pending.start;
-        while let Some(header) = self.bytes[end..self.pending.end].first_chunk() {
-            let len = record_len(*header).map_err(|_| InvalidMessage::RecordLength)?;
-            if self.pending.end - end < len {
-                break;
+        loop {
+            let lens = self.whole_records()?;
+            if lens.is_empty() {
+                return Ok(());
             }
-            end += len;
+            let mut opened = ArrayVec::<Opened, BATCH>::new();
+            let valid = {
+                let mut rest = &mut self.bytes[self.pending.clone()];
+                let mut records = ArrayVec::<&mut [u8], BATCH>::new();
+                for &len in &lens {
+                    let (record, behind) = rest.split_at_mut(len);
+                    records.push(record);
+                    rest = behind;
+                }
+                opener.open(&mut records, &mut opened)?
+            };
+            self.collect(&lens[..valid], &opened, opener, ready)?;
+        }
+    }
+
+    /// The lengths of the whole records that have arrived and are not open yet, of a batch at most.
+    fn whole_records(&self) -> Result<ArrayVec<usize, BATCH>, Error> {
+        let mut lens = ArrayVec::new();
+        let mut rest = &self.bytes[self.pending.clone()];
+        while !lens.is_full()
+            && let Some(header) = rest.first_chunk()
+        {
+            let len = record_len(*header).map_err(|_| InvalidMessage::RecordLength)?;
+            let Some(behind) = rest.get(len..) else { break };
+            rest = behind;
             lens.push(len);
         }
-
-        let mut lens = lens.as_slice();
-        while !lens.is_empty() {
-            let mut rest = &mut self.bytes[self.pending.start..end];
-            let mut records: Vec<&mut [u8]> = Vec::with_capacity(lens.len());
-            for &len in lens {
-                let (record, behind) = rest.split_at_mut(len);
-                records.push(record);
-                rest = behind;
-            }
-            let mut opened = Vec::with_capacity(lens.len());
-            let valid = opener.open(&mut records, &mut opened)?;
-            self.collect(&lens[..valid], &opened, opener, ready)?;
-            lens = &lens[valid..];
-        }
-        Ok(())
+        Ok(lens)
     }
 
     /// Sorts what was opened. A KeyUpdate has to be the last record that its key opened.
@@ -290,7 +298,7 @@ impl DataSlots {
         let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);
         let last = if rest == 0 { 0 } else { rest + OVERHEAD };
         out.truncate(self.start + full * SLOT_LEN + last);
-        let mut records: Vec<Outgoing<'_>> = out[self.start..]
+        let mut records: ArrayVec<Outgoing<'_>, BATCH> = out[self.start..]
             .chunks_mut(SLOT_LEN)
             .map(|buffer| Outgoing {
                 payload_len: buffer.len() - OVERHEAD,
@@ -309,7 +317,7 @@ pub(crate) fn append_message<T: Serialize>(
     message: &T,
     out: &mut impl Append,
 ) -> Result<Vec<u8>, Error> {
-    let mut payload = Vec::new();
+    let mut payload = Vec::with_capacity(SHORT_MESSAGE_LEN);
     encode(message, &mut payload);
     append_record(sealer, content_type, &payload, out)?;
     Ok(payload)
@@ -336,5 +344,7 @@ fn grow(memory: &mut Vec<u8>, len: usize) {
     }
 }
 
+/// Most control messages are no longer than this many bytes.
+const SHORT_MESSAGE_LEN: usize = 64;
 /// Room for a batch of the largest records.
 const CAPACITY: usize = BATCH * MAX_RECORD_LEN;

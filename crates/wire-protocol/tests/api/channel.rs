@@ -357,6 +357,27 @@ fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
         assert!(matches!(sender.begin_data(1, &mut out), Err(Error::ApiMisuse(_))));
         assert_eq!(*out, *b"");
     }
+    assert!(matches!(streaming().begin_data(BATCH + 1, &mut out), Err(Error::ApiMisuse(_))));
+    assert_eq!(*out, *b"");
+}
+
+#[test]
+fn more_records_than_a_batch_may_come_at_once() {
+    let (mut client, mut server) = streaming_ends();
+    let count = u8::try_from(3 * BATCH + 1).unwrap();
+    let (mut said, mut heard) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        said.extend(client.data(&[number]));
+        // At the end of a batch, in the middle of one, and between others.
+        if [7, 11, 20].contains(&number) {
+            client.sender.request_key_update();
+        }
+    }
+    for event in server.hear(&said).unwrap() {
+        let Heard::Data(data) = event else { panic!("{event:?}") };
+        heard.extend(data);
+    }
+    assert_eq!(heard, (0..count).collect::<Vec<_>>());
 }
 
 #[test]
