@@ -19,6 +19,7 @@ mod rights;
 mod rule;
 mod special;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -53,10 +54,15 @@ pub(crate) struct Guest {
     pub(crate) identity: ClientIdentity,
     /// What it is called in front of its messages.
     pub(crate) name: String,
-    /// Its key's fingerprint, if it has one.
-    pub(crate) key: Option<String>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) standing: Standing,
+}
+
+impl Guest {
+    /// Its key's fingerprint, if it has one.
+    pub(crate) fn key(&self) -> Option<String> {
+        fingerprint(&self.identity)
+    }
 }
 
 /// Whether somebody has allowed a client.
@@ -114,9 +120,8 @@ fn decide(
     match known(access, client)? {
         Some(guest) if guest.grant.admits(source, Timestamp::now()) => Ok(Guest {
             identity: client.clone(),
-            name: guest.name,
-            key: fingerprint(client),
-            rights: guest.grant.rights,
+            name: guest.name.into(),
+            rights: Arc::clone(&guest.grant.rights),
             standing: Standing::Allowed,
         }),
         // Not even as a stranger: somebody has said when and from where it may come.
@@ -126,25 +131,28 @@ fn decide(
 }
 
 /// A client that somebody has allowed.
-struct Known {
-    name: String,
-    grant: Grant,
+struct Known<'a> {
+    name: &'a str,
+    grant: Cow<'a, Grant>,
 }
 
-fn known(access: Option<&Access>, client: &ClientIdentity) -> Result<Option<Known>, DeniedCode> {
+fn known<'a>(
+    access: Option<&'a Access>,
+    client: &'a ClientIdentity,
+) -> Result<Option<Known<'a>>, DeniedCode> {
     Ok(match client {
         ClientIdentity::Anonymous => None,
         ClientIdentity::Key(id) => access
             .and_then(|access| access.client(KeyId(*id)))
-            .map(|client| Known { name: client.name.to_string(), grant: client.grant.clone() }),
+            .map(|client| Known { name: client.name.as_str(), grant: Cow::Borrowed(&client.grant) }),
         ClientIdentity::Psk(id) => {
             let grant = match access.and_then(|access| access.psk(id)) {
                 Some(psk) if psk.revoked => return Err(DeniedCode::NotAllowed),
-                Some(psk) => psk.grant.clone(),
+                Some(psk) => Cow::Borrowed(&psk.grant),
                 // Whoever started the server with this key has allowed its holder.
-                None => Grant::unlimited(Rights::usual()),
+                None => Cow::Owned(Grant::unlimited(Rights::usual())),
             };
-            Some(Known { name: id.clone(), grant })
+            Some(Known { name: id, grant })
         }
     })
 }
@@ -164,8 +172,7 @@ fn stranger(
     };
     Ok(Guest {
         identity: client.clone(),
-        name: key.clone().unwrap_or_else(|| "anonymous".into()),
-        key,
+        name: key.unwrap_or_else(|| "anonymous".into()),
         rights: Arc::new(rights),
         standing: Standing::Stranger,
     })

@@ -185,7 +185,7 @@ fn print_json(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io
     })?;
     message.rewind()?;
 
-    let head = serde_json::to_string(&Head { from: &guest.name, key: guest.key.as_deref() })?;
+    let head = serde_json::to_string(&Head { from: &guest.name, key: guest.key().as_deref() })?;
     let head = head.strip_suffix('}').unwrap_or(&head);
     if is_text {
         write!(output, "{head},\"text\":\"")?;
@@ -260,7 +260,6 @@ mod tests {
         Guest {
             identity: ClientIdentity::Psk("alice".into()),
             name: "alice".into(),
-            key: None,
             rights: Rights::usual().into(),
             standing: Standing::Allowed,
         }
