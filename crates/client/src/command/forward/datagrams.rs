@@ -12,7 +12,7 @@ use super::{REFUSED_PAUSE, Site};
 use crate::Error;
 
 /// Carries a flow until it has been idle for long enough, or there is to be no more of it.
-pub(super) fn spawn(site: &Arc<Site>, flow: Flow, target: Target) {
+pub(super) fn spawn(site: &Arc<Site>, flow: Flow, target: Arc<Target>) {
     let Ok(place) = Arc::clone(&site.tunnels.accepted).try_acquire_owned() else {
         tracing::debug!(%target, "datagrams are lost: there is no room for another flow");
         return;

@@ -70,7 +70,7 @@ async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
             }
             begun = association.next() => begun,
         };
-        datagrams::spawn(site, flow, target);
+        datagrams::spawn(site, flow, Arc::new(target));
     }
 }
 

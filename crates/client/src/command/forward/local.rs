@@ -54,11 +54,11 @@ pub(super) fn announce(site: &Site, forward: &LocalForward, entrance: &Entrance)
 }
 
 pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entrance) {
-    let target = forward.target.to_wire(site.header);
+    let target = Arc::new(forward.target.to_wire(site.header));
     match entrance {
         Entrance::Stream(listener) => {
             site.accept_all(&listener, |socket, source| {
-                let (site, target) = (Arc::clone(&site), target.clone());
+                let (site, target) = (Arc::clone(&site), Arc::clone(&target));
                 async move {
                     tracing::debug!(peer = source.name, %target, "connection");
                     if let Err(error) = carry(&site, socket, &target).await {
@@ -77,7 +77,7 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
                     begun = flows.next(flows::by_source) => begun,
                 };
                 tracing::debug!(%peer, %target, "datagrams");
-                datagrams::spawn(&site, flow, target.clone());
+                datagrams::spawn(&site, flow, Arc::clone(&target));
             }
         }
     }
