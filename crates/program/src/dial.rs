@@ -45,15 +45,15 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// # Errors
 /// As [`dial`].
 pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<(Socket, SocketAddr)> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = None;
     for candidate in candidates {
         let connected = in_time(connect(candidate)).await;
         match connected.and_then(|stream| Socket::tcp(stream, candidate)) {
             Ok(socket) => return Ok((socket, candidate)),
-            Err(error) => last = error,
+            Err(error) => last = Some(error),
         }
     }
-    Err(last)
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
 /// Connects without waiting for the event that says so where that has happened already, as it has on this machine.
