@@ -15,7 +15,7 @@
 //!   behind a value that only the detection of those instructions makes;
 //! - a `transmute` between a vector register and an array of bytes or integers of the same length. No pointer is ever
 //!   computed: which bytes are read and written is left to slices and their bounds;
-//! - one question to `cpuid`.
+//! - the questions to `cpuid`.
 //!
 //! # Features
 //! `__force-backend` is private to the tests: it adds functions that take an implementation of the caller's choice.
@@ -26,6 +26,8 @@
 #[cfg(feature = "__force-backend")]
 extern crate std;
 
+#[cfg(target_arch = "x86_64")]
+mod cpuid;
 pub mod ctr;
 mod forced;
 pub mod sha256;

@@ -6,10 +6,10 @@
 use core::arch::x86_64 as arch;
 use core::array::from_fn;
 use core::mem::transmute;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::Counter;
 use super::round_keys::{ROUND_KEYS, RoundKeys};
+use crate::cpuid::has_vaes;
 
 /// One kernel: its name, the features that it needs and how they are found, its vector of `$blocks` blocks, and the
 /// instructions.
@@ -176,30 +176,3 @@ kernel! {
 cpufeatures::new!(vaes512_detected, "vaes", "avx512f", "avx512bw");
 cpufeatures::new!(avx2_detected, "avx2", "avx");
 cpufeatures::new!(aes_ni_detected, "aes", "ssse3");
-
-/// VAES without AVX-512, as the processors have it that this kernel is for. cpufeatures answers for `vaes` only where
-/// the operating system also keeps the registers of AVX-512; that it keeps those of AVX2, `avx2` has told.
-///
-/// Asked once: a virtual machine stops for every `cpuid`, which takes as long as a record.
-fn has_vaes() -> bool {
-    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
-    match ANSWER.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let answer = ask_for_vaes();
-            ANSWER.store(u8::from(answer), Ordering::Relaxed);
-            answer
-        }
-        answer => answer == u8::from(true),
-    }
-}
-
-#[cold]
-fn ask_for_vaes() -> bool {
-    // The detour through the type leaves it to the version of Rust whether the intrinsic is unsafe to call.
-    let cpuid: unsafe fn(u32, u32) -> arch::CpuidResult = arch::__cpuid_count;
-    // SAFETY: every x86-64 processor has `cpuid`. SGX enclaves, which may not use it, have no `avx2` detected.
-    let features = unsafe { cpuid(7, 0) };
-    features.ecx & (1 << 9) != 0
-}
-
-const UNKNOWN: u8 = u8::MAX;

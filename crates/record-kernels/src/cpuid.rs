@@ -1,0 +1,43 @@
+//! What cpufeatures does not tell of an x86-64 processor.
+//!
+//! Asked once: a virtual machine stops for every `cpuid`, which takes as long as a record.
+
+use core::arch::x86_64 as arch;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// VAES, with or without AVX-512. cpufeatures answers for `vaes` only where the operating system also keeps the registers
+/// of AVX-512; that it keeps those of AVX2 is to be asked of cpufeatures.
+pub(crate) fn has_vaes() -> bool {
+    static ANSWER: Answer = Answer::unknown();
+    ANSWER.get(|| ask(7).ecx & (1 << 9) != 0)
+}
+
+struct Answer(AtomicU8);
+
+impl Answer {
+    const fn unknown() -> Self {
+        Self(AtomicU8::new(UNKNOWN))
+    }
+
+    #[inline]
+    fn get(&self, ask: impl FnOnce() -> bool) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let answer = ask();
+                self.0.store(u8::from(answer), Ordering::Relaxed);
+                answer
+            }
+            answer => answer == u8::from(true),
+        }
+    }
+}
+
+const UNKNOWN: u8 = u8::MAX;
+
+#[cold]
+fn ask(leaf: u32) -> arch::CpuidResult {
+    // The detour through the type leaves it to the version of Rust whether the intrinsic is unsafe to call.
+    let cpuid: unsafe fn(u32, u32) -> arch::CpuidResult = arch::__cpuid_count;
+    // SAFETY: every x86-64 processor has `cpuid`. SGX enclaves, which may not use it, have no features detected before.
+    unsafe { cpuid(leaf, 0) }
+}
