@@ -68,9 +68,9 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
     if flags.wants(Part::Units) {
         total += part("units", units(flags));
     }
-    // Whoever looks for one test does not want it three times over, unless that is asked for.
+    // Whoever looks for one test does not want it four times over, unless that is asked for.
     if flags.wants(Part::Kernels) && (flags.filter.is_none() || !flags.parts.is_empty()) {
-        for instructions in SLOWER {
+        for instructions in FORCED {
             total += part(instructions, kernels(flags, instructions));
         }
     }
@@ -139,8 +139,8 @@ fn cargo_test(mut command: Command, flags: &TestFlags) -> Result<Tally> {
     Ok(total)
 }
 
-/// The slower implementations, each by what is left to it.
-const SLOWER: [&str; 2] = ["sse", "portable"];
+/// The implementations that are slower somewhere, each by what is left to it.
+const FORCED: [&str; 3] = ["avx512", "sse", "portable"];
 
 #[cfg(test)]
 mod tests {

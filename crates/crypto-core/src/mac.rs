@@ -4,7 +4,7 @@ use core::array::from_fn;
 use core::{fmt, slice};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use record_kernels::sha256::{BLOCK_LEN, INITIAL, LANES, Lane, State, compress};
+use record_kernels::sha256::{BLOCK_LEN, INITIAL, Lane, MAX_LANES, State, compress, lanes};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -45,29 +45,28 @@ impl MacKey {
         hmac.finalize().into_bytes().into()
     }
 
-    /// The tags of `messages`, in order, computed side by side a few at a time when they are asked for.
-    pub(crate) fn tags<'a>(
+    /// Hands the tag of each of the `messages` to `take`, in order, together with what came with the message. The
+    /// numbers of the messages count up from `first`. As many as win by it are computed side by side.
+    pub(crate) fn tags<'a, T>(
         &self,
-        mut messages: impl Iterator<Item = Message<'a>>,
-    ) -> impl Iterator<Item = [u8; TAG_LEN]> {
-        const { assert!(LANES == 4, "as many messages are taken below") };
-        let mut ready = [None; LANES].into_iter().flatten();
-        core::iter::from_fn(move || {
-            if let Some(tag) = ready.next() {
-                return Some(tag);
+        first: u64,
+        mut messages: impl ExactSizeIterator<Item = (&'a [u8], T)>,
+        mut take: impl FnMut(T, [u8; TAG_LEN]),
+    ) {
+        const { assert!(MAX_LANES == 16, "as many messages are taken below") };
+        let mut numbers = first..;
+        loop {
+            let side_by_side = messages.len().min(lanes());
+            let next = messages.by_ref().zip(numbers.by_ref());
+            match side_by_side {
+                0 => return,
+                1 => self.pads.side_by_side::<1, _>(next, &mut take),
+                2 => self.pads.side_by_side::<2, _>(next, &mut take),
+                3..=4 => self.pads.side_by_side::<4, _>(next, &mut take),
+                5..=8 => self.pads.side_by_side::<8, _>(next, &mut take),
+                _ => self.pads.side_by_side::<16, _>(next, &mut take),
             }
-            let next = [messages.next(), messages.next(), messages.next(), messages.next()];
-            ready = match next {
-                [Some(a), Some(b), Some(c), Some(d)] => self.pads.side_by_side([a, b, c, d]),
-                [Some(a), Some(b), Some(c), _] => self.pads.side_by_side([a, b, c]),
-                [Some(a), Some(b), ..] => self.pads.side_by_side([a, b]),
-                [Some(a), ..] => self.pads.side_by_side([a]),
-                [None, ..] => return None,
-            }
-            .into_iter()
-            .flatten();
-            ready.next()
-        })
+        }
     }
 
     /// Compares `tag` with the tag of `parts` in constant time.
@@ -88,13 +87,6 @@ impl fmt::Debug for MacKey {
 /// Compares tags in constant time.
 pub(crate) fn is_equal(expected: &[u8; TAG_LEN], tag: &[u8]) -> bool {
     expected.ct_eq(tag).into()
-}
-
-/// A message that starts with a number: `number` u64 BE, then `bytes`.
-#[derive(Clone, Copy)]
-pub(crate) struct Message<'a> {
-    pub(crate) number: u64,
-    pub(crate) bytes: &'a [u8],
 }
 
 /// What SHA-256 comes to after each of the two padded blocks of a key.
@@ -121,14 +113,24 @@ impl Pads {
         pads
     }
 
-    fn side_by_side<const N: usize>(&self, messages: [Message<'_>; N]) -> [Option<[u8; TAG_LEN]>; LANES] {
-        let messages = messages.map(Blocks::new);
-        let mut states = [(); N].map(|()| self.inner);
-        compress_each(&mut states, messages.each_ref().map(|blocks| blocks.head.as_slice()));
-        compress_each(&mut states, messages.each_ref().map(|blocks| blocks.middle));
+    /// The tags of the next `N` messages, or as many as there are.
+    fn side_by_side<'a, const N: usize, T>(
+        &self,
+        mut messages: impl Iterator<Item = ((&'a [u8], T), u64)>,
+        take: &mut impl FnMut(T, [u8; TAG_LEN]),
+    ) {
+        let messages: [_; N] = from_fn(|_| messages.next());
+        let blocks = messages.each_ref().map(|message| match message {
+            Some(((bytes, _), number)) => Blocks::new(*number, bytes),
+            // A place to spare.
+            None => Blocks::new(0, &[]),
+        });
+        let mut states = [self.inner; N];
+        compress_each(&mut states, blocks.each_ref().map(|blocks| blocks.head.as_slice()));
+        compress_each(&mut states, blocks.each_ref().map(|blocks| blocks.middle));
         compress_each(
             &mut states,
-            messages.each_ref().map(|blocks| blocks.tail[..blocks.tail_len].as_chunks().0),
+            blocks.each_ref().map(|blocks| blocks.tail[..blocks.tail_len].as_chunks().0),
         );
 
         let digests = states.map(|state| {
@@ -137,9 +139,11 @@ impl Pads {
             pad(&mut block, TAG_LEN, BLOCK_LEN + TAG_LEN);
             block
         });
-        states = [(); N].map(|()| self.outer);
+        states = [self.outer; N];
         compress_each(&mut states, digests.each_ref().map(slice::from_ref));
-        from_fn(|n| states.get(n).copied().map(to_bytes))
+        for (((_, with), _), state) in messages.into_iter().flatten().zip(states) {
+            take(with, to_bytes(state));
+        }
     }
 }
 
@@ -155,10 +159,11 @@ struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    fn new(message: Message<'a>) -> Self {
-        let number = message.number.to_be_bytes();
+    /// The message is `number` u64 BE, then `bytes`.
+    fn new(number: u64, bytes: &'a [u8]) -> Self {
+        let number = number.to_be_bytes();
         let mut tail = [0; 2 * BLOCK_LEN];
-        let (head, middle, left) = match message.bytes.split_at_checked(BLOCK_LEN - NUMBER_LEN) {
+        let (head, middle, left) = match bytes.split_at_checked(BLOCK_LEN - NUMBER_LEN) {
             Some((first, rest)) => {
                 let mut head = [0; BLOCK_LEN];
                 head[..NUMBER_LEN].copy_from_slice(&number);
@@ -168,14 +173,14 @@ impl<'a> Blocks<'a> {
                 (Some(head), middle, last.len())
             }
             None => {
-                let left = NUMBER_LEN + message.bytes.len();
+                let left = NUMBER_LEN + bytes.len();
                 tail[..NUMBER_LEN].copy_from_slice(&number);
-                tail[NUMBER_LEN..left].copy_from_slice(message.bytes);
+                tail[NUMBER_LEN..left].copy_from_slice(bytes);
                 (None, [].as_slice(), left)
             }
         };
         let tail_len = (left + PADDING_LEN).next_multiple_of(BLOCK_LEN);
-        pad(&mut tail[..tail_len], left, BLOCK_LEN + NUMBER_LEN + message.bytes.len());
+        pad(&mut tail[..tail_len], left, BLOCK_LEN + NUMBER_LEN + bytes.len());
         Self { head, middle, tail, tail_len }
     }
 }
@@ -218,24 +223,21 @@ mod tests {
         for key_len in [0, 1, 32, 63, 64, 65, 200] {
             let key = MacKey::new(&bytes[..key_len]);
             for len in 0..=bytes.len() {
-                let count = 1 + len % (2 * LANES);
-                let messages: Vec<Message<'_>> = (0..count)
-                    .zip(u64::MAX - 8..)
-                    .map(|(i, number)| Message { number, bytes: &bytes[i * 7 % (len + 1)..len] })
-                    .collect();
+                let first = u64::MAX - 20;
+                let messages: Vec<&[u8]> =
+                    (0..len % (MAX_LANES + 4)).map(|i| &bytes[i * 7 % (len + 1)..len]).collect();
                 let one_by_one: Vec<_> = messages
                     .iter()
-                    .map(|message| key.tag(&[&message.number.to_be_bytes(), message.bytes]))
+                    .zip(first..)
+                    .map(|(message, number)| key.tag(&[&number.to_be_bytes(), message]))
+                    .enumerate()
                     .collect();
-                let side_by_side: Vec<_> = key.tags(messages.into_iter()).collect();
-                assert_eq!(side_by_side, one_by_one, "key of {key_len}, {count} messages of up to {len}");
+                let mut side_by_side = Vec::new();
+                let with_places = messages.iter().enumerate().map(|(place, message)| (*message, place));
+                key.tags(first, with_places, |place, tag| side_by_side.push((place, tag)));
+                assert_eq!(side_by_side, one_by_one, "key of {key_len}, messages of up to {len}");
             }
         }
-    }
-
-    #[test]
-    fn no_message_has_no_tag() {
-        assert_eq!(MacKey::new(b"key").tags(core::iter::empty()).next(), None);
     }
 
     #[test]

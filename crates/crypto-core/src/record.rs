@@ -11,11 +11,11 @@
 
 use core::fmt;
 
-use record_kernels::sha256::LANES;
+use record_kernels::sha256::lanes;
 
 use crate::Error;
 use crate::cipher::CtrKey;
-use crate::mac::{MacKey, Message, TAG_LEN, is_equal};
+use crate::mac::{MacKey, TAG_LEN, is_equal};
 use crate::schedule::TrafficSecret;
 
 /// Length of the record header in bytes.
@@ -124,21 +124,16 @@ impl Sealer {
         self.keys.check_sequences(records.len())?;
 
         // Tags side by side want ciphertexts that are still in the cache.
-        for group in records.chunks_mut(LANES) {
+        for group in records.chunks_mut(lanes()) {
             let first = self.keys.take_sequences(group.len())?;
             for (record, sequence) in group.iter_mut().zip(first..) {
                 self.encrypt(record, sequence)?;
             }
-            let mut tags = [[0; TAG_LEN]; LANES];
-            let messages =
-                group.iter().zip(first..).map(|(record, sequence)| authenticated(record.buffer, sequence));
-            for (place, tag) in tags.iter_mut().zip(self.keys.mac.tags(messages)) {
-                *place = tag;
-            }
-            for (record, tag) in group.iter_mut().zip(tags) {
-                let end = record.buffer.len() - TAG_LEN;
-                record.buffer[end..].copy_from_slice(&tag);
-            }
+            let with_places = group.iter_mut().map(|record| {
+                let (message, place) = record.buffer.split_at_mut(record.buffer.len() - TAG_LEN);
+                (&*message, place)
+            });
+            self.keys.mac.tags(first, with_places, |place, tag| place.copy_from_slice(&tag));
         }
         Ok(())
     }
@@ -215,10 +210,12 @@ impl Opener {
                 return Err(Error::BufferLength);
             }
         }
-        let messages = records.iter().zip(first..).map(|(record, sequence)| authenticated(record, sequence));
-        let tags = self.keys.mac.tags(messages);
-        let is_valid = |(record, tag): &(&&mut [u8], _)| is_equal(tag, &record[record.len() - TAG_LEN..]);
-        let valid = records.iter().zip(tags).take_while(is_valid).count();
+        let with_tags = records.iter().map(|record| record.split_at(record.len() - TAG_LEN));
+        let (mut valid, mut all_valid) = (0, true);
+        self.keys.mac.tags(first, with_tags, |tag, expected| {
+            all_valid &= is_equal(&expected, tag);
+            valid += usize::from(all_valid);
+        });
         if valid == 0 && !records.is_empty() {
             return Err(Error::Authentication);
         }
@@ -237,11 +234,6 @@ impl Opener {
     pub fn update_key(&mut self) {
         self.keys.update();
     }
-}
-
-/// What the tag of a whole record is made of: the sequence number and everything before the tag.
-fn authenticated(record: &[u8], sequence: u64) -> Message<'_> {
-    Message { number: sequence, bytes: &record[..record.len() - TAG_LEN] }
 }
 
 /// Finds the type byte: the last one that is not padding.

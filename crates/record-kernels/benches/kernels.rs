@@ -13,13 +13,13 @@ fn main() {
 const LENS: [usize; 3] = [64, 1024, 16384];
 
 mod compress {
-    use record_kernels::sha256::{Backend, LANES, Lane, State, compress_with};
+    use record_kernels::sha256::{Backend, Lane, MAX_LANES, State, compress_with};
 
     use super::*;
 
-    #[divan::bench(args = Backend::ALL, consts = [1, 2, 3, 4])]
+    #[divan::bench(args = Backend::ALL, consts = [1, 2, 3, 4, 8, 16])]
     fn lanes_of_16384<const N: usize>(bencher: Bencher<'_, '_>, backend: Backend) {
-        const { assert!(N <= LANES) };
+        const { assert!(N <= MAX_LANES) };
         let messages = [(); N].map(|()| vec![[0; sha256::BLOCK_LEN]; 16384 / sha256::BLOCK_LEN]);
         let mut states: [State; N] = [sha256::INITIAL; N];
         if compress_with(backend, &mut []).is_none() {

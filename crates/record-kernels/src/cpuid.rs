@@ -12,6 +12,15 @@ pub(crate) fn has_vaes() -> bool {
     ANSWER.get(|| ask(7).ecx & (1 << 9) != 0)
 }
 
+/// The processor is one of Intel's.
+pub(crate) fn is_intel() -> bool {
+    static ANSWER: Answer = Answer::unknown();
+    ANSWER.get(|| {
+        let vendor = ask(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    })
+}
+
 struct Answer(AtomicU8);
 
 impl Answer {

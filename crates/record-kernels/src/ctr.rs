@@ -113,7 +113,7 @@ impl Backend {
     /// What is looked for, the fastest first.
     fn candidates() -> &'static [Self] {
         match forced::instructions() {
-            Instructions::All => &Self::ALL,
+            Instructions::All | Instructions::Avx512 => &Self::ALL,
             Instructions::Sse => &[Self::AesNi, Self::Portable],
             Instructions::Portable => &[Self::Portable],
         }

@@ -19,7 +19,7 @@
 //!
 //! # Features
 //! `__force-backend` is private to the tests: it adds functions that take an implementation of the caller's choice.
-//! Whole test suites run over the slower ones where `RECORD_KERNELS` is `sse` or `portable` in their environment.
+//! Whole test suites run over one where `RECORD_KERNELS` is `avx512`, `sse` or `portable` in their environment.
 
 #![no_std]
 
