@@ -166,6 +166,12 @@ impl Sealer {
     }
 }
 
+/// As many records are sealed or opened side by side on this processor, 1 to 16. More of them in a batch win nothing.
+#[must_use]
+pub fn side_by_side() -> usize {
+    lanes()
+}
+
 /// What was in an opened record, in its buffer at `HEADER_LEN..HEADER_LEN + payload_len`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a result")]

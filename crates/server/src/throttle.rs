@@ -15,7 +15,7 @@ use std::time::Duration;
 use program::crew;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use wire_protocol::record::BATCH;
+use wire_protocol::record::batch;
 use wire_protocol::stream::{DatagramSocket, Pace};
 
 /// The pace of a client, which all its channels share. Its rate may change at any time.
@@ -66,7 +66,7 @@ impl Pace for Throttle {
     }
 
     fn records(&self) -> usize {
-        if self.rate().is_some() { 1 } else { BATCH }
+        if self.rate().is_some() { 1 } else { batch() }
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
         shared.set_rate(NonZeroU64::new(1_000_000));
         assert!(shared.note(100_000).is_some_and(|moment| moment < Instant::now() + Duration::from_secs(1)));
         shared.set_rate(None);
-        assert_eq!((shared.note(usize::MAX), shared.records()), (None, BATCH));
+        assert_eq!((shared.note(usize::MAX), shared.records()), (None, batch()));
     }
 
     #[tokio::test(start_paused = true)]

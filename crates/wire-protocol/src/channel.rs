@@ -19,7 +19,7 @@ use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
 use crate::record::{
-    Append, BATCH, Content, DataSlots, RecordBuffer, SendBuffer, append_message, append_record,
+    Append, Content, DataSlots, RecordBuffer, SendBuffer, append_message, append_record, batch,
 };
 
 /// When a key has done its duty (section 6). Whichever comes first.
@@ -116,7 +116,7 @@ impl Sender {
         append_control(&mut self.sealer, message, out)
     }
 
-    /// Appends room for `records` records of data to `out`, at most [`BATCH`], to be filled in place and then handed
+    /// Appends room for `records` records of data to `out`, at most [`batch`], to be filled in place and then handed
     /// to [`Sender::finish_data`].
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Sender {
         if !self.is_streaming() {
             return Err(Error::ApiMisuse("no stream is open"));
         }
-        if records > BATCH {
+        if records > batch() {
             return Err(Error::ApiMisuse("more records than a batch has"));
         }
         self.update_key_if_due(out)?;

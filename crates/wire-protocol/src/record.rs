@@ -10,7 +10,7 @@ use core::ops::{Deref, DerefMut, Range};
 use arrayvec::ArrayVec;
 use crypto_core::record::{
     ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
-    record_len,
+    record_len, side_by_side,
 };
 use serde::Serialize;
 
@@ -18,9 +18,16 @@ use crate::codec::{decode, encode};
 use crate::error::{Error, InvalidMessage, PeerMisbehaved};
 use crate::message::ControlMessage;
 
-/// Records that are read, opened, sealed and written together at most: somewhat less than 128 KiB of payload. The buffers
-/// of a channel at full speed grow with it.
-pub const BATCH: usize = 8;
+/// Records that are read, opened, sealed and written together at most on any processor.
+pub(crate) const MAX_BATCH: usize = 16;
+
+/// Records that are read, opened, sealed and written together at most on this processor, 8 or 16: somewhat less than 128 or
+/// 256 KiB of payload. The buffers of a channel at full speed grow with it.
+#[must_use]
+pub fn batch() -> usize {
+    // More than eight win nothing but the company that each of them has on such a processor.
+    side_by_side().clamp(8, MAX_BATCH)
+}
 
 /// Distance of one record from the next where data is put to be sealed.
 pub const SLOT_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD;
@@ -29,12 +36,11 @@ pub const SLOT_LEN: usize = MAX_PAYLOAD_LEN + OVERHEAD;
 /// Segmentation offload makes the system's own work come in pieces of this size elsewhere too.
 const SEGMENT_LEN: usize = 65_536 - 40 - 32;
 
-/// Bytes of a whole batch. Two segments of the largest size: the few bytes that eight full records have more would be a
-/// segment of their own, which costs as much as one of the others.
-const BATCH_LEN: usize = 2 * SEGMENT_LEN;
-
-/// Room for payload in the last record of a whole batch.
-const LAST_PAYLOAD_LEN: usize = BATCH_LEN - (BATCH - 1) * SLOT_LEN - OVERHEAD;
+/// Bytes of a whole batch. Segments of the largest size, with four records to each: the few bytes that four full records
+/// have more would be a segment of their own, which costs as much as one of the others.
+fn batch_len() -> usize {
+    batch() / 4 * SEGMENT_LEN
+}
 
 /// What an opened record came to.
 #[derive(Debug)]
@@ -77,7 +83,7 @@ impl RecordBuffer {
 
     /// Room for what arrives next, never empty. Everything opened has to be consumed before.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        grow(&mut self.bytes, if self.was_filled { CAPACITY } else { MAX_RECORD_LEN });
+        grow(&mut self.bytes, if self.was_filled { batch() * MAX_RECORD_LEN } else { MAX_RECORD_LEN });
         // The rest of a record moves to the front: the only bytes that are ever moved, fewer than one record.
         self.bytes.copy_within(self.pending.clone(), 0);
         self.pending = 0..self.pending.len();
@@ -113,10 +119,10 @@ impl RecordBuffer {
             if lens.is_empty() {
                 return Ok(());
             }
-            let mut opened = ArrayVec::<Opened, BATCH>::new();
+            let mut opened = ArrayVec::<Opened, MAX_BATCH>::new();
             let valid = {
                 let mut rest = &mut self.bytes[self.pending.clone()];
-                let mut records = ArrayVec::<&mut [u8], BATCH>::new();
+                let mut records = ArrayVec::<&mut [u8], MAX_BATCH>::new();
                 for &len in &lens {
                     let (record, behind) = rest.split_at_mut(len);
                     records.push(record);
@@ -129,7 +135,7 @@ impl RecordBuffer {
     }
 
     /// The lengths of the whole records that have arrived and are not open yet, of a batch at most.
-    fn whole_records(&self) -> Result<ArrayVec<usize, BATCH>, Error> {
+    fn whole_records(&self) -> Result<ArrayVec<usize, MAX_BATCH>, Error> {
         let mut lens = ArrayVec::new();
         let mut rest = &self.bytes[self.pending.clone()];
         while !lens.is_full()
@@ -280,9 +286,10 @@ impl DataSlots {
     /// The places for payload, 16384 bytes each; the last one of a whole batch has a little less. What is in them is left
     /// over from before.
     pub fn payloads<'a>(&self, out: &'a mut SendBuffer) -> impl Iterator<Item = &'a mut [u8]> {
-        let slots = out[self.start..].chunks_exact_mut(SLOT_LEN);
-        slots.zip(1..).map(|(slot, count)| {
-            let len = if count == BATCH { LAST_PAYLOAD_LEN } else { MAX_PAYLOAD_LEN };
+        let mut left = batch_len();
+        out[self.start..].chunks_exact_mut(SLOT_LEN).map(move |slot| {
+            let len = MAX_PAYLOAD_LEN.min(left - OVERHEAD);
+            left = left.saturating_sub(SLOT_LEN);
             &mut slot[HEADER_LEN..][..len]
         })
     }
@@ -298,7 +305,7 @@ impl DataSlots {
         let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);
         let last = if rest == 0 { 0 } else { rest + OVERHEAD };
         out.truncate(self.start + full * SLOT_LEN + last);
-        let mut records: ArrayVec<Outgoing<'_>, BATCH> = out[self.start..]
+        let mut records: ArrayVec<Outgoing<'_>, MAX_BATCH> = out[self.start..]
             .chunks_mut(SLOT_LEN)
             .map(|buffer| Outgoing {
                 payload_len: buffer.len() - OVERHEAD,
@@ -346,5 +353,3 @@ fn grow(memory: &mut Vec<u8>, len: usize) {
 
 /// Most control messages are no longer than this many bytes.
 const SHORT_MESSAGE_LEN: usize = 64;
-/// Room for a batch of the largest records.
-const CAPACITY: usize = BATCH * MAX_RECORD_LEN;

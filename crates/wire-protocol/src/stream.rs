@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use std::vec::Vec;
 
+use arrayvec::ArrayVec;
 use crypto_core::identity::PublicKey;
 
 use crate::Error;
@@ -34,7 +35,7 @@ use crate::frame::{self, FrameKind};
 use crate::handshake::client::{self, ResumptionTicket};
 use crate::handshake::server;
 use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ServerLimits};
-use crate::record::{BATCH, SendBuffer};
+use crate::record::{MAX_BATCH, SendBuffer, batch};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
@@ -198,7 +199,7 @@ impl Writing {
     /// Seals data into the output, a batch at most. Gives the bytes that it took.
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Result<usize, Error> {
         self.prepare()?;
-        let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(BATCH);
+        let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(batch());
         self.data_with(records, |places| {
             let mut taken = 0;
             for place in places {
@@ -220,11 +221,10 @@ impl Writing {
     ) -> Result<usize, E> {
         self.out.lend(memory::take);
         let slots = self.sender.begin_data(records, &mut self.out)?;
-        let mut places: [IoSliceMut<'_>; BATCH] = [(); BATCH].map(|()| IoSliceMut::new(&mut []));
-        for (place, payload) in places.iter_mut().zip(slots.payloads(&mut self.out)) {
-            *place = IoSliceMut::new(payload);
-        }
-        let filled = fill(&mut places[..records]);
+        let filled = {
+            let places = slots.payloads(&mut self.out).map(IoSliceMut::new);
+            fill(&mut places.collect::<ArrayVec<_, MAX_BATCH>>())
+        };
         match filled {
             Ok(len) => self.sender.finish_data(slots, len, &mut self.out)?,
             Err(_) => {

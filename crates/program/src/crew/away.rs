@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use wire_protocol::record::BATCH;
+use wire_protocol::record::batch;
 use wire_protocol::stream::Pace;
 
 use super::{Job, Shared, Work};
@@ -30,7 +30,7 @@ impl Pace for Unlimited {
     }
 
     fn records(&self) -> usize {
-        BATCH
+        batch()
     }
 }
 

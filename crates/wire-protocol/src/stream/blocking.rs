@@ -19,7 +19,7 @@ use crate::handshake::client::{ClientConfig, ClientHandshake};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work as _};
 use crate::message::{ClientIdentity, ControlMessage, DeniedCode, RefusedCode, ResetCode, Target};
-use crate::record::BATCH;
+use crate::record::batch;
 use crate::{Error, PeerMisbehaved};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
@@ -389,7 +389,7 @@ impl<W: Write> WriteHalf<W> {
     pub(crate) fn send_from(&mut self, input: &mut impl Read) -> Result<usize, SendError> {
         let writing = &mut self.writing;
         writing.prepare().map_err(SendError::channel)?;
-        let read = writing.data_with(BATCH, |places| {
+        let read = writing.data_with(batch(), |places| {
             loop {
                 match input.read_vectored(places) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use crate::record::{BATCH, SLOT_LEN};
+use crate::record::{MAX_BATCH, SLOT_LEN};
 
 std::thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -32,7 +32,7 @@ pub(crate) fn give_back(memory: Vec<u8>) {
 /// For each thread: as many as are in use between two waits, and a few more.
 const MAX_SPARE: usize = 8;
 /// A batch of records and control messages beside it. A buffer that has grown beyond that is not kept.
-const MAX_LEN: usize = (BATCH + 1) * SLOT_LEN;
+const MAX_LEN: usize = (MAX_BATCH + 1) * SLOT_LEN;
 
 #[cfg(test)]
 mod tests {

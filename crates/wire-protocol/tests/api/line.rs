@@ -10,7 +10,7 @@ use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::codec::encode;
 use wire_protocol::handshake::ChannelKeys;
 use wire_protocol::message::{ControlMessage, Target};
-use wire_protocol::record::{BATCH, SendBuffer};
+use wire_protocol::record::{SendBuffer, batch};
 
 /// One end of a channel.
 pub(crate) struct End {
@@ -53,7 +53,7 @@ impl End {
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut out = SendBuffer::default();
         while !bytes.is_empty() {
-            let slots = self.sender.begin_data(BATCH, &mut out).unwrap();
+            let slots = self.sender.begin_data(batch(), &mut out).unwrap();
             let mut taken = 0;
             for place in slots.payloads(&mut out) {
                 let (now, later) = bytes.split_at(bytes.len().min(place.len()));

@@ -26,7 +26,7 @@ use super::link::Link;
 use super::{SecureStream, silent};
 use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
-use crate::record::BATCH;
+use crate::record::{MAX_BATCH, batch};
 use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
 use crate::{Error, PeerMisbehaved};
 
@@ -36,7 +36,7 @@ pub trait Pace: Clone + Send + Sync + 'static {
     /// still gives signs of life.
     fn note(&self, bytes: usize) -> Option<Instant>;
 
-    /// The most records that are read at once, 1 to [`BATCH`]: fewer are fairer to other streams.
+    /// The most records that are read at once, 1 to [`batch`]: fewer are fairer to other streams.
     fn records(&self) -> usize;
 }
 
@@ -47,7 +47,7 @@ impl Pace for () {
     }
 
     fn records(&self) -> usize {
-        BATCH
+        batch()
     }
 }
 
@@ -201,7 +201,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     link.tell_receiver();
                 }
                 Ok(len) => {
-                    if input == (Input::Open { slots: BATCH }) {
+                    if input == (Input::Open { slots: batch() }) {
                         link.sends_much.store(true, Ordering::Relaxed);
                     }
                     // What was read goes out; nothing else is read before its time.
@@ -275,7 +275,7 @@ fn fill(
             Ok(len) => {
                 // A connection that fills what it is given has more to say; one that does not gets less memory.
                 *input = Input::Open {
-                    slots: if len == room { BATCH } else { len.div_ceil(room / records).max(1) },
+                    slots: if len == room { batch() } else { len.div_ceil(room / records).max(1) },
                 };
                 return Poll::Ready(Ok(len));
             }
@@ -368,7 +368,7 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
 async fn deliver(reading: &mut Reading, plain: &impl Duplex, pace: &impl Pace) -> Result<(), RelayError> {
     loop {
         let written = {
-            let mut slices: [IoSlice<'_>; BATCH] = [IoSlice::new(&[]); BATCH];
+            let mut slices: [IoSlice<'_>; MAX_BATCH] = [IoSlice::new(&[]); MAX_BATCH];
             let mut count = 0;
             for (slice, data) in slices.iter_mut().zip(reading.receiver.data_slices()) {
                 *slice = IoSlice::new(data);
