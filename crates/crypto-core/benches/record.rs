@@ -20,7 +20,6 @@ fn main() {
 }
 
 const PAYLOAD_LENS: [usize; 3] = [64, 1024, MAX_PAYLOAD_LEN];
-const BATCH: usize = 4;
 const ENOUGH: &str = "there are as many buffers as records";
 const FITS: &str = "the buffer has the record's length";
 
@@ -34,7 +33,12 @@ mod sealing {
 
     #[divan::bench]
     fn batch_of_four_16384(bencher: Bencher<'_, '_>) {
-        seal_batch::<BATCH>(bencher, MAX_PAYLOAD_LEN);
+        seal_batch::<4>(bencher, MAX_PAYLOAD_LEN);
+    }
+
+    #[divan::bench]
+    fn batch_of_sixteen_16384(bencher: Bencher<'_, '_>) {
+        seal_batch::<16>(bencher, MAX_PAYLOAD_LEN);
     }
 
     fn seal_batch<const N: usize>(bencher: Bencher<'_, '_>, payload_len: usize) {
@@ -56,7 +60,12 @@ mod opening {
 
     #[divan::bench]
     fn batch_of_four_16384(bencher: Bencher<'_, '_>) {
-        open_batch::<BATCH>(bencher, MAX_PAYLOAD_LEN);
+        open_batch::<4>(bencher, MAX_PAYLOAD_LEN);
+    }
+
+    #[divan::bench]
+    fn batch_of_sixteen_16384(bencher: Bencher<'_, '_>) {
+        open_batch::<16>(bencher, MAX_PAYLOAD_LEN);
     }
 
     /// An opener takes every record once, so each run gets sealed records of its own and a fresh opener.
@@ -88,7 +97,12 @@ mod sealing_and_opening {
 
     #[divan::bench]
     fn batch_of_four_16384(bencher: Bencher<'_, '_>) {
-        pass_batch::<BATCH>(bencher, MAX_PAYLOAD_LEN);
+        pass_batch::<4>(bencher, MAX_PAYLOAD_LEN);
+    }
+
+    #[divan::bench]
+    fn batch_of_sixteen_16384(bencher: Bencher<'_, '_>) {
+        pass_batch::<16>(bencher, MAX_PAYLOAD_LEN);
     }
 
     fn pass_batch<const N: usize>(bencher: Bencher<'_, '_>, payload_len: usize) {
