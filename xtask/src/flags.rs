@@ -57,7 +57,7 @@ impl TestFlags {
 pub(crate) enum Part {
     /// `cargo test` over the workspace
     Units,
-    /// What seals and opens records, over its slower implementations
+    /// What seals and opens records, over each of its implementations
     Kernels,
     /// The test vectors
     Vectors,

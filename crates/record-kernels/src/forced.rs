@@ -1,4 +1,4 @@
-//! Which instructions may be used: all, unless a test asks for the slower implementations.
+//! Which instructions may be used: all, unless a test asks for fewer.
 
 /// Instructions that an implementation may be looked for among.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use sha2::block_api::compress256;
 
-use self::lanes::{few, many};
+use self::lanes::few;
 use crate::forced::{self, Instructions};
 
+#[cfg(target_arch = "x86_64")]
+use self::lanes::many;
 #[cfg(target_arch = "x86_64")]
 use self::sha_ni::{Sha, ShaAvx512};
 #[cfg(target_arch = "x86_64")]
@@ -174,18 +176,7 @@ impl Kernel {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(sixteen, eight) => {
-                let others = Self::first_of(&Backend::FOR_FEW);
-                // From so many lanes on, each is faster than what would take them otherwise.
-                let (from_eight, from_sixteen) =
-                    if let Self::Portable(_) = others { (2, 10) } else { (6, 11) };
-                while lanes.len() >= from_eight {
-                    match lanes.iter().filter(|lane| !lane.blocks.is_empty()).count() {
-                        left if left >= from_sixteen => many(sixteen, lanes),
-                        left if left >= from_eight => many(eight, lanes),
-                        _ => break,
-                    }
-                }
-                others.compress(lanes);
+                Self::first_of(&Backend::FOR_FEW).compress_with_avx512(sixteen, eight, lanes);
             }
             #[cfg(target_arch = "x86_64")]
             Self::ShaAvx512(kernel) => few(kernel, lanes),
@@ -193,6 +184,20 @@ impl Kernel {
             Self::Sha(kernel) => few(kernel, lanes),
             Self::Portable(kernel) => few(kernel, lanes),
         }
+    }
+
+    /// Leaves lanes to AVX-512 while there are enough for it to be faster, and does the rest.
+    #[cfg(target_arch = "x86_64")]
+    fn compress_with_avx512(self, sixteen: Sixteen, eight: Eight, lanes: &mut [Lane<'_>]) {
+        let (from_eight, from_sixteen) = if let Self::Portable(_) = self { (2, 10) } else { (6, 11) };
+        while lanes.len() >= from_eight {
+            match lanes.iter().filter(|lane| !lane.blocks.is_empty()).count() {
+                left if left >= from_sixteen => many(sixteen, lanes),
+                left if left >= from_eight => many(eight, lanes),
+                _ => break,
+            }
+        }
+        self.compress(lanes);
     }
 }
 
@@ -349,6 +354,32 @@ mod tests {
         }
         check(Eight::detect());
         check(Sixteen::detect());
+    }
+
+    /// Whatever does the rest, on a processor that has the SHA extensions too.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_rest_of_avx512_may_be_anything() {
+        let mut bytes = [0; 4000];
+        ChaCha8Rng::seed_from_u64(5).fill_bytes(&mut bytes);
+        let Some((sixteen, eight)) = Sixteen::detect().zip(Eight::detect()) else {
+            std::eprintln!("not tested, since this processor has no AVX-512");
+            return;
+        };
+        for rest in Backend::FOR_FEW.into_iter().filter_map(Kernel::of) {
+            for count in 0..=2 * MAX_LANES + 1 {
+                let blocks: Vec<_> = (0..count).map(|i| padded(&bytes[100 * i..])).collect();
+                let mut states = std::vec![INITIAL; count];
+                let mut lanes: Vec<Lane<'_>> =
+                    states.iter_mut().zip(&blocks).map(|(state, blocks)| Lane { state, blocks }).collect();
+                rest.compress_with_avx512(sixteen, eight, &mut lanes);
+                assert!(lanes.iter().all(|lane| lane.blocks.is_empty()));
+                for (i, state) in states.iter().enumerate() {
+                    let expected = Sha256::digest(&bytes[100 * i..]);
+                    assert_eq!(digest(state), expected[..], "{count} lanes, the rest {:?}", rest.backend());
+                }
+            }
+        }
     }
 
     /// Lanes without blocks keep their state, wherever they stand.

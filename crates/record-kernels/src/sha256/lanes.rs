@@ -1,6 +1,8 @@
 //! Which lanes go side by side, and how far.
 
-use super::{BLOCK_LEN, INITIAL, Lane, State};
+#[cfg(target_arch = "x86_64")]
+use super::INITIAL;
+use super::{BLOCK_LEN, Lane, State};
 
 /// The most lanes that [`few`] takes side by side.
 pub(super) const FEW: usize = 4;
@@ -12,6 +14,7 @@ pub(super) trait Few: Copy {
 }
 
 /// An implementation that does the work of `N` messages, however few there are.
+#[cfg(target_arch = "x86_64")]
 pub(super) trait Many<const N: usize>: Copy {
     /// Runs over as many blocks as every one of the messages has.
     fn compress(self, states: &mut [State; N], blocks: [&[[u8; BLOCK_LEN]]; N]);

@@ -203,8 +203,9 @@ kernel! {
         _mm256_unpacklo_epi32 _mm256_unpackhi_epi32 _mm256_unpacklo_epi64 _mm256_unpackhi_epi64,
 }
 
-cpufeatures::new!(sixteen_detected, "avx512f", "avx512bw");
-cpufeatures::new!(eight_detected, "avx512f", "avx512vl");
+// The compiler takes AVX-512 to bring AVX2.
+cpufeatures::new!(sixteen_detected, "avx2", "avx512f", "avx512bw");
+cpufeatures::new!(eight_detected, "avx2", "avx512f", "avx512vl");
 
 #[inline]
 #[target_feature(enable = "avx512f")]
