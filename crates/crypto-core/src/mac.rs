@@ -1,6 +1,7 @@
 //! HMAC-SHA-256 (RFC 2104) with a key that is prepared once.
 
 use core::array::from_fn;
+use core::ops::ControlFlow;
 use core::{fmt, slice};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -45,26 +46,29 @@ impl MacKey {
         hmac.finalize().into_bytes().into()
     }
 
-    /// Hands the tag of each of the `messages` to `take`, in order, together with what came with the message. The
-    /// numbers of the messages count up from `first`. As many as win by it are computed side by side.
+    /// Hands the tag of each of the `messages` to `take`, in order, together with what came with the message, until it breaks
+    /// off. The numbers of the messages count up from `first`. As many as win by it are computed side by side.
     pub(crate) fn tags<'a, T>(
         &self,
         first: u64,
         mut messages: impl ExactSizeIterator<Item = (&'a [u8], T)>,
-        mut take: impl FnMut(T, [u8; TAG_LEN]),
+        mut take: impl FnMut(T, [u8; TAG_LEN]) -> ControlFlow<()>,
     ) {
         const { assert!(MAX_LANES == 16, "as many messages are taken below") };
         let mut numbers = first..;
         loop {
             let side_by_side = messages.len().min(lanes());
             let next = messages.by_ref().zip(numbers.by_ref());
-            match side_by_side {
+            let goes_on = match side_by_side {
                 0 => return,
                 1 => self.pads.side_by_side::<1, _>(next, &mut take),
                 2 => self.pads.side_by_side::<2, _>(next, &mut take),
                 3..=4 => self.pads.side_by_side::<4, _>(next, &mut take),
                 5..=8 => self.pads.side_by_side::<8, _>(next, &mut take),
                 _ => self.pads.side_by_side::<16, _>(next, &mut take),
+            };
+            if goes_on.is_break() {
+                return;
             }
         }
     }
@@ -117,8 +121,8 @@ impl Pads {
     fn side_by_side<'a, const N: usize, T>(
         &self,
         mut messages: impl Iterator<Item = ((&'a [u8], T), u64)>,
-        take: &mut impl FnMut(T, [u8; TAG_LEN]),
-    ) {
+        take: &mut impl FnMut(T, [u8; TAG_LEN]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let messages: [_; N] = from_fn(|_| messages.next());
         let blocks = messages.each_ref().map(|message| match message {
             Some(((bytes, _), number)) => Blocks::new(*number, bytes),
@@ -141,9 +145,8 @@ impl Pads {
         });
         states = [self.outer; N];
         compress_each(&mut states, digests.each_ref().map(slice::from_ref));
-        for (((_, with), _), state) in messages.into_iter().flatten().zip(states) {
-            take(with, to_bytes(state));
-        }
+        let mut messages = messages.into_iter().flatten().zip(states);
+        messages.try_for_each(|(((_, with), _), state)| take(with, to_bytes(state)))
     }
 }
 
@@ -234,7 +237,10 @@ mod tests {
                     .collect();
                 let mut side_by_side = Vec::new();
                 let with_places = messages.iter().enumerate().map(|(place, message)| (*message, place));
-                key.tags(first, with_places, |place, tag| side_by_side.push((place, tag)));
+                key.tags(first, with_places, |place, tag| {
+                    side_by_side.push((place, tag));
+                    ControlFlow::Continue(())
+                });
                 assert_eq!(side_by_side, one_by_one, "key of {key_len}, messages of up to {len}");
             }
         }

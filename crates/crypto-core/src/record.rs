@@ -10,6 +10,7 @@
 //! Records are sealed and opened in place: a batch is a slice of buffers, each as long as one whole record.
 
 use core::fmt;
+use core::ops::ControlFlow;
 
 use record_kernels::sha256::lanes;
 
@@ -133,7 +134,10 @@ impl Sealer {
                 let (message, place) = record.buffer.split_at_mut(record.buffer.len() - TAG_LEN);
                 (&*message, place)
             });
-            self.keys.mac.tags(first, with_places, |place, tag| place.copy_from_slice(&tag));
+            self.keys.mac.tags(first, with_places, |place, tag| {
+                place.copy_from_slice(&tag);
+                ControlFlow::Continue(())
+            });
         }
         Ok(())
     }
@@ -217,10 +221,13 @@ impl Opener {
             }
         }
         let with_tags = records.iter().map(|record| record.split_at(record.len() - TAG_LEN));
-        let (mut valid, mut all_valid) = (0, true);
+        let mut valid = 0;
         self.keys.mac.tags(first, with_tags, |tag, expected| {
-            all_valid &= is_equal(&expected, tag);
-            valid += usize::from(all_valid);
+            if !is_equal(&expected, tag) {
+                return ControlFlow::Break(());
+            }
+            valid += 1;
+            ControlFlow::Continue(())
         });
         if valid == 0 && !records.is_empty() {
             return Err(Error::Authentication);
