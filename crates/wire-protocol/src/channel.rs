@@ -135,7 +135,8 @@ impl Sender {
     /// Seals the first `filled` bytes that were put into `slots`; room that was not used goes away.
     ///
     /// # Errors
-    /// [`Error::Crypto`] when sealing fails, which it does not.
+    /// [`Error::ApiMisuse`] when `filled` is more than there was room for, [`Error::Crypto`] when sealing fails, which it does
+    /// not.
     pub fn finish_data(
         &mut self,
         slots: DataSlots,

@@ -38,7 +38,7 @@ const SEGMENT_LEN: usize = 65_536 - 40 - 32;
 
 /// Bytes of a whole batch. Segments of the largest size, with four records to each: the few bytes that four full records
 /// have more would be a segment of their own, which costs as much as one of the others.
-fn batch_len() -> usize {
+fn batch_bytes() -> usize {
     batch() / 4 * SEGMENT_LEN
 }
 
@@ -286,9 +286,9 @@ impl DataSlots {
     /// The places for payload, 16384 bytes each; the last one of a whole batch has a little less. What is in them is left
     /// over from before.
     pub fn payloads<'a>(&self, out: &'a mut SendBuffer) -> impl Iterator<Item = &'a mut [u8]> {
-        let mut left = batch_len();
+        let mut left = batch_bytes();
         out[self.start..].chunks_exact_mut(SLOT_LEN).map(move |slot| {
-            let len = MAX_PAYLOAD_LEN.min(left - OVERHEAD);
+            let len = MAX_PAYLOAD_LEN.min(left.saturating_sub(OVERHEAD));
             left = left.saturating_sub(SLOT_LEN);
             &mut slot[HEADER_LEN..][..len]
         })
@@ -301,7 +301,15 @@ impl DataSlots {
     }
 
     /// Seals the first `filled` bytes of payload and cuts `out` off behind them.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] when there was not so much room.
     pub(crate) fn seal(self, sealer: &mut Sealer, filled: usize, out: &mut SendBuffer) -> Result<(), Error> {
+        // Beyond it there is what was sent before.
+        if filled > self.payloads(out).map(|place| place.len()).sum() {
+            out.truncate(self.start);
+            return Err(Error::ApiMisuse("more was filled than there was room for"));
+        }
         let (full, rest) = (filled / MAX_PAYLOAD_LEN, filled % MAX_PAYLOAD_LEN);
         let last = if rest == 0 { 0 } else { rest + OVERHEAD };
         out.truncate(self.start + full * SLOT_LEN + last);

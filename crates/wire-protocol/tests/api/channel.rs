@@ -361,6 +361,19 @@ fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
     assert_eq!(*out, *b"");
 }
 
+/// What lies behind the room was sent before, or is somebody else's.
+#[test]
+fn no_more_is_sealed_than_there_was_room_for() {
+    let (mut client, _) = streaming_ends();
+    let mut out = SendBuffer::default();
+    for room in [16_384, 2 * 16_384] {
+        let slots = client.sender.begin_data(room / 16_384, &mut out).unwrap();
+        let sealed = client.sender.finish_data(slots, room + 1, &mut out);
+        assert!(matches!(sealed, Err(Error::ApiMisuse(_))));
+        assert_eq!(*out, *b"", "nothing unsealed is left to be sent");
+    }
+}
+
 #[test]
 fn more_records_than_a_batch_may_come_at_once() {
     let (mut client, mut server) = streaming_ends();
