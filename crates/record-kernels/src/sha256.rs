@@ -43,7 +43,7 @@ pub struct Lane<'a> {
     pub blocks: &'a [[u8; BLOCK_LEN]],
 }
 
-/// Compresses every block of every lane, [`lanes`] of them side by side while as many have blocks left.
+/// Compresses every block of every lane, [`lanes()`] of them side by side while as many have blocks left.
 ///
 /// Lanes may be of any number and of unequal lengths. All their `blocks` are empty afterwards. The time that it takes
 /// depends on their number and lengths alone.
