@@ -58,15 +58,24 @@ mod tests {
             }
             Ok("avx512") => assert_eq!(Some(used.0), first_of(&sha256::Backend::ALL)),
             _ => {
-                let fastest = [&sha256::Backend::ALL[..], &sha256::Backend::ALL[1..]].map(first_of);
-                assert!(fastest.contains(&Some(used.0)), "{used:?}");
+                // AVX-512 comes first, but for where the SHA extensions are fast.
+                let passed_over = usize::from(has(sha256::Backend::Sha) && !is_intel());
+                assert_eq!(Some(used.0), first_of(&sha256::Backend::ALL[passed_over..]));
             }
         }
     }
 
     /// The first of them that this processor has.
     fn first_of(backends: &[sha256::Backend]) -> Option<sha256::Backend> {
-        let has = |backend: &sha256::Backend| sha256::compress_with(*backend, &mut []).is_some();
-        backends.iter().copied().find(has)
+        backends.iter().copied().find(|backend| has(*backend))
+    }
+
+    fn has(backend: sha256::Backend) -> bool {
+        sha256::compress_with(backend, &mut []).is_some()
+    }
+
+    /// As the system has it, and not as we ask.
+    fn is_intel() -> bool {
+        std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("GenuineIntel"))
     }
 }

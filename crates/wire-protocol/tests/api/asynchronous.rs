@@ -494,7 +494,7 @@ impl Wake for Counter {
 /// there is room, whatever the reader has done since.
 #[tokio::test]
 async fn a_reader_does_not_take_the_writer_s_wakeup() {
-    let (mut client, mut server) = piped(knows_psk(), 5_000).await;
+    let (mut client, mut server) = piped(knows_psk(), 10_000).await;
     let (writer, reader) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
     let data = pattern(65_536);
     let writing = Waker::from(Arc::clone(&writer));
