@@ -246,6 +246,21 @@ mod tests {
         }
     }
 
+    /// In every place of a group, and with groups behind it.
+    #[test]
+    fn nothing_is_taken_behind_a_break() {
+        let key = MacKey::new(b"key");
+        for last in 0..3 * MAX_LANES {
+            let mut taken = Vec::new();
+            let messages = std::vec![(b"message".as_slice(), ()); 3 * MAX_LANES];
+            key.tags(0, messages.into_iter(), |(), tag| {
+                taken.push(tag);
+                if taken.len() > last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(taken.len(), last + 1);
+        }
+    }
+
     #[test]
     fn shortened_and_flipped_tags_are_refused() {
         let key = MacKey::new(b"key");
