@@ -25,7 +25,7 @@ pub(crate) const MAX_BATCH: usize = 16;
 /// 256 KiB of payload. The buffers of a channel at full speed grow with it.
 #[must_use]
 pub fn batch() -> usize {
-    // More than eight win nothing but the company that each of them has on such a processor.
+    // Where fewer go side by side, eight save the calls that more would, and stay in the nearer cache (PERFORMANCE.md).
     side_by_side().clamp(8, MAX_BATCH)
 }
 
