@@ -1,19 +1,10 @@
 //! SHA-256's compression function (FIPS 180-4, section 6.2.2) over several messages side by side.
 
-use sha2::block_api::compress256;
+use self::backend::Kernel;
 
-use self::lanes::few;
-use crate::forced::{self, Instructions};
+pub use self::backend::Backend;
 
-#[cfg(target_arch = "x86_64")]
-use self::lanes::many;
-#[cfg(target_arch = "x86_64")]
-use self::sha_ni::{Sha, ShaAvx512};
-#[cfg(target_arch = "x86_64")]
-use self::wide::{Eight, Sixteen};
-#[cfg(target_arch = "x86_64")]
-use crate::cpuid::is_intel;
-
+mod backend;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
@@ -72,146 +63,6 @@ pub fn compress_with(backend: Backend, lanes: &mut [Lane<'_>]) -> Option<()> {
     Kernel::of(backend).map(|kernel| kernel.compress(lanes))
 }
 
-/// An implementation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Backend {
-    /// AVX-512, one message in each element of a vector, where there are enough of them, and the fastest of the others
-    /// where there are not.
-    Avx512,
-    /// The SHA extensions of x86 with the registers of AVX-512.
-    ShaAvx512,
-    /// The SHA extensions of x86.
-    Sha,
-    /// The sha2 crate, one lane after the other, with whatever instructions it finds.
-    Portable,
-}
-
-impl Backend {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Avx512, Self::ShaAvx512, Self::Sha, Self::Portable];
-
-    /// Those for any number of lanes, the fastest first.
-    const FOR_FEW: [Self; 3] = [Self::ShaAvx512, Self::Sha, Self::Portable];
-
-    /// What is looked for, the fastest first.
-    fn candidates() -> &'static [Self] {
-        match forced::instructions() {
-            Instructions::All if Self::is_avx512_faster() => &Self::ALL,
-            Instructions::All => &Self::FOR_FEW,
-            Instructions::Avx512 => &Self::ALL,
-            Instructions::Sse => &[Self::Sha, Self::Portable],
-            Instructions::Portable => &[Self::Portable],
-        }
-    }
-
-    /// It is twice as fast where `sha256rnds2` starts every three cycles, as on Intel's processors. On AMD's it starts
-    /// every two, and a count of the instructions leaves nothing to win.
-    fn is_avx512_faster() -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return Sixteen::detect().is_some() && (Sha::detect().is_none() || is_intel());
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
-    }
-}
-
-/// An implementation that this processor has.
-#[derive(Clone, Copy)]
-enum Kernel {
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Sixteen, Eight),
-    #[cfg(target_arch = "x86_64")]
-    ShaAvx512(ShaAvx512),
-    #[cfg(target_arch = "x86_64")]
-    Sha(Sha),
-    Portable(Portable),
-}
-
-impl Kernel {
-    fn fastest() -> Self {
-        Self::first_of(Backend::candidates())
-    }
-
-    fn first_of(candidates: &[Backend]) -> Self {
-        candidates.iter().copied().find_map(Self::of).unwrap_or(Self::Portable(Portable))
-    }
-
-    fn of(backend: Backend) -> Option<Self> {
-        match backend {
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx512 => Some(Self::Avx512(Sixteen::detect()?, Eight::detect()?)),
-            #[cfg(target_arch = "x86_64")]
-            Backend::ShaAvx512 => ShaAvx512::detect().map(Self::ShaAvx512),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Sha => Sha::detect().map(Self::Sha),
-            #[cfg(not(target_arch = "x86_64"))]
-            Backend::Avx512 | Backend::ShaAvx512 | Backend::Sha => None,
-            Backend::Portable => Some(Self::Portable(Portable)),
-        }
-    }
-
-    fn backend(self) -> Backend {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(..) => Backend::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaAvx512(_) => Backend::ShaAvx512,
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha(_) => Backend::Sha,
-            Self::Portable(_) => Backend::Portable,
-        }
-    }
-
-    fn lanes(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(..) => MAX_LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaAvx512(_) | Self::Sha(_) => lanes::FEW,
-            Self::Portable(_) => 1,
-        }
-    }
-
-    fn compress(self, lanes: &mut [Lane<'_>]) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(sixteen, eight) => {
-                Self::first_of(&Backend::FOR_FEW).compress_with_avx512(sixteen, eight, lanes);
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaAvx512(kernel) => few(kernel, lanes),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha(kernel) => few(kernel, lanes),
-            Self::Portable(kernel) => few(kernel, lanes),
-        }
-    }
-
-    /// Leaves lanes to AVX-512 while there are enough for it to be faster, and does the rest.
-    #[cfg(target_arch = "x86_64")]
-    fn compress_with_avx512(self, sixteen: Sixteen, eight: Eight, lanes: &mut [Lane<'_>]) {
-        let (from_eight, from_sixteen) = if let Self::Portable(_) = self { (2, 10) } else { (6, 11) };
-        while lanes.len() >= from_eight {
-            match lanes.iter().filter(|lane| !lane.blocks.is_empty()).count() {
-                left if left >= from_sixteen => many(sixteen, lanes),
-                left if left >= from_eight => many(eight, lanes),
-                _ => break,
-            }
-        }
-        self.compress(lanes);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Portable;
-
-impl lanes::Few for Portable {
-    fn compress<const N: usize>(self, states: [&mut State; N], blocks: [&[[u8; BLOCK_LEN]]; N]) {
-        for (state, blocks) in states.into_iter().zip(blocks) {
-            compress256(state, blocks);
-        }
-    }
-}
-
 /// FIPS 180-4, section 4.2.2, four rounds to a row.
 #[cfg(target_arch = "x86_64")]
 const ROUND_CONSTANTS: [[u32; 4]; 16] = [
@@ -241,8 +92,13 @@ mod tests {
     use chacha20::ChaCha8Rng;
     use chacha20::rand_core::{Rng as _, SeedableRng as _};
     use hex_literal::hex;
+    use sha2::block_api::compress256;
     use sha2::{Digest as _, Sha256};
 
+    #[cfg(target_arch = "x86_64")]
+    use super::lanes::{Many, many};
+    #[cfg(target_arch = "x86_64")]
+    use super::wide::{Eight, Sixteen};
     use super::*;
     use crate::samples::{available, random_inputs};
 
@@ -330,7 +186,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn lanes_to_spare_change_nothing() {
-        fn check<const N: usize>(kernel: Option<impl lanes::Many<N>>) {
+        fn check<const N: usize>(kernel: Option<impl Many<N>>) {
             let Some(kernel) = kernel else {
                 std::eprintln!("not tested, since this processor has no AVX-512: {N} lanes");
                 return;
