@@ -2,14 +2,14 @@
 
 use sha2::block_api::compress256;
 
-use super::lanes::{FEW, Few, few};
+use super::lanes::{Few, few};
 use super::{BLOCK_LEN, Lane, State};
 use crate::forced::{self, Instructions};
 
 #[cfg(target_arch = "x86_64")]
 use super::MAX_LANES;
 #[cfg(target_arch = "x86_64")]
-use super::lanes::many;
+use super::lanes::{FEW, many};
 #[cfg(target_arch = "x86_64")]
 use super::sha_ni::{Sha, ShaAvx512};
 #[cfg(target_arch = "x86_64")]
