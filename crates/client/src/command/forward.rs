@@ -26,7 +26,7 @@ use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -277,16 +277,21 @@ impl Site {
         }
     }
 
-    /// Accepts until the program drains, and serves each connection on a task of its own. Where there is no room for
-    /// more, they wait with the system.
-    async fn accept_all<W>(self: &Arc<Self>, listener: &Listener, mut serve: impl FnMut(Socket, Source) -> W)
-    where
+    /// Accepts until the program drains, and serves each connection on a task of its own, which holds its place. Where
+    /// there is no room for more, they wait with the system.
+    async fn accept_all<W>(
+        self: &Arc<Self>,
+        listener: &Listener,
+        mut serve: impl FnMut(Socket, Source, OwnedSemaphorePermit) -> W,
+    ) where
         W: Future<Output = ()> + Send + 'static,
     {
         loop {
             let accepted = async {
                 let place = Arc::clone(&self.tunnels.accepted).acquire_owned().await;
-                (listener.accept().await, place)
+                // Nobody closes the semaphore.
+                let place = place.map_err(io::Error::other)?;
+                listener.accept().await.map(|(socket, source)| (socket, source, place))
             };
             let accepted = tokio::select! {
                 biased;
@@ -294,14 +299,10 @@ impl Site {
                 accepted = accepted => accepted,
             };
             match accepted {
-                (Ok((socket, source)), place) => {
-                    let work = serve(socket, source);
-                    self.tunnels.spawn(async move {
-                        let _place = place;
-                        work.await;
-                    });
+                Ok((socket, source, place)) => {
+                    self.tunnels.spawn(serve(socket, source, place));
                 }
-                (Err(error), _) => {
+                Err(error) => {
                     // Mostly descriptors that have run out: accepting at once would fail at once.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

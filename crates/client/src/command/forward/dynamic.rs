@@ -27,9 +27,10 @@ pub(super) fn announce(site: &Site, listener: &Listener) {
 }
 
 pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
-    site.accept_all(&listener, |socket, source| {
+    site.accept_all(&listener, |socket, source, place| {
         let site = Arc::clone(&site);
         async move {
+            let _place = place;
             if let Err(error) = negotiate(&site, socket).await {
                 tracing::info!(peer = source.name, %error, "SOCKS connection ended");
             }

@@ -57,9 +57,10 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
     let target = Arc::new(forward.target.to_wire(site.header));
     match entrance {
         Entrance::Stream(listener) => {
-            site.accept_all(&listener, |socket, source| {
+            site.accept_all(&listener, |socket, source, place| {
                 let (site, target) = (Arc::clone(&site), Arc::clone(&target));
                 async move {
+                    let _place = place;
                     tracing::debug!(peer = source.name, %target, "connection");
                     if let Err(error) = carry(&site, socket, &target).await {
                         tracing::info!(peer = source.name, %target, %error, "connection reset");
