@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
-use program::crew::Crew;
+use program::crew::{self, Crew};
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
@@ -301,6 +301,8 @@ impl Site {
             match accepted {
                 Ok((socket, source, place)) => {
                     self.tunnels.spawn(serve(socket, source, place));
+                    // Another one is seldom there yet, and to find that out takes a call that this one need not wait for.
+                    crew::give_way().await;
                 }
                 Err(error) => {
                     // Mostly descriptors that have run out: accepting at once would fail at once.
