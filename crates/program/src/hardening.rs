@@ -44,18 +44,30 @@ pub fn standard_input() -> Result<File, Error> {
 /// Standard output as a file, without the standard library's buffer.
 ///
 /// # Errors
-/// [`Error::Stdio`] when the program was started without one: the standard library has put `/dev/null` in its
-/// place, and what is written there would count as delivered.
+/// [`Error::Stdio`], also where there is none, see [`standard_output_if_any`].
 pub fn standard_output() -> Result<File, Error> {
+    standard_output_if_any()?.ok_or_else(|| Error::Stdio {
+        stream: "standard output",
+        source: io::Error::other("it is closed, or /dev/null and open for reading too"),
+    })
+}
+
+/// Standard output as a file, without the standard library's buffer; `None` when the program was started without one.
+/// The standard library has put `/dev/null` in its place then, and what is written there would count as delivered.
+/// Those who start programs in the background do the same, and cannot be told apart from it.
+///
+/// # Errors
+/// [`Error::Stdio`].
+pub fn standard_output_if_any() -> Result<Option<File>, Error> {
     let failed = |source| Error::Stdio { stream: "standard output", source };
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let stat = fstat(&output).map_err(|error| failed(error.into()))?;
     let flags = fcntl_getfl(&output).map_err(|error| failed(error.into()))?;
-    // Whoever redirects to /dev/null opens it for writing alone; the stand-in is open for both.
+    // Whoever redirects to /dev/null by hand opens it for writing alone; the stand-in is open for both.
     let is_stand_in = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3)
         && (flags & OFlags::ACCMODE) == OFlags::RDWR;
-    if is_stand_in { Err(failed(io::Error::other("it is closed"))) } else { Ok(output) }
+    Ok(if is_stand_in { None } else { Some(output) })
 }
 
 /// Standard output as [`standard_output`] gives it, and as the only one: once it is dropped, whoever reads the other

@@ -35,7 +35,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Run(options) => {
             let config = options.config()?;
             let format = if options.json { MessageFormat::Json } else { MessageFormat::Text };
-            let output = hardening::standard_output()?;
+            // Tunnels need none.
+            let output = hardening::standard_output_if_any()?;
             let messages = Messages::new(format, config.max_message.as_u64(), output);
             let reload =
                 Reload::new(move || options.config().map(|config| (Live::from(&config), config.listen)));

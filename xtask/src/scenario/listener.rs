@@ -7,13 +7,13 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, Process, Server, Stage};
+use crate::stage::{Exit, Home, Key, Process, Server, Stage};
 
 scenarios![
     every_listener_is_served,
     unix_socket_goes_with_its_server,
     unix_socket_of_a_server_that_was_killed_is_replaced,
-    server_without_an_output_does_not_start,
+    server_without_an_output_takes_no_message,
 ];
 
 fn every_listener_is_served(stage: &Stage) -> Result<()> {
@@ -73,15 +73,28 @@ fn unix_socket_of_a_server_that_was_killed_is_replaced(stage: &Stage) -> Result<
     server.still_serves(stage)
 }
 
-/// What it printed would go nowhere, and be confirmed all the same.
-fn server_without_an_output_does_not_start(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    for arguments in ["run --listen 127.0.0.1:0", "pipe --anyone --listen 127.0.0.1:0"] {
-        let server = stage.program("server");
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec \"$0\" --home \"$1\" {arguments} >&-"));
-        command.arg(server.get_program()).arg(&home);
-        Process::start(command)?.finish()?.expect(Exit::Network)?.error_names(&["standard output"])?;
+/// What it printed would go nowhere, and be confirmed all the same. Tunnels need no output: those who start programs in the
+/// background leave them without one.
+fn server_without_an_output_takes_no_message(stage: &Stage) -> Result<()> {
+    for nowhere in ["1>&-", "1<>/dev/null"] {
+        let home = stage.home_with(Key::Server)?;
+        let run = without_an_output(stage, &home, &format!("run --listen 127.0.0.1:0 {nowhere}"));
+        let server = Server::from_process(Process::start(run)?)?;
+        let send = ["send", server.address(), "lost", "--server-key", server.key()?];
+        stage.client(&stage.home()?, &send).run()?.expect(Exit::Refused)?.error_names(&["does not offer"])?;
+        server.logged(&["message refused", "standard output"])?;
+        let ping = ["ping", server.address(), "--server-key", server.key()?];
+        stage.client(&stage.home()?, &ping).run()?.expect(Exit::Done)?;
+
+        let pipe = without_an_output(stage, &home, &format!("pipe --anyone --listen 127.0.0.1:0 {nowhere}"));
+        Process::start(pipe)?.finish()?.expect(Exit::Network)?.error_names(&["standard output"])?;
     }
     Ok(())
+}
+
+fn without_an_output(stage: &Stage, home: &Home, arguments: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("exec \"$0\" --home \"$1\" {arguments}"));
+    command.arg(stage.program("server").get_program()).arg(home);
+    command
 }

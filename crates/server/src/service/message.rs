@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
-use wire_protocol::message::ResetCode;
+use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
 use crate::access::Guest;
@@ -35,7 +35,8 @@ pub struct Messages {
     /// Bytes of messages that are under way and longer than what is kept in memory.
     spooled: AtomicU64,
     /// Held while a message is printed, so that no two share a line. Waiting for it takes up no thread.
-    output: Mutex<Output>,
+    /// `None` where messages are not taken.
+    output: Option<Mutex<Output>>,
 }
 
 /// Where messages are printed.
@@ -47,10 +48,10 @@ struct Output {
 }
 
 impl Messages {
-    /// Prints messages of `max_len` bytes at most to `output`.
+    /// Prints messages of `max_len` bytes at most to `output`. Without one, they are refused.
     #[must_use]
-    pub fn new(format: MessageFormat, max_len: u64, output: File) -> Self {
-        let output = Mutex::new(Output { file: output, line_is_open: false });
+    pub fn new(format: MessageFormat, max_len: u64, output: Option<File>) -> Self {
+        let output = output.map(|file| Mutex::new(Output { file, line_is_open: false }));
         Self { format, max_len, spooled: AtomicU64::new(0), output }
     }
 
@@ -60,6 +61,14 @@ impl Messages {
         mut stream: SecureStream<Socket>,
         guest: &Guest,
     ) -> io::Result<SecureStream<Socket>> {
+        let Some(output) = &self.output else {
+            tracing::warn!(
+                client = guest.name,
+                "message refused: there is no standard output to print it on"
+            );
+            stream.refuse_open(RefusedCode::NotOffered).await?;
+            return Ok(stream);
+        };
         // Writing it may take as long as whoever reads it likes.
         crew::leave().await;
         stream.answer_open().await?;
@@ -89,7 +98,7 @@ impl Messages {
             }
         }
         // Whoever is told that a message has arrived can rely on it: nothing is confirmed before it is out.
-        let mut output = self.output.lock().await;
+        let mut output = output.lock().await;
         let printed = block_in_place(|| output.print(&mut message, guest, self.format));
         drop(output);
         if let Err(error) = printed {
