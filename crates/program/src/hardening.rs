@@ -1,5 +1,5 @@
 //! What a program makes sure of before it starts: that secrets in memory stay there, that it may open enough files,
-//! and that what it prints goes somewhere.
+//! and that it has the standard input and output that it needs.
 
 use std::fs::File;
 use std::io;
@@ -54,7 +54,7 @@ pub fn standard_output() -> Result<File, Error> {
 
 /// Standard output as a file, without the standard library's buffer; `None` when the program was started without one.
 /// The standard library has put `/dev/null` in its place then, and what is written there would count as delivered.
-/// Those who start programs in the background do the same, and cannot be told apart from it.
+/// Some of those who start programs in the background do the same, and cannot be told apart from it.
 ///
 /// # Errors
 /// [`Error::Stdio`].
@@ -63,7 +63,7 @@ pub fn standard_output_if_any() -> Result<Option<File>, Error> {
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
     let stat = fstat(&output).map_err(|error| failed(error.into()))?;
     let flags = fcntl_getfl(&output).map_err(|error| failed(error.into()))?;
-    // Whoever redirects to /dev/null by hand opens it for writing alone; the stand-in is open for both.
+    // A shell that redirects to /dev/null opens it for writing alone; the stand-in is open for both.
     let is_stand_in = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3)
         && (flags & OFlags::ACCMODE) == OFlags::RDWR;

@@ -35,8 +35,11 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Run(options) => {
             let config = options.config()?;
             let format = if options.json { MessageFormat::Json } else { MessageFormat::Text };
-            // Tunnels need none.
             let output = hardening::standard_output_if_any()?;
+            if output.is_none() {
+                // Tunnels need none.
+                tracing::warn!("there is no standard output to print messages on: they are refused");
+            }
             let messages = Messages::new(format, config.max_message.as_u64(), output);
             let reload =
                 Reload::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
