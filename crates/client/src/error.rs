@@ -254,6 +254,9 @@ fn protocol_hint(error: &io::Error) -> Option<String> {
         Error::Aborted(AbortCode::UnknownPsk) => {
             "the server does not have this key, or it was made for another one"
         }
+        Error::Refused(RefusedCode::NotOffered) => {
+            "ask its owner: server run takes messages if it has an output to print them on, server pipe one pipe"
+        }
         Error::InvalidMessage(InvalidMessage::NotSockseal(_)) => "is this the right port?",
         Error::Authentication => "the server lacks the key, or somebody in between has changed what was sent",
         Error::Truncated => "run it again: what arrived may be incomplete",

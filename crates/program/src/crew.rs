@@ -54,7 +54,8 @@ impl Crew {
     }
 }
 
-/// Goes on behind the jobs that are ready now; outside a crew, behind other tasks. Unlike tokio's `yield_now`, it does not ask the system for news first.
+/// Goes on behind the jobs that are ready now; outside a crew, behind other tasks. Unlike tokio's `yield_now`, it does
+/// not ask the system for news first.
 pub async fn give_way() {
     let mut has_given_way = false;
     poll_fn(|cx| {

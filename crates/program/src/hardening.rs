@@ -48,7 +48,9 @@ pub fn standard_input() -> Result<File, Error> {
 pub fn standard_output() -> Result<File, Error> {
     standard_output_if_any()?.ok_or_else(|| Error::Stdio {
         stream: "standard output",
-        source: io::Error::other("it is closed, or /dev/null and open for reading too"),
+        source: io::Error::other(
+            "it is closed, or /dev/null and open for reading too: redirect it, as with > FILE",
+        ),
     })
 }
 

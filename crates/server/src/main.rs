@@ -36,11 +36,11 @@ fn run(cli: Cli) -> Result<(), Error> {
             let config = options.config()?;
             let format = if options.json { MessageFormat::Json } else { MessageFormat::Text };
             let output = hardening::standard_output_if_any()?;
-            if output.is_none() {
-                // Tunnels need none.
+            let messages = Messages::new(format, config.max_message.as_u64(), output);
+            if !messages.are_taken() {
+                // Tunnels need no output.
                 tracing::warn!("there is no standard output to print messages on: they are refused");
             }
-            let messages = Messages::new(format, config.max_message.as_u64(), output);
             let reload =
                 Reload::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
             listen_and_serve(&home, &config, Service::Messages(messages), reload)
@@ -179,7 +179,10 @@ fn announce(listeners: &Listeners, identity: &Identity, service: &Service) -> Re
     };
     if let Some(address) = addresses.first() {
         match service {
-            Service::Messages(_) => eprintln!("try:        client send {address} \"Hello, World!\" {option}"),
+            Service::Messages(messages) if messages.are_taken() => {
+                eprintln!("try:        client send {address} \"Hello, World!\" {option}");
+            }
+            Service::Messages(_) => eprintln!("try:        client ping {address} {option}"),
             Service::Pipe(_) => eprintln!("try:        client pipe {address} {option}"),
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Process, Server, Stage};
+use crate::stage::{Exit, Key, Process, Server, Site, Stage, Target};
 
 scenarios![
     every_listener_is_served,
@@ -73,28 +73,32 @@ fn unix_socket_of_a_server_that_was_killed_is_replaced(stage: &Stage) -> Result<
     server.still_serves(stage)
 }
 
-/// What it printed would go nowhere, and be confirmed all the same. Tunnels need no output: those who start programs in the
-/// background leave them without one.
+/// What it printed would go nowhere, and be confirmed all the same. Tunnels need no output: some of those who start programs
+/// in the background leave them without one.
 fn server_without_an_output_takes_no_message(stage: &Stage) -> Result<()> {
-    for nowhere in ["1>&-", "1<>/dev/null"] {
-        let home = stage.home_with(Key::Server)?;
-        let run = without_an_output(stage, &home, &format!("run --listen 127.0.0.1:0 {nowhere}"));
-        let server = Server::from_process(Process::start(run)?)?;
-        let send = ["send", server.address(), "lost", "--server-key", server.key()?];
-        stage.client(&stage.home()?, &send).run()?.expect(Exit::Refused)?.error_names(&["does not offer"])?;
-        server.logged(&["message refused", "standard output"])?;
-        let ping = ["ping", server.address(), "--server-key", server.key()?];
-        stage.client(&stage.home()?, &ping).run()?.expect(Exit::Done)?;
+    let echo = Target::echo()?;
+    let target = echo.address();
+    for nowhere in [">&-", "1<>/dev/null"] {
+        let script = format!("exec \"$0\" \"$@\" {nowhere}");
+        let wrapper = ["sh", "-c", &script];
+        let rights = ["--messages", "--tcp", &target];
+        let site = Site::wrapped(stage, &rights, &[], &wrapper)?;
+        let (address, key) = (site.address(), ["--server-key", site.key()]);
+        site.server()?.logged(&["no standard output", "messages"])?;
+        site.server()?.logged(&["try:", "client ping"])?;
+        let send = [&["send", &address, "lost"][..], &key].concat();
+        let refused = stage.client(site.alice(), &send).run()?.expect(Exit::Refused)?;
+        refused.error_names(&["does not offer", "output"])?;
+        let through = [&["forward", &address, "-W", &target][..], &key].concat();
+        let came_back = stage.client(site.alice(), &through).input(*b"there").run()?.expect(Exit::Done)?;
+        came_back.expect_stdout(b"there")?;
 
-        let pipe = without_an_output(stage, &home, &format!("pipe --anyone --listen 127.0.0.1:0 {nowhere}"));
-        Process::start(pipe)?.finish()?.expect(Exit::Network)?.error_names(&["standard output"])?;
+        let pipe = stage.program("server");
+        let mut outer = Command::new("sh");
+        outer.args(["-c", &script]).arg(pipe.get_program()).arg("--home").arg(site.home());
+        outer.args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
+        let ended = Process::start(outer)?.finish()?.expect(Exit::Network)?;
+        ended.error_names(&["standard output", "> FILE"])?;
     }
     Ok(())
-}
-
-fn without_an_output(stage: &Stage, home: &Home, arguments: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("exec \"$0\" --home \"$1\" {arguments}"));
-    command.arg(stage.program("server").get_program()).arg(home);
-    command
 }

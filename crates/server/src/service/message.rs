@@ -55,6 +55,12 @@ impl Messages {
         Self { format, max_len, spooled: AtomicU64::new(0), output }
     }
 
+    /// Whether there is an output to print them on.
+    #[must_use]
+    pub fn are_taken(&self) -> bool {
+        self.output.is_some()
+    }
+
     /// Takes the message whose Open has just come, and gives the channel back.
     pub(crate) async fn receive(
         &self,
@@ -62,10 +68,6 @@ impl Messages {
         guest: &Guest,
     ) -> io::Result<SecureStream<Socket>> {
         let Some(output) = &self.output else {
-            tracing::warn!(
-                client = guest.name,
-                "message refused: there is no standard output to print it on"
-            );
             stream.refuse_open(RefusedCode::NotOffered).await?;
             return Ok(stream);
         };
