@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use crypto_core::record::{
-    ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
+    ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
 };
 use crypto_core::schedule::TrafficSecret;
 use crypto_core::secret::Secret;
@@ -40,26 +40,36 @@ fn open(bencher: Bencher<'_, '_>, len: usize) {
     let mut sender = Sender::new(Sealer::new(secret()), None);
     let mut opening = SendBuffer::default();
     sender.send_control(&ControlMessage::Open { target: Target::Pipe }, &mut opening).expect(HONEST);
-    let mut sealed = SendBuffer::default();
+    let (mut filling, mut sealed) = (SendBuffer::default(), SendBuffer::default());
+    // A receiver has room for a batch only once the room for one record was filled.
+    send(&mut sender, &[7; MAX_RECORD_LEN - 2 * OVERHEAD], &mut filling);
     send(&mut sender, &vec![7; len], &mut sealed);
     let inputs = || {
         let mut receiver = Receiver::new(Opener::new(secret()), &opening, None);
         assert_eq!(receiver.poll_event(), Ok(Some(Event::Open(Target::Pipe))));
         assert_eq!(receiver.poll_event(), Ok(None));
+        receiver.spare()[..filling.len()].copy_from_slice(&filling);
+        receiver.handle_input(filling.len());
+        assert_eq!(read_all(&mut receiver), MAX_RECORD_LEN - 2 * OVERHEAD);
         receiver.spare()[..sealed.len()].copy_from_slice(&sealed);
         receiver
     };
     bencher.counter(BytesCount::new(len)).with_inputs(inputs).bench_local_values(|mut receiver| {
         receiver.handle_input(sealed.len());
-        let mut read = 0;
-        while let Some(Event::Data) = receiver.poll_event().expect(HONEST) {
-            let len = black_box(receiver.data()).len();
-            receiver.consume(len);
-            read += len;
-        }
-        assert_eq!(read, len);
+        assert_eq!(read_all(&mut receiver), len);
         receiver
     });
+}
+
+/// Gives the number of bytes.
+fn read_all(receiver: &mut Receiver) -> usize {
+    let mut read = 0;
+    while let Some(Event::Data) = receiver.poll_event().expect(HONEST) {
+        let len = black_box(receiver.data()).len();
+        receiver.consume(len);
+        read += len;
+    }
+    read
 }
 
 /// A KeyUpdate with each write: the most that a channel could be made to do.
