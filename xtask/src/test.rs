@@ -133,7 +133,9 @@ fn cargo_test(mut command: Command, flags: &TestFlags) -> Result<Tally> {
     }
     let status = child.wait().context("cargo test")?;
     if !status.success() && total.failed == 0 {
-        eprintln!("error: cargo test ended with {status} and no failed test: something did not build");
+        eprintln!(
+            "error: cargo test ended with {status} and no failed test: something did not build, or a bench panicked"
+        );
         total += Tally::FAILED;
     }
     Ok(total)
