@@ -88,7 +88,12 @@ pub fn exit_of_io(error: &io::Error, phase: Phase) -> Exit {
         Some(Error::Aborted(message::AbortCode::Busy) | Error::Denied(_) | Error::Refused(_)) => {
             Exit::Refused
         }
-        Some(Error::Reset(message::ResetCode::TooLong)) => Exit::Refused,
+        Some(Error::Reset(
+            message::ResetCode::TooLong
+            | message::ResetCode::NotAllowed
+            | message::ResetCode::Replaced
+            | message::ResetCode::Busy,
+        )) => Exit::Refused,
         Some(Error::InvalidMessage(InvalidMessage::NotSockseal(_) | InvalidMessage::Version(_))) => {
             Exit::Network
         }

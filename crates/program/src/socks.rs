@@ -78,11 +78,15 @@ impl Reply {
 impl From<RefusedCode> for Reply {
     fn from(code: RefusedCode) -> Self {
         match code {
-            RefusedCode::NotOffered | RefusedCode::NotAllowed => Self::NotAllowed,
-            RefusedCode::Busy | RefusedCode::Stopping => Self::GeneralFailure,
+            RefusedCode::NotOffered | RefusedCode::NotAllowed | RefusedCode::TargetDenied => Self::NotAllowed,
+            RefusedCode::Busy
+            | RefusedCode::Stopping
+            | RefusedCode::AddressInUse
+            | RefusedCode::AddressNotAvailable
+            | RefusedCode::ListenDenied => Self::GeneralFailure,
             RefusedCode::TargetRefused => Self::ConnectionRefused,
             RefusedCode::TargetUnreachable => Self::NetworkUnreachable,
-            RefusedCode::UnknownHost => Self::HostUnreachable,
+            RefusedCode::UnknownHost | RefusedCode::NoSuchSocket => Self::HostUnreachable,
             RefusedCode::TargetTimedOut => Self::TtlExpired,
         }
     }
@@ -394,6 +398,11 @@ mod tests {
             (RefusedCode::UnknownHost, Reply::HostUnreachable),
             (RefusedCode::TargetTimedOut, Reply::TtlExpired),
             (RefusedCode::Stopping, Reply::GeneralFailure),
+            (RefusedCode::AddressInUse, Reply::GeneralFailure),
+            (RefusedCode::AddressNotAvailable, Reply::GeneralFailure),
+            (RefusedCode::ListenDenied, Reply::GeneralFailure),
+            (RefusedCode::NoSuchSocket, Reply::HostUnreachable),
+            (RefusedCode::TargetDenied, Reply::NotAllowed),
         ] {
             assert_eq!(Reply::from(code), expected);
         }

@@ -442,7 +442,7 @@ pub enum RefusedCode {
     NotOffered,
     /// There is, but not for this client.
     NotAllowed,
-    /// There is, but somebody else has it, or there is no room for another stream now.
+    /// There is, but there is no room for another stream now.
     Busy,
     /// The target refuses connections.
     TargetRefused,
@@ -454,6 +454,16 @@ pub enum RefusedCode {
     TargetTimedOut,
     /// The server is about to end: another one, or the same one later, may do.
     Stopping,
+    /// Another client, or another program, listens on the address.
+    AddressInUse,
+    /// The address to listen on is none of the server's machine.
+    AddressNotAvailable,
+    /// The system does not let the server listen on the address, such as on a port below 1024.
+    ListenDenied,
+    /// There is no socket under the target's path.
+    NoSuchSocket,
+    /// The system does not let the side that connects reach the target.
+    TargetDenied,
 }
 
 impl fmt::Display for RefusedCode {
@@ -461,12 +471,17 @@ impl fmt::Display for RefusedCode {
         f.write_str(match self {
             Self::NotOffered => "it does not offer that",
             Self::NotAllowed => "this client is not allowed to use that",
-            Self::Busy => "another client is using that, or it has no room",
+            Self::Busy => "it has no room for that now",
             Self::TargetRefused => "the target refused the connection",
             Self::TargetUnreachable => "the target cannot be reached",
             Self::UnknownHost => "the target's name has no address",
             Self::TargetTimedOut => "the target did not answer in time",
             Self::Stopping => "it is stopping",
+            Self::AddressInUse => "another client or program listens on that address",
+            Self::AddressNotAvailable => "its machine has no such address",
+            Self::ListenDenied => "its system does not let it listen there",
+            Self::NoSuchSocket => "there is no socket at the target's path",
+            Self::TargetDenied => "its system does not let it connect to the target",
         })
     }
 }
@@ -480,6 +495,12 @@ pub enum ResetCode {
     Input,
     /// The message is longer than the server takes.
     TooLong,
+    /// The client has lost the right to what it had open.
+    NotAllowed,
+    /// Another connection of the same client has taken over the address that was listened on.
+    Replaced,
+    /// The client has as much under way as the server keeps for it.
+    Busy,
 }
 
 impl fmt::Display for ResetCode {
@@ -488,6 +509,9 @@ impl fmt::Display for ResetCode {
             Self::Output => "it could not hand the data on",
             Self::Input => "its source of data failed",
             Self::TooLong => "the message is longer than it takes",
+            Self::NotAllowed => "the client has lost the right to this",
+            Self::Replaced => "another connection of this client has taken over the address",
+            Self::Busy => "too much of this client is under way",
         })
     }
 }

@@ -103,7 +103,7 @@ impl Leases {
     /// Listens for `owner`, or takes over what is listened on for the same client already.
     ///
     /// # Errors
-    /// [`RefusedCode::Busy`] where another client, or another program, has the address.
+    /// [`RefusedCode::AddressInUse`] where another client, or another program, has the address.
     pub(crate) async fn claim(
         self: &Arc<Self>,
         owner: &ClientIdentity,
@@ -117,7 +117,7 @@ impl Leases {
         let door = in_time(Door::bind(address, kind)).await.map_err(|error| {
             tracing::info!(%address, %error, "cannot listen for a client");
             match error.kind() {
-                io::ErrorKind::AddrInUse => RefusedCode::Busy,
+                io::ErrorKind::AddrInUse => RefusedCode::AddressInUse,
                 io::ErrorKind::Unsupported => RefusedCode::NotOffered,
                 _ => refusal(&error),
             }
@@ -147,7 +147,7 @@ impl Leases {
         let mut all = self.held();
         let held = all.get_mut(&key)?;
         if held.owner != *owner {
-            return Some(Err(RefusedCode::Busy));
+            return Some(Err(RefusedCode::AddressInUse));
         }
         held.ended.cancel();
         held.ended = CancellationToken::new();
