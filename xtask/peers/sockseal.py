@@ -63,7 +63,7 @@ def require(condition, what):
 
 SUITE = 1
 ZEROS = bytes(32)
-OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"sockseal v1 server key")
+OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
 
 

@@ -112,8 +112,8 @@ impl PublicKey {
         bits(self.key.n())
     }
 
-    /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and our
-    /// label. As long as the modulus.
+    /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and an
+    /// empty label. As long as the modulus.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -122,7 +122,7 @@ impl PublicKey {
         rng: &mut R,
         secret: &Secret<32>,
     ) -> Result<Vec<u8>, Error> {
-        oaep::EncryptingKey::<Sha256>::new_with_label(self.key.clone(), OAEP_LABEL)
+        oaep::EncryptingKey::<Sha256>::new(self.key.clone())
             .encrypt_with_rng(rng, secret.expose())
             .map_err(|_| Error::Randomness)
     }
@@ -192,7 +192,7 @@ impl ServerKey {
         rng: &mut R,
         sealed: &[u8],
     ) -> Result<Secret<32>, Error> {
-        let key = oaep::DecryptingKey::<Sha256>::new_with_label(self.private.clone(), OAEP_LABEL);
+        let key = oaep::DecryptingKey::<Sha256>::new(self.private.clone());
         let opened = match key.decrypt_with_rng(rng, sealed) {
             Err(rsa::Error::Rng) => return Err(Error::Randomness),
             opened => opened.map(Zeroizing::new),
@@ -283,9 +283,6 @@ pub(crate) fn bits(modulus: &BoxedUint) -> usize {
     usize::try_from(modulus.bit_width_vartime()).unwrap_or(usize::MAX)
 }
 
-/// Keeps a sealed secret of this protocol apart from every other use of the same key.
-const OAEP_LABEL: &[u8] = b"sockseal v1 server key";
-
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
@@ -322,11 +319,12 @@ mod tests {
                 .encrypt_with_rng(&mut SysRng, message)
                 .unwrap()
         };
-        for (label, message) in [(OAEP_LABEL, &[9; 31][..]), (OAEP_LABEL, &[9; 33]), (b"", &[9; 32])] {
+        let foreign = b"sockseal v1 server key";
+        for (label, message) in [(&b""[..], &[9; 31][..]), (b"", &[9; 33]), (foreign, &[9; 32])] {
             let opened = key.open_secret(&mut SysRng, &seal(label, message)).unwrap();
             assert_ne!(opened.expose(), &[9; 32]);
         }
-        assert_eq!(key.open_secret(&mut SysRng, &seal(OAEP_LABEL, &[9; 32])).unwrap().expose(), &[9; 32]);
+        assert_eq!(key.open_secret(&mut SysRng, &seal(b"", &[9; 32])).unwrap().expose(), &[9; 32]);
     }
 
     #[test]
