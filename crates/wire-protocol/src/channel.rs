@@ -44,6 +44,8 @@ pub struct Sender {
     sealer: Sealer,
     limits: KeyLimits,
     state: SendState,
+    /// The stream that is open, or was last, is one that this side has asked for.
+    has_opened: bool,
     update_requested: bool,
 }
 
@@ -59,7 +61,8 @@ impl Sender {
     #[must_use]
     pub fn new(sealer: Sealer, opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { SendState::Streaming } else { SendState::Idle };
-        Self { sealer, limits: KeyLimits::default(), state, update_requested: false }
+        let has_opened = opening.is_some();
+        Self { sealer, limits: KeyLimits::default(), state, has_opened, update_requested: false }
     }
 
     /// Updates keys earlier than after the default limits.
@@ -76,6 +79,12 @@ impl Sender {
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.state == SendState::Streaming
+    }
+
+    /// Whether this side has asked for the stream that is open, or was last: the other side has where this is not so.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
+        self.has_opened
     }
 
     /// Whether this side has said its last word.
@@ -112,6 +121,11 @@ impl Sender {
             (SendState::Idle, ControlMessage::Close) | (_, ControlMessage::Reset { .. }) => SendState::Closed,
             (state, _) => state,
         };
+        match message {
+            ControlMessage::Open { .. } => self.has_opened = true,
+            ControlMessage::Opened | ControlMessage::Listening { .. } => self.has_opened = false,
+            _ => {}
+        }
         self.update_key_if_due(out)?;
         append_control(&mut self.sealer, message, out)
     }
@@ -146,19 +160,28 @@ impl Sender {
         slots.seal(&mut self.sealer, filled, out)
     }
 
-    /// Appends a datagram, empty or not, to `out`: one record of data.
+    /// Appends a datagram, empty or not, to `out`: records of 16384 bytes as long as it fills them, and a shorter one, which
+    /// may be empty, as its end.
     ///
     /// # Errors
-    /// [`Error::ApiMisuse`] when no stream is open, or the datagram is longer than 16384 bytes.
+    /// [`Error::ApiMisuse`] when no stream is open, or the datagram is longer than [`MAX_DATAGRAM_LEN`].
     pub fn send_datagram(&mut self, datagram: &[u8], out: &mut SendBuffer) -> Result<(), Error> {
         if !self.is_streaming() {
             return Err(Error::ApiMisuse("no stream is open"));
         }
-        if datagram.len() > MAX_PAYLOAD_LEN {
-            return Err(Error::ApiMisuse("the datagram is longer than a record"));
+        if datagram.len() > MAX_DATAGRAM_LEN {
+            return Err(Error::ApiMisuse("the datagram is longer than 65507 bytes"));
         }
-        self.update_key_if_due(out)?;
-        append_record(&mut self.sealer, ContentType::Data, datagram, out)
+        let mut rest = datagram;
+        loop {
+            let (piece, behind) = rest.split_at(rest.len().min(MAX_PAYLOAD_LEN));
+            self.update_key_if_due(out)?;
+            append_record(&mut self.sealer, ContentType::Data, piece, out)?;
+            if piece.len() < MAX_PAYLOAD_LEN {
+                return Ok(());
+            }
+            rest = behind;
+        }
     }
 
     fn update_key_if_due(&mut self, out: &mut SendBuffer) -> Result<(), Error> {
@@ -206,7 +229,33 @@ pub struct Receiver {
     ready: VecDeque<Content>,
     state: ReceiveState,
     data_unit: DataUnit,
+    gathered: Gathered,
     failed: Option<Error>,
+}
+
+/// A datagram of several records, as far as it has come. Holds no memory while there is none.
+#[derive(Debug, Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// Its last record is here: it is to be consumed.
+    is_whole: bool,
+}
+
+impl Gathered {
+    fn is_unfinished(&self) -> bool {
+        !self.bytes.is_empty() && !self.is_whole
+    }
+
+    /// Takes up the next piece of a datagram. What is beyond the limit is refused before there is room for it.
+    fn add(&mut self, piece: &[u8]) -> Result<(), Error> {
+        if self.bytes.len() + piece.len() > MAX_DATAGRAM_LEN {
+            return Err(PeerMisbehaved::UnexpectedMessage.into());
+        }
+        self.bytes.reserve_exact(piece.len());
+        self.bytes.extend_from_slice(piece);
+        self.is_whole = piece.len() < MAX_PAYLOAD_LEN;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,8 +277,8 @@ enum ReceiveState {
 enum DataUnit {
     /// Bytes: where a record ends says nothing.
     Byte,
-    /// Datagrams: each record is one, so that an empty one counts.
-    Record,
+    /// Datagrams: each record that is not full ends one, so that an empty one counts.
+    Datagram,
 }
 
 impl Receiver {
@@ -239,7 +288,8 @@ impl Receiver {
     pub fn new(opener: Opener, early: &[u8], opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { ReceiveState::Opening } else { ReceiveState::Idle };
         let buffer = RecordBuffer::new(early);
-        Self { opener, buffer, ready: VecDeque::new(), state, data_unit: DataUnit::Byte, failed: None }
+        let (ready, gathered) = (VecDeque::new(), Gathered::default());
+        Self { opener, buffer, ready, state, data_unit: DataUnit::Byte, gathered, failed: None }
     }
 
     /// This side has sent an Open.
@@ -247,16 +297,23 @@ impl Receiver {
         self.state = ReceiveState::Opening;
     }
 
-    /// The stream that is open or opening is one of datagrams: each record of data is an event, an empty one
-    /// too, until [`Receiver::consume_record`]. The stream after it is one of bytes again.
+    /// The stream that is open or opening is one of datagrams: each whole datagram is an event, an empty one
+    /// too, until [`Receiver::consume_datagram`]. The stream after it is one of bytes again.
     pub fn expect_datagrams(&mut self) {
-        self.data_unit = DataUnit::Record;
+        self.data_unit = DataUnit::Datagram;
+    }
+
+    /// Bytes of a datagram whose end has not come yet.
+    #[must_use]
+    pub fn unfinished_len(&self) -> usize {
+        if self.gathered.is_unfinished() { self.gathered.bytes.len() } else { 0 }
     }
 
     /// This side has sent a Refused: what comes until the other side's EndOfStream counts for nothing.
     pub fn discard_stream(&mut self) {
         if self.state == ReceiveState::Streaming {
             self.state = ReceiveState::Discarding;
+            self.gathered = Gathered::default();
         }
     }
 
@@ -305,6 +362,7 @@ impl Receiver {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         match self.ready.front() {
+            _ if self.gathered.is_whole => &self.gathered.bytes,
             Some(Content::Data(range)) if self.state == ReceiveState::Streaming => {
                 self.buffer.data(range.clone())
             }
@@ -334,9 +392,11 @@ impl Receiver {
         }
     }
 
-    /// The record that [`Receiver::data`] gives is done with.
-    pub fn consume_record(&mut self) {
-        if let Some(Content::Data(_)) = self.ready.front() {
+    /// The datagram that [`Receiver::data`] gives is done with.
+    pub fn consume_datagram(&mut self) {
+        if self.gathered.is_whole {
+            self.gathered = Gathered::default();
+        } else if let Some(Content::Data(_)) = self.ready.front() {
             self.ready.pop_front();
         }
     }
@@ -344,10 +404,16 @@ impl Receiver {
     fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
             match self.ready.front() {
+                _ if self.gathered.is_whole => return Ok(Some(Event::Data)),
                 Some(Content::Data(range)) => match self.state {
-                    ReceiveState::Streaming if !range.is_empty() || self.data_unit == DataUnit::Record => {
-                        return Ok(Some(Event::Data));
+                    ReceiveState::Streaming if self.data_unit == DataUnit::Datagram => {
+                        if range.len() < MAX_PAYLOAD_LEN && !self.gathered.is_unfinished() {
+                            return Ok(Some(Event::Data));
+                        }
+                        self.gathered.add(self.buffer.data(range.clone()))?;
+                        self.ready.pop_front();
                     }
+                    ReceiveState::Streaming if !range.is_empty() => return Ok(Some(Event::Data)),
                     ReceiveState::Streaming | ReceiveState::Discarding => {
                         self.ready.pop_front();
                     }
@@ -372,6 +438,14 @@ impl Receiver {
     fn handle_control(&mut self, message: ControlMessage) -> Result<Option<Event>, Error> {
         use ReceiveState::{Closed, Discarding, Idle, Opening, Streaming};
 
+        // What ends the channel does so within a datagram, too.
+        let may_come_within = matches!(
+            message,
+            ControlMessage::KeyUpdate | ControlMessage::Reset { .. } | ControlMessage::Close
+        );
+        if self.gathered.is_unfinished() && !may_come_within {
+            return Err(PeerMisbehaved::UnexpectedMessage.into());
+        }
         let (state, event) = match (self.state, message) {
             (Closed, _) => return Err(PeerMisbehaved::UnexpectedMessage.into()),
             (_, ControlMessage::Reset { code }) => return Err(Error::Reset(code)),
@@ -402,6 +476,9 @@ impl Receiver {
         *self.failed.get_or_insert(error)
     }
 }
+
+/// The longest datagram: the longest that UDP carries over IPv4 (section 8).
+pub const MAX_DATAGRAM_LEN: usize = 65_507;
 
 /// Seals a control message and appends it to `out`.
 pub(crate) fn append_control(

@@ -352,7 +352,7 @@ pub(crate) fn append_record(
 
 /// Makes memory at least `len` bytes long. What was used before is not cleared again, and what is added is no more than
 /// that, so that it stays within what is kept for the next stream.
-fn grow(memory: &mut Vec<u8>, len: usize) {
+pub(crate) fn grow(memory: &mut Vec<u8>, len: usize) {
     if memory.len() < len {
         memory.reserve_exact(len - memory.len());
         memory.resize(len, 0);

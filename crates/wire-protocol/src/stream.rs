@@ -39,9 +39,9 @@ use crate::record::{MAX_BATCH, SendBuffer, batch};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    DatagramSocket, DatagramsEnd, Duplex, Incoming, Pace, ReadHalf, RsaPool, SecureStream, Split, WriteHalf,
-    accept, accept_channel, connect, connect_channel, fetch_server_key, never_stood, open_early,
-    relay_datagrams, tunnel,
+    ANSWERED_IDLE, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Pace, ReadHalf, RsaPool,
+    SecureStream, Split, WriteHalf, accept, accept_channel, connect, connect_channel, fetch_server_key,
+    never_stood, open_early, relay_datagrams, send_past_earlier_errors, tunnel,
 };
 
 /// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).

@@ -25,7 +25,9 @@ use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
 
-pub use datagram::{DatagramSocket, DatagramsEnd, relay_datagrams};
+pub use datagram::{
+    ANSWERED_IDLE, DatagramSocket, DatagramsEnd, Dropped, relay_datagrams, send_past_earlier_errors,
+};
 pub use duplex::Duplex;
 pub use early::{never_stood, open_early};
 pub use halves::{ReadHalf, Split, WriteHalf};

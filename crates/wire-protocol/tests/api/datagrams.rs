@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{
-    DatagramsEnd, HEARTBEAT, Incoming, RsaPool, SILENCE, SecureStream, accept_channel, connect_channel,
-    error_in, relay_datagrams,
+    ANSWERED_IDLE, DatagramsEnd, HEARTBEAT, Incoming, RsaPool, SILENCE, SecureStream, accept_channel,
+    connect_channel, error_in, relay_datagrams,
 };
 
 use super::line::pattern;
@@ -91,21 +91,22 @@ async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
     let (mut client, mut server) = open_ends(1 << 16).await;
     for idle in [IDLE, HEARTBEAT / 10] {
         let ((mut here, mut near), (mut there, mut far)) = (local(), local());
-        let lens = [0, 1, 1200, 0, 0, 16384, 16383, 7];
+        let lens = [0, 1, 1200, 0, 0, 16384, 16383, 7, 16385, 32741, 65507];
         for len in lens {
             near.put(pattern(len));
             far.put(pattern(len));
         }
-        near.put(pattern(16385));
-        near.put(pattern(65507));
+        near.put(pattern(65508));
+        near.put(pattern(65527));
         near.put(pattern(3));
         let start = Instant::now();
         let (client_end, server_end) = tokio::join!(
             relay_datagrams(&mut client, &mut here, idle),
             relay_datagrams(&mut server, &mut there, LONG)
         );
-        assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 2, ..end(9, 8) }, "idle {idle:?}");
-        assert_eq!(server_end.unwrap(), end(8, 9));
+        assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 2, ..end(12, 11) }, "idle {idle:?}");
+        assert_eq!(here.dropped, ["65508 bytes: TooLong", "65527 bytes: TooLong"]);
+        assert_eq!(server_end.unwrap(), end(11, 12));
         assert_eq!(far.taken(), [&lens[..], &[3]].concat());
         assert_eq!(near.taken(), lens);
         assert!((idle..idle + Duration::from_secs(1)).contains(&start.elapsed()));
@@ -119,6 +120,83 @@ async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
         opened.unwrap();
         assert_eq!(incoming.unwrap(), Some(udp()));
     }
+}
+
+/// A resolver's client asks once and is gone; whoever goes on is not cut short.
+#[tokio::test(start_paused = true)]
+async fn a_flow_whose_questions_have_been_answered_ends_early() {
+    // What the client's side says (`>`) and what it is answered (`<`), one second after the other.
+    for (script, expected) in [
+        ("><", ANSWERED_IDLE),
+        (">><<", ANSWERED_IDLE),
+        (">><<<", ANSWERED_IDLE),
+        (">", IDLE),
+        (">><", IDLE),
+        ("><><", IDLE),
+        ("><>", IDLE),
+        ("<", IDLE),
+    ] {
+        for short in [false, true] {
+            let (mut client, mut server) = open_ends(1 << 16).await;
+            let ((mut here, near), (mut there, far)) = (local(), local());
+            let idle = if short { ANSWERED_IDLE / 2 } else { IDLE };
+            let (client_end, server_end, last) = tokio::join!(
+                relay_datagrams(&mut client, &mut here, idle),
+                relay_datagrams(&mut server, &mut there, LONG),
+                async {
+                    for side in script.bytes() {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        if side == b'>' { near.put(pattern(1)) } else { far.put(pattern(1)) }
+                    }
+                    Instant::now()
+                }
+            );
+            let (client_end, server_end) = (client_end.unwrap(), server_end.unwrap());
+            assert_eq!((client_end.sent, client_end.received), (server_end.received, server_end.sent));
+            let lasted = last.elapsed();
+            let expected = expected.min(idle);
+            assert!((expected..expected + Duration::from_secs(1)).contains(&lasted), "{script}: {lasted:?}");
+            check_reuse(&mut client, &mut server).await;
+        }
+    }
+}
+
+/// What became of one datagram is told to whoever sends the next.
+#[tokio::test]
+async fn the_datagram_after_a_refused_one_is_not_lost() {
+    let (mut client, mut server) = open_ends(1 << 16).await;
+    let (mut here, near) = local();
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = far.local_addr().unwrap();
+    drop(far);
+    let mut there = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    there.connect(address).await.unwrap();
+    // Nobody is there.
+    there.send(b"refused").await.unwrap();
+    let far = UdpSocket::bind(address).await.unwrap();
+    near.put(pattern(1200));
+    let (client_end, server_end) = tokio::join!(
+        relay_datagrams(&mut client, &mut here, Duration::from_millis(50)),
+        relay_datagrams(&mut server, &mut there, LONG)
+    );
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
+    let mut buffer = [0; 2000];
+    assert_eq!(far.recv(&mut buffer).await.unwrap(), 1200);
+}
+
+/// A datagram of several records that does not go on is no sign of life.
+#[tokio::test(start_paused = true)]
+async fn a_datagram_that_is_never_finished_ends_the_channel() {
+    let (mut client, server) = open_ends(1 << 16).await;
+    let (mut here, _near) = local();
+    let (_read, mut write) = server.into_split();
+    let start = Instant::now();
+    let (flow, ()) = tokio::join!(relay_datagrams(&mut client, &mut here, LONG), async {
+        write.write_all(&pattern(16384)).await.unwrap();
+        write.flush().await.unwrap();
+    });
+    check_error(flow, io::ErrorKind::TimedOut, None);
+    assert!((SILENCE..SILENCE + HEARTBEAT).contains(&start.elapsed()));
 }
 
 /// Each side has far more to say than fits between them.
@@ -280,6 +358,7 @@ async fn what_the_local_socket_does_not_take_is_dropped() {
         near.put(pattern(len));
     }
     near.fail(io::ErrorKind::ConnectionRefused);
+    near.fail(io::ErrorKind::HostUnreachable);
     near.put(pattern(5));
     let (client_end, server_end) = tokio::join!(
         relay_datagrams(&mut client, &mut here, IDLE),
@@ -287,6 +366,7 @@ async fn what_the_local_socket_does_not_take_is_dropped() {
     );
     assert_eq!(client_end.unwrap(), end(5, 0));
     assert_eq!(server_end.unwrap(), DatagramsEnd { not_taken: 2, ..end(0, 3) });
+    assert_eq!(there.dropped, ["1 bytes: NotTaken(Kind(WouldBlock))", "2 bytes: NotTaken(Kind(WouldBlock))"]);
     assert_eq!(far.taken(), [3, 4, 5]);
 }
 
@@ -376,8 +456,8 @@ async fn a_udp_socket_serves() {
         relay_datagrams(&mut client, &mut here, Duration::from_secs(1)),
         relay_datagrams(&mut server, &mut there, Duration::from_secs(60)),
         async {
-            let mut buffer = vec![0; 20_000];
-            for len in [1200, 0, 16384] {
+            let mut buffer = vec![0; 65_536];
+            for len in [1200, 0, 16384, 16385, 32741, 65507] {
                 near.send(&pattern(len)).await.unwrap();
                 let received = far.recv(&mut buffer).await.unwrap();
                 assert!(buffer[..received] == pattern(len));
@@ -385,11 +465,9 @@ async fn a_udp_socket_serves() {
                 let received = near.recv(&mut buffer).await.unwrap();
                 assert!(buffer[..received] == pattern(len));
             }
-            near.send(&pattern(16385)).await.unwrap();
         }
     );
-    assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 1, ..end(3, 3) });
-    assert_eq!(server_end.unwrap(), end(3, 3));
+    assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(6, 6), end(6, 6)));
     check_reuse(&mut client, &mut server).await;
 }
 

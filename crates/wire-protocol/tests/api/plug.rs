@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc;
-use wire_protocol::stream::DatagramSocket;
+use wire_protocol::stream::{DatagramSocket, Dropped};
 
 use super::line::pattern;
 
@@ -14,6 +14,8 @@ pub(crate) struct Local {
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
     /// Sends that it still refuses.
     pub(crate) refusals: usize,
+    /// What the relay has said of datagrams that it dropped.
+    pub(crate) dropped: Vec<String>,
 }
 
 /// The other end of a [`Local`].
@@ -25,7 +27,10 @@ pub(crate) struct Plug {
 pub(crate) fn local() -> (Local, Plug) {
     let (to_local, incoming) = mpsc::unbounded_channel();
     let (outgoing, from_local) = mpsc::unbounded_channel();
-    (Local { incoming, outgoing, refusals: 0 }, Plug { incoming: to_local, outgoing: from_local })
+    (
+        Local { incoming, outgoing, refusals: 0, dropped: Vec::new() },
+        Plug { incoming: to_local, outgoing: from_local },
+    )
 }
 
 impl Local {
@@ -78,5 +83,9 @@ impl DatagramSocket for Local {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.outgoing.send(datagram.to_vec()).map_err(io::Error::other)
+    }
+
+    fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
+        self.dropped.push(format!("{len} bytes: {why:?}"));
     }
 }

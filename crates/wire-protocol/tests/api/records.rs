@@ -2,7 +2,7 @@
 
 use crypto_core::record::ContentType;
 use wire_protocol::channel::{Event, KeyLimits, Receiver};
-use wire_protocol::message::{ControlMessage, Target};
+use wire_protocol::message::{ControlMessage, ResetCode, Target};
 use wire_protocol::record::SendBuffer;
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
@@ -341,24 +341,111 @@ fn empty_records_count_only_where_they_are_datagrams() {
         assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)));
         assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)), "until it is consumed");
         assert_eq!(server.receiver.data(), datagram);
-        server.receiver.consume_record();
+        server.receiver.consume_datagram();
     }
-    server.receiver.consume_record();
+    server.receiver.consume_datagram();
     assert_eq!(server.receiver.poll_event(), Ok(Some(Event::EndOfStream)));
     assert_eq!(server.receiver.poll_event(), Ok(None));
     reopen(&mut client, &mut server);
     assert_eq!(server.hear(&records(&mut client)), as_bytes);
 }
 
+/// What the receiver makes of records of these lengths on a stream of datagrams: the lengths of the datagrams.
+fn datagrams_of(receiver: &mut Receiver, records: &[u8]) -> Result<Vec<usize>, Error> {
+    let mut lens = Vec::new();
+    let mut rest = records;
+    loop {
+        while let Some(event) = receiver.poll_event()? {
+            assert_eq!(event, Event::Data);
+            let datagram = receiver.data();
+            assert!(
+                datagram == pattern(datagram.len()),
+                "a datagram of {} bytes was changed",
+                datagram.len()
+            );
+            lens.push(datagram.len());
+            receiver.consume_datagram();
+        }
+        if rest.is_empty() {
+            return Ok(lens);
+        }
+        let spare = receiver.spare();
+        let len = rest.len().min(spare.len());
+        spare[..len].copy_from_slice(&rest[..len]);
+        rest = &rest[len..];
+        receiver.handle_input(len);
+    }
+}
+
 #[test]
-fn a_datagram_that_is_no_record_is_not_sent() {
+fn a_datagram_of_several_records_arrives_as_one() {
     let (mut client, mut server) = streaming_ends();
+    server.receiver.expect_datagrams();
+    // A key update in the middle of a datagram is none of its business.
+    client.sender.set_key_limits(KeyLimits { records: 3, bytes: u64::MAX });
+    let lens = [16383, 16384, 0, 16385, 32741, 32768, 1, 49151, 49152, 49153, 65506, 65507, 7];
     let mut out = SendBuffer::default();
-    let too_long = Error::ApiMisuse("the datagram is longer than a record");
-    assert_eq!(client.sender.send_datagram(&pattern(16385), &mut out), Err(too_long));
-    client.sender.send_datagram(&pattern(16384), &mut out).unwrap();
-    assert_eq!(server.hear(&out), Ok(vec![Heard::Data(pattern(16384))]));
+    for len in lens {
+        client.sender.send_datagram(&pattern(len), &mut out).unwrap();
+    }
+    assert_eq!(datagrams_of(&mut server.receiver, &out), Ok(lens.into()));
+    assert_eq!(server.receiver.unfinished_len(), 0);
+    // As records: three full ones and what is left, and an empty one behind a full one.
+    for (len, records) in [(65507, 4), (16384, 2), (49152, 4), (16383, 1), (0, 1)] {
+        client.sender.set_key_limits(KeyLimits::default());
+        let mut out = SendBuffer::default();
+        client.sender.send_datagram(&pattern(len), &mut out).unwrap();
+        assert_eq!(out.len(), len + records * 35, "{len}");
+    }
+}
+
+#[test]
+fn a_datagram_beyond_the_limit_is_not_sent_and_not_received() {
+    let (mut client, _) = streaming_ends();
+    let too_long = Error::ApiMisuse("the datagram is longer than 65507 bytes");
+    assert_eq!(client.sender.send_datagram(&pattern(65508), &mut SendBuffer::default()), Err(too_long));
     client.control(&ControlMessage::EndOfStream);
     let no_stream = Error::ApiMisuse("no stream is open");
     assert_eq!(client.sender.send_datagram(b"", &mut SendBuffer::default()), Err(no_stream));
+
+    let out_of_turn = Error::PeerMisbehaved(PeerMisbehaved::UnexpectedMessage);
+    for (last, expected) in [(16354, None), (16355, Some(49152 + 16355)), (16356, None), (16384, None)] {
+        let (mut client, mut server) = streaming_ends();
+        server.receiver.expect_datagrams();
+        let mut records = Vec::new();
+        for start in [0, 16384, 32768] {
+            records.extend(client.data(&pattern(65536)[start..start + 16384]));
+        }
+        assert_eq!(datagrams_of(&mut server.receiver, &records), Ok(vec![]));
+        assert_eq!(server.receiver.unfinished_len(), 49152);
+        let end = client.data(&pattern(65536)[49152..49152 + last]);
+        let received = datagrams_of(&mut server.receiver, &end);
+        match expected {
+            Some(len) => assert_eq!(received, Ok(vec![len])),
+            None if last < 16355 => assert_eq!(received, Ok(vec![49152 + last])),
+            None => assert_eq!(received, Err(out_of_turn), "{last}"),
+        }
+    }
+}
+
+#[test]
+fn only_a_key_update_or_a_reset_may_stand_within_a_datagram() {
+    let out_of_turn = Error::PeerMisbehaved(PeerMisbehaved::UnexpectedMessage);
+    for (message, expected) in [
+        (ControlMessage::Ping { nonce: 1 }, out_of_turn),
+        (ControlMessage::Pong { nonce: 1 }, out_of_turn),
+        (ControlMessage::EndOfStream, out_of_turn),
+        (ControlMessage::Close, Error::Truncated),
+        (ControlMessage::Reset { code: ResetCode::Input }, Error::Reset(ResetCode::Input)),
+    ] {
+        let mut sealer = sealer(1);
+        let mut receiver = Receiver::new(opener(1), &[], None);
+        let open = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Pipe });
+        hear(&mut receiver, &open).unwrap();
+        receiver.expect_datagrams();
+        let first = seal(&mut sealer, ContentType::Data, &pattern(16384), 0);
+        assert_eq!(datagrams_of(&mut receiver, &first), Ok(vec![]));
+        let within = seal_control(&mut sealer, &message);
+        assert_eq!(datagrams_of(&mut receiver, &within), Err(expected), "{message:?}");
+    }
 }

@@ -1,41 +1,40 @@
 //! The relay of datagrams (section 7.1): a local socket on one side, a channel on the other, one task.
 //!
 //! ```text
-//!   local -> one record each, while nothing waits to go out -> channel
+//!   local -> a record or several each, while nothing waits to go out -> channel
 //!   local <- what it takes at once, the rest is dropped     <- channel
 //! ```
 //!
 //! Nothing here waits for the one while the other could go on, so that two sides that both write never wait for each
 //! other, and nothing is queued: a channel that is slower than the local socket leaves datagrams there, where the
-//! system drops them.
+//! system drops them. What is dropped here the local socket is told of, with the reason.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use std::vec::Vec;
 
-use crypto_core::record::MAX_PAYLOAD_LEN;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{SecureStream, silent};
-use crate::channel::Event;
+use crate::channel::{Event, MAX_DATAGRAM_LEN};
 use crate::message::{ControlMessage, RefusedCode};
-use crate::record::SLOT_LEN;
-use crate::stream::{HEARTBEAT, SILENCE};
+use crate::record::{SLOT_LEN, grow};
+use crate::stream::{HEARTBEAT, SILENCE, memory};
 use crate::{Error, PeerMisbehaved};
 
 /// Where datagrams come from and go to.
 pub trait DatagramSocket {
-    /// Receives a datagram into `buf` and gives its length. What does not fit is cut off: a length above 16384
-    /// is all that counts then.
+    /// Receives a datagram into `buf` and gives its length. What does not fit is cut off: there is room for everything
+    /// that UDP carries.
     ///
     /// # Errors
-    /// `ConnectionRefused` when an earlier datagram found nobody, which changes nothing; `UnexpectedEof` when there
-    /// is to be no more, on which the flow ends as if it had been idle; any other breaks the flow off.
+    /// `ConnectionRefused`, `HostUnreachable`, `NetworkUnreachable` and `PermissionDenied` when an earlier datagram
+    /// came to nothing, which changes nothing; `UnexpectedEof` when there is to be no more, on which the flow ends as
+    /// if it had been idle; any other breaks the flow off.
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Sends a datagram if that can be done at once.
@@ -52,6 +51,19 @@ pub trait DatagramSocket {
     fn poll_send_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    /// Is told of a datagram of `len` bytes that the relay has dropped.
+    fn dropped(&mut self, _len: usize, _why: &Dropped<'_>) {}
+}
+
+/// Why the relay has dropped a datagram.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Dropped<'a> {
+    /// It came from the local socket and is longer than [`MAX_DATAGRAM_LEN`].
+    TooLong,
+    /// The local socket did not take it.
+    NotTaken(&'a io::Error),
 }
 
 /// A socket that is connected to the one it exchanges datagrams with.
@@ -63,11 +75,28 @@ impl DatagramSocket for UdpSocket {
     }
 
     fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        Self::try_send(self, datagram).map(drop)
+        send_past_earlier_errors(|| Self::try_send(self, datagram))
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_send_ready(self, cx)
+    }
+}
+
+/// Sends with `send`, again where that fails: what became of an earlier datagram (that nobody was there, or that it was too
+/// long for the path) is told to whoever sends the next one, which then has not gone out. Only an error that stays is the
+/// datagram's own.
+///
+/// # Errors
+/// `WouldBlock`, at once, or what it fails with the last time.
+pub fn send_past_earlier_errors(mut send: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
+    let mut tries = SEND_TRIES;
+    loop {
+        tries -= 1;
+        match send() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock && tries > 0 => {}
+            sent => return sent.map(drop),
+        }
     }
 }
 
@@ -78,14 +107,18 @@ pub struct DatagramsEnd {
     pub sent: u64,
     /// Datagrams from the channel that the local socket took.
     pub received: u64,
-    /// Datagrams from the local socket that were dropped because they are longer than a record.
+    /// Datagrams from the local socket that were dropped because they are longer than [`MAX_DATAGRAM_LEN`].
     pub too_long: u64,
     /// Datagrams from the channel that the local socket did not take.
     pub not_taken: u64,
 }
 
 /// Relays datagrams over the stream that is open or opening, until there has been none for `idle` in either
-/// direction, or the other side says that. The channel is idle then.
+/// direction, or for [`ANSWERED_IDLE`] where all that was asked has been answered, or the other side says that. The
+/// channel is idle then.
+///
+/// All has been answered where whoever opened the stream has sent nothing since the first answer, and as many answers have
+/// come as questions were asked: so it is with a resolver's clients, each of which is a flow of its own.
 ///
 /// # Errors
 /// [`Error::Refused`] when the other side does not want the stream; the channel is idle then, too.
@@ -104,16 +137,18 @@ where
     poll_fn(|cx| local.poll_send_ready(cx)).await?;
     stream.reading.receiver.expect_datagrams();
     let now = Instant::now();
+    let asks = stream.writing.sender.has_opened();
     let mut flow = Flow {
         stream,
         local,
         idle,
-        buffer: Vec::new(),
         end: DatagramsEnd::default(),
         refused: None,
         last_sent: now,
         last_heard: now,
         last_datagram: now,
+        asks,
+        is_conversation: false,
         ending_since: None,
     };
     let mut alarm = pin!(sleep_until(now + HEARTBEAT));
@@ -124,14 +159,15 @@ struct Flow<'a, S, D> {
     stream: &'a mut SecureStream<S>,
     local: &'a mut D,
     idle: Duration,
-    /// Room for a datagram from the local socket and the byte that shows that it is too long; none while there is
-    /// no datagram.
-    buffer: Vec<u8>,
     end: DatagramsEnd,
     refused: Option<RefusedCode>,
     last_sent: Instant,
     last_heard: Instant,
     last_datagram: Instant,
+    /// This side has opened the stream: what it sends counts as a question, what the other side sends as an answer.
+    asks: bool,
+    /// Something was asked after an answer had come: more is likely to follow.
+    is_conversation: bool,
     /// Since when one side has said EndOfStream.
     ending_since: Option<Instant>,
 }
@@ -184,15 +220,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
         if reading.ended {
             return Ok(Progress::None);
         }
-        let Poll::Ready(event) = reading.poll_event(io, cx) else { return Ok(Progress::None) };
+        let unfinished = reading.receiver.unfinished_len();
+        let Poll::Ready(event) = reading.poll_event(io, cx) else {
+            if reading.receiver.unfinished_len() > unfinished {
+                self.last_heard = now;
+            }
+            return Ok(Progress::None);
+        };
         match event? {
             Event::Data => {
-                match self.local.try_send(reading.receiver.data()) {
+                let datagram = reading.receiver.data();
+                match self.local.try_send(datagram) {
                     Ok(()) => self.end.received += 1,
-                    Err(_) => self.end.not_taken += 1,
+                    Err(error) => {
+                        self.end.not_taken += 1;
+                        self.local.dropped(datagram.len(), &Dropped::NotTaken(&error));
+                    }
                 }
-                reading.receiver.consume_record();
+                reading.receiver.consume_datagram();
                 self.last_datagram = now;
+                self.is_conversation |= !self.asks && self.end.sent > 0;
             }
             Event::Ping(nonce) => reading.pongs.set(nonce),
             Event::Opened | Event::Pong(_) => {}
@@ -232,32 +279,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
 
     /// Seals the datagrams that the local socket has, until they fill a write.
     fn take_datagrams(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
+        // For as long as there are datagrams: a flow that waits for one holds none.
+        let mut buffer = memory::take();
+        grow(&mut buffer, MAX_RECEIVED_LEN);
+        let taken = self.take_datagrams_into(&mut buffer, cx, now);
+        memory::give_back(buffer);
+        taken
+    }
+
+    fn take_datagrams_into(
+        &mut self,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> io::Result<()> {
         let writing = &mut self.stream.writing;
         while writing.unsent().len() < SLOT_LEN {
-            self.buffer.resize(MAX_PAYLOAD_LEN + 1, 0);
-            match self.local.poll_recv(cx, &mut self.buffer) {
+            match self.local.poll_recv(cx, buffer) {
                 Poll::Ready(Ok(len)) => {
                     self.last_datagram = now;
-                    if len > MAX_PAYLOAD_LEN {
+                    if len > MAX_DATAGRAM_LEN {
                         self.end.too_long += 1;
+                        self.local.dropped(len, &Dropped::TooLong);
                         continue;
                     }
-                    writing.datagram(&self.buffer[..len])?;
+                    writing.datagram(&buffer[..len])?;
                     self.end.sent += 1;
+                    self.is_conversation |= self.asks && self.end.received > 0;
                 }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Poll::Ready(Err(error)) if is_of_an_earlier_one(&error) => {}
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     self.idle = Duration::ZERO;
                     break;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    self.buffer = Vec::new();
-                    break;
-                }
+                Poll::Pending => break,
             }
         }
         Ok(())
+    }
+
+    /// Whether whoever has opened the stream has got an answer to each question, and has asked nothing since.
+    fn is_answered(&self) -> bool {
+        let (sent, received) = (self.end.sent, self.end.received);
+        let (questions, answers) = if self.asks { (sent, received) } else { (received, sent) };
+        !self.is_conversation && questions > 0 && answers >= questions
     }
 
     fn is_over(&self) -> bool {
@@ -284,7 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
 
     /// When the flow has been idle for long enough; never, where that is beyond the clock.
     fn idle_end(&self) -> Option<Instant> {
-        self.last_datagram.checked_add(self.idle)
+        let idle = if self.is_answered() { self.idle.min(ANSWERED_IDLE) } else { self.idle };
+        self.last_datagram.checked_add(idle)
     }
 }
 
@@ -292,3 +359,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
 fn unanswered() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the other side has not taken part in the end of the datagrams")
 }
+
+/// Whether an earlier datagram has come to nothing: the socket is as good as before.
+fn is_of_an_earlier_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// How long a flow lasts once all that was asked on it has been answered (section 7.1): longer than a resolver's client
+/// waits before it asks again, and short enough that a busy resolver does with a few channels.
+pub const ANSWERED_IDLE: Duration = Duration::from_secs(5);
+/// Room for the longest datagram that there is, over IPv6 too: so the length of one that is too long is known.
+const MAX_RECEIVED_LEN: usize = 65_535;
+/// One for the error that an earlier datagram has left, one for another that comes meanwhile, and the one that counts.
+const SEND_TRIES: u8 = 3;
