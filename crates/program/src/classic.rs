@@ -5,11 +5,10 @@
 //! and whoever learns a key later reads everything.
 
 mod aes_eax;
+mod connection;
 mod rsa_oaep;
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::address::Address;
+use crate::classic::connection::Connection;
+use crate::duration;
 use crate::home::Home;
-use crate::socket::BlockingSocket;
 
 /// `classic`: the tutorial's exchanges.
 #[derive(Debug, Subcommand)]
@@ -62,6 +62,9 @@ pub struct Exchange {
     /// Receive a message to standard output
     #[arg(long)]
     receive: bool,
+    /// Give up when nobody connects, or the other side sends or takes nothing, for this long
+    #[arg(long, value_name = "DURATION", default_value = DEFAULT_TIMEOUT, value_parser = timeout)]
+    timeout: Duration,
 }
 
 /// Runs a classic exchange.
@@ -101,84 +104,8 @@ impl Exchange {
 
     /// The one connection of the exchange.
     fn connection(&self) -> Result<Connection, Error> {
-        match (&self.listen, &self.connect) {
-            (Some(address), _) => accept_one(address),
-            (None, Some(address)) => connect(address),
-            (None, None) => Err(Error::Address { text: String::new() }),
-        }
+        Connection::open(self.listen.as_ref(), self.connect.as_ref(), self.timeout)
     }
-}
-
-/// A connection, and the address that errors on it name.
-struct Connection {
-    socket: BlockingSocket,
-    address: String,
-}
-
-impl Connection {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.socket.write_all(bytes).map_err(|source| self.error("send to", source))
-    }
-
-    /// Reads what is there, or nothing at the end.
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        loop {
-            match self.socket.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(|source| self.error("receive from", source)),
-            }
-        }
-    }
-
-    /// Reads to the end, `MAX_MESSAGE_LEN` and `extra` bytes at most.
-    fn receive_all(&mut self, extra: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        let result = (&mut self.socket).take(MAX_MESSAGE_LEN + extra + 1).read_to_end(&mut bytes);
-        result.map_err(|source| self.error("receive from", source))?;
-        Ok(bytes)
-    }
-
-    fn error(&self, action: &'static str, source: io::Error) -> Error {
-        Error::Network { action, address: self.address.clone(), source }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
-fn accept_one(address: &Address) -> Result<Connection, Error> {
-    let name = address.to_string();
-    let listening = |source| Error::Network { action: "listen on", address: name.clone(), source };
-    let socket = match address {
-        Address::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port)).map_err(listening)?;
-            eprintln!("listening on {}", listener.local_addr().map_err(listening)?);
-            BlockingSocket::Tcp(listener.accept().map_err(listening)?.0)
-        }
-        Address::Unix(path) => {
-            let listener = UnixListener::bind(path).map_err(listening)?;
-            eprintln!("listening on {address}");
-            let accepted = listener.accept();
-            std::fs::remove_file(path).map_err(Error::file("remove", path))?;
-            BlockingSocket::Unix(accepted.map_err(listening)?.0)
-        }
-    };
-    Ok(Connection { socket, address: name })
-}
-
-fn connect(address: &Address) -> Result<Connection, Error> {
-    let name = address.to_string();
-    let connecting = |source| Error::Network { action: "connect to", address: name.clone(), source };
-    let socket = match address {
-        Address::Tcp { host, port } => {
-            let candidates = (host.as_str(), *port).to_socket_addrs().map_err(connecting)?;
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            let connected = candidates.into_iter().find_map(|candidate| {
-                TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT).map_err(|error| last = error).ok()
-            });
-            BlockingSocket::Tcp(connected.ok_or(last).map_err(connecting)?)
-        }
-        Address::Unix(path) => BlockingSocket::Unix(UnixStream::connect(path).map_err(connecting)?),
-    };
-    Ok(Connection { socket, address: name })
 }
 
 fn print(message: &[u8]) -> Result<(), Error> {
@@ -187,6 +114,15 @@ fn print(message: &[u8]) -> Result<(), Error> {
         .write_all(message)
         .and_then(|()| stdout.flush())
         .map_err(|source| Error::Stdio { stream: "standard output", source })
+}
+
+/// Reads the time limit. A socket takes no time at all for no limit at all.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(timeout) if timeout >= SHORTEST_TIMEOUT => Ok(timeout),
+        Ok(_) => Err("less than 1ms".into()),
+        Err(error) => Err(format!("{error}: write 30s, 2m or 12h")),
+    }
 }
 
 fn check_len(len: usize) -> Result<(), Error> {
@@ -198,4 +134,6 @@ fn check_len(len: usize) -> Result<(), Error> {
 
 /// A message has to be whole in memory before its tag can be checked, so it cannot be of any length.
 const MAX_MESSAGE_LEN: u64 = 256 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough for somebody who starts the other side by hand in another window.
+const DEFAULT_TIMEOUT: &str = "2m";
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::admin::MAX_ADDRESS_LEN;
 use crate::report::{Exit, Report};
@@ -126,6 +127,20 @@ pub enum Error {
     /// A classic message does not open.
     #[error("the message does not open with this key: it was changed, cut off, or made for another key")]
     ClassicRefused,
+    /// Nobody came to a classic exchange.
+    #[error("nobody connected within {limit:?}")]
+    ClassicNobody {
+        /// For how long that was waited for.
+        limit: Duration,
+    },
+    /// A classic peer keeps this side waiting.
+    #[error("the other side {missing} for {limit:?}")]
+    ClassicSilence {
+        /// What it did not do.
+        missing: &'static str,
+        /// For how long that was waited for.
+        limit: Duration,
+    },
     /// A classic peer sent something else.
     #[error("the other side did not send what this exchange needs: {0}")]
     ClassicPeer(&'static str),
@@ -199,6 +214,7 @@ impl Report for Error {
             | Self::NoTerminal { .. } => Exit::Usage,
             Self::ClassicKeyMismatch { .. } | Self::ClassicPeerKey(_) => Exit::Identity,
             Self::Network { source, .. } if source.kind() == io::ErrorKind::TimedOut => Exit::TimedOut,
+            Self::ClassicNobody { .. } | Self::ClassicSilence { .. } => Exit::TimedOut,
             Self::Network { .. } | Self::Stdio { .. } | Self::NotRunning { .. } | Self::Runtime(_) => {
                 Exit::Network
             }
@@ -248,6 +264,12 @@ impl Report for Error {
             Self::Network { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there; --listen with port 0 picks a free port".into())
             }
+            Self::ClassicNobody { .. } => Some("start the other side, or wait longer with --timeout 10m".into()),
+            Self::ClassicSilence { .. } => Some(
+                "perhaps both sides wait for each other: one has to send and the other to receive; \
+                 --timeout 10m waits longer"
+                    .into(),
+            ),
             Self::ClassicTooLong { .. } => Some("use the secure channel: client send".into()),
             _ => None,
         }

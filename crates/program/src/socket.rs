@@ -226,6 +226,22 @@ pub enum BlockingSocket {
     Unix(BlockingUnix),
 }
 
+impl BlockingSocket {
+    /// Lets neither reading nor writing wait for longer than `limit`, which is more than nothing. What is over time fails
+    /// with `WouldBlock`.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn set_timeout(&self, limit: Duration) -> io::Result<()> {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        socket.set_read_timeout(Some(limit))?;
+        socket.set_write_timeout(Some(limit))
+    }
+}
+
 impl Read for BlockingSocket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -15,6 +15,7 @@ scenarios![
     eax_key_of_a_wrong_size_is_named,
     eax_wrong_key_prints_nothing,
     every_start_warns,
+    sides_that_wait_for_each_other_say_so,
 ];
 
 /// Starts `PROGRAM classic ARGUMENTS --listen` and returns it with its address.
@@ -177,5 +178,27 @@ fn every_start_warns(stage: &Stage) -> Result<()> {
             })?;
         }
     }
+    Ok(())
+}
+
+/// Two receivers, and two senders of which each waits for the other's key.
+fn sides_that_wait_for_each_other_say_so(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let key = home.write("eax.key", [1; 16])?;
+    let eax = ["aes-eax", "--receive", "--key-file", word(&key)?];
+    let send = ["rsa-oaep", "--send", "hello"];
+    for arguments in [&eax[..], &send] {
+        let (listener, at) = listening(stage, "server", &home, arguments, b"")?;
+        let arguments = [arguments, &["--timeout", "300ms"]].concat();
+        let outcome = connecting(stage, "client", &home, &at, &arguments, b"")?;
+        outcome.expect(Exit::TimedOut)?.error_names(&["300ms"])?.expect_stdout(b"")?;
+        listener.finish()?.expect(Exit::Integrity)?.expect_stdout(b"")?;
+    }
+    let (listener, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
+    let outcome = connecting(stage, "client", &home, &at, &["rsa-oaep", "--receive"], b"")?;
+    outcome.expect(Exit::Integrity)?.error_names(&["receive"])?.expect_stdout(b"")?;
+    listener.finish()?.expect_failure()?.expect_stdout(b"")?;
+    let nobody = ["classic", "rsa-oaep", "--receive", "--listen", "127.0.0.1:0", "--timeout", "50ms"];
+    stage.server(&home, &nobody).run()?.expect(Exit::TimedOut)?.error_names(&["50ms"])?;
     Ok(())
 }

@@ -47,7 +47,7 @@ fn receive(connection: &mut Connection, key: &ClassicKey) -> Result<(), Error> {
     let public = key.public()?;
     connection.send(pem::write_public_key(&public).as_bytes())?;
     let mut ciphertext = Vec::new();
-    fill(connection, &mut ciphertext, classic::ciphertext_len(&public))?;
+    receive_ciphertext(connection, &mut ciphertext, classic::ciphertext_len(&public))?;
     let message = key.decrypt(&mut SysRng, &ciphertext).map_err(|_| Error::ClassicRefused)?;
     print(&message)
 }
@@ -65,13 +65,13 @@ fn receive_with_announced_key(
         return Err(Error::ClassicKeyMismatch { path: path.into(), expected, offered });
     }
     let len = classic::ciphertext_len(&expected);
-    fill(connection, &mut ciphertext, len)?;
+    receive_ciphertext(connection, &mut ciphertext, len)?;
     if let Ok(message) = key.decrypt(&mut SysRng, &ciphertext[..len]) {
         return print(&message);
     }
     // Some programs end their PEM with a newline; a ciphertext may begin with that byte too, so this comes second.
     if ciphertext.first() == Some(&b'\n') {
-        fill(connection, &mut ciphertext, len + 1)?;
+        receive_ciphertext(connection, &mut ciphertext, len + 1)?;
         if let Ok(message) = key.decrypt(&mut SysRng, &ciphertext[1..]) {
             return print(&message);
         }
@@ -92,7 +92,7 @@ fn receive_public_key(connection: &mut Connection) -> Result<(PublicKey, Vec<u8>
         if received.len() > MAX_PEM_LEN {
             return Err(Error::ClassicPeer(NO_KEY));
         }
-        match connection.receive(&mut chunk)? {
+        match connection.receive(&mut chunk, "sent no public key")? {
             0 => return Err(Error::ClassicPeer(NO_KEY)),
             len => received.extend_from_slice(&chunk[..len]),
         }
@@ -100,13 +100,17 @@ fn receive_public_key(connection: &mut Connection) -> Result<(PublicKey, Vec<u8>
 }
 
 /// Reads until `bytes` is `len` long.
-fn fill(connection: &mut Connection, bytes: &mut Vec<u8>, len: usize) -> Result<(), Error> {
+fn receive_ciphertext(connection: &mut Connection, bytes: &mut Vec<u8>, len: usize) -> Result<(), Error> {
     let mut filled = bytes.len();
     bytes.resize(filled.max(len), 0);
     while filled < len {
-        match connection.receive(&mut bytes[filled..])? {
+        match connection.receive(&mut bytes[filled..], "sent no whole ciphertext")? {
             0 => return Err(Error::ClassicPeer("a whole ciphertext")),
             read => filled += read,
+        }
+        // No ciphertext begins like that, but for one in 10^24.
+        if bytes.starts_with(PEM_BEGIN) {
+            return Err(Error::ClassicPeer("a ciphertext (a public key came: it wants to receive, too)"));
         }
     }
     Ok(())
@@ -132,6 +136,7 @@ fn own_key(home: &Home) -> Result<ClassicKey, Error> {
     Ok(key)
 }
 
+const PEM_BEGIN: &[u8] = b"-----BEGIN";
 const PEM_END: &[u8] = b"-----END PUBLIC KEY-----";
 const NO_KEY: &str = "a public key in PEM";
 /// Four times the PEM of the longest key.
