@@ -264,7 +264,9 @@ impl Report for Error {
             Self::Network { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("another program listens there; --listen with port 0 picks a free port".into())
             }
-            Self::ClassicNobody { .. } => Some("start the other side, or wait longer with --timeout 10m".into()),
+            Self::ClassicNobody { .. } => {
+                Some("start the other side, or wait longer with --timeout 10m".into())
+            }
             Self::ClassicSilence { .. } => Some(
                 "perhaps both sides wait for each other: one has to send and the other to receive; \
                  --timeout 10m waits longer"
