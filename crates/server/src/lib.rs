@@ -3,7 +3,7 @@
 //! ```text
 //! serve      accepts, within limits  --> session   handshake, access, then one stream after another
 //!   ^                                        |
-//! orders     signals, commands               +--> service::message   a stream that is printed once it is whole
+//! control    status, reload, end             +--> service::message   a stream that is printed once it is whole
 //!                                            +--> service::tunnel    a stream to a target that the client may reach
 //!                                            +--> service::reverse   listening for a client, and its parked channels
 //!                                            +--> service::pipe      standard input and output
@@ -14,11 +14,11 @@
 mod access;
 pub mod cli;
 pub mod config;
+mod control;
 mod error;
 mod keys;
 mod limits;
 mod live;
-mod orders;
 mod serve;
 mod server;
 mod service;
@@ -31,10 +31,10 @@ pub use access::{
     Access, AccessFile, Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath,
     TargetRule, Transport,
 };
+pub use control::{Control, ControlEvents};
 pub use error::Error;
 pub use keys::{make_psk, read_identity};
 pub use live::Live;
-pub use orders::{Orders, Reload};
 pub use serve::{Listeners, listen, serve};
 pub use service::Service;
 pub use service::message::{MessageFormat, Messages};

@@ -1,4 +1,6 @@
-//! The `server` program: parses, calls the library, reports.
+//! The `server` program: parses, calls the library, takes signals, reports.
+
+mod signals;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -18,9 +20,12 @@ use program::{classic, hardening, logging, report};
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Error, Identity, Listeners, Live, MessageFormat, Messages, Orders, Pipe, Reload, Service,
-    Settings, listen, make_psk, read_identity, read_or_make_ticket_key, serve,
+    AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Pipe, Service, Settings,
+    listen, make_psk, read_identity, read_or_make_ticket_key, serve,
 };
+use tokio_util::sync::CancellationToken;
+
+use signals::{Reload, Signals};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -42,7 +47,7 @@ fn run(cli: Cli) -> Result<(), Error> {
                 tracing::warn!("there is no standard output to print messages on: they are refused");
             }
             let reload =
-                Reload::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
+                Box::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
             listen_and_serve(&home, &config, Service::Messages(messages), reload)
         }
         Command::Pipe(options) => {
@@ -50,7 +55,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let pipe = Pipe::new(hardening::standard_input()?, hardening::standard_output()?);
             let unchanged = config.clone();
             // A pipe has no configuration file.
-            let reload = Reload::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
+            let reload = Box::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
             listen_and_serve(&home, &config, Service::Pipe(pipe), reload)
         }
         Command::Check { config } => check(&home, config.as_deref()),
@@ -88,7 +93,7 @@ fn listen_and_serve(
     home: &Home,
     config: &ServerConfig,
     service: Service,
-    mut reload: Reload,
+    reload: Reload,
 ) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
     // A file that makes no sense would refuse everybody later: better said now.
@@ -102,11 +107,18 @@ fn listen_and_serve(
     let result = runtime.block_on(async {
         let listeners = listen(&config.listen).await?;
         // Before anybody can know that the server is there: whoever reads the banner may signal at once.
-        let mut orders = Orders::listen(home)?;
+        let signals = Signals::listen(home)?;
         announce(&listeners, &identity, &service)?;
         let settings =
             Settings { identity, tickets: Arc::new(tickets), access, service, live: Live::from(config) };
-        serve(settings, listeners, &mut orders, &mut reload).await
+        let (control, events) = Control::new();
+        let shutdown = CancellationToken::new();
+        let passing_on = tokio::spawn(signals.pass_on(control, shutdown.clone(), reload));
+        let result = serve(settings, listeners, shutdown.cancelled(), events).await;
+        passing_on.abort();
+        // The file of the socket for commands goes with the task.
+        passing_on.await.ok();
+        result
     });
     // A thread that still waits for standard input must not hold the process up.
     runtime.shutdown_background();

@@ -1,11 +1,11 @@
 //! The server as a whole: accepts on all its sockets until it is told to end or its service is done.
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use program::address::Address;
-use program::admin::Answer;
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
@@ -15,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use wire_protocol::message::AbortCode;
 use wire_protocol::stream::abort_frame;
 
+use crate::control::{ControlEvent, ControlEvents};
 use crate::limits::Turned;
-use crate::orders::{Order, Orders, Reload};
 use crate::server::Server;
-use crate::{Error, Settings};
+use crate::{Error, Live, Settings};
 
 /// Sockets that are listened on, each with the address as it was asked for.
 pub type Listeners = Vec<(Address, Listener)>;
@@ -36,8 +36,11 @@ pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
     Ok(listeners)
 }
 
-/// Serves until it is told to end, or the service is done (a pipe is, once its client has gone). Told to end, it takes
-/// no new streams, and lets those that are live come to their end for as long as the grace lasts.
+/// Serves until `shutdown` is ready, or the service is done (a pipe is, once its client has gone). From `shutdown` on it
+/// takes no new streams, and lets those that are live come to their end for as long as the grace lasts. Dropped before
+/// that, it ends without a word to anybody.
+///
+/// Takes no signals: who does, makes `shutdown` of them. The other end of `events` is a [`Control`](crate::Control).
 ///
 /// Whatever goes wrong on a connection ends that connection alone, with a line in the log.
 ///
@@ -50,60 +53,60 @@ pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
 pub async fn serve(
     settings: Settings,
     listeners: Listeners,
-    orders: &mut Orders,
-    reload: &mut Reload,
+    shutdown: impl Future<Output = ()>,
+    mut events: ControlEvents,
 ) -> Result<(), Error> {
     let (done, mut service_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
     let mut doors = Doors::open(&server, listeners);
+    tokio::pin!(shutdown);
     loop {
-        let order = tokio::select! {
-            order = orders.next() => order,
+        let event = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            event = events.next() => event,
             result = service_done.recv() => {
                 doors.close().await;
                 return result.unwrap_or(Ok(()));
             }
         };
-        match order {
-            Order::Stop => break,
-            Order::Recheck => server.recheck(),
-            Order::Tell(responder) => responder.answer(&Answer::Status(server.status())),
-            Order::Reload(responder) => {
-                let answer = match apply(reload, &server, &mut doors).await {
-                    Ok(()) => {
-                        tracing::info!("the configuration is reloaded");
-                        Answer::Done
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the configuration stays as it was");
-                        Answer::failed(&error)
-                    }
-                };
-                if let Some(responder) = responder {
-                    responder.answer(&answer);
-                }
+        // Nobody waits for an answer any more where one cannot be sent.
+        match event {
+            ControlEvent::Reload { live, addresses, answer } => {
+                answer.send(apply(&server, &mut doors, live, &addresses).await).ok();
             }
+            ControlEvent::Recheck(answer) => {
+                server.recheck();
+                answer.send(()).ok();
+            }
+            ControlEvent::Status(answer) => {
+                answer.send(server.status()).ok();
+            }
+            ControlEvent::EndNow => {}
         }
     }
     doors.close().await;
     server.stopped()?;
-    drain(&server, orders).await
+    drain(&server, &mut events).await
 }
 
-/// Reads the configuration again and goes by it: all of it, or nothing of it.
-async fn apply(reload: &mut Reload, server: &Arc<Server>, doors: &mut Doors) -> Result<(), Error> {
-    let (live, addresses) = reload.read()?;
+/// Goes by another configuration: all of it, or nothing of it.
+async fn apply(
+    server: &Arc<Server>,
+    doors: &mut Doors,
+    live: Live,
+    addresses: &[Address],
+) -> Result<(), Error> {
     let fresh: Vec<Address> = addresses.iter().filter(|address| !doors.has(address)).cloned().collect();
     let listeners = listen(&fresh).await?;
     server.set_live(live);
-    doors.change(server, &addresses, listeners).await;
+    doors.change(server, addresses, listeners).await;
     Ok(())
 }
 
-async fn drain(server: &Server, orders: &mut Orders) -> Result<(), Error> {
+async fn drain(server: &Server, events: &mut ControlEvents) -> Result<(), Error> {
     server.stopping.cancel();
     server.connections.close();
-    let told = Instant::now();
     let grace = sleep(server.live().grace);
     tokio::pin!(grace);
     let streams = server.streams.count();
@@ -115,14 +118,17 @@ async fn drain(server: &Server, orders: &mut Orders) -> Result<(), Error> {
             biased;
             () = server.connections.wait() => return Ok(()),
             () = &mut grace => break,
-            order = orders.next() => match order {
-                // The same signal by two ways, such as to a process and to its group.
-                Order::Stop if told.elapsed() < SAME_ORDER => {}
-                // Told twice: somebody is in a hurry.
-                Order::Stop => break,
-                Order::Tell(responder) => responder.answer(&Answer::Status(server.status())),
-                Order::Recheck => server.recheck(),
-                Order::Reload(_) => {}
+            event = events.next() => match event {
+                ControlEvent::EndNow => break,
+                ControlEvent::Status(answer) => {
+                    answer.send(server.status()).ok();
+                }
+                ControlEvent::Recheck(answer) => {
+                    server.recheck();
+                    answer.send(()).ok();
+                }
+                // Without an answer: a server that ends takes no other configuration.
+                ControlEvent::Reload { .. } => {}
             },
         }
     }
@@ -207,8 +213,6 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Signals within this time are one.
-const SAME_ORDER: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The hint goes into an empty socket buffer: if that takes longer, the client is not worth it.
 const ABORT_DEADLINE: Duration = Duration::from_secs(1);

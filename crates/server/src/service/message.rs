@@ -1,6 +1,6 @@
 //! Messages: each is printed on a line of its own once all of it is there, and only then confirmed.
 
-use std::fs::File;
+use std::fmt;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +28,6 @@ pub enum MessageFormat {
 }
 
 /// Takes messages and prints them.
-#[derive(Debug)]
 pub struct Messages {
     format: MessageFormat,
     max_len: u64,
@@ -40,18 +39,34 @@ pub struct Messages {
 }
 
 /// Where messages are printed.
-#[derive(Debug)]
 struct Output {
-    file: File,
+    sink: Box<dyn io::Write + Send>,
     /// A message was printed in part, before an error: the next one begins with a line of its own.
     line_is_open: bool,
 }
 
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { format, max_len, spooled, output } = self;
+        f.debug_struct("Messages")
+            .field("format", format)
+            .field("max_len", max_len)
+            .field("spooled", spooled)
+            .field("are_taken", &output.is_some())
+            .finish()
+    }
+}
+
 impl Messages {
-    /// Prints messages of `max_len` bytes at most to `output`. Without one, they are refused.
+    /// Prints messages of `max_len` bytes at most to `output`, each in one go and flushed before it is confirmed. Without
+    /// an output, messages are refused.
     #[must_use]
-    pub fn new(format: MessageFormat, max_len: u64, output: Option<File>) -> Self {
-        let output = output.map(|file| Mutex::new(Output { file, line_is_open: false }));
+    pub fn new<W: io::Write + Send + 'static>(
+        format: MessageFormat,
+        max_len: u64,
+        output: Option<W>,
+    ) -> Self {
+        let output = output.map(|sink| Mutex::new(Output { sink: Box::new(sink), line_is_open: false }));
         Self { format, max_len, spooled: AtomicU64::new(0), output }
     }
 
@@ -143,7 +158,7 @@ impl Output {
         format: MessageFormat,
     ) -> io::Result<()> {
         message.rewind()?;
-        let mut writer = BufWriter::new(&self.file);
+        let mut writer = BufWriter::new(&mut self.sink);
         let newline = if self.line_is_open { "\n" } else { "" };
         self.line_is_open = true;
         let printed = writer
@@ -262,6 +277,8 @@ const BASE64_CHUNK: usize = 3 * 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use wire_protocol::message::ClientIdentity;
 
     use super::*;
@@ -285,7 +302,7 @@ mod tests {
     #[track_caller]
     fn check(format: MessageFormat, text: &[u8], expected: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut output = Output { file: file.reopen().unwrap(), line_is_open: false };
+        let mut output = Output { sink: Box::new(file.reopen().unwrap()), line_is_open: false };
         output.print(&mut message(text), &guest(), format).unwrap();
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
     }
@@ -314,9 +331,9 @@ mod tests {
     #[test]
     fn what_is_left_of_a_message_that_failed_does_not_come_out_with_the_next() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut output = Output { file: File::open(file.path()).unwrap(), line_is_open: false };
+        let mut output = Output { sink: Box::new(File::open(file.path()).unwrap()), line_is_open: false };
         output.print(&mut message(b"lost"), &guest(), MessageFormat::Text).unwrap_err();
-        output.file = file.reopen().unwrap();
+        output.sink = Box::new(file.reopen().unwrap());
         output.print(&mut message(b"found"), &guest(), MessageFormat::Text).unwrap();
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "\n[alice] found\n");
     }

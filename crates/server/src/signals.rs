@@ -1,0 +1,99 @@
+//! What the `server` program is told while it runs: by signals, and by commands of the same user.
+
+use std::time::{Duration, Instant};
+
+use program::address::Address;
+use program::admin::{AdminSocket, Answer, Command};
+use program::home::Home;
+use server::{Control, Error, Live};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Reads the configuration again. Whatever is wrong with it is found before anything is changed.
+pub(crate) type Reload = Box<dyn FnMut() -> Result<(Live, Vec<Address>), Error> + Send>;
+
+/// Where a running server's orders come from.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    admin: Option<AdminSocket>,
+}
+
+impl Signals {
+    /// Listens for signals, and for commands in `home`. Without a folder for the latter the server runs all the same.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where the system gives no signals.
+    pub(crate) fn listen(home: &Home) -> Result<Self, Error> {
+        let admin = AdminSocket::bind(home, "server");
+        let admin =
+            admin.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server")).ok();
+        let on = |kind| signal(kind).map_err(Error::Runtime);
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+            admin,
+        })
+    }
+
+    /// Passes on what comes, for as long as the server runs. `shutdown` is cancelled by the first signal to end; a
+    /// second one ends the server without waiting for its streams.
+    pub(crate) async fn pass_on(mut self, control: Control, shutdown: CancellationToken, mut reload: Reload) {
+        let mut told: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => end(&mut told, &control, &shutdown).await,
+                _ = self.interrupt.recv() => end(&mut told, &control, &shutdown).await,
+                // How it went stands in the log: nobody waits for an answer.
+                _ = self.hangup.recv() => drop(apply(&mut reload, &control).await),
+                (command, responder) = AdminSocket::next_of(self.admin.as_mut()) => {
+                    let answer = match command {
+                        Command::Status => control.status().await.map(Answer::Status),
+                        Command::Reload => apply(&mut reload, &control).await,
+                        Command::Recheck => control.recheck().await.then_some(Answer::Done),
+                    };
+                    if let Some(answer) = answer {
+                        responder.answer(&answer);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn end(told: &mut Option<Instant>, control: &Control, shutdown: &CancellationToken) {
+    match told {
+        None => {
+            *told = Some(Instant::now());
+            shutdown.cancel();
+        }
+        // The same signal by two ways, such as to a process and to its group.
+        Some(told) if told.elapsed() < SAME_SIGNAL => {}
+        // Told twice: somebody is in a hurry.
+        Some(_) => control.end_now().await,
+    }
+}
+
+/// Reads the configuration again and has the server go by it. `None` where the server is ending.
+async fn apply(reload: &mut Reload, control: &Control) -> Option<Answer> {
+    let applied = match reload() {
+        Ok((live, addresses)) => control.reload(live, addresses).await?,
+        Err(error) => Err(error),
+    };
+    Some(match applied {
+        Ok(()) => {
+            tracing::info!("the configuration is reloaded");
+            Answer::Done
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration stays as it was");
+            Answer::failed(&error)
+        }
+    })
+}
+
+/// Signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
