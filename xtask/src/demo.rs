@@ -9,6 +9,10 @@ use crate::stage::{Exit, Lines, PHRASE, Server, Site, Stage, Tap, Target, Way, d
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
+    eprintln!(
+        "A message, a pipe and a tunnel between the real programs, with a tap in the wire: a few seconds, once the \
+         programs are built.\nBuilding them takes about 2 minutes on two cores the first time."
+    );
     let stage = Stage::new(workspace::build_programs()?)?;
     message(&stage)?;
     pipe(&stage)?;

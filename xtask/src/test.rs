@@ -1,9 +1,12 @@
-//! `cargo xtask test`: every test there is, one result line at the end.
+//! `cargo xtask test`: every test there is, what was counted and one result line at the end.
+
+mod kernels;
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
@@ -54,32 +57,37 @@ impl From<Tally> for ExitCode {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        let mut text = format!("{} passed, {} failed", self.passed, self.failed);
         if self.skipped > 0 {
-            write!(f, ", {} skipped", self.skipped)?;
+            text += &format!(", {} skipped", self.skipped);
         }
-        Ok(())
+        f.pad(&text)
     }
 }
 
 /// Runs what the flags ask for. The result line is the last one, so nothing is printed after it.
 pub(crate) fn run(flags: &TestFlags) -> Tally {
-    let mut total = Tally::default();
+    eprintln!("{}", plan(flags));
+    let mut parts = Vec::new();
     if flags.wants(Part::Units) {
-        total += part("units", units(flags));
+        parts.push(part("units", || units(flags)));
     }
     // Whoever looks for one test does not want it four times over, unless that is asked for.
     if flags.wants(Part::Kernels) && (flags.filter.is_none() || !flags.parts.is_empty()) {
-        for instructions in FORCED {
-            total += part(instructions, kernels(flags, instructions));
-        }
+        parts.push(part("kernels", || kernels::run(flags)));
     }
     // Vectors have no names that a filter could choose from.
     if flags.wants(Part::Vectors) && flags.filter.is_none() {
-        total += part("vectors", vectors::run(VectorsMode::Check).map(|()| Tally::PASSED));
+        parts.push(part("vectors", || vectors::run(VectorsMode::Check).map(|()| Tally::PASSED)));
     }
     if flags.wants(Part::Scenarios) {
-        total += part("scenarios", scenario::run(flags));
+        parts.push(part("scenarios", || scenario::run(flags)));
+    }
+    let mut total = Tally::default();
+    println!("\nwhat was counted:");
+    for (name, tally) in parts {
+        println!("  {name:<10} {tally:<24} {}", counted(name));
+        total += tally;
     }
     if total.passed == 0 && total.failed == 0 {
         eprintln!("error: no test ran");
@@ -88,61 +96,73 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
     total
 }
 
+/// What is about to happen and how long it takes, said before anything is built.
+fn plan(flags: &TestFlags) -> &'static str {
+    if flags.filter.is_some() || !flags.parts.is_empty() {
+        "building, then running the tests that were asked for"
+    } else {
+        "all tests: units, record kernels, vectors, scenarios with the real programs.\n\
+         About 20 minutes on two cores where nothing is built yet, about 10 the next time."
+    }
+}
+
+/// What one of the numbers of a part stands for.
+fn counted(part: &str) -> &'static str {
+    match part {
+        "units" => "unit, property, API and documentation tests, and each bench run once",
+        "kernels" => "those of what seals and opens records, again over three implementations",
+        "vectors" => "the test vectors are what the code produces",
+        _ => "plays of the real programs, most with a real tool at the other end",
+    }
+}
+
 /// A part that could not run at all is one failure, and the next part still runs.
-fn part(name: &str, tally: Result<Tally>) -> Tally {
-    tally.unwrap_or_else(|error| {
+fn part(name: &'static str, run: impl FnOnce() -> Result<Tally>) -> (&'static str, Tally) {
+    eprintln!("\n{name}");
+    let started = Instant::now();
+    let tally = run().unwrap_or_else(|error| {
         eprintln!("error: {name}: {error:#}");
         Tally::FAILED
-    })
+    });
+    eprintln!("{name}: {tally}, in {} s", started.elapsed().as_secs());
+    (name, tally)
 }
 
 fn units(flags: &TestFlags) -> Result<Tally> {
     let mut command = workspace::cargo()?;
     command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    cargo_test(command, flags)
-}
-
-/// What seals and opens records, over the implementations that this processor would not choose: record-kernels reads the
-/// variable where it is built with all its features.
-fn kernels(flags: &TestFlags, instructions: &str) -> Result<Tally> {
-    let mut command = workspace::cargo()?;
-    command.args(["test", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);
-    command
-        .args(["--all-features", "--lib", "--tests", "--no-fail-fast"])
-        .env("RECORD_KERNELS", instructions);
-    eprintln!("RECORD_KERNELS={instructions}");
-    cargo_test(command, flags)
-}
-
-fn cargo_test(mut command: Command, flags: &TestFlags) -> Result<Tally> {
     if let Some(filter) = &flags.filter {
         command.args(["--", filter]);
     }
-    eprintln!("$ {}", workspace::shown(&command));
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
-    let stdout = child.stdout.take().context("cargo test has no output")?;
+    counting(command)
+}
+
+/// Runs a command that reports as cargo test does, shows what it prints, and counts.
+fn counting(mut command: Command) -> Result<Tally> {
+    let shown = workspace::shown(&command);
+    eprintln!("$ {shown}");
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("{shown} did not start"))?;
+    let stdout = child.stdout.take().with_context(|| format!("{shown} has no output"))?;
 
     let mut total = Tally::default();
     for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("the output of cargo test")?;
+        let line = line.with_context(|| format!("the output of {shown}"))?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         if let Some(tally) = Tally::from_result_line(&line) {
             total += tally;
         }
     }
-    let status = child.wait().context("cargo test")?;
+    let status = child.wait().context(shown.clone())?;
     if !status.success() && total.failed == 0 {
         eprintln!(
-            "error: cargo test ended with {status} and no failed test: something did not build, or a bench panicked"
+            "error: {shown} ended with {status} and no failed test: something did not build, or a bench panicked"
         );
         total += Tally::FAILED;
     }
     Ok(total)
 }
-
-/// The implementations that are slower somewhere, each by what is left to it.
-const FORCED: [&str; 3] = ["avx512", "sse", "portable"];
 
 #[cfg(test)]
 mod tests {
