@@ -139,7 +139,9 @@ pub struct Forward {
         conflicts_with_all = ["local", "remote", "dynamic", "json"]
     )]
     pub stdio: Option<StdioForward>,
-    /// Tell targets who connects, with a header of the PROXY protocol
+    /// Tell the targets of -R who connects, and to which address, with a header of the PROXY protocol (version 2)
+    ///
+    /// Targets at the server are told by the server, where its owner says so: server allow --tcp HOST:PORT,proxy.
     #[arg(long, requires = "address")]
     pub proxy_protocol: bool,
     /// How long a new connection waits for a channel while the server is out of reach

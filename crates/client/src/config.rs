@@ -1,5 +1,6 @@
 //! `client.toml`: the servers that a client forwards to, and what.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use clap::ValueEnum as _;
 use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::config;
-use program::forward::{DynamicForward, LocalForward, RemoteForward};
+use program::forward::{DynamicForward, ListenSpec, LocalForward, RemoteForward, TargetSpec, Transport};
+use program::proxy_header::ProxyHeader;
 use serde::{Deserialize, Deserializer};
-use wire_protocol::message::ProxyHeader;
 
 use crate::Error;
 use crate::cli::Trust;
@@ -41,7 +42,8 @@ pub struct Forward {
     pub remote: Vec<RemoteForward>,
     /// Where a SOCKS proxy listens here, as in `-D`.
     pub dynamic: Vec<DynamicForward>,
-    /// Whether targets are told of the client in front of the data.
+    /// Whether targets of `remote` are told of the visitor in front of the data. Those at the server are told by the
+    /// server, where its rules say so.
     pub header: ProxyHeader,
     /// How long a new connection waits for a server that is away: 0 seconds to an hour.
     pub wait: Duration,
@@ -59,7 +61,7 @@ impl Default for ClientConfig {
 /// beside it; with none, the defaults.
 ///
 /// # Errors
-/// [`Error::Program`] that names the file, and the line where something in it does not make sense.
+/// [`Error::Program`] that names the file, and the line where something in it does not make sense; those of [`check`].
 pub fn read(given: Option<&Path>) -> Result<(ClientConfig, Option<PathBuf>), Error> {
     let Some(path) = config::find(given, "client")? else { return Ok((ClientConfig::default(), None)) };
     let mut read: ClientConfig = config::read(&path)?;
@@ -67,10 +69,67 @@ pub fn read(given: Option<&Path>) -> Result<(ClientConfig, Option<PathBuf>), Err
     for forward in &mut read.forwards {
         forward.resolve(&folder);
     }
+    check(&read.forwards)?;
     Ok((read, Some(path)))
 }
 
+/// Finds what cannot be done together, before anything of it is done.
+///
+/// # Errors
+/// [`Error::HeaderMisplaced`], [`Error::ForwardTwice`].
+pub fn check(forwards: &[Forward]) -> Result<(), Error> {
+    for forward in forwards.iter().filter(|forward| forward.header == ProxyHeader::V2) {
+        if let Some(misplaced) = forward.without_header() {
+            return Err(Error::HeaderMisplaced { forward: misplaced });
+        }
+    }
+    let mut seen = HashSet::new();
+    for (place, forward) in forwards.iter().flat_map(Forward::places) {
+        if !seen.insert(place) {
+            return Err(Error::ForwardTwice { forward });
+        }
+    }
+    Ok(())
+}
+
+/// Where something is listened on: here, or at a server.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place<'a> {
+    server: Option<&'a Address>,
+    listen: &'a Address,
+    transport: Transport,
+}
+
 impl Forward {
+    /// The first forward for which this side writes no header.
+    fn without_header(&self) -> Option<String> {
+        let is_told = |target: &Option<TargetSpec>| {
+            matches!(target, Some(TargetSpec::Tcp { .. } | TargetSpec::Unix(_)))
+        };
+        let local = self.local.iter().map(|forward| format!("-L {forward}"));
+        let dynamic = self.dynamic.iter().map(|forward| format!("-D {forward}"));
+        let remote = self.remote.iter().filter(|forward| !is_told(&forward.target));
+        local.chain(dynamic).chain(remote.map(|forward| format!("-R {forward}"))).next()
+    }
+
+    /// Where something is listened on, and by which forward. Port 0 is another one each time.
+    fn places(&self) -> impl Iterator<Item = (Place<'_>, String)> {
+        let here = |listen, transport| Place { server: None, listen, transport };
+        let local = self.local.iter().map(move |forward| {
+            (here(&forward.listen.address, forward.listen.transport), format!("-L {forward}"))
+        });
+        let dynamic = self
+            .dynamic
+            .iter()
+            .map(move |forward| (here(&forward.listen, Transport::Stream), format!("-D {forward}")));
+        let remote = self.remote.iter().map(|forward| {
+            let ListenSpec { address: listen, transport } = &forward.listen;
+            (Place { server: Some(&self.server), listen, transport: *transport }, format!("-R {forward}"))
+        });
+        let is_chosen = |place: &Place<'_>| !matches!(place.listen, Address::Tcp { port: 0, .. });
+        local.chain(dynamic).chain(remote).filter(move |(place, _)| is_chosen(place))
+    }
+
     /// Whether there is nothing to forward.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -185,6 +244,8 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use program::report::Report as _;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -227,13 +288,13 @@ mod tests {
              local = ['5432:@db', '127.0.0.1:8080:web:80']\n\
              remote = ['8080:127.0.0.1:80']\n\
              dynamic = ['1080']\n\
-             proxy_protocol = true\n\
              wait = '0s'\n\
              udp_timeout = '5m'\n\
              [[forward]]\n\
              server = 'unix:server.sock'\n\
              psk = 'laptop.psk'\n\
-             local = ['5433:@db']\n"
+             remote = ['8080:127.0.0.1:80', '8081:/run/web']\n\
+             proxy_protocol = true\n"
         );
         let (folder, path) = file(&text);
         let config = read(Some(&path)).unwrap().0;
@@ -242,7 +303,7 @@ mod tests {
         assert_eq!(first.local, ["5432:@db", "127.0.0.1:8080:web:80"].map(|text| text.parse().unwrap()));
         assert_eq!(first.remote, ["8080:127.0.0.1:80"].map(|text| text.parse().unwrap()));
         assert_eq!(first.dynamic, ["1080"].map(|text| text.parse().unwrap()));
-        assert_eq!(first.header, ProxyHeader::V2);
+        assert_eq!([first.header, second.header], [ProxyHeader::None, ProxyHeader::V2]);
         assert_eq!([first.wait, first.udp_timeout].map(|value| value.as_secs()), [0, 300]);
         assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")));
         assert_eq!(second.trust.psk, Some(folder.path().join("laptop.psk")));
@@ -284,6 +345,57 @@ mod tests {
         check(&after("proxy_protocol = 'v2'"), 4, "expected a boolean");
         check(&after("grace = '1s'"), 4, "unknown field `grace`");
         check("[forward]\nserver = 'a:1'", 1, "expected a sequence");
+    }
+
+    #[track_caller]
+    fn check_conflict(tables: &[&str], expected: &str) {
+        let servers = ["a:1", "b:1"].iter().cycle();
+        let tables =
+            tables.iter().zip(servers).map(|(table, server)| format!("[[forward]]\nserver = '{server}'\n{table}\n"));
+        let (_folder, path) = file(&tables.collect::<String>());
+        match (read(Some(&path)), expected) {
+            (Ok(_), "") => {}
+            (Ok(_), expected) => panic!("{expected:?} was not refused"),
+            (Err(error), expected) => {
+                assert_eq!(error.to_string(), expected);
+                assert_eq!(error.exit(), program::report::Exit::Usage);
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_goes_with_remote_targets_alone() {
+        let refused = |forward| format!("a header of the PROXY protocol does not go with {forward}");
+        for (key, spec, forward) in [
+            ("local", "1:h:80", "-L 127.0.0.1:1:h:80"),
+            ("local", "1:@db", "-L 127.0.0.1:1:@db"),
+            ("dynamic", "1080", "-D 127.0.0.1:1080"),
+            ("remote", "1080", "-R 127.0.0.1:1080"),
+            ("remote", "53:h:53/udp", "-R 127.0.0.1:53:h:53/udp"),
+        ] {
+            let table = format!("{key} = ['{spec}']");
+            check_conflict(&[&table], "");
+            check_conflict(&[&format!("{table}\nproxy_protocol = true")], &refused(forward));
+        }
+        let mixed = "remote = ['1:h:80']\nlocal = ['1:h:80']\nproxy_protocol = true";
+        check_conflict(&[mixed], &refused("-L 127.0.0.1:1:h:80"));
+        check_conflict(&["remote = ['1:h:80', '2:/run/x']\nproxy_protocol = true"], "");
+    }
+
+    #[test]
+    fn what_is_listened_on_twice_is_refused() {
+        let twice = |forward| format!("{forward} listens where another one does already");
+        let again = twice("-R 127.0.0.1:80:y:1");
+        check_conflict(&["remote = ['80:x:1', '80:y:1']"], &again);
+        check_conflict(&["remote = ['80', '80:y:1']"], &again);
+        check_conflict(&["remote = ['80:x:1']", "local = ['1:@a']", "remote = ['80:y:1']"], &again);
+        check_conflict(&["remote = ['/run/x:x:1', '/run/x:y:1']"], &twice("-R unix:/run/x:y:1"));
+        check_conflict(&["local = ['80:x:1', '80:x:1']"], &twice("-L 127.0.0.1:80:x:1"));
+        check_conflict(&["local = ['80:x:1']", "dynamic = ['80']"], &twice("-D 127.0.0.1:80"));
+        // Another transport, address, server or side, and what the system chooses.
+        check_conflict(&["remote = ['80:x:1', '80:x:1/udp', '*:80:x:1', '0:x:1', '0:x:1']"], "");
+        check_conflict(&["remote = ['80:x:1']\nlocal = ['80:x:1']", "remote = ['80:x:1']"], "");
+        check_conflict(&["local = ['0:x:1', '0:x:1', '/run/x:x:1', '/run/y:x:1']\ndynamic = ['0', '0']"], "");
     }
 
     #[test]

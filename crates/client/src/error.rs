@@ -108,6 +108,18 @@ pub enum Error {
     /// Neither the command line nor a configuration file says what to forward.
     #[error("there is nothing to forward")]
     NothingToForward,
+    /// A header was asked for where this side writes none.
+    #[error("a header of the PROXY protocol does not go with {forward}")]
+    HeaderMisplaced {
+        /// With what.
+        forward: String,
+    },
+    /// Two forwards would take each other's visitors.
+    #[error("{forward} listens where another one does already")]
+    ForwardTwice {
+        /// The second one.
+        forward: String,
+    },
     /// An address here cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -164,7 +176,10 @@ impl Report for Error {
             | Self::UnknownServer { .. }
             | Self::NotKnown { .. }
             | Self::NotTrusted { .. } => Exit::Identity,
-            Self::KnownServers { .. } | Self::NothingToForward => Exit::Usage,
+            Self::KnownServers { .. }
+            | Self::NothingToForward
+            | Self::HeaderMisplaced { .. }
+            | Self::ForwardTwice { .. } => Exit::Usage,
             Self::NoChannel { .. } => Exit::TimedOut,
             Self::Listening { source, .. } | Self::Target { source, .. } => {
                 exit_of_io(source, Phase::Established)
@@ -215,6 +230,12 @@ impl Report for Error {
             Self::NothingToForward => Some(
                 "give the server's address with -L, -R, -D or -W, or a [[forward]] in client.toml".into(),
             ),
+            Self::HeaderMisplaced { .. } => Some(
+                "this side tells only the targets of -R HOST:PORT and -R /PATH who connects; for those at the server its \
+                 owner says so: server allow ... --tcp HOST:PORT,proxy, or proxy_protocol = true for a service"
+                    .into(),
+            ),
+            Self::ForwardTwice { .. } => Some("give each its own port, or leave one out".into()),
             Self::NotDrained => Some("give them longer with --grace".into()),
             Self::ServerKeyChanged { address, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \

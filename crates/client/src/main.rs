@@ -8,8 +8,8 @@ use client::command::forward::EventFormat;
 use client::config::{self, ClientConfig};
 use client::{Credentials, Error, Server, cli, command};
 use program::home::Home;
+use program::proxy_header::ProxyHeader;
 use program::{admin, classic, hardening, logging, report};
-use wire_protocol::message::ProxyHeader;
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -61,8 +61,11 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
     };
     let header = if options.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
     if let Some(target) = &options.stdio {
+        if header == ProxyHeader::V2 {
+            return Err(Error::HeaderMisplaced { forward: format!("-W {target}") });
+        }
         let server = Server::from_options(server, &options.trust)?;
-        return command::forward::forward_stdio(&credentials, &server, target, header).await;
+        return command::forward::forward_stdio(&credentials, &server, target).await;
     }
     let forward = config::Forward {
         server,

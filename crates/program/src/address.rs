@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::Error;
 
 /// Where to connect or listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP port of a host.
     Tcp {

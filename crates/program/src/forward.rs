@@ -16,7 +16,7 @@ mod parser;
 
 use std::fmt;
 
-use wire_protocol::message::{ListenAddress, ListenKind, ProxyHeader, Target};
+use wire_protocol::message::{ListenAddress, ListenKind, Target};
 
 use crate::address::Address;
 
@@ -64,7 +64,7 @@ pub struct ListenSpec {
 }
 
 /// What travels between the two sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Connections, over TCP or a unix socket.
     Stream,
@@ -96,14 +96,13 @@ pub enum TargetSpec {
 }
 
 impl TargetSpec {
-    /// The target of an Open. Datagrams have no place for a `header`, so for [`TargetSpec::Udp`] it counts for
-    /// nothing.
+    /// The target of an Open.
     #[must_use]
-    pub fn to_wire(&self, header: ProxyHeader) -> Target {
+    pub fn to_wire(&self) -> Target {
         match self.clone() {
-            Self::Tcp { host, port } => Target::Tcp { host, port, header },
+            Self::Tcp { host, port } => Target::Tcp { host, port },
             Self::Udp { host, port } => Target::Udp { host, port },
-            Self::Unix(path) => Target::Unix { path, header },
+            Self::Unix(path) => Target::Unix { path },
             Self::Service(name) => Target::Service { name },
         }
     }
@@ -162,7 +161,7 @@ impl fmt::Display for StdioForward {
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_wire(ProxyHeader::None).fmt(f)
+        self.to_wire().fmt(f)
     }
 }
 
@@ -177,14 +176,11 @@ mod tests {
             udp.listen,
             ListenSpec { address: "[::1]:53".parse().unwrap(), transport: Transport::Datagram }
         );
-        assert_eq!(udp.target.to_wire(ProxyHeader::V2), Target::Udp { host: "ns".into(), port: 5353 });
+        assert_eq!(udp.target.to_wire(), Target::Udp { host: "ns".into(), port: 5353 });
 
         let unix = "/run/there:h:80".parse::<RemoteForward>().unwrap();
         assert_eq!(unix.to_wire(), (ListenAddress::Unix { path: "/run/there".into() }, ListenKind::Stream));
-        assert_eq!(
-            unix.target.unwrap().to_wire(ProxyHeader::V2),
-            Target::Tcp { host: "h".into(), port: 80, header: ProxyHeader::V2 }
-        );
+        assert_eq!(unix.target.unwrap().to_wire(), Target::Tcp { host: "h".into(), port: 80 });
 
         let everywhere = |port| ListenAddress::Port { host: "0.0.0.0".into(), port };
         let socks = "*:1080".parse::<RemoteForward>().unwrap();
@@ -192,10 +188,9 @@ mod tests {
         let datagrams = "*:0:h:53/udp".parse::<RemoteForward>().unwrap();
         assert_eq!(datagrams.to_wire(), (everywhere(0), ListenKind::Datagram));
 
-        let header = ProxyHeader::V2;
         let path = "/a:b".parse::<StdioForward>().unwrap().target;
-        assert_eq!(path.to_wire(header), Target::Unix { path: "/a:b".into(), header });
+        assert_eq!(path.to_wire(), Target::Unix { path: "/a:b".into() });
         let service = "@db".parse::<StdioForward>().unwrap().target;
-        assert_eq!(service.to_wire(header), Target::Service { name: "db".into() });
+        assert_eq!(service.to_wire(), Target::Service { name: "db".into() });
     }
 }

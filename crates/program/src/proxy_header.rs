@@ -4,6 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use ppp::v2::{Addresses, Builder, Command, Protocol, Version};
 
+/// Whether a target is told who connects, in front of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// It is not.
+    None,
+    /// By a header of the PROXY protocol, version 2.
+    V2,
+}
+
 /// The header for a connection from `source` that arrived at `destination`. `client` is the id of the client's key
 /// as it is shown, or `psk:` and the id of its pre-shared key.
 ///

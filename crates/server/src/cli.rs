@@ -19,7 +19,7 @@ use program::report::EXIT_CODES;
 
 use crate::Error;
 use crate::access::{
-    Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath, TargetRule,
+    Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights, SocketPath, TargetRule,
 };
 use crate::config::ServerConfig;
 
@@ -212,14 +212,18 @@ pub struct Allow {
     /// IPv6 in brackets. A name, and `*`, never leads to an address of this machine, or to a link-local, multicast or
     /// metadata address: that takes a rule with the address, its network, or `localhost`. May be given several times,
     /// as may the others.
-    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
-    pub tcp: Vec<TargetRule>,
-    /// Let it send datagrams to a host: as --tcp
+    ///
+    /// With `,proxy` behind it, as in `10.0.0.1:5432,proxy`, each connection there begins with a header of the PROXY
+    /// protocol (version 2) in which the server says who the client is. Allow a target that trusts such headers only
+    /// so, and by its address: without `,proxy` a client can send bytes that look like one.
+    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS[,proxy]")]
+    pub tcp: Vec<Proxied<TargetRule>>,
+    /// Let it send datagrams to a host: as --tcp, but without `,proxy`
     #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
     pub udp: Vec<TargetRule>,
-    /// Let it connect to a unix socket
-    #[arg(long, help_heading = RIGHTS, value_name = "PATH")]
-    pub unix: Vec<SocketPath>,
+    /// Let it connect to a unix socket; `,proxy` behind the path as with --tcp
+    #[arg(long, help_heading = RIGHTS, value_name = "PATH[,proxy]")]
+    pub unix: Vec<Proxied<SocketPath>>,
     /// Let it use a service of this name
     #[arg(long, help_heading = RIGHTS, value_name = "NAME")]
     pub service: Vec<Name>,
@@ -308,6 +312,10 @@ mod tests {
         );
         check(&["--tcp", "[::1]:80", "--tcp", "*:443"], "--tcp '[::1]:80' --tcp '*:443'");
         check(&["--udp", "ns:53", "--unix", "/run/x"], "--udp ns:53 --unix /run/x");
+        check(
+            &["--tcp", "10.0.0.1:5432,proxy", "--tcp", "*:80,proxy", "--unix", "/run/x,proxy"],
+            "--tcp 10.0.0.1:5432,proxy --tcp '*:80,proxy' --unix /run/x,proxy",
+        );
         check(&["--listen", "8080", "--listen", "*"], "--listen 8080 --listen '*'");
         check(&["--service", "db", "--max-rate", "1.5MiB"], "--service db --max-rate 1536KiB");
     }
@@ -318,7 +326,9 @@ mod tests {
             ("--tcp", "10.0.0.1"),
             ("--tcp", "10.0.0.1/8:80"),
             ("--tcp", "::1:80"),
+            ("--tcp", "host:80,header"),
             ("--udp", "host:0"),
+            ("--udp", "host:53,proxy"),
             ("--unix", "x.sock"),
             ("--service", "a b"),
             ("--listen", "host:80"),

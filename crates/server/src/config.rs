@@ -10,9 +10,9 @@ use bytesize::ByteSize;
 use crypto_core::psk::is_valid_id;
 use program::address::Address;
 use program::config;
+use program::proxy_header::ProxyHeader;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
-use wire_protocol::message::ProxyHeader;
 
 use crate::Error;
 

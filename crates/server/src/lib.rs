@@ -28,7 +28,7 @@ mod throttle;
 mod ticket_file;
 
 pub use access::{
-    Access, AccessFile, Credential, Expiry, Grant, ListenRule, Name, Network, Rate, Rights, SocketPath,
+    Access, AccessFile, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights, SocketPath,
     TargetRule, Transport,
 };
 pub use control::{Control, ControlEvents};

@@ -9,6 +9,7 @@ use program::crew;
 use program::dial::in_time;
 use program::escape::escape;
 use program::listener::Source;
+use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
 use tokio::time::timeout;
 use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
@@ -41,6 +42,8 @@ struct OpenTarget {
     target: Target,
     /// Where its host has led to.
     address: Option<SocketAddr>,
+    /// Whether the target was told who connects, once it is connected to.
+    header: Option<ProxyHeader>,
 }
 
 impl Server {
@@ -226,7 +229,7 @@ impl Session<'_> {
                     source: self.source,
                     throttle: &self.throttle,
                     stopping: &self.server.stopping,
-                    reached: &|address| self.note_address(address),
+                    reached: &|address, header| self.note_reached(address, header),
                 };
                 return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
             }
@@ -265,13 +268,14 @@ impl Session<'_> {
     }
 
     fn note(&self, target: Option<Target>) {
-        let open = target.map(|target| OpenTarget { target, address: None });
+        let open = target.map(|target| OpenTarget { target, address: None, header: None });
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
-    fn note_address(&self, address: SocketAddr) {
+    fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader) {
         if let Some(open) = &mut *self.target.lock().unwrap_or_else(PoisonError::into_inner) {
-            open.address = Some(address);
+            open.address = address;
+            open.header = Some(header);
         }
     }
 }
@@ -282,12 +286,17 @@ fn allows(rights: &Rights, open: &OpenTarget) -> bool {
         Some(address) => rights.allows_address(transport, host, address),
         None => rights.may_resolve(transport, host, port),
     };
+    // A connection without a header is not what a right to one with it permits.
+    let is_told = |now| open.header != Some(ProxyHeader::None) || now == ProxyHeader::None;
     match &open.target {
         Target::Message => rights.messages(),
         Target::Pipe => rights.pipe(),
-        Target::Tcp { host, port, .. } => reaches(Transport::Tcp, host, *port),
+        Target::Tcp { host, port } => {
+            let told = |address| rights.tcp_header(host, address);
+            reaches(Transport::Tcp, host, *port) && open.address.is_none_or(|address| is_told(told(address)))
+        }
         Target::Udp { host, port } => reaches(Transport::Udp, host, *port),
-        Target::Unix { path, .. } => rights.allows_unix(path),
+        Target::Unix { path } => rights.allows_unix(path) && is_told(rights.unix_header(path)),
         Target::Service { name } => rights.allows_service(name),
         Target::Listen { address, .. } => rights.allows_listen(address),
         Target::Forwarded { .. } => false,

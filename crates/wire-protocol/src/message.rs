@@ -318,15 +318,11 @@ pub enum Target {
         host: String,
         /// The port.
         port: u16,
-        /// What the service is told of the client before anything else.
-        header: ProxyHeader,
     },
     /// A unix socket.
     Unix {
         /// Its absolute path.
         path: String,
-        /// What the service is told of the client before anything else.
-        header: ProxyHeader,
     },
     /// A UDP service: each record of data is one datagram.
     Udp {
@@ -354,6 +350,8 @@ pub enum Target {
     Forwarded {
         /// From where, as text: `192.0.2.1:4711`, `[2001:db8::1]:4711`, `unix:/path`.
         origin: String,
+        /// To which address, likewise: the one that somebody has connected to, also where the server listens on all.
+        destination: String,
     },
 }
 
@@ -365,8 +363,8 @@ impl fmt::Display for Target {
         match self {
             Self::Message => f.write_str("messages"),
             Self::Pipe => f.write_str("the pipe"),
-            Self::Tcp { host, port, .. } => HostPort(host, *port).fmt(f),
-            Self::Unix { path, .. } => write!(f, "unix:{path}"),
+            Self::Tcp { host, port } => HostPort(host, *port).fmt(f),
+            Self::Unix { path } => write!(f, "unix:{path}"),
             Self::Udp { host, port } => write!(f, "{}/udp", HostPort(host, *port)),
             Self::Service { name } => write!(f, "@{name}"),
             Self::Listen { address, kind, .. } => match kind {
@@ -374,18 +372,9 @@ impl fmt::Display for Target {
                 ListenKind::Datagram => write!(f, "listening on {address}/udp"),
                 ListenKind::Socks => write!(f, "a SOCKS proxy on {address}"),
             },
-            Self::Forwarded { origin } => write!(f, "a connection from {origin}"),
+            Self::Forwarded { origin, .. } => write!(f, "a connection from {origin}"),
         }
     }
-}
-
-/// Whether a service is told who connects, in front of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ProxyHeader {
-    /// It is not.
-    None,
-    /// By a header of the PROXY protocol, version 2.
-    V2,
 }
 
 /// Where a server is to listen for a client.

@@ -3,27 +3,53 @@
 use std::io::{Read as _, Write as _};
 use std::sync::mpsc::{Receiver, channel};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
-use crate::stage::{Key, PATIENCE, Site, Stage, Target};
+use crate::stage::{Exit, Key, PATIENCE, Port, Site, Stage, Target};
 
-scenarios![client_asks_for_a_header, service_decides_on_its_header, without_a_request_there_is_none];
+scenarios![
+    rule_with_a_header_is_carried_out,
+    client_has_no_say_in_the_header,
+    service_decides_on_its_header,
+    without_a_rule_there_is_none,
+    visitor_is_told_to_the_target_of_a_remote_forward,
+];
 
-fn client_asks_for_a_header(stage: &Stage) -> Result<()> {
+/// By whichever name the client asks for the target, and whatever else permits it.
+fn rule_with_a_header_is_carried_out(stage: &Stage) -> Result<()> {
     let (target, seen) = noting()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["--proxy-protocol", "-L", &local(&target)])?;
-    let mut stream = forward.dial()?;
-    stream.write_all(FORGED)?;
-    let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
-    ensure!(header.source.starts_with("127.0.0.1:"), "the source is {}", header.source);
-    // Where the client's connection ended, as for any proxy: the target knows its own address.
-    ensure!(header.destination == site.address(), "the destination is {}", header.destination);
+    let told = format!("{},proxy", target.address());
+    let site = Site::open(stage, &["--tcp", "127.0.0.1:*", "--tcp", &told, "--tcp", "localhost:*"])?;
+    let by_name = format!("0:localhost:{}", target.port());
+    let forward = site.forward(&["-L", &local(&target), "-L", &by_name])?;
     let key = stage.fingerprint("client", site.alice())?;
-    ensure!(header.client == key, "the key id is {:?}, not {key}", header.client);
-    ensure!(header.rest == FORGED, "what the client said is not behind the header as it was");
+    for index in [0, 1] {
+        let mut stream = crate::stage::dial(&forward.local(index)?)?;
+        stream.write_all(FORGED)?;
+        let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
+        ensure!(header.source.starts_with("127.0.0.1:"), "the source is {}", header.source);
+        // Where the client's connection ended, as for any proxy: the target knows its own address.
+        ensure!(header.destination == site.address(), "the destination is {}", header.destination);
+        ensure!(header.client.as_deref() == Some(&key), "the key id is {:?}, not {key}", header.client);
+        ensure!(header.rest == FORGED, "what the client said is not behind the header as it was");
+    }
+    Ok(())
+}
+
+/// A plain right is a plain connection: a header that a client has the server write would vouch for the client.
+fn client_has_no_say_in_the_header(stage: &Stage) -> Result<()> {
+    let (target, seen) = noting()?;
+    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let (local, port) = (local(&target), Port::hold()?.number().to_string());
+    for (option, spec) in [("-L", local.as_str()), ("-D", "0"), ("-R", &port), ("-W", &target.address())] {
+        let outcome = site.forward_to_the_end(site.alice(), &["--proxy-protocol", option, spec])?;
+        outcome.expect(Exit::Usage)?.error_names(&[option, "PROXY"])?.hint_names(&[",proxy"])?;
+    }
+    let forward = site.forward(&["-L", &local])?;
+    forward.dial()?.write_all(b"hello")?;
+    ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a target was reached before, or with a header");
     Ok(())
 }
 
@@ -42,7 +68,8 @@ fn service_decides_on_its_header(stage: &Stage) -> Result<()> {
     let mut stream = forward.dial()?;
     stream.write_all(b"hello")?;
     let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
-    ensure!(header.client == stage.fingerprint("client", site.alice())?, "{:?}", header.client);
+    let key = stage.fingerprint("client", site.alice())?;
+    ensure!(header.client == Some(key), "{:?}", header.client);
     ensure!(header.rest == b"hello", "the client's words are {:?}", header.rest);
     let mut stream = crate::stage::dial(&forward.local(1)?)?;
     stream.write_all(b"hello")?;
@@ -56,17 +83,36 @@ fn service_decides_on_its_header(stage: &Stage) -> Result<()> {
     let mut client = stage.client(&mallory, &arguments).start()?;
     client.write(b"hello")?;
     let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
-    ensure!(header.client == key, "{:?} instead of {key}", header.client);
+    ensure!(header.client.as_deref() == Some(&key), "{:?} instead of {key}", header.client);
     Ok(())
 }
 
-fn without_a_request_there_is_none(stage: &Stage) -> Result<()> {
+fn without_a_rule_there_is_none(stage: &Stage) -> Result<()> {
     let (target, seen) = noting()?;
     let site = Site::open(stage, &["--tcp", &target.address()])?;
     let forward = site.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     stream.write_all(b"hello")?;
     ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
+    Ok(())
+}
+
+/// The target learns whom its visitor has come to, and not where the client has found the target.
+fn visitor_is_told_to_the_target_of_a_remote_forward(stage: &Stage) -> Result<()> {
+    let (target, seen) = noting()?;
+    let site = Site::open(stage, &["--listen", "0.0.0.0:*"])?;
+    let spec = format!("0.0.0.0:0:{}", target.address());
+    let forward = site.forward(&["--proxy-protocol", "-R", &spec])?;
+    let address = forward.remote(0)?;
+    let port = address.strip_prefix("0.0.0.0:").context("not listening on all addresses")?;
+    let reached = format!("127.0.0.2:{port}");
+    let mut visitor = crate::stage::dial(&reached)?;
+    visitor.write_all(FORGED)?;
+    let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
+    ensure!(header.source == visitor.local_addr()?.to_string(), "the source is {}", header.source);
+    ensure!(header.destination == reached, "the destination is {}", header.destination);
+    ensure!(header.client.is_none(), "a visitor has no key, and this one has {:?}", header.client);
+    ensure!(header.rest == FORGED, "what the visitor said is not behind the header as it was");
     Ok(())
 }
 
@@ -94,7 +140,7 @@ fn noting() -> Result<(Target, Receiver<Vec<u8>>)> {
 struct Header {
     source: String,
     destination: String,
-    client: String,
+    client: Option<String>,
     rest: Vec<u8>,
 }
 
@@ -121,7 +167,6 @@ impl Header {
             }
             values = &rest[length..];
         }
-        let Some(client) = client else { bail!("no value of type {KEY_ID:#x}") };
         Ok(Self {
             source: address(0, 8),
             destination: address(4, 10),

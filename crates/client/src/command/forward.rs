@@ -24,6 +24,7 @@ use program::crew::{self, Crew};
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
+use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,10 +32,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire_protocol::message::ProxyHeader;
 
 use crate::Error;
-use crate::config::Forward;
+use crate::config::{self, Forward};
 use crate::connect::{Connector, Credentials, Server};
 use crate::pool::{END_DEADLINE, MAX_WARM, Pool};
 use orders::{Order, Orders};
@@ -51,7 +51,7 @@ pub enum EventFormat {
 /// Forwards until the program is told to end, then lets what is under way come to its end for `grace` at most.
 ///
 /// # Errors
-/// [`Error::NothingToForward`], a listener that cannot be bound, a server that is not the one that is trusted or does
+/// [`Error::NothingToForward`], those of [`config::check`], a listener that cannot be bound, a server that is not the one that is trusted or does
 /// not let the client in, [`Error::NotDrained`].
 pub async fn forward(
     credentials: &Credentials,
@@ -62,6 +62,7 @@ pub async fn forward(
     if forwards.is_empty() {
         return Err(Error::NothingToForward);
     }
+    config::check(&forwards)?;
     let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards);
     // Everything that can be wrong here is found before anybody is told that something works.
     let mut bound = Vec::with_capacity(forwards.len());
@@ -127,9 +128,8 @@ pub async fn forward_stdio(
     credentials: &Credentials,
     server: &Server,
     target: &StdioForward,
-    header: ProxyHeader,
 ) -> Result<(), Error> {
-    stdio::forward(credentials, server, &target.target.to_wire(header)).await
+    stdio::forward(credentials, server, &target.target.to_wire()).await
 }
 
 /// What all tunnels of the program share.

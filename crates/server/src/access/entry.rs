@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::access::grant::Grant;
 use crate::access::name::Name;
 use crate::access::network::Network;
+use crate::access::proxied::Proxied;
 use crate::access::rate::Rate;
 use crate::access::rights::Rights;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
@@ -32,11 +33,11 @@ macro_rules! entry {
             #[serde(skip_serializing_if = "Option::is_none")]
             pipe: Option<bool>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            tcp: Option<Vec<Text<TargetRule>>>,
+            tcp: Option<Vec<Text<Proxied<TargetRule>>>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             udp: Option<Vec<Text<TargetRule>>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            unix: Option<Vec<Text<SocketPath>>>,
+            unix: Option<Vec<Text<Proxied<SocketPath>>>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             service: Option<Vec<Text<Name>>>,
             #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,10 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 
+use program::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
 use crate::access::host::Host;
 use crate::access::name::Name;
+use crate::access::proxied::{Proxied, header_of};
 use crate::access::rate::Rate;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::special::is_special;
@@ -18,9 +20,9 @@ use crate::access::special::is_special;
 /// address that it gave, and a connection to those that passed and to no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    pub(crate) tcp: Vec<TargetRule>,
+    pub(crate) tcp: Vec<Proxied<TargetRule>>,
     pub(crate) udp: Vec<TargetRule>,
-    pub(crate) unix: Vec<SocketPath>,
+    pub(crate) unix: Vec<Proxied<SocketPath>>,
     pub(crate) services: Vec<Name>,
     pub(crate) listen: Vec<ListenRule>,
     pub(crate) messages: bool,
@@ -82,7 +84,7 @@ impl Rights {
         match Host::parse(host) {
             None => false,
             Some(Host::Address(ip)) => self.allows_address(transport, host, SocketAddr::new(ip, port)),
-            Some(name) => self.targets(transport).iter().any(|rule| rule.may_resolve(&name, port)),
+            Some(name) => self.targets(transport).any(|rule| rule.may_resolve(&name, port)),
         }
     }
 
@@ -92,7 +94,6 @@ impl Rights {
     /// special: loopback, link-local, multicast, metadata of a cloud and the like, in any of their forms.
     #[must_use]
     pub fn allows_address(&self, transport: Transport, host: &str, address: SocketAddr) -> bool {
-        let rules = self.targets(transport);
         let asked = match Host::parse(host) {
             None => return false,
             Some(Host::Address(ip)) if ip != address.ip().to_canonical() => return false,
@@ -100,8 +101,25 @@ impl Rights {
             Some(Host::Name(_)) if !self.may_resolve(transport, host, address.port()) => return false,
             Some(asked) => asked,
         };
-        rules.iter().any(|rule| rule.covers(address))
-            || (rules.iter().any(|rule| rule.matches(&asked, address.port())) && !is_special(address.ip()))
+        self.targets(transport).any(|rule| rule.covers(address))
+            || (self.targets(transport).any(|rule| rule.matches(&asked, address.port()))
+                && !is_special(address.ip()))
+    }
+
+    /// Whether a connection to `address`, which `host` has led to, begins with a header that says who the client is:
+    /// so it does where any rule with `,proxy` means the one or the other, whatever else permits it.
+    #[must_use]
+    pub fn tcp_header(&self, host: &str, address: SocketAddr) -> ProxyHeader {
+        let asked = Host::parse(host);
+        header_of(self.tcp.iter().filter(|Proxied { rule, .. }| {
+            rule.covers(address) || asked.as_ref().is_some_and(|asked| rule.matches(asked, address.port()))
+        }))
+    }
+
+    /// As [`Rights::tcp_header`], for a connection to the unix socket at `path`.
+    #[must_use]
+    pub fn unix_header(&self, path: &str) -> ProxyHeader {
+        header_of(self.unix.iter().filter(|known| known.rule.as_str() == path))
     }
 
     /// Whether the server may listen there for the client.
@@ -113,7 +131,7 @@ impl Rights {
     /// Whether it may connect to the unix socket at `path`.
     #[must_use]
     pub fn allows_unix(&self, path: &str) -> bool {
-        self.unix.iter().any(|known| known.as_str() == path)
+        self.unix.iter().any(|known| known.rule.as_str() == path)
     }
 
     /// Whether it may use the service of this name.
@@ -146,11 +164,12 @@ impl Rights {
         self.max_rate.map(Rate::bytes_per_second)
     }
 
-    fn targets(&self, transport: Transport) -> &[TargetRule] {
-        match transport {
-            Transport::Tcp => &self.tcp,
-            Transport::Udp => &self.udp,
-        }
+    fn targets(&self, transport: Transport) -> impl Iterator<Item = &TargetRule> {
+        let (tcp, udp) = match transport {
+            Transport::Tcp => (&self.tcp[..], &[][..]),
+            Transport::Udp => (&[][..], &self.udp[..]),
+        };
+        tcp.iter().map(|Proxied { rule, .. }| rule).chain(udp)
     }
 }
 
@@ -174,7 +193,7 @@ impl fmt::Display for Rights {
 /// An option with its value as a shell takes it.
 pub(super) fn option(name: &str, value: impl fmt::Display) -> String {
     let value = value.to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@,".contains(c);
     if value.chars().all(is_plain) {
         format!("{name} {value}")
     } else {
@@ -379,6 +398,35 @@ mod tests {
         ] {
             check(&[rule], ("LocalHost.", 80), ip, expected);
         }
+    }
+
+    #[test]
+    fn a_rule_with_a_header_is_carried_out_whatever_else_permits_the_target() {
+        for (rules, host, address, expected) in [
+            (&["10.0.0.1:5432"][..], "10.0.0.1", "10.0.0.1:5432", ProxyHeader::None),
+            (&["10.0.0.1:5432,proxy"], "10.0.0.1", "10.0.0.1:5432", ProxyHeader::V2),
+            (&["10.0.0.1:5432,proxy"], "::ffff:10.0.0.1", "[::ffff:10.0.0.1]:5432", ProxyHeader::V2),
+            (&["*:*", "10.0.0.1:5432,proxy"], "10.0.0.1", "10.0.0.1:5432", ProxyHeader::V2),
+            (&["10.0.0.1:5432,proxy", "*:*"], "db.example.org", "10.0.0.1:5432", ProxyHeader::V2),
+            (&["10.0.0.1:5432,proxy", "*:*"], "db.example.org", "10.0.0.2:5432", ProxyHeader::None),
+            (&["10.0.0.1:5432,proxy", "*:*"], "10.0.0.1", "10.0.0.1:5433", ProxyHeader::None),
+            (&["db.example.org:*,proxy", "*:*"], "DB.example.org.", "10.0.0.1:1", ProxyHeader::V2),
+            (&["*.example.org:*,proxy", "*:*"], "db.example.org", "10.0.0.1:1", ProxyHeader::V2),
+            (&["*.example.org:*,proxy", "*:*"], "example.org", "10.0.0.1:1", ProxyHeader::None),
+            (&["localhost:80,proxy", "127.0.0.1:*"], "127.0.0.1", "127.0.0.1:80", ProxyHeader::V2),
+            (&["127.0.0.1:80,proxy", "localhost:80"], "localhost", "127.0.0.1:80", ProxyHeader::V2),
+            (&["127.0.0.1:80,proxy", "localhost:80"], "localhost", "[::1]:80", ProxyHeader::None),
+            (&["*:80,proxy", "127.0.0.1:80"], "127.0.0.1", "127.0.0.1:80", ProxyHeader::V2),
+        ] {
+            let header = rights(rules).tcp_header(host, address.parse().unwrap());
+            assert_eq!(header, expected, "{rules:?}: {host} {address}");
+        }
+        let unix = ["/run/a", "/run/b,proxy", "/run/b"].map(|path| path.parse().unwrap()).to_vec();
+        let rights = Rights { unix, ..Rights::none() };
+        assert!(["/run/a", "/run/b"].iter().all(|path| rights.allows_unix(path)));
+        assert!(!rights.allows_unix("/run/b,proxy"));
+        assert_eq!(rights.unix_header("/run/a"), ProxyHeader::None);
+        assert_eq!(rights.unix_header("/run/b"), ProxyHeader::V2);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::Error;
 use crate::access::host::{Host, HostRule, LOCALHOST};
 
 /// Where a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`, an address or
-/// a network, those of IPv6 in brackets; `localhost` means the loopback addresses.
+/// a network, those of IPv6 in brackets; `localhost` means the loopback addresses. Whether a target is told who connects,
+/// [`Proxied`](super::Proxied) says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRule {
     host: HostRule,
@@ -38,6 +39,9 @@ impl FromStr for TargetRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if text.ends_with(",proxy") {
+            return Err(problem(text, "has ,proxy where no header can be written: it goes with TCP and unix sockets"));
+        }
         let expected = "is not HOST:PORT, HOST:LO-HI or HOST:*";
         let Some((host, ports)) = split(text)? else { return Err(problem(text, expected)) };
         let ports = ports.parse::<Ports>().map_err(|_| problem(text, expected))?;

@@ -11,6 +11,7 @@ mod parking;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -274,7 +275,8 @@ impl Lease {
                     negotiations.spawn(negotiate(socket, source, Arc::clone(&self.jobs)));
                 }
                 ListenKind::Stream | ListenKind::Datagram => {
-                    self.jobs.add(Wants::Client { socket, origin: source.name, early: Vec::new() }, place);
+                    let target = forwarded(source.name, socket.local_address());
+                    self.jobs.add(Wants::Client { socket, target, early: Vec::new() }, place);
                 }
             }
         }
@@ -296,13 +298,24 @@ impl Lease {
 
     async fn accept_datagrams(&self, socket: &Arc<UdpSocket>) -> Infallible {
         let mut flows = Flows::new(Arc::clone(socket));
+        let here = socket.local_addr().ok();
         loop {
             let (peer, flow) = flows.next(flows::by_source).await;
-            let target = Target::Forwarded { origin: peer.to_string() };
+            let target = forwarded(peer.to_string(), here);
             // Datagrams do not wait: one that nobody takes is lost.
             self.jobs.try_add(Wants::Datagrams { flow, target });
         }
     }
+}
+
+/// What a client is told of somebody who has come from `origin` to the address `here`: without one it is a unix socket,
+/// where both sides have the same name.
+fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
+    let destination = here.map_or_else(
+        || origin.clone(),
+        |here| SocketAddr::new(here.ip().to_canonical(), here.port()).to_string(),
+    );
+    Target::Forwarded { origin, destination }
 }
 
 /// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.

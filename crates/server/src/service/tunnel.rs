@@ -8,12 +8,12 @@ use program::crew;
 use program::dial::{PROMPT, dial, dial_first, refusal, resolve};
 use program::flows;
 use program::listener::Source;
-use program::proxy_header;
+use program::proxy_header::{self, ProxyHeader};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{ClientIdentity, ProxyHeader, RefusedCode, Target};
+use wire_protocol::message::{ClientIdentity, RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel};
 
 use crate::access::{Guest, Rights, Transport};
@@ -28,8 +28,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
     pub(crate) stopping: &'a CancellationToken,
-    /// Is told which address a name has led to.
-    pub(crate) reached: &'a (dyn Fn(SocketAddr) + Sync),
+    /// Is told which address a name has led to, and whether the target is told who connects.
+    pub(crate) reached: &'a (dyn Fn(Option<SocketAddr>, ProxyHeader) + Sync),
 }
 
 /// Serves the stream whose Open has just come, and gives the channel back.
@@ -49,9 +49,7 @@ pub(crate) async fn serve(
         Err(code) => return refuse(stream, target, code, visit).await,
     };
     socket.reset_on_drop();
-    if let Some(address) = address {
-        (visit.reached)(address);
-    }
+    (visit.reached)(address, header);
     if header == ProxyHeader::V2 {
         let client = identity(&visit.guest.identity);
         let header =
@@ -86,9 +84,7 @@ async fn serve_datagrams(
         Ok(socket) => socket,
         Err(code) => return refuse(stream, target, code, visit).await,
     };
-    if let Ok(address) = socket.peer_addr() {
-        (visit.reached)(address);
-    }
+    (visit.reached)(socket.peer_addr().ok(), ProxyHeader::None);
     stream.answer_open().await?;
     // There may be many of them, without an end.
     crew::leave().await;
@@ -111,36 +107,37 @@ async fn refuse(
     Ok(stream)
 }
 
-/// Connects to a target. Also gives the address that its host has led to, where it has a host.
+/// Connects to a target. Also gives the address that its host has led to, where it has a host, and whether it is told
+/// who connects: that is for the rules of this server alone to say.
 async fn reach(
     target: &Target,
     rights: &Rights,
     live: &Live,
 ) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), RefusedCode> {
-    let without_host = |socket: io::Result<Socket>| socket.map(|socket| (socket, None));
-    let (reached, header) = match target {
-        Target::Tcp { host, port, header } => {
+    let reached = match target {
+        Target::Tcp { host, port } => {
             let permitted = addresses(Transport::Tcp, host, *port, rights).await?;
             let reached = dial_first(permitted).await;
-            (reached.map(|(socket, address)| (socket, Some(address))), *header)
+            reached.map(|(socket, address)| (socket, Some(address), rights.tcp_header(host, address)))
         }
-        Target::Unix { path, header } => {
+        Target::Unix { path } => {
             if !rights.allows_unix(path) {
                 return Err(RefusedCode::NotAllowed);
             }
-            (without_host(dial(&program::address::Address::Unix(path.into())).await), *header)
+            let reached = dial(&program::address::Address::Unix(path.into())).await;
+            reached.map(|socket| (socket, None, rights.unix_header(path)))
         }
         Target::Service { name } => {
             if !rights.allows_service(name) {
                 return Err(RefusedCode::NotAllowed);
             }
             let NamedService { target, header, .. } = live.service(name).ok_or(RefusedCode::NotOffered)?;
-            (without_host(dial(target).await), *header)
+            dial(target).await.map(|socket| (socket, None, *header))
         }
         _ => return Err(RefusedCode::NotOffered),
     };
     match reached {
-        Ok((socket, address)) => Ok((socket, address, header)),
+        Ok(reached) => Ok(reached),
         Err(error) => {
             tracing::debug!(%error, "a target cannot be reached");
             Err(refusal(&error))

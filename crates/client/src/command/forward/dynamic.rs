@@ -12,7 +12,7 @@ use program::socket::Socket;
 use program::socks::{self, Association, Reply, Request, SocksError};
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
-use wire_protocol::message::{ProxyHeader, RefusedCode, Target};
+use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
 
 use super::{Event, Kind, Site, datagrams, shown};
@@ -79,7 +79,7 @@ async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
 async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Result<(), Error> {
     let address = || site.pool.connector().server().address.to_string();
     let channel = |source| Error::Pipe { address: address(), source: RelayError::Channel(source) };
-    let target = Target::Tcp { host, port, header: ProxyHeader::None };
+    let target = Target::Tcp { host, port };
     let deadline = Instant::now() + site.wait;
     let stream = loop {
         let mut stream = match site.pool.get(deadline).await {

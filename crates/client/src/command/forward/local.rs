@@ -54,7 +54,7 @@ pub(super) fn announce(site: &Site, forward: &LocalForward, entrance: &Entrance)
 }
 
 pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entrance) {
-    let target = Arc::new(forward.target.to_wire(site.header));
+    let target = Arc::new(forward.target.to_wire());
     match entrance {
         Entrance::Stream(listener) => {
             site.accept_all(&listener, |socket, source, place| {

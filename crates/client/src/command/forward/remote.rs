@@ -11,13 +11,13 @@ use program::address::Address;
 use program::dial::{PROMPT, dial, in_time, refusal, resolve};
 use program::flows;
 use program::forward::{RemoteForward, TargetSpec, Transport};
-use program::proxy_header;
+use program::proxy_header::{self, ProxyHeader};
 use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
 use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_datagrams, tunnel};
 
 use super::{Event, Kind, Site, shown};
@@ -300,12 +300,14 @@ async fn answer(
     mut stream: SecureStream<Socket>,
     target: Target,
 ) -> io::Result<SecureStream<Socket>> {
-    let (address, origin) = match (target, &parking.forward.target) {
-        (Target::Forwarded { origin }, Some(TargetSpec::Tcp { host, port })) => {
-            (Address::Tcp { host: host.clone(), port: *port }, origin)
+    let (address, visitor) = match (target, &parking.forward.target) {
+        (Target::Forwarded { origin, destination }, Some(TargetSpec::Tcp { host, port })) => {
+            (Address::Tcp { host: host.clone(), port: *port }, Some((origin, destination)))
         }
-        (Target::Forwarded { origin }, Some(TargetSpec::Unix(path))) => (Address::Unix(path.into()), origin),
-        (Target::Tcp { host, port, .. }, None) => (Address::Tcp { host, port }, String::new()),
+        (Target::Forwarded { origin, destination }, Some(TargetSpec::Unix(path))) => {
+            (Address::Unix(path.into()), Some((origin, destination)))
+        }
+        (Target::Tcp { host, port }, None) => (Address::Tcp { host, port }, None),
         (Target::Forwarded { .. }, Some(TargetSpec::Udp { host, port })) => {
             return answer_datagrams(parking, stream, host, *port).await;
         }
@@ -325,8 +327,10 @@ async fn answer(
         }
     };
     socket.reset_on_drop();
-    if parking.site.header == ProxyHeader::V2 {
-        let header = proxy_header::v2(origin.parse().ok(), socket.peer_address(), None);
+    if let Some((origin, destination)) = visitor
+        && parking.site.header == ProxyHeader::V2
+    {
+        let header = proxy_header::v2(origin.parse().ok(), destination.parse().ok(), None);
         if let Err(error) = socket.write_all(&header).await {
             stream.refuse_open(refusal(&error)).await?;
             return Ok(stream);

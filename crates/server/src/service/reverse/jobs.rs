@@ -22,7 +22,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) enum Wants {
     /// To reach the client; what was said and may not have arrived yet is kept.
-    Client { socket: Socket, origin: String, early: Vec<u8> },
+    Client { socket: Socket, target: Target, early: Vec<u8> },
     /// To reach, through the client, what it has asked for in SOCKS.
     Target { socket: Socket, host: String, port: u16 },
     /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.

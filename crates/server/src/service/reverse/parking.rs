@@ -12,7 +12,7 @@ use program::socket::Socket;
 use program::socks::{self, NOWHERE, Reply};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, ProxyHeader, RefusedCode, Target};
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
 use wire_protocol::stream::{
     Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams, tunnel,
 };
@@ -76,8 +76,8 @@ impl Parking {
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
         match job.wants {
-            Wants::Client { socket, origin, early } => {
-                self.carry_to_client(stream, socket, job.since, origin, early, throttle).await
+            Wants::Client { socket, target, early } => {
+                self.carry_to_client(stream, socket, job.since, target, early, throttle).await
             }
             Wants::Target { socket, host, port } => {
                 self.carry_to_target(stream, socket, job.since, host, port, throttle).await
@@ -110,11 +110,10 @@ impl Parking {
         mut stream: SecureStream<Socket>,
         socket: Socket,
         since: Instant,
-        origin: String,
+        target: Target,
         mut early: Vec<u8>,
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
-        let target = Target::Forwarded { origin: origin.clone() };
         let opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)).await;
         let error = match opened {
             Ok(Ok(())) => {
@@ -126,7 +125,7 @@ impl Parking {
         };
         if never_stood(&error, &early) {
             // Another parked channel may do.
-            self.jobs.put_back(Job { since, wants: Wants::Client { socket, origin, early } });
+            self.jobs.put_back(Job { since, wants: Wants::Client { socket, target, early } });
         } else if is_refused(&error) {
             return Ok(stream);
         }
@@ -142,7 +141,7 @@ impl Parking {
         port: u16,
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
-        let target = Target::Tcp { host: host.clone(), port, header: ProxyHeader::None };
+        let target = Target::Tcp { host: host.clone(), port };
         let opened = timeout(SILENCE, stream.open(target)).await;
         let error = match opened {
             Ok(Ok(())) => {
