@@ -1,5 +1,6 @@
 //! The stage on which the real programs meet: their homes, their processes, and the wire between them.
 
+mod balancer;
 mod client;
 mod datagrams;
 mod forward;
@@ -32,6 +33,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
+pub(crate) use self::balancer::Balancer;
 pub(crate) use self::client::Run;
 pub(crate) use self::datagrams::{Datagrams, RESOLVED, datagram_echoed, datagrams_to};
 pub(crate) use self::forward::Forward;

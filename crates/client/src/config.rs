@@ -350,8 +350,10 @@ mod tests {
     #[track_caller]
     fn check_conflict(tables: &[&str], expected: &str) {
         let servers = ["a:1", "b:1"].iter().cycle();
-        let tables =
-            tables.iter().zip(servers).map(|(table, server)| format!("[[forward]]\nserver = '{server}'\n{table}\n"));
+        let tables = tables
+            .iter()
+            .zip(servers)
+            .map(|(table, server)| format!("[[forward]]\nserver = '{server}'\n{table}\n"));
         let (_folder, path) = file(&tables.collect::<String>());
         match (read(Some(&path)), expected) {
             (Ok(_), "") => {}

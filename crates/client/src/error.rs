@@ -136,6 +136,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Another program of this client has taken over what the server listened on for this one.
+    #[error("another program with the same key has taken {listen} over at {address}")]
+    Replaced {
+        /// Where the server listens.
+        listen: String,
+        /// Which server.
+        address: String,
+    },
     /// The server does not connect to a target.
     #[error("no connection to {target} through {address}: {source}")]
     Target {
@@ -180,6 +188,7 @@ impl Report for Error {
             | Self::NothingToForward
             | Self::HeaderMisplaced { .. }
             | Self::ForwardTwice { .. } => Exit::Usage,
+            Self::Replaced { .. } => Exit::Refused,
             Self::NoChannel { .. } => Exit::TimedOut,
             Self::Listening { source, .. } | Self::Target { source, .. } => {
                 exit_of_io(source, Phase::Established)
@@ -236,6 +245,11 @@ impl Report for Error {
                     .into(),
             ),
             Self::ForwardTwice { .. } => Some("give each its own port, or leave one out".into()),
+            Self::Replaced { .. } => Some(
+                "one program at a time has an address there: end the other one, or give this one another port or a key of \
+                 its own"
+                    .into(),
+            ),
             Self::NotDrained => Some("give them longer with --grace".into()),
             Self::ServerKeyChanged { address, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \

@@ -174,8 +174,12 @@ impl Pool {
                     self.found(stream);
                     connected();
                     denials = Denials::Endured;
+                    let since = Instant::now();
                     self.stay_up().await?;
-                    backoff = self::backoff();
+                    // A server that can be reached for a moment only is not asked in quick succession.
+                    if since.elapsed() >= MAX_PAUSE {
+                        backoff = self::backoff();
+                    }
                 }
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) if is_denied(&error) && denials == Denials::BeforeFirstContact => {

@@ -216,7 +216,7 @@ impl Session<'_> {
                     return Ok(Some(stream));
                 }
                 match self.server.leases.claim(&guest.identity, address, *kind, *lease).await {
-                    Ok(lease) => return lease.hold(stream, &self.server.stopping).await.map(Some),
+                    Ok(lease) => return lease.hold(stream, &self.server.stopping).await,
                     Err(code) => stream.refuse_open(code).await?,
                 }
             }

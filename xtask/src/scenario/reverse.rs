@@ -11,8 +11,8 @@ use crate::scenario::scenarios;
 use crate::scenario::tunnel::{expect_reset, local, works_again};
 use crate::stage::socks::{self, Reply};
 use crate::stage::{
-    Datagrams, Exchange, Exit, Forward, PATIENCE, Port, Site, Stage, Tap, Target, datagram_echoed,
-    datagrams_to, dial, echoed, until,
+    Balancer, Datagrams, Exchange, Exit, Forward, PATIENCE, Port, Server, Site, Stage, Tap, Target,
+    datagram_echoed, datagrams_to, dial, echoed, until,
 };
 
 scenarios![
@@ -23,6 +23,10 @@ scenarios![
     datagrams_to_the_server_reach_the_clients_target,
     without_a_target_it_is_a_proxy_out_through_the_client,
     client_that_comes_back_takes_its_lease_over,
+    one_address_twice_in_one_command_is_refused,
+    program_that_loses_its_address_to_another_one_stops,
+    program_that_loses_one_address_keeps_its_other_forwards,
+    several_servers_behind_one_address_are_told_and_served,
     another_clients_claim_is_refused,
     lease_that_somebody_else_has_for_a_while_is_asked_for_again,
     associations_leave_the_proxy_open_to_others,
@@ -161,6 +165,68 @@ fn client_that_comes_back_takes_its_lease_over(stage: &Stage) -> Result<()> {
     works_again(&port.address())?;
     let leases = site.vitals()?.leases;
     ensure!(leases == 1, "{leases} leases for one address");
+    Ok(())
+}
+
+fn one_address_twice_in_one_command_is_refused(stage: &Stage) -> Result<()> {
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let port = Port::hold()?;
+    let [first, second] = [1, 2].map(|target| format!("{}:127.0.0.1:{target}", port.number()));
+    let outcome = site.forward_to_the_end(site.alice(), &["-R", &first, "-R", &second])?;
+    outcome.expect(Exit::Usage)?.error_names(&[&second, "another one"])?;
+    Ok(())
+}
+
+/// Neither takes the address from the other again and again.
+fn program_that_loses_its_address_to_another_one_stops(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let port = Port::hold()?;
+    let spec = format!("{}:{}", port.number(), target.address());
+    let first = site.forward(&["-R", &spec])?;
+    first.remote(0)?;
+    works_again(&port.address())?;
+    let second = site.forward(&["-R", &spec])?;
+    second.remote(0)?;
+    let outcome = first.finish_within(PATIENCE)?.expect(Exit::Refused)?;
+    outcome.error_names(&[&port.address(), "another program"])?;
+    works_again(&port.address())?;
+    second.stop()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+fn program_that_loses_one_address_keeps_its_other_forwards(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*", "--tcp", &target.address()])?;
+    let port = Port::hold()?;
+    let spec = format!("{}:{}", port.number(), target.address());
+    let first = site.forward(&["-R", &spec, "-R", &local(&target), "-L", &local(&target)])?;
+    let kept = [first.remote(1)?, first.local(0)?];
+    let second = site.forward(&["-R", &spec])?;
+    second.remote(0)?;
+    first.logged(&["the others go on", &port.address()])?;
+    kept.iter().try_for_each(|address| works_again(address))?;
+    second.stop()?.expect(Exit::Done)?;
+    first.stop()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// Half of the channels that the client parks come to the server that does not listen for it. It asks for others, but not
+/// again and again.
+fn several_servers_behind_one_address_are_told_and_served(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--listen", "*"])?;
+    let other = Server::start(stage, site.home(), &[])?;
+    let balancer = Balancer::before(&[&site.address(), other.address()])?;
+    let forward = site.forward_through(&balancer.address(), &["-R", &local(&target)])?;
+    let address = forward.remote(0)?;
+    forward.logged(&["several servers", "balance source"])?;
+    works_again(&address)?;
+    let said = forward.process.stderr.text();
+    ensure!(said.matches("several servers").count() == 1, "it says so again and again:\n{said}");
+    ensure!(!said.contains("asking again"), "it has given its lease up:\n{said}");
+    let accepted = balancer.accepted();
+    ensure!(accepted < 24, "the client has connected {accepted} times");
     Ok(())
 }
 

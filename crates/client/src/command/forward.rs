@@ -15,7 +15,7 @@ mod remote;
 mod stdio;
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use program::admin::{Answer, Counts, Responder, Status};
@@ -74,6 +74,7 @@ pub async fn forward(
 
     let mut keepers = JoinSet::new();
     let mut pools = Vec::with_capacity(bound.len());
+    let mut forwarding: usize = bound.iter().map(Bound::count).sum();
     for bound in bound {
         pools.push(Arc::clone(&bound.site.pool));
         bound.start(&mut keepers);
@@ -82,8 +83,17 @@ pub async fn forward(
     loop {
         tokio::select! {
             Some(ended) = keepers.join_next() => {
-                ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten()?;
-                break;
+                match ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten() {
+                    // The others have nothing to do with it.
+                    Err(error @ Error::Replaced { .. }) if forwarding > 1 => {
+                        forwarding -= 1;
+                        tracing::error!(%error, "a forward has ended: the others go on");
+                    }
+                    ended => {
+                        ended?;
+                        break;
+                    }
+                }
             }
             order = orders.next() => match order {
                 Order::Stop => break,
@@ -197,6 +207,8 @@ struct Site {
     wait: Duration,
     udp_timeout: Duration,
     format: EventFormat,
+    /// That several servers answer at one address has been said.
+    several_servers: Once,
 }
 
 /// Forwards whose listeners here are bound.
@@ -227,8 +239,21 @@ impl Bound {
             dynamic.push(bind(&forward.listen).await?);
         }
         let pool = Pool::new(Connector::new(credentials.clone(), server));
-        let site = Site { pool, tunnels: tunnels.clone(), header, wait, udp_timeout, format };
+        let site = Site {
+            pool,
+            tunnels: tunnels.clone(),
+            header,
+            wait,
+            udp_timeout,
+            format,
+            several_servers: Once::new(),
+        };
         Ok(Self { site: Arc::new(site), local, dynamic, remote })
+    }
+
+    /// How many forwards there are.
+    fn count(&self) -> usize {
+        self.local.len() + self.dynamic.len() + self.remote.len()
     }
 
     /// Starts everything. What ends before the program drains, `keepers` tell of, and it is an error.
@@ -275,6 +300,19 @@ impl Site {
                 }
             }
         }
+    }
+
+    /// Says, once, why the server closes channels that are parked for what it listens on. What came to one server is not
+    /// to be had at another.
+    fn tell_of_several_servers(&self) {
+        self.several_servers.call_once(|| {
+            let server = &self.pool.connector().server().address;
+            tracing::warn!(
+                %server,
+                "several servers seem to answer at this address, and only one of them listens for this client: have the \
+                 balancer send each client to the same server (in HAProxy: balance source)"
+            );
+        });
     }
 
     /// Accepts until the program drains, and serves each connection on a task of its own, which holds its place. Where

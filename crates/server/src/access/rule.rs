@@ -40,7 +40,10 @@ impl FromStr for TargetRule {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.ends_with(",proxy") {
-            return Err(problem(text, "has ,proxy where no header can be written: it goes with TCP and unix sockets"));
+            return Err(problem(
+                text,
+                "has ,proxy where no header can be written: it goes with TCP and unix sockets",
+            ));
         }
         let expected = "is not HOST:PORT, HOST:LO-HI or HOST:*";
         let Some((host, ports)) = split(text)? else { return Err(problem(text, expected)) };

@@ -26,7 +26,9 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
+use wire_protocol::message::{
+    ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target,
+};
 use wire_protocol::stream::SecureStream;
 
 use jobs::{Jobs, MAX_WAIT, Wants};
@@ -207,31 +209,42 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// Holds the lease for as long as the client, and nobody else, wants it; gives the channel back, idle.
+    /// Holds the lease for as long as the client, and nobody else, wants it; gives the channel back, idle. `None` where
+    /// another channel of the client has taken the address over: this one has been told, and is closed.
     pub(crate) async fn hold(
         self,
         mut stream: SecureStream<Socket>,
         stopping: &CancellationToken,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Option<SecureStream<Socket>>> {
         stream.answer_listen(self.port).await?;
         tracing::info!(listen = %self.key.0, "listening for a client");
-        let ended_by_client = tokio::select! {
+        let end = tokio::select! {
             held = stream.hold() => {
                 held?;
-                true
+                LeaseEnd::ByClient
             }
             never = self.accept_all() => match never {},
             never = self.jobs.expire() => match never {},
-            () = self.ended.cancelled() => false,
-            () = stopping.cancelled() => false,
+            () = self.ended.cancelled() => LeaseEnd::Replaced,
+            () = stopping.cancelled() => LeaseEnd::ByServer,
         };
-        tracing::info!(listen = %self.key.0, "no longer listening for a client");
+        let address = self.key.0.clone();
         drop(self);
-        stream.shutdown().await?;
-        if !ended_by_client {
-            in_time(stream.hold()).await?;
+        match end {
+            LeaseEnd::Replaced => {
+                tracing::info!(listen = %address, "another channel of the client listens there from now on");
+                // Whoever held it before is told, where it is still there, so that it does not ask for it again.
+                in_time(tell_replaced(stream)).await.ok();
+                return Ok(None);
+            }
+            LeaseEnd::ByClient => stream.shutdown().await?,
+            LeaseEnd::ByServer => {
+                stream.shutdown().await?;
+                in_time(stream.hold()).await?;
+            }
         }
-        Ok(stream)
+        tracing::info!(listen = %address, "no longer listening for a client");
+        Ok(Some(stream))
     }
 
     async fn accept_all(&self) -> Infallible {
@@ -306,6 +319,22 @@ impl Lease {
             self.jobs.try_add(Wants::Datagrams { flow, target });
         }
     }
+}
+
+/// Who has ended a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeaseEnd {
+    ByClient,
+    ByServer,
+    /// The client itself, by another channel.
+    Replaced,
+}
+
+/// The reason has to arrive, so that the socket is not closed under it.
+async fn tell_replaced(stream: SecureStream<Socket>) -> io::Result<()> {
+    let mut socket = stream.reset(ResetCode::Replaced).await?;
+    socks::until_closed(&mut socket).await;
+    Ok(())
 }
 
 /// What a client is told of somebody who has come from `origin` to the address `here`: without one it is a unix socket,

@@ -1,10 +1,11 @@
 //! `-R`: the server listens for this client, and what comes in there is carried to a target here.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
@@ -17,7 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_datagrams, tunnel};
 
 use super::{Event, Kind, Site, shown};
@@ -28,7 +29,8 @@ use crate::pool::{backoff, is_denied, is_fatal, keep_alive_every};
 /// Keeps the server listening, again and again, until the program ends.
 ///
 /// # Errors
-/// One that trying again does not mend; and, as long as the server has never listened, that it does not want to.
+/// [`Error::Replaced`] where another program of this client listens there from now on: each would take it from the other
+/// again and again. One that trying again does not mend; and, as long as the server has never listened, that it does not want to.
 pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) -> Result<(), Error> {
     let Turn { before, mut done } = turn;
     if let Some(before) = before {
@@ -38,6 +40,10 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
     let forward = Arc::new(forward);
     let mut history = History::NeverHeld;
     let mut pauses = backoff();
+    let replaced = |address: &ListenAddress| Error::Replaced {
+        listen: address.to_string(),
+        address: site.pool.connector().server().address.to_string(),
+    };
     while !site.is_draining() {
         let claimed = tokio::select! {
             biased;
@@ -54,10 +60,17 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
                 announce(&site, &forward, &address, kind);
                 drop(done);
                 history = History::HeldBefore;
-                pauses = backoff();
+                let since = Instant::now();
                 let ended = hold(&site, &forward, lease).await;
+                if since.elapsed() >= STABLE {
+                    pauses = backoff();
+                }
                 if !site.is_draining() {
-                    let error = ended.err().map(tracing::field::display);
+                    let error = ended.err();
+                    if error.as_ref().is_some_and(is_replaced) {
+                        return Err(replaced(&address));
+                    }
+                    let error = error.map(tracing::field::display);
                     tracing::warn!(listen = %address, error, "the server has stopped listening: asking again");
                 }
             }
@@ -144,7 +157,8 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
         forward: Arc::clone(forward),
         lease: id,
         ended: site.tunnels.draining.child_token(),
-        forgotten: CancellationToken::new(),
+        doubted: Notify::new(),
+        pauses: Mutex::new(backoff()),
         waiting: AtomicUsize::new(0),
         wanted: AtomicUsize::new(MIN_PARKED),
         changed: Notify::new(),
@@ -164,14 +178,30 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
                 close(stream).await;
                 return Ok(());
             }
-            ended = stream.hold() => return ended,
-            // Its own channel would tell so only once it has been silent for too long.
-            () = parking.forgotten.cancelled() => {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the server knows the lease no longer"));
+            ended = stream.hold() => return end(stream, ended).await,
+            () = parking.doubted.notified() => {
+                // Where the lease has ended, its own channel says so, and why.
+                if let Ok(ended) = timeout(REASON_DEADLINE, stream.hold()).await {
+                    return end(stream, ended).await;
+                }
+                // One that is gone would be noticed only once it has been silent for too long.
+                match timeout(DOUBT_DEADLINE, stream.ping()).await {
+                    Ok(Ok(_)) => site.tell_of_several_servers(),
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => return Err(unknown_lease()),
+                }
             }
             () = parking.changed.notified() => {}
         }
     }
+}
+
+/// A lease that the server has ended in good order is let go of in good order.
+async fn end(mut stream: SecureStream<Socket>, ended: io::Result<()>) -> io::Result<()> {
+    ended?;
+    in_time(stream.shutdown()).await?;
+    close(stream).await;
+    Ok(())
 }
 
 /// The parked channels of one lease.
@@ -180,8 +210,10 @@ struct Parking {
     forward: Arc<RemoteForward>,
     lease: [u8; LEASE_LEN],
     ended: CancellationToken,
-    /// The server has closed a channel that waited: there is nothing to wait for any more.
-    forgotten: CancellationToken,
+    /// The server has closed a channel that waited: it may be that it knows nothing of the lease.
+    doubted: Notify,
+    /// Between attempts to park a channel that the server has closed.
+    pauses: Mutex<ExponentialBackoff>,
     /// How many wait for the server to open a stream, or are on the way there.
     waiting: AtomicUsize,
     wanted: AtomicUsize,
@@ -197,15 +229,21 @@ impl Place {
         parking.waiting.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(parking))
     }
+
+    /// The server has opened a stream here.
+    fn was_of_use(self) {
+        // The last one: more are wanted from now on.
+        if self.0.waiting.load(Ordering::Relaxed) == 1 {
+            let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
+            self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
+        }
+        *self.0.pauses.lock().unwrap_or_else(PoisonError::into_inner) = backoff();
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The last one: more are wanted from now on.
-        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
-            self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
-        }
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
         self.0.changed.notify_one();
     }
 }
@@ -230,9 +268,10 @@ async fn park(parking: Arc<Parking>, place: Place) {
     tracing::debug!(%error, "a parked channel has ended");
     if place.is_some() {
         // One that has failed while it waited keeps its place for a moment, so that no other one tries at once.
+        let pause = parking.pauses.lock().unwrap_or_else(PoisonError::into_inner).next();
         tokio::select! {
             () = parking.ended.cancelled() => {}
-            () = sleep(PARK_PAUSE) => {}
+            () = sleep(pause.unwrap_or(MAX_PAUSE).clamp(PARK_PAUSE, MAX_PAUSE)) => {}
         }
     }
 }
@@ -260,7 +299,10 @@ async fn serve(
         match incoming {
             Ok(incoming) => match incoming? {
                 Incoming::Open(target) => {
-                    drop((place.take(), parked.take()));
+                    if let Some(place) = place.take() {
+                        place.was_of_use();
+                    }
+                    drop(parked.take());
                     let open = counters.streams.begin();
                     stream = answer(parking, stream, target).await?;
                     drop(open);
@@ -274,8 +316,9 @@ async fn serve(
                 }
                 Incoming::SignOfLife => asked = Asked::Nothing,
                 Incoming::Close => {
-                    parking.forgotten.cancel();
-                    return in_time(stream.answer_close()).await;
+                    parking.doubted.notify_one();
+                    in_time(stream.answer_close()).await?;
+                    return Err(unknown_lease());
                 }
                 Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
             },
@@ -373,6 +416,15 @@ async fn answer_datagrams(
     Ok(stream)
 }
 
+fn unknown_lease() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the server knows the lease no longer")
+}
+
+/// Whether another program of this client listens there from now on.
+fn is_replaced(error: &io::Error) -> bool {
+    matches!(error_in(error), Some(wire_protocol::Error::Reset(ResetCode::Replaced)))
+}
+
 /// Whether the server refused because somebody else has the address.
 fn is_busy(error: &Error) -> bool {
     let Error::Listening { source, .. } = error else { return false };
@@ -384,4 +436,10 @@ const MIN_PARKED: usize = 2;
 /// And at most, however many connections come at once.
 const MAX_PARKED: usize = 32;
 const PARK_PAUSE: Duration = Duration::from_secs(1);
+/// How long the reason for the end of a lease may be behind the end of a channel that was parked for it.
+const REASON_DEADLINE: Duration = Duration::from_millis(500);
+/// How long the channel of a lease may take for a sign of life, once there is reason to doubt it.
+const DOUBT_DEADLINE: Duration = Duration::from_secs(5);
+/// A lease that has held for so long has done well: the next attempts come as quickly as the first ones did.
+const STABLE: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
