@@ -127,13 +127,13 @@ pub struct Forward {
     /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either
     #[arg(short = 'L', long, value_name = "SPEC", requires = "address")]
     pub local: Vec<LocalForward>,
-    /// Listen at the server, and connect from here: `[BIND:]PORT:HOST:HOSTPORT[/udp]`; `[BIND:]PORT` alone is a SOCKS proxy
+    /// Listen at the server, and connect from here: `[BIND:]PORT:HOST:HOSTPORT[/udp]`; `[BIND:]PORT` alone is a proxy as with -D
     #[arg(short = 'R', long, value_name = "SPEC", requires = "address")]
     pub remote: Vec<RemoteForward>,
-    /// Be a SOCKS proxy here, and connect from the server: `[BIND:]PORT`
+    /// Be a proxy here (SOCKS5, SOCKS4, SOCKS4a, HTTP CONNECT), and connect from the server: `[BIND:]PORT`
     #[arg(short = 'D', long, value_name = "SPEC", requires = "address")]
     pub dynamic: Vec<DynamicForward>,
-    /// Connect standard input and output: `HOST:PORT`, `@SERVICE` or a path
+    /// Connect standard input and output: `HOST:PORT` or `[HOST]:PORT`, `@SERVICE` or a path
     #[arg(
         short = 'W', long, value_name = "TARGET", requires = "address",
         conflicts_with_all = ["local", "remote", "dynamic", "json"]

@@ -3,9 +3,9 @@
 //! ```text
 //! -L  listen:target   listen: [bind:]port, unix:/path, /path
 //! -R  listen:target   target: host:port, host:port/udp, unix:/path, /path, and with -L and -W also @service
-//! -R  listen          a SOCKS proxy
-//! -D  listen          a SOCKS proxy
-//! -W  target          without /udp
+//! -R  listen          a proxy (SOCKS, HTTP CONNECT)
+//! -D  listen          a proxy (SOCKS, HTTP CONNECT)
+//! -W  target          without /udp; a host of any kind may stand in brackets
 //! ```
 //!
 //! Without `bind` it is 127.0.0.1; `*` is 0.0.0.0. IPv6 addresses stand in brackets. The path of a listening socket
@@ -36,11 +36,11 @@ pub struct LocalForward {
 pub struct RemoteForward {
     /// Where the server listens.
     pub listen: ListenSpec,
-    /// Where the client connects; `None` where each connection says so itself, in SOCKS.
+    /// Where the client connects; `None` where each connection says so itself, in SOCKS or HTTP.
     pub target: Option<TargetSpec>,
 }
 
-/// `-D`: the client listens for SOCKS, the server connects.
+/// `-D`: the client listens for SOCKS and HTTP CONNECT, the server connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamicForward {
     /// Where the client listens.

@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use wire_protocol::stream::{Duplex, blocking};
 
 use crate::listener::OnDrop;
@@ -64,6 +65,26 @@ impl Socket {
     /// Both sides have said all they have: dropping the socket is a good end.
     pub fn end_well(self) {
         self.set_linger(None);
+    }
+
+    /// Ends a connection to whose other side something has been said last that has to arrive: where a socket is closed
+    /// while there is something unread, the system resets the connection, and that overtakes what was said.
+    pub async fn end_after_reply(mut self) {
+        self.set_linger(None);
+        if Duplex::shutdown_write(&self).is_err() {
+            return;
+        }
+        let mut nothing = [0; 4096];
+        let read_all = async {
+            let mut unread = MAX_UNREAD;
+            while let Ok(len @ 1..) = self.read(&mut nothing).await {
+                unread = unread.saturating_sub(len);
+                if unread == 0 {
+                    break;
+                }
+            }
+        };
+        timeout(LAST_WORD, read_all).await.ok();
     }
 
     fn set_linger(&self, linger: Option<Duration>) {
@@ -128,6 +149,11 @@ pub(crate) fn options_for_accepted(listener: &impl AsFd, on_drop: OnDrop) -> io:
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(4)
 }
+
+/// How long the other side may take to end a connection whose end it has been told.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// Bytes that it may still send meanwhile.
+const MAX_UNREAD: usize = 1024 * 1024;
 
 /// On Linux an accepted connection begins with the options of its listener.
 const INHERITS: bool = cfg!(target_os = "linux");

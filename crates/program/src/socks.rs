@@ -1,15 +1,19 @@
-//! The server's side of SOCKS5 (RFC 1928): what a client asks for, what it is told, and the header of its datagrams.
+//! The proxy's side of SOCKS5 (RFC 1928), SOCKS4, SOCKS4a and HTTP's CONNECT: what a client asks for, what it is told, and
+//! the header of SOCKS5's datagrams. The first byte tells them apart.
 //!
-//! By hand rather than with fast-socks5: that logs the target of each request as the peer wrote it, leaves the choice
+//! SOCKS by hand rather than with fast-socks5: that logs the target of each request as the peer wrote it, leaves the choice
 //! of a method unflushed and sends a reply with a single `write`, so that over a stream that buffers or takes a part
 //! both can be lost, and brings a second socket2 and more for what is a hundred lines here.
 //!
 //! Names are not resolved here: the other side of the channel does that. Nothing is read behind a request, so what
-//! a client sends without waiting for the reply is still there. A negotiation takes [`MAX_NEGOTIATION_LEN`]
-//! bytes at most; the time that it takes is the caller's to bound.
+//! a client sends without waiting for the reply is still there. How much a request may hold is limited; the time that it
+//! takes is the caller's to bound.
 
 mod address;
 mod association;
+mod http;
+mod version4;
+mod version5;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use wire_protocol::message::RefusedCode;
 
-use self::address::{address_len, append_ip, parse_address};
+use crate::socket::Socket;
 
 pub use self::address::{datagram_header, parse_datagram};
 pub use self::association::{Association, until_closed};
@@ -34,6 +38,17 @@ pub enum Request {
     },
     /// A port to send datagrams to, as long as the connection stands.
     Associate,
+}
+
+/// How a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// SOCKS5.
+    Socks5,
+    /// SOCKS4 or SOCKS4a.
+    Socks4,
+    /// HTTP/1.
+    Http,
 }
 
 /// What a client is told.
@@ -55,24 +70,14 @@ pub enum Reply {
     TtlExpired,
     /// It asked for something that does not exist here.
     CommandNotSupported,
+    /// It asked for something that does not exist anywhere.
+    CommandUnknown,
     /// It named the target in a way that does not exist.
     AddressTypeNotSupported,
-}
-
-impl Reply {
-    fn code(self) -> u8 {
-        match self {
-            Self::Succeeded => 0,
-            Self::GeneralFailure => 1,
-            Self::NotAllowed => 2,
-            Self::NetworkUnreachable => 3,
-            Self::HostUnreachable => 4,
-            Self::ConnectionRefused => 5,
-            Self::TtlExpired => 6,
-            Self::CommandNotSupported => 7,
-            Self::AddressTypeNotSupported => 8,
-        }
-    }
+    /// Its request is none.
+    Malformed,
+    /// Its request is longer than any that makes sense.
+    TooLong,
 }
 
 impl From<RefusedCode> for Reply {
@@ -92,28 +97,34 @@ impl From<RefusedCode> for Reply {
     }
 }
 
-/// Why a client gets nothing. It has been told, where SOCKS5 has a word for that.
+/// Why a client gets nothing. It has been told, where its protocol has a word for that.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocksError {
     /// The connection failed, or ended too early.
     #[error("the connection failed before the request was whole: {0}")]
     Io(#[from] io::Error),
-    /// The client speaks the version before.
-    #[error("the client speaks SOCKS4, not SOCKS5")]
-    Socks4,
-    /// The client takes this for a web proxy.
-    #[error("the client speaks HTTP, not SOCKS5")]
-    Http,
     /// The client speaks something else.
-    #[error("the client does not speak SOCKS5: its first byte is {0:#04x}")]
+    #[error("the client speaks neither SOCKS nor HTTP: its first byte is {0:#04x}")]
     NotSocks(u8),
+    /// The client changes its version.
+    #[error("the client asks in version {0} behind a greeting in version 5")]
+    Version(u8),
     /// The client wants to say who it is.
     #[error("the client insists on a password or the like, and there is none here")]
     Method,
     /// The client wants something that is not offered, such as BIND.
     #[error("the client asks for command {0}, and only CONNECT and UDP ASSOCIATE are offered")]
     Command(u8),
+    /// The client takes this for a web server, or for a proxy that does more.
+    #[error("the client speaks HTTP, and asks for something else than CONNECT")]
+    HttpMethod,
+    /// The client speaks no HTTP.
+    #[error("the client's request is not CONNECT HOST:PORT HTTP/1.1")]
+    HttpRequest,
+    /// The client says more than a request holds.
+    #[error("the client's request is too long")]
+    TooLong,
     /// The client names the target in a way that does not exist.
     #[error("the client gives an address of the unknown type {0}")]
     AddressType(u8),
@@ -122,45 +133,39 @@ pub enum SocksError {
     Name,
 }
 
+/// Why there is no request, and what the client is to be told of it.
+#[derive(Debug)]
+struct NoRequest {
+    error: SocksError,
+    due: Option<Reply>,
+}
+
+impl From<io::Error> for NoRequest {
+    fn from(error: io::Error) -> Self {
+        Self { error: error.into(), due: None }
+    }
+}
+
 /// Negotiates and reads the request. It is to be answered with [`reply`], and nothing else may be sent before.
 ///
 /// # Errors
 /// [`SocksError`]: the connection is of no use any more then.
-pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<Request, SocksError> {
-    check_version(stream.read_u8().await?)?;
-    let count = stream.read_u8().await?;
-    let mut methods = vec![0; count.into()];
-    stream.read_exact(&mut methods).await?;
-    if !methods.contains(&NO_AUTHENTICATION) {
-        send(stream, &[VERSION, NO_ACCEPTABLE_METHOD]).await?;
-        return Err(SocksError::Method);
-    }
-    send(stream, &[VERSION, NO_AUTHENTICATION]).await?;
-
-    // The reserved byte says nothing. What follows the type of the address tells how long it is.
-    let mut head = [0; 5];
-    stream.read_exact(&mut head).await?;
-    let [version, command, _, address_type, following] = head;
-    check_version(version)?;
-    let Some(len) = address_len(address_type, following) else {
-        reply(stream, Reply::AddressTypeNotSupported, NOWHERE).await?;
-        return Err(SocksError::AddressType(address_type));
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+) -> Result<(Request, Dialect), SocksError> {
+    let (dialect, request) = match stream.read_u8().await? {
+        version5::VERSION => (Dialect::Socks5, version5::read(stream).await),
+        version4::VERSION => (Dialect::Socks4, version4::read(stream).await),
+        letter if letter.is_ascii_alphabetic() => (Dialect::Http, http::read(stream, letter).await),
+        other => return Err(SocksError::NotSocks(other)),
     };
-    let mut address = vec![0; len];
-    address[..2].copy_from_slice(&[address_type, following]);
-    stream.read_exact(&mut address[2..]).await?;
-
-    match (command, parse_address(&address)) {
-        (CONNECT, Some((host, port, _))) => Ok(Request::Connect { host, port }),
-        // The address is where the client means to send from, which it need not know.
-        (ASSOCIATE, _) => Ok(Request::Associate),
-        (CONNECT, None) => {
-            reply(stream, Reply::GeneralFailure, NOWHERE).await?;
-            Err(SocksError::Name)
-        }
-        (command, _) => {
-            reply(stream, Reply::CommandNotSupported, NOWHERE).await?;
-            Err(SocksError::Command(command))
+    match request {
+        Ok(request) => Ok((request, dialect)),
+        Err(NoRequest { error, due }) => {
+            if let Some(due) = due {
+                reply(stream, dialect, due, NOWHERE).await?;
+            }
+            Err(error)
         }
     }
 }
@@ -170,20 +175,24 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result
 ///
 /// # Errors
 /// Those of the stream.
-pub async fn reply<S: AsyncWrite + Unpin>(stream: &mut S, reply: Reply, bound: SocketAddr) -> io::Result<()> {
-    let mut bytes = vec![VERSION, reply.code(), 0];
-    append_ip(bound.ip(), &mut bytes);
-    bytes.extend_from_slice(&bound.port().to_be_bytes());
+pub async fn reply<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    dialect: Dialect,
+    reply: Reply,
+    bound: SocketAddr,
+) -> io::Result<()> {
+    let bytes = match dialect {
+        Dialect::Socks5 => version5::answer(reply, bound),
+        Dialect::Socks4 => version4::answer(reply, bound),
+        Dialect::Http => http::answer(reply),
+    };
     send(stream, &bytes).await
 }
 
-fn check_version(first: u8) -> Result<(), SocksError> {
-    match first {
-        VERSION => Ok(()),
-        4 => Err(SocksError::Socks4),
-        // What methods begin with: CONNECT, DELETE, GET, HEAD, OPTIONS, POST and the rest, TRACE.
-        b'C' | b'D' | b'G' | b'H' | b'O' | b'P' | b'T' => Err(SocksError::Http),
-        other => Err(SocksError::NotSocks(other)),
+/// Tells a client why it gets nothing, and ends the connection so that the answer arrives.
+pub async fn refuse(mut socket: Socket, dialect: Dialect, why: Reply) {
+    if reply(&mut socket, dialect, why, NOWHERE).await.is_ok() {
+        socket.end_after_reply().await;
     }
 }
 
@@ -195,15 +204,8 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result
 /// The address of a reply that has none to give.
 pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// The most bytes that a client can send before it is answered: version, 255 methods, and a request for a name of 255
-/// bytes.
-pub const MAX_NEGOTIATION_LEN: usize = 2 + 255 + 3 + 1 + 1 + 255 + 2;
-
-const VERSION: u8 = 5;
-const NO_AUTHENTICATION: u8 = 0;
-const NO_ACCEPTABLE_METHOD: u8 = 0xFF;
+/// The command for a connection, in both versions of SOCKS.
 const CONNECT: u8 = 1;
-const ASSOCIATE: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -213,8 +215,17 @@ mod tests {
 
     /// Accepts `input` at once. Also gives what the client was sent and flushed, and what of `input` was not read.
     async fn accept_bytes(mut input: &[u8]) -> (Result<Request, SocksError>, Vec<u8>, &[u8]) {
+        let first = input.first().copied();
         let mut stream = join(&mut input, BufWriter::new(Vec::new()));
-        let result = accept(&mut stream).await;
+        let result = accept(&mut stream).await.map(|(request, dialect)| {
+            let expected = match first {
+                Some(5) => Dialect::Socks5,
+                Some(4) => Dialect::Socks4,
+                _ => Dialect::Http,
+            };
+            assert_eq!(dialect, expected);
+            request
+        });
         let flushed = stream.into_inner().1.get_ref().clone();
         (result, flushed, input)
     }
@@ -236,7 +247,7 @@ mod tests {
         request(&[&[5, 1, 0, 3, u8::try_from(name.len()).unwrap()], name, &[0, 80]].concat())
     }
 
-    /// What may come, as RFC 1928 lays it out.
+    /// What may come in SOCKS5, as RFC 1928 lays it out.
     fn good() -> Vec<(Vec<u8>, Request)> {
         let every_method: Vec<u8> = (0..=254).rev().collect();
         let longest_name = "n".repeat(255);
@@ -259,7 +270,48 @@ mod tests {
                 Request::Associate,
             ),
             (request(&[5, 3, 0, 3, 0, 0, 0]), Request::Associate),
+            (name_request(b"[2001:db8::1]"), connect("2001:db8::1", 80)),
         ]
+    }
+
+    /// What may come in SOCKS4, SOCKS4a and HTTP, where nothing is said before the answer.
+    fn good_in_one_go() -> Vec<(Vec<u8>, Request)> {
+        let text = "t".repeat(255);
+        let long = format!("CONNECT a:80 HTTP/1.1\r\nPadding: {}\r\n\r\n", "p".repeat(8192 - 36));
+        let many: String = (0..64).map(|number| format!("H{number}: x\r\n")).collect();
+        vec![
+            (b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00".to_vec(), connect("127.0.0.1", 80)),
+            (b"\x04\x01\x01\xbb\x00\x00\x00\x00user\x00".to_vec(), connect("0.0.0.0", 443)),
+            (b"\x04\x01\x00\x50\x00\x00\x00\x01\x00example.org\x00".to_vec(), connect("example.org", 80)),
+            (b"\x04\x01\x00\x50\x00\x00\x00\xffu\x00[::1]\x00".to_vec(), connect("::1", 80)),
+            (
+                [b"\x04\x01\x00\x50\x00\x00\x00\x01", text.as_bytes(), b"\0", text.as_bytes(), b"\0"].concat(),
+                connect(&text, 80),
+            ),
+            (b"CONNECT example.org:443 HTTP/1.1\r\n\r\n".to_vec(), connect("example.org", 443)),
+            (
+                b"CONNECT example.org:443 HTTP/1.1\r\nHost: other:1\r\nProxy-Authorization: Basic eA==\r\n\r\n".to_vec(),
+                connect("example.org", 443),
+            ),
+            (b"CONNECT 192.0.2.1:80 HTTP/1.0\n\n".to_vec(), connect("192.0.2.1", 80)),
+            (b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n\r\n".to_vec(), connect("2001:db8::1", 443)),
+            (long.into_bytes(), connect("a", 80)),
+            (format!("CONNECT a:80 HTTP/1.1\r\n{many}\r\n").into_bytes(), connect("a", 80)),
+        ]
+    }
+
+    #[tokio::test]
+    async fn other_dialects_are_read_and_nothing_behind_them() {
+        for (input, expected) in good_in_one_go() {
+            let with_data = [&input[..], b"\x16\x03\x01\r\n"].concat();
+            let (request, sent, rest) = accept_bytes(&with_data).await;
+            assert_eq!((request.unwrap(), &sent[..], rest), (expected, &[][..], &b"\x16\x03\x01\r\n"[..]));
+            for len in (0..input.len()).take(600) {
+                let (result, sent, _) = accept_bytes(&input[..len]).await;
+                assert!(matches!(result, Err(SocksError::Io(_))), "cut to {len}: {result:?}");
+                assert_eq!(sent, b"", "cut to {len}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -268,7 +320,6 @@ mod tests {
             let with_data = [&input[..], b"GET /"].concat();
             let (request, sent, rest) = accept_bytes(&with_data).await;
             assert_eq!((request.unwrap(), &sent[..], rest), (expected, &[5, 0][..], &b"GET /"[..]));
-            assert!(input.len() <= MAX_NEGOTIATION_LEN);
         }
     }
 
@@ -282,7 +333,7 @@ mod tests {
                 tokio::try_join!(write.write_all(&input), read.read_exact(&mut chosen)).unwrap();
                 chosen
             });
-            assert_eq!((request.unwrap(), chosen), (expected, [5, 0]));
+            assert_eq!((request.unwrap().0, chosen), (expected, [5, 0]));
         }
     }
 
@@ -315,16 +366,67 @@ mod tests {
 
     #[tokio::test]
     async fn other_protocols_are_named() {
-        for (input, message) in [
-            (&b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00"[..], "the client speaks SOCKS4, not SOCKS5"),
-            (b"GET http://example.org/ HTTP/1.1\r\n", "the client speaks HTTP, not SOCKS5"),
-            (b"CONNECT example.org:443 HTTP/1.1\r\n", "the client speaks HTTP, not SOCKS5"),
-            (b"SSH-2.0-", "the client does not speak SOCKS5: its first byte is 0x53"),
-        ] {
-            check_refused(accept_bytes(input).await, &[], message);
+        for (first, rest) in [(0x16, &b"\x03\x01\x02\x00\x01"[..]), (0, b""), (3, b"\x01"), (0xff, b"")] {
+            let message = format!("the client speaks neither SOCKS nor HTTP: its first byte is {first:#04x}");
+            check_refused(accept_bytes(&[&[first], rest].concat()).await, &[], &message);
         }
         let changed = accept_bytes(b"\x05\x01\x00\x04\x01\x00\x01\x7f").await;
-        check_refused(changed, &[5, 0], "the client speaks SOCKS4, not SOCKS5");
+        check_refused(changed, &[5, 0], "the client asks in version 4 behind a greeting in version 5");
+    }
+
+    #[tokio::test]
+    async fn what_socks4_does_not_offer_is_told() {
+        let rejected = [0, 91, 0, 0, 0, 0, 0, 0];
+        let bind = accept_bytes(b"\x04\x02\x00\x50\x7f\x00\x00\x01\x00").await;
+        let message = "the client asks for command 2, and only CONNECT and UDP ASSOCIATE are offered";
+        check_refused(bind, &rejected, message);
+        for name in [&b""[..], b"a b", b"\xff", b"\x1b[2J", b"[]"] {
+            let input = [b"\x04\x01\x00\x50\x00\x00\x00\x01\x00", name, b"\0"].concat();
+            let message =
+                "the client gives a name that is empty, not UTF-8, or has blanks or control characters in it";
+            check_refused(accept_bytes(&input).await, &rejected, message);
+        }
+        let user = [&b"\x04\x01\x00\x50\x7f\x00\x00\x01"[..], &[b'u'; 256]].concat();
+        check_refused(accept_bytes(&user).await, &rejected, "the client's request is too long");
+    }
+
+    #[tokio::test]
+    async fn what_http_does_not_offer_is_told() {
+        const METHOD: &str = "the client speaks HTTP, and asks for something else than CONNECT";
+        const NONE: &str = "the client's request is not CONNECT HOST:PORT HTTP/1.1";
+        const LONG: &str = "the client's request is too long";
+        let (line, headers) = ("t".repeat(9000), "H: x\r\n".repeat(65));
+        let long = format!("CONNECT {line}:80 HTTP/1.1\r\n\r\n");
+        let many = format!("CONNECT a:80 HTTP/1.1\r\n{headers}\r\n");
+        let name = format!("CONNECT {}:80 HTTP/1.1\r\n\r\n", "n".repeat(256));
+        for (input, status, message) in [
+            (
+                "GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n",
+                "405 Method Not Allowed",
+                METHOD,
+            ),
+            ("POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello", "405 Method Not Allowed", METHOD),
+            ("connect a:80 HTTP/1.1\r\n\r\n", "501 Not Implemented", METHOD),
+            ("BREW a:80 HTTP/1.1\r\n\r\n", "501 Not Implemented", METHOD),
+            ("CONNECT example.org HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT example.org: HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT :80 HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT ::1:80 HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT a:65536 HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT a:+80 HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT http://a:80 HTTP/1.1\r\n\r\n", "400 Bad Request", NONE),
+            ("CONNECT a:80\r\n", "400 Bad Request", NONE),
+            ("CONNECT a:80 HTTP/2.0\r\n", "400 Bad Request", NONE),
+            ("SSH-2.0-OpenSSH_9.9\r\n", "400 Bad Request", NONE),
+            (&name, "400 Bad Request", NONE),
+            (&long, "431 Request Header Fields Too Large", LONG),
+            (&many, "431 Request Header Fields Too Large", LONG),
+        ] {
+            let (result, sent, _) = accept_bytes(input.as_bytes()).await;
+            assert_eq!(result.unwrap_err().to_string(), message, "{input:?}");
+            let sent = String::from_utf8(sent).unwrap();
+            assert!(sent.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{input:?}: {sent:?}");
+        }
     }
 
     #[tokio::test]
@@ -379,12 +481,44 @@ mod tests {
             (Reply::AddressTypeNotSupported, 8),
         ] {
             let mut sent = BufWriter::new(Vec::new());
-            reply(&mut sent, answer, "192.0.2.1:258".parse().unwrap()).await.unwrap();
+            reply(&mut sent, Dialect::Socks5, answer, "192.0.2.1:258".parse().unwrap()).await.unwrap();
             assert_eq!(sent.get_ref(), &[5, code, 0, 1, 192, 0, 2, 1, 1, 2]);
         }
         let mut sent = Vec::new();
-        reply(&mut sent, Reply::Succeeded, "[2001:db8::1]:258".parse().unwrap()).await.unwrap();
+        reply(&mut sent, Dialect::Socks5, Reply::Succeeded, "[2001:db8::1]:258".parse().unwrap())
+            .await
+            .unwrap();
         assert_eq!(sent, [5, 0, 0, 4, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn each_dialect_has_its_replies() {
+        for (answer, code, status) in [
+            (Reply::Succeeded, 90, "200 Connection established"),
+            (Reply::GeneralFailure, 91, "503 Service Unavailable"),
+            (Reply::NotAllowed, 91, "403 Forbidden"),
+            (Reply::NetworkUnreachable, 91, "502 Bad Gateway"),
+            (Reply::HostUnreachable, 91, "502 Bad Gateway"),
+            (Reply::ConnectionRefused, 91, "502 Bad Gateway"),
+            (Reply::TtlExpired, 91, "504 Gateway Timeout"),
+        ] {
+            let mut sent = BufWriter::new(Vec::new());
+            reply(&mut sent, Dialect::Socks4, answer, "192.0.2.1:258".parse().unwrap()).await.unwrap();
+            assert_eq!(sent.get_ref(), &[0, code, 1, 2, 192, 0, 2, 1]);
+            let mut sent = BufWriter::new(Vec::new());
+            reply(&mut sent, Dialect::Http, answer, NOWHERE).await.unwrap();
+            let mut headers = [httparse::EMPTY_HEADER; 4];
+            let mut response = httparse::Response::new(&mut headers);
+            let httparse::Status::Complete(len) = response.parse(sent.get_ref()).unwrap() else {
+                panic!("{answer:?} is cut off");
+            };
+            let reason = response.reason.unwrap();
+            assert_eq!(format!("{} {reason}", response.code.unwrap()), status);
+            let body = &sent.get_ref()[len..];
+            let announced = response.headers.iter().find(|header| header.name == "Content-Length");
+            let announced = announced.map_or("0", |header| str::from_utf8(header.value).unwrap());
+            assert_eq!(announced, body.len().to_string());
+        }
     }
 
     #[test]

@@ -410,7 +410,7 @@ pub enum ListenKind {
     Stream,
     /// Datagrams, each for the client.
     Datagram,
-    /// Connections that speak SOCKS5: each names a target that the client is to reach.
+    /// Connections that speak to a proxy, in SOCKS or with CONNECT of HTTP: each names a target that the client is to reach.
     Socks,
 }
 

@@ -113,6 +113,12 @@ fn curl_goes_through_the_proxy(stage: &Stage) -> Result<()> {
         let mut command = Command::new(&curl);
         command.args(["--socks5-hostname", &forward.dynamic(0)?]);
         downloads(&mut command, &format!("http://{host}:{port}"))?;
+        // SOCKS4a, and HTTP's CONNECT.
+        for options in [&["--socks4a"][..], &["--proxytunnel", "--proxy"]] {
+            let mut command = Command::new(&curl);
+            command.args(options).arg(forward.dynamic(0)?);
+            downloads(&mut command, &format!("http://{host}:{port}"))?;
+        }
     }
     // 97: curl could not make the proxy connect.
     let mut command = Command::new(&curl);
@@ -127,14 +133,14 @@ fn ssh_goes_through_standard_streams(stage: &Stage) -> Result<()> {
     let sshd = Sshd::start(stage)?;
     let site = Site::open(stage, &["--tcp", &sshd.address()])?;
     let words = proxy_command(stage, &site)?;
-    let mut command = sshd.client(&format!("{words} -W %h:%p"))?;
+    let mut command = sshd.client(&format!("{words} -W [%h]:%p"))?;
     command.arg("sha256sum");
     let mut ssh = Process::start(command)?;
     ssh.feed(Lines::of_length(LENGTH))?;
     let told = ssh.finish()?.expect(Exit::Done)?.text();
     let (_, expected) = digest_of(Lines::of_length(LENGTH))?;
     ensure!(told.starts_with(&expected), "ssh's other end got {told}");
-    let mut command = sshd.client(&format!("{words} -W %h:%p"))?;
+    let mut command = sshd.client(&format!("{words} -W [%h]:%p"))?;
     command.arg("echo out; echo err >&2; exit 4");
     let outcome = Process::start(command)?.finish()?.expect(Exit::Integrity)?.expect_stdout(b"out\n")?;
     ensure!(outcome.stderr.contains("err"), "{}", outcome.stderr);

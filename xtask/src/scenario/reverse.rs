@@ -138,9 +138,17 @@ fn without_a_target_it_is_a_proxy_out_through_the_client(stage: &Stage) -> Resul
     let (stream, reply) = socks::connect(&proxy, "localhost", target.port())?;
     ensure!(reply == Reply::Succeeded, "by name: {reply:?}");
     Exchange::SMALL.ask(stream)?;
+    let (stream, code) = socks::connect4(&proxy, "localhost", target.port())?;
+    ensure!(code == 90, "SOCKS4: {code}");
+    Exchange::SMALL.ask(stream)?;
+    let (stream, status) = socks::connect_http(&proxy, &target.address())?;
+    ensure!(status.starts_with("HTTP/1.1 200 "), "{status}");
+    Exchange::SMALL.ask(stream)?;
     let nobody = Port::hold()?;
     let (_, reply) = socks::connect(&proxy, "127.0.0.1", nobody.number())?;
     ensure!(reply == Reply::ConnectionRefused, "nobody listens, and the proxy says {reply:?}");
+    let said = socks::answer_to(&proxy, format!("CONNECT {} HTTP/1.1\r\n\r\n", nobody.address()).as_bytes())?;
+    ensure!(said.starts_with(b"HTTP/1.1 502 "), "nobody listens, and the proxy says {said:02x?}");
     let association = socks::Association::open(&proxy)?;
     association.send("127.0.0.1", datagrams.port(), b"a datagram")?;
     ensure!(association.receive()? == b"a datagram", "another datagram came back");

@@ -14,6 +14,8 @@ scenarios![
     connections_by_name_and_by_address,
     names_are_resolved_at_the_server,
     what_went_wrong_is_told,
+    clients_of_socks4_and_http_connect,
+    what_went_wrong_is_told_to_them_and_not_reset,
     datagrams_go_to_many_targets,
     association_ends_with_its_connection,
     other_words_are_refused,
@@ -82,6 +84,53 @@ fn what_went_wrong_is_told(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+fn clients_of_socks4_and_http_connect(stage: &Stage) -> Result<()> {
+    let target = Target::exchange(Exchange::SMALL)?;
+    let port = target.port();
+    let site = Site::open(stage, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
+    let forward = site.forward(&["-D", "0"])?;
+    let proxy = forward.dynamic(0)?;
+    for host in ["127.0.0.1", "localhost", "[127.0.0.1]"] {
+        let (stream, code) = socks::connect4(&proxy, host, port)?;
+        ensure!(code == 90, "SOCKS4 to {host}: {code}");
+        Exchange::SMALL.ask(stream)?;
+        let (stream, status) = socks::connect_http(&proxy, &format!("{host}:{port}"))?;
+        ensure!(status.starts_with("HTTP/1.1 200 "), "HTTP to {host}: {status}");
+        Exchange::SMALL.ask(stream)?;
+    }
+    let (stream, reply) = socks::connect_by_name(&proxy, "[127.0.0.1]", port)?;
+    ensure!(reply == Reply::Succeeded, "SOCKS5 to a name in brackets: {reply:?}");
+    Exchange::SMALL.ask(stream)
+}
+
+fn what_went_wrong_is_told_to_them_and_not_reset(stage: &Stage) -> Result<()> {
+    let [nobody, closed] = [Port::hold()?, Port::hold()?];
+    let site = Site::open(stage, &["--tcp", &nobody.address(), "--tcp", "*.invalid:80"])?;
+    let forward = site.forward(&["-D", "0"])?;
+    let proxy = forward.dynamic(0)?;
+    for (target, status) in [
+        (nobody.address(), "502 Bad Gateway"),
+        (closed.address(), "403 Forbidden"),
+        ("no-such-host.invalid:80".to_owned(), "502 Bad Gateway"),
+        ("no-port".to_owned(), "400 Bad Request"),
+    ] {
+        let said = socks::answer_to(&proxy, format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes())?;
+        let said = String::from_utf8(said)?;
+        ensure!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{target}: {said}");
+    }
+    let said = socks::answer_to(&proxy, b"GET http://example.org/ HTTP/1.1\r\n\r\n")?;
+    ensure!(said.starts_with(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n"), "{said:02x?}");
+    for port in [nobody.number(), closed.number()] {
+        let socks4 = [&b"\x04\x01"[..], &port.to_be_bytes(), b"\x7f\0\0\x01\0"].concat();
+        let said = socks::answer_to(&proxy, &socks4)?;
+        ensure!(said == [0, 91, 0, 0, 0, 0, 0, 0], "SOCKS4: {said:02x?}");
+        let socks5 = [&b"\x05\x01\0\x05\x01\0\x01\x7f\0\0\x01"[..], &port.to_be_bytes()].concat();
+        let said = socks::answer_to(&proxy, &socks5)?;
+        ensure!(said.len() == 12 && said.starts_with(&[5, 0, 5]), "SOCKS5: {said:02x?}");
+    }
+    Ok(())
+}
+
 fn datagrams_go_to_many_targets(stage: &Stage) -> Result<()> {
     let targets = (0..4).map(|_| Datagrams::echo()).collect::<Result<Vec<_>>>()?;
     let closed = Datagrams::echo()?;
@@ -138,10 +187,11 @@ fn other_words_are_refused(stage: &Stage) -> Result<()> {
     let site = Site::open(stage, &["--tcp", &target.address()])?;
     let forward = site.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
-    let socks4 = [&b"\x04\x01"[..], &target.port().to_be_bytes(), b"\x7f\0\0\x01\0"].concat();
+    let socks4_bind = [&b"\x04\x02"[..], &target.port().to_be_bytes(), b"\x7f\0\0\x01\0"].concat();
     for words in [
         &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
-        &socks4,
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        &socks4_bind,
         b"\x05\x01\x02",
         b"\x05\0",
         b"\x05\x01\0\x05\x01\0\x03\0\0\x50",
@@ -154,7 +204,12 @@ fn other_words_are_refused(stage: &Stage) -> Result<()> {
         let mut said = Vec::new();
         // It may hang up with a reset, as it has not read everything.
         stream.read_to_end(&mut said).ok();
-        ensure!(said.len() <= 64, "{} bytes in answer to {words:02x?}", said.len());
+        // To a browser it says a sentence.
+        ensure!(
+            said.len() <= if words[0] == b'G' { 256 } else { 64 },
+            "{} bytes in answer to {words:02x?}",
+            said.len()
+        );
     }
     ensure!(target.accepted() == 0, "a target was reached by other words");
     let (mut stream, reply) = socks::connect(&proxy, "127.0.0.1", target.port())?;

@@ -1,4 +1,4 @@
-//! A SOCKS5 client as RFC 1928 has it, for the scenarios to ask with.
+//! Clients of SOCKS5 (RFC 1928), SOCKS4a and HTTP's CONNECT, for the scenarios to ask with.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -37,6 +37,46 @@ pub(crate) fn connect_by_name(proxy: &str, name: &str, port: u16) -> Result<(Tcp
     stream.write_all(&bytes)?;
     let (reply, _) = answer(&mut stream)?;
     Ok((stream, reply))
+}
+
+/// Asks in SOCKS4, or where the host is a name in SOCKS4a, and gives the code of the answer: 90 where it is granted.
+pub(crate) fn connect4(proxy: &str, host: &str, port: u16) -> Result<(TcpStream, u8)> {
+    let mut stream = dial(proxy)?;
+    let mut bytes = vec![4, CONNECT];
+    bytes.extend(port.to_be_bytes());
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) => bytes.extend([&address.octets()[..], b"user\0"].concat()),
+        Err(_) => bytes.extend([b"\0\0\0\x01user\0", host.as_bytes(), b"\0"].concat()),
+    }
+    stream.write_all(&bytes)?;
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).context("the answer in SOCKS4")?;
+    ensure!(answer[0] == 0, "an answer of {answer:02x?}");
+    Ok((stream, answer[1]))
+}
+
+/// Asks in HTTP, and gives the answer's first line.
+pub(crate) fn connect_http(proxy: &str, target: &str) -> Result<(TcpStream, String)> {
+    let mut stream = dial(proxy)?;
+    write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: xtask\r\n\r\n")?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).context("the answer in HTTP")?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head)?;
+    Ok((stream, head.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// All that a proxy answers to these words, to which the client has added more than the proxy reads. It has to end, and a
+/// reset is no end.
+pub(crate) fn answer_to(proxy: &str, words: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = dial(proxy)?;
+    stream.write_all(&[words, &[b'!'; 9000]].concat())?;
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).with_context(|| format!("behind {said:02x?}"))?;
+    Ok(said)
 }
 
 /// Any command: 1 CONNECT, 2 BIND, 3 UDP ASSOCIATE.

@@ -1,5 +1,6 @@
 //! Text to forwards: see [the table](super).
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use crypto_core::psk;
@@ -55,10 +56,20 @@ impl FromStr for StdioForward {
     type Err = ForwardError;
 
     fn from_str(text: &str) -> Result<Self, ForwardError> {
-        explain(text, EXPECTED_STDIO, || match parse_target(text)? {
+        explain(text, EXPECTED_STDIO, || match parse_target(&without_brackets(text))? {
             TargetSpec::Udp { .. } => Err(ForwardProblem::Datagrams),
             target => Ok(Self { target }),
         })
+    }
+}
+
+/// `[HOST]:PORT` with any host: ssh writes `[%h]:%p` for all of them, and only an IPv6 address needs the brackets.
+fn without_brackets(text: &str) -> Cow<'_, str> {
+    match text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+        Some((host, port)) if host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) => {
+            Cow::Owned(format!("{host}:{port}"))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -254,6 +265,8 @@ mod tests {
         check::<DynamicForward>("/tmp/socks", "unix:/tmp/socks");
         check::<StdioForward>("example.org:22", "example.org:22");
         check::<StdioForward>("[::1]:22", "[::1]:22");
+        check::<StdioForward>("[db.example.org]:22", "db.example.org:22");
+        check::<StdioForward>("[127.0.0.1]:22", "127.0.0.1:22");
         check::<StdioForward>("/run/ssh", "unix:/run/ssh");
         check::<StdioForward>("unix:/run/ssh", "unix:/run/ssh");
         check::<StdioForward>("@ssh", "@ssh");
@@ -361,6 +374,13 @@ mod tests {
         check_bad::<StdioForward>("", Target);
         check_bad::<StdioForward>("22", Target);
         check_bad::<StdioForward>("host:0", Target);
+        check_bad::<StdioForward>("[host]:0", Target);
+        check_bad::<StdioForward>("[host]", Target);
+        check_bad::<StdioForward>("[]:22", Target);
+        check_bad::<StdioForward>("[[host]]:22", Target);
+        check_bad::<StdioForward>("[@db]:22", Target);
+        check_bad::<StdioForward>("[/run/ssh]:22", Target);
+        check_bad::<StdioForward>("[host]:22/udp", Datagrams);
         check_bad::<StdioForward>("host:53/udp", Datagrams);
         check_bad::<StdioForward>("@", ServiceName);
         check_bad::<StdioForward>("run/ssh", Target);

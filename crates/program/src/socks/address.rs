@@ -48,9 +48,17 @@ pub(super) fn parse_address(bytes: &[u8]) -> Option<(String, u16, usize)> {
     let host = match address_type {
         IPV4 => Ipv4Addr::from(*address.first_chunk::<4>()?).to_string(),
         IPV6 => Ipv6Addr::from(*address.first_chunk::<16>()?).to_string(),
-        _ => str::from_utf8(&address[1..]).ok().filter(|name| is_name(name))?.to_owned(),
+        _ => host_of(&address[1..])?,
     };
     Some((host, u16::from_be_bytes(*port), len))
+}
+
+/// A host that is given as text: a name, or an address, also in the brackets that some clients leave around it. `None`
+/// for what can be neither.
+pub(super) fn host_of(text: &[u8]) -> Option<String> {
+    let text = str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    (is_name(bare) && bare.len() <= MAX_NAME_LEN && !bare.contains(['[', ']'])).then(|| bare.to_owned())
 }
 
 fn is_name(text: &str) -> bool {
@@ -69,6 +77,9 @@ pub(super) fn append_ip(ip: IpAddr, out: &mut Vec<u8>) {
         }
     }
 }
+
+/// SOCKS5 cannot say a longer one, and the DNS has none.
+const MAX_NAME_LEN: usize = 255;
 
 const IPV4: u8 = 1;
 const NAME: u8 = 3;
@@ -105,6 +116,27 @@ mod tests {
         check_datagram(b"\x00\x00\x00\x03\x0bexample.org\x00\x35", "example.org", 53);
         let longest = "n".repeat(255);
         check_datagram(&[b"\x00\x00\x00\x03\xff", longest.as_bytes(), b"\xff\xff"].concat(), &longest, 65535);
+    }
+
+    #[test]
+    fn an_address_is_one_also_in_brackets() {
+        for (text, host) in [
+            ("[::1]", Some("::1")),
+            ("::1", Some("::1")),
+            ("[127.0.0.1]", Some("127.0.0.1")),
+            ("[db.example.org]", Some("db.example.org")),
+            ("[]", None),
+            ("[", None),
+            ("]", None),
+            ("[[::1]]", None),
+            ("[::1", None),
+            ("::1]", None),
+            ("[::1]:80", None),
+        ] {
+            assert_eq!(host_of(text.as_bytes()).as_deref(), host, "{text}");
+        }
+        let (host, port, payload) = parse_datagram(b"\0\0\0\x03\x05[::1]\0\x35data").unwrap();
+        assert_eq!((host.as_str(), port, payload), ("::1", 53, 12..16));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UdpSocket;
 use wire_protocol::message::Target;
 
-use super::{Reply, datagram_header, parse_datagram, reply};
+use super::{Dialect, Reply, datagram_header, parse_datagram, reply};
 use crate::flows::{Belonging, Flow, Flows};
 use crate::socket::Socket;
 
@@ -38,12 +38,12 @@ impl Association {
         let (client, reached) = (control.peer_address().map(|address| address.ip()), here.to_canonical());
         match UdpSocket::bind((reached, 0)).await {
             Ok(socket) => {
-                reply(control, Reply::Succeeded, socket.local_addr()?).await?;
+                reply(control, Dialect::Socks5, Reply::Succeeded, socket.local_addr()?).await?;
                 let client = Client::Unknown(client.map(|ip| ip.to_canonical()));
                 Ok(Self { flows: Flows::new(Arc::new(socket)), client })
             }
             Err(error) => {
-                reply(control, Reply::GeneralFailure, super::NOWHERE).await?;
+                reply(control, Dialect::Socks5, Reply::GeneralFailure, super::NOWHERE).await?;
                 Err(error)
             }
         }

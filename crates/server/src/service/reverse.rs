@@ -20,7 +20,7 @@ use program::dial::{in_time, refusal};
 use program::flows::{self, Flows};
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
-use program::socks::{self, Association, NOWHERE, Reply, Request};
+use program::socks::{self, Association, Dialect, Reply, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -298,7 +298,7 @@ impl Lease {
     /// They last as long as the SOCKS client likes, so that there are not too many of them.
     fn begin_association(&self, control: Socket, associations: &mut JoinSet<()>) {
         if associations.len() >= MAX_ASSOCIATIONS {
-            associations.spawn(refuse(control, Reply::GeneralFailure));
+            associations.spawn(socks::refuse(control, Dialect::Socks5, Reply::GeneralFailure));
             return;
         }
         let jobs = Arc::clone(&self.jobs);
@@ -350,19 +350,19 @@ fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
 /// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
 async fn negotiate(mut socket: Socket, source: Source, jobs: Arc<Jobs>) -> Option<Socket> {
     match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
-        Ok(Ok(Request::Connect { host, port })) => {
+        Ok(Ok((Request::Connect { host, port }, dialect))) => {
             match timeout(MAX_WAIT, jobs.place()).await {
-                Ok(place) => jobs.add(Wants::Target { socket, host, port }, place),
-                Err(_) => refuse(socket, Reply::GeneralFailure).await,
+                Ok(place) => jobs.add(Wants::Target { socket, dialect, host, port }, place),
+                Err(_) => socks::refuse(socket, dialect, Reply::GeneralFailure).await,
             }
             return None;
         }
-        Ok(Ok(Request::Associate)) => return Some(socket),
+        Ok(Ok((Request::Associate, _))) => return Some(socket),
         // Nothing was carried that could look cut off, and what it was told has to arrive.
         Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
         Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
     }
-    socket.end_well();
+    socket.end_after_reply().await;
     None
 }
 
@@ -378,13 +378,6 @@ async fn associate(mut control: Socket, jobs: &Jobs) -> io::Result<()> {
             begun = association.next() => begun,
         };
         jobs.try_add(Wants::Datagrams { flow, target });
-    }
-}
-
-/// Tells a SOCKS client why there is no connection. The answer has to arrive, so that this end is a good one.
-async fn refuse(mut socket: Socket, reply: Reply) {
-    if socks::reply(&mut socket, reply, NOWHERE).await.is_ok() {
-        socket.end_well();
     }
 }
 

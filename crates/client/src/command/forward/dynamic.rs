@@ -1,7 +1,6 @@
-//! `-D`: a SOCKS proxy here, whose connections the server makes.
+//! `-D`: a proxy here, for SOCKS and HTTP's CONNECT, whose connections the server makes.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use program::crew::Unlimited;
 use program::forward::Transport;
 use program::listener::Listener;
 use program::socket::Socket;
-use program::socks::{self, Association, Reply, Request, SocksError};
+use program::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksError};
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
@@ -41,16 +40,17 @@ pub(super) async fn serve(site: Arc<Site>, listener: Listener) {
 
 async fn negotiate(site: &Arc<Site>, mut socket: Socket) -> Result<(), Error> {
     let asked = timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await;
-    let request = match asked.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
-        Ok(request) => request,
-        Err(error) => {
-            // Nothing was carried that could look cut off, and what it was told has to arrive.
-            socket.end_well();
-            return Err(error.into());
-        }
-    };
+    let (request, dialect) =
+        match asked.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+            Ok(asked) => asked,
+            Err(error) => {
+                // Nothing was carried that could look cut off, and what it was told has to arrive.
+                socket.end_after_reply().await;
+                return Err(error.into());
+            }
+        };
     match request {
-        Request::Connect { host, port } => connect(site, socket, host, port).await,
+        Request::Connect { host, port } => connect(site, socket, dialect, host, port).await,
         Request::Associate => associate(site, socket).await,
     }
 }
@@ -76,7 +76,13 @@ async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
 }
 
 /// A SOCKS client is told whether its connection stands, so that this waits for the server's answer.
-async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Result<(), Error> {
+async fn connect(
+    site: &Site,
+    mut socket: Socket,
+    dialect: Dialect,
+    host: String,
+    port: u16,
+) -> Result<(), Error> {
     let address = || site.pool.connector().server().address.to_string();
     let channel = |source| Error::Pipe { address: address(), source: RelayError::Channel(source) };
     let target = Target::Tcp { host, port };
@@ -85,12 +91,12 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
         let mut stream = match site.pool.get(deadline).await {
             Ok(stream) => stream,
             Err(error) => {
-                refuse(socket, RefusedCode::Busy).await;
+                socks::refuse(socket, dialect, Reply::GeneralFailure).await;
                 return Err(error);
             }
         };
         let Ok(opened) = timeout(SILENCE, stream.open(target.clone())).await else {
-            refuse(socket, RefusedCode::TargetTimedOut).await;
+            socks::refuse(socket, dialect, Reply::TtlExpired).await;
             return Err(Error::NoChannel { address: address() });
         };
         let Err(error) = opened else { break stream };
@@ -102,18 +108,18 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
                 | ProtocolError::Refused(RefusedCode::Stopping),
             ) => {}
             Some(ProtocolError::Refused(code)) => {
-                refuse(socket, *code).await;
                 site.pool.put(stream);
+                socks::refuse(socket, dialect, (*code).into()).await;
                 return Err(channel(error));
             }
             _ => {
-                refuse(socket, RefusedCode::Busy).await;
+                socks::refuse(socket, dialect, Reply::GeneralFailure).await;
                 return Err(channel(error));
             }
         }
     };
     let _open = site.tunnels.streams.begin();
-    socks::reply(&mut socket, Reply::Succeeded, UNSPECIFIED).await.map_err(channel)?;
+    socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await.map_err(channel)?;
     let stream = tunnel(stream, socket, Unlimited)
         .await
         .map_err(|source| Error::Pipe { address: address(), source })?;
@@ -121,14 +127,5 @@ async fn connect(site: &Site, mut socket: Socket, host: String, port: u16) -> Re
     Ok(())
 }
 
-/// Tells a SOCKS client why there is no connection. The answer has to arrive, so that this end is a good one.
-async fn refuse(mut socket: Socket, code: RefusedCode) {
-    if socks::reply(&mut socket, code.into(), UNSPECIFIED).await.is_ok() {
-        socket.end_well();
-    }
-}
-
-/// The address from which the server connects is the server's affair.
-const UNSPECIFIED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// How long a SOCKS client may take to say what it wants.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);

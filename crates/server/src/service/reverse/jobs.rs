@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use program::flows::Flow;
 use program::socket::Socket;
+use program::socks::Dialect;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use wire_protocol::message::Target;
@@ -23,8 +24,8 @@ pub(super) struct Job {
 pub(super) enum Wants {
     /// To reach the client; what was said and may not have arrived yet is kept.
     Client { socket: Socket, target: Target, early: Vec<u8> },
-    /// To reach, through the client, what it has asked for in SOCKS.
-    Target { socket: Socket, host: String, port: u16 },
+    /// To reach, through the client, what it has asked for in SOCKS or HTTP.
+    Target { socket: Socket, dialect: Dialect, host: String, port: u16 },
     /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.
     Datagrams { flow: Flow, target: Target },
 }

@@ -9,7 +9,7 @@ use program::crew;
 use program::dial::in_time;
 use program::flows::Flow;
 use program::socket::Socket;
-use program::socks::{self, NOWHERE, Reply};
+use program::socks::{self, Dialect, NOWHERE, Reply};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
@@ -18,7 +18,6 @@ use wire_protocol::stream::{
 };
 
 use super::jobs::{Job, Jobs, Wants};
-use super::refuse;
 use crate::service::tunnel::{MAX_UDP_TIMEOUT, into_io};
 use crate::throttle::{Throttle, Throttled};
 
@@ -79,8 +78,9 @@ impl Parking {
             Wants::Client { socket, target, early } => {
                 self.carry_to_client(stream, socket, job.since, target, early, throttle).await
             }
-            Wants::Target { socket, host, port } => {
-                self.carry_to_target(stream, socket, job.since, host, port, throttle).await
+            Wants::Target { socket, dialect, host, port } => {
+                let target = Target::Tcp { host, port };
+                self.carry_to_target(stream, socket, job.since, dialect, target, throttle).await
             }
             Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, &target, throttle).await,
         }
@@ -137,26 +137,27 @@ impl Parking {
         mut stream: SecureStream<Socket>,
         mut socket: Socket,
         since: Instant,
-        host: String,
-        port: u16,
+        dialect: Dialect,
+        target: Target,
         throttle: &Throttle,
     ) -> io::Result<SecureStream<Socket>> {
-        let target = Target::Tcp { host: host.clone(), port };
-        let opened = timeout(SILENCE, stream.open(target)).await;
+        let opened = timeout(SILENCE, stream.open(target.clone())).await;
         let error = match opened {
             Ok(Ok(())) => {
-                socks::reply(&mut socket, Reply::Succeeded, NOWHERE).await?;
+                socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await?;
                 return tunnel(stream, socket, throttle.clone()).await.map_err(into_io);
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         if let Some(code) = refused_code(&error) {
-            refuse(socket, code.into()).await;
+            socks::refuse(socket, dialect, code.into()).await;
             return Ok(stream);
         }
         // Nothing was sent on it: another parked channel may do.
-        self.jobs.put_back(Job { since, wants: Wants::Target { socket, host, port } });
+        if let Target::Tcp { host, port } = target {
+            self.jobs.put_back(Job { since, wants: Wants::Target { socket, dialect, host, port } });
+        }
         Err(error)
     }
 }
