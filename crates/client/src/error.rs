@@ -3,6 +3,7 @@
 use std::io;
 
 use crypto_core::identity::KeyId;
+use program::dial::{connect_hint, listen_hint};
 use program::report::{Exit, Phase, Report, exit_of_io};
 use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
 use wire_protocol::stream::RelayError;
@@ -202,38 +203,15 @@ impl Report for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
-            Self::Connect { source, .. } => Some(match source.kind() {
-                io::ErrorKind::ConnectionRefused => "is the server running, and listening there?".into(),
-                io::ErrorKind::TimedOut => "is the address right, and no firewall in between?".into(),
-                io::ErrorKind::NotFound => "is the path right, and the server running?".into(),
-                _ => "check the address: HOST:PORT, [::1]:PORT or unix:/PATH".into(),
-            }),
+            Self::Connect { address, source } => Some(connect_hint(address, source).into()),
             Self::Handshake { source, .. } | Self::Channel { source, .. } => protocol_hint(source),
-            Self::Listen { source, .. } => Some(match source.kind() {
-                io::ErrorKind::AddrInUse => "another program listens there; port 0 picks a free one".into(),
-                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; take a higher one".into(),
-                _ => "check the address: [BIND:]PORT or unix:/PATH".into(),
-            }),
+            Self::Listen { address, source } => Some(listen_hint(address, source).into()),
             Self::Listening { source, .. } => match error_in(source) {
-                Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => Some(
-                    "the server's owner permits it with --listen beside the other rights of this client: server list shows \
-                     them, server allow replaces them (port 0 needs --listen '*')"
-                        .into(),
-                ),
-                Some(wire_protocol::Error::Refused(_)) => {
-                    Some("another client, or another program there, has the address: take another port".into())
-                }
+                Some(wire_protocol::Error::Refused(code)) => Some(listening_hint(*code).into()),
                 _ => protocol_hint(source),
             },
             Self::Target { source, .. } => Some(match error_in(source) {
-                Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => {
-                    "the server's owner permits it with --tcp, --unix or --service beside the other rights of this client: \
-                     server list shows them, server allow replaces them"
-                        .into()
-                }
-                Some(wire_protocol::Error::Refused(RefusedCode::NotOffered)) => {
-                    "the server has no service of that name: its owner names it in server.toml as [[service]]".into()
-                }
+                Some(wire_protocol::Error::Refused(code)) => target_hint(*code).into(),
                 _ => "is the target running, and is it to be reached from the server?".into(),
             }),
             Self::NothingToForward => Some(
@@ -270,6 +248,56 @@ impl Report for Error {
             }
             _ => None,
         }
+    }
+}
+
+/// What to do about a server that does not listen.
+fn listening_hint(code: RefusedCode) -> &'static str {
+    match code {
+        RefusedCode::NotAllowed => {
+            "the server's owner permits it with --listen beside the other rights of this client: server list shows \
+             them, server allow replaces them (port 0 needs --listen '*', and all addresses --listen '*:PORT')"
+        }
+        RefusedCode::AddressInUse => {
+            "another client, or another program there, has the address: take another port"
+        }
+        RefusedCode::AddressNotAvailable => {
+            "give an address of the server's machine, * for all of them, or a path in a folder that is there"
+        }
+        RefusedCode::UnknownHost => {
+            "the server's machine does not know the name: give one of its addresses, or * for all of them"
+        }
+        RefusedCode::ListenDenied => {
+            "ports below 1024 need a privilege that the server lacks, and a path a folder that it can write to: take \
+             another one"
+        }
+        RefusedCode::Stopping => "try again later, or another server",
+        _ => "try again later: the server's log says what is missing",
+    }
+}
+
+/// What to do about a target to which the server does not connect.
+fn target_hint(code: RefusedCode) -> &'static str {
+    match code {
+        RefusedCode::NotAllowed => {
+            "the server's owner permits it with --tcp, --unix or --service beside the other rights of this client: \
+             server list shows them, server allow replaces them"
+        }
+        RefusedCode::NotOffered => {
+            "the server has no service of that name: its owner names it in server.toml as [[service]]"
+        }
+        RefusedCode::TargetRefused => "is the target running, and listening there?",
+        RefusedCode::TargetUnreachable => {
+            "is there a way to it from the server? an address fe80:: needs its interface there, as in [fe80::1%eth0]:PORT"
+        }
+        RefusedCode::UnknownHost => "is the name spelled right, and does the server's machine know it?",
+        RefusedCode::TargetTimedOut => "is the address right, and no firewall between the server and it?",
+        RefusedCode::NoSuchSocket => "is the path right, on the server's machine, and the target running?",
+        RefusedCode::TargetDenied => {
+            "the server's user may not use that socket, or a firewall there forbids it: ask its owner"
+        }
+        RefusedCode::Stopping => "try again later, or another server",
+        _ => "try again later: the server's log says what is missing",
     }
 }
 

@@ -1,6 +1,7 @@
-//! Addresses as people write them: `host:port`, `[::1]:port`, `unix:/path`.
+//! Addresses as people write them: `host:port`, `[::1]:port`, `[fe80::1%eth0]:port`, `unix:/path`, and `*:port` to listen on.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,7 +12,8 @@ use crate::Error;
 pub enum Address {
     /// A TCP port of a host.
     Tcp {
-        /// A name or an address, without brackets.
+        /// A name or an address, without brackets, with the interface behind `%` where it has one; [`EVERYWHERE`] where one
+        /// listens on all addresses of both families.
         host: String,
         /// The port; 0 lets the system choose where one listens.
         port: u16,
@@ -20,11 +22,41 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// The host that means all addresses of a machine, to listen on.
+pub const EVERYWHERE: &str = "*";
+
+impl Address {
+    /// Reads an address to listen on, which may be `*:port`.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn listening(text: &str) -> Result<Self, Error> {
+        match text.strip_prefix(EVERYWHERE).and_then(|rest| rest.strip_prefix(':')) {
+            Some(port) => parse_port(port).map(|port| Self::Tcp { host: EVERYWHERE.into(), port }),
+            None => parse(text),
+        }
+        .map_err(|problem| Error::Address { text: text.into(), problem })
+    }
+}
+
 impl FromStr for Address {
     type Err = Error;
 
+    /// Reads an address to connect to.
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse(text).ok_or_else(|| Error::Address { text: text.into() })
+        parse(text).map_err(|problem| Error::Address { text: text.into(), problem })
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => {
+                format!("{}%{}", address.ip(), address.scope_id())
+            }
+            _ => address.ip().to_string(),
+        };
+        Self::Tcp { host, port: address.port() }
     }
 }
 
@@ -38,24 +70,104 @@ impl fmt::Display for Address {
     }
 }
 
-fn parse(text: &str) -> Option<Address> {
+/// Why a text is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressProblem {
+    /// There is nothing behind the host.
+    #[error("it has no port")]
+    NoPort,
+    /// There is nothing in front of the port.
+    #[error("it has no host")]
+    NoHost,
+    /// The port has a name, or is anything else but a number.
+    #[error("its port is no number")]
+    PortName,
+    /// The port is a number above 65535.
+    #[error("there is no port above 65535")]
+    PortRange,
+    /// An address of IPv6 cannot be told from its port.
+    #[error("an IPv6 address has to stand in brackets")]
+    NoBrackets,
+    /// There is something else than an IPv6 address in brackets.
+    #[error("what stands in brackets is no IPv6 address")]
+    Brackets,
+    /// There is nothing behind the percent sign, or something that no interface is called.
+    #[error("what stands behind % is no interface")]
+    Interface,
+    /// A host has blanks or other signs in it.
+    #[error("its host has signs in it that no host has")]
+    Host,
+    /// `*`, and not in order to listen.
+    #[error("* is where one listens, and nobody's address")]
+    Everywhere,
+    /// A unix socket without a path.
+    #[error("it has no path")]
+    NoPath,
+}
+
+/// An address as it is, without an interface.
+pub(crate) fn parse_ip(host: &str) -> Option<IpAddr> {
+    host.parse().ok()
+}
+
+fn parse(text: &str) -> Result<Address, AddressProblem> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return (!path.is_empty()).then(|| Address::Unix(path.into()));
+        return if path.is_empty() { Err(AddressProblem::NoPath) } else { Ok(Address::Unix(path.into())) };
     }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once("]:")?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
+            let (host, rest) = rest.split_once(']').ok_or(AddressProblem::Brackets)?;
+            check_ipv6(host)?;
+            (host, rest.strip_prefix(':').ok_or(AddressProblem::NoPort)?)
+        }
+        None if text.matches(':').count() > 1 => return Err(AddressProblem::NoBrackets),
+        None => {
+            let (host, port) = text.split_once(':').ok_or(AddressProblem::NoPort)?;
+            check_name(host)?;
             (host, port)
         }
-        None => text.split_once(':').filter(|(_, port)| !port.contains(':'))?,
     };
-    let valid = |c: char| c.is_alphanumeric() || ".-_:%".contains(c);
-    if host.is_empty() || !host.chars().all(valid) || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(Address::Tcp { host: host.into(), port: port.parse().ok()? })
+    Ok(Address::Tcp { host: host.into(), port: parse_port(port)? })
 }
+
+fn parse_port(text: &str) -> Result<u16, AddressProblem> {
+    match text {
+        "" => Err(AddressProblem::NoPort),
+        _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => Err(AddressProblem::PortName),
+        _ => text.parse().map_err(|_| AddressProblem::PortRange),
+    }
+}
+
+fn check_name(host: &str) -> Result<(), AddressProblem> {
+    let valid = |c: char| c.is_alphanumeric() || ".-_".contains(c);
+    match host {
+        "" => Err(AddressProblem::NoHost),
+        EVERYWHERE => Err(AddressProblem::Everywhere),
+        _ if host.chars().all(valid) => Ok(()),
+        _ => Err(AddressProblem::Host),
+    }
+}
+
+fn check_ipv6(text: &str) -> Result<(), AddressProblem> {
+    let (ip, interface) = match text.split_once('%') {
+        Some((ip, interface)) => (ip, Some(interface)),
+        None => (text, None),
+    };
+    let valid = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if ip.parse::<Ipv6Addr>().is_err() {
+        Err(AddressProblem::Brackets)
+    } else if interface
+        .is_some_and(|name| name.is_empty() || name.len() > MAX_INTERFACE_LEN || !name.chars().all(valid))
+    {
+        Err(AddressProblem::Interface)
+    } else {
+        Ok(())
+    }
+}
+
+/// Of the name of an interface, without the zero byte behind it.
+const MAX_INTERFACE_LEN: usize = 15;
 
 #[cfg(test)]
 mod tests {
@@ -63,28 +175,66 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_are_written() {
-        for text in ["127.0.0.1:0", "localhost:65535", "[::1]:5000", "unix:/tmp/x", "db_1.example-2.org:1"] {
+        for text in [
+            "127.0.0.1:0",
+            "localhost:65535",
+            "[::1]:5000",
+            "[fe80::1%eth0]:5000",
+            "[fe80::1%br-1.2_x]:5000",
+            "[fe80::1%2]:5000",
+            "unix:/tmp/x",
+            "db_1.example-2.org:1",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+            assert_eq!(Address::listening(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Address::listening("*:5000").unwrap().to_string(), "*:5000");
+        for text in ["127.0.0.1:1", "[::1]:1", "[fe80::1%7]:1"] {
+            assert_eq!(Address::from(text.parse::<SocketAddr>().unwrap()).to_string(), text);
         }
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in [
-            "",
-            ":",
-            "host",
-            "host:",
-            ":80",
-            "host:65536",
-            "host:+1",
-            "::1:80",
-            "[::1]",
-            "[x]:1",
-            "unix:",
-            "a b:1",
+        use AddressProblem::*;
+
+        for (text, expected) in [
+            ("", NoPort),
+            (":", NoHost),
+            ("host", NoPort),
+            ("host:", NoPort),
+            (":80", NoHost),
+            ("host:65536", PortRange),
+            ("host:99999999999999999999", PortRange),
+            ("host:+1", PortName),
+            ("host:http", PortName),
+            ("::1:80", NoBrackets),
+            ("http://host:80", NoBrackets),
+            ("[::1]", NoPort),
+            ("[::1]80", NoPort),
+            ("[::1", Brackets),
+            ("[x]:1", Brackets),
+            ("[127.0.0.1]:1", Brackets),
+            ("[fe80::1%]:1", Interface),
+            ("[fe80::1%a/b]:1", Interface),
+            ("[fe80::1%abcdefghijklmnop]:1", Interface),
+            ("[host%eth0]:1", Brackets),
+            ("unix:", NoPath),
+            ("a b:1", Host),
+            ("host%eth0:1", Host),
+            ("host:1 ", PortName),
         ] {
-            assert!(text.parse::<Address>().is_err(), "{text:?}");
+            for result in [text.parse::<Address>(), Address::listening(text)] {
+                let Err(Error::Address { problem, .. }) = result else { panic!("{text:?}: {result:?}") };
+                assert_eq!(problem, expected, "{text:?}");
+            }
+        }
+        for text in ["*:80", "*:0"] {
+            let Err(Error::Address { problem, .. }) = text.parse::<Address>() else { panic!("{text:?}") };
+            assert_eq!(problem, Everywhere);
+        }
+        for text in ["*", "*:", "*:http", "**:80", "*.example.org:80"] {
+            assert!(Address::listening(text).is_err(), "{text:?}");
         }
     }
 }

@@ -50,8 +50,8 @@ pub enum Classic {
 /// What both exchanges have in common.
 #[derive(Debug, Args)]
 pub struct Exchange {
-    /// Wait for one connection at this address
-    #[arg(long, value_name = "ADDR", required_unless_present = "connect", conflicts_with = "connect")]
+    /// Wait for one connection at this address; * is all of this machine, as in *:5000
+    #[arg(long, value_name = "ADDR", value_parser = Address::listening, required_unless_present = "connect", conflicts_with = "connect")]
     listen: Option<Address>,
     /// Connect to this address
     #[arg(long, value_name = "ADDR")]

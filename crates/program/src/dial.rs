@@ -1,94 +1,114 @@
 //! Connecting: to an address as people write it, and what to tell somebody for whom that was tried in vain.
 
+mod hint;
+mod history;
+mod lookup;
+mod race;
+mod refusal;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Type};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
-use wire_protocol::message::RefusedCode;
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
 
-use crate::address::Address;
+use crate::address::{Address, parse_ip};
 use crate::socket::Socket;
 
-/// Connects to `address`; where a name has several, to the first that answers.
+pub use self::hint::{connect_hint, listen_hint};
+pub use self::history::worked;
+pub use self::refusal::{listen_refusal, refusal};
+
+/// Connects to `address`. Where a name has several addresses they are tried as Happy Eyeballs (RFC 8305) has it, and the
+/// first connection that stands is taken.
 ///
 /// # Errors
-/// `TimedOut` when the name, or the last address that was tried, did not answer within [`DEADLINE`], `NotFound` when the
-/// name has no address, else what the last address answered.
+/// As [`resolve`] and [`dial_first`]. For a unix socket: what the system says, with words of its own for a path that is too
+/// long and for a file that is no socket; `TimedOut` where its queue was full for [`DEADLINE`].
 pub async fn dial(address: &Address) -> io::Result<Socket> {
     match address {
-        Address::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+        Address::Unix(path) => in_time(connect_unix(path)).await,
         Address::Tcp { host, port } => {
             dial_first(resolve(host, *port).await?).await.map(|(socket, _)| socket)
         }
     }
 }
 
-/// The addresses of a name, or the one that it is.
+/// The addresses of a name, or the one that it is, in the order in which they are to be tried: the one that was reached last
+/// first, and then the two families in turn.
 ///
 /// # Errors
 /// `NotFound` when there is none, `TimedOut` after [`DEADLINE`].
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found = in_time(lookup_host((host, port))).await.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => error,
-        // What the system says of a name that it does not know is of no kind of its own.
-        _ => io::Error::new(io::ErrorKind::NotFound, error),
-    })?;
-    Ok(found.collect())
+    if let Some(ip) = parse_ip(host) {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let in_vain = || format!("the name could not be looked up within {} seconds", DEADLINE.as_secs());
+    let mut found = within(lookup::find(host), in_vain).await?;
+    for address in &mut found {
+        address.set_port(port);
+    }
+    Ok(history::sorted(found))
 }
 
-/// Connects to the first of `candidates` that answers, and says which one that was.
+/// Connects to the first of `candidates` that answers, and says which one that was: 250 milliseconds after one was begun, or
+/// as soon as one has failed, the next one is tried beside it.
 ///
 /// # Errors
-/// As [`dial`].
+/// `NotFound` where there are no candidates, else the error of one of them: that there is no way to it counts for less than
+/// what another one has answered. `TimedOut` for one that did not answer within [`DEADLINE`].
 pub async fn dial_first(candidates: Vec<SocketAddr>) -> io::Result<(Socket, SocketAddr)> {
-    let mut last = None;
-    for candidate in candidates {
-        let connected = in_time(connect(candidate)).await;
-        match connected.and_then(|stream| Socket::tcp(stream, candidate)) {
-            Ok(socket) => return Ok((socket, candidate)),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+    let (stream, address) = race::connect_first(candidates).await?;
+    Ok((Socket::tcp(stream, address)?, address))
 }
 
-/// Connects without waiting for the event that says so where that has happened already, as it has on this machine.
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket =
-        socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    let connected = match socket.connect(&address.into()) {
-        Ok(()) => true,
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => socket.peer_addr().is_ok(),
-        Err(error) => return Err(error),
-    };
-    let stream = TcpStream::from_std(socket.into())?;
-    if !connected {
-        stream.writable().await?;
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+async fn connect_unix(path: &Path) -> io::Result<Socket> {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(Socket::Unix(stream)),
+            // Its queue is full, which a call that may block would wait for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_PAUSE).await,
+            Err(error) => return Err(explain_unix(path, error)),
         }
     }
-    Ok(stream)
 }
 
-/// What the other side is told of a target that cannot be reached.
-#[must_use]
-pub fn refusal(error: &io::Error) -> RefusedCode {
+/// The system has one answer for a socket on which nobody listens and for a file that is no socket at all.
+fn explain_unix(path: &Path, error: io::Error) -> io::Error {
+    let is_other_file = || std::fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket());
     match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => RefusedCode::TargetRefused,
-        io::ErrorKind::NotFound => RefusedCode::UnknownHost,
-        io::ErrorKind::TimedOut => RefusedCode::TargetTimedOut,
-        io::ErrorKind::PermissionDenied => RefusedCode::NotAllowed,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-            RefusedCode::TargetUnreachable
-        }
-        // Descriptors, ports or memory of our own have run out.
-        _ => RefusedCode::Busy,
+        io::ErrorKind::ConnectionRefused if is_other_file() => Errno::NOTSOCK.into(),
+        _ => explain_path(path, error),
     }
+}
+
+/// The words of the library for a path that is too long name a constant of C.
+pub(crate) fn explain_path(path: &Path, error: io::Error) -> io::Error {
+    let len = path.as_os_str().len();
+    if len > MAX_PATH_LEN {
+        let message =
+            format!("the path is {len} bytes long, and that of a socket can have {MAX_PATH_LEN} at most");
+        return io::Error::new(io::ErrorKind::InvalidFilename, message);
+    }
+    error
+}
+
+/// Whether an address means something only together with an interface, and none is named.
+pub(crate) fn lacks_scope(address: SocketAddr) -> bool {
+    match address {
+        SocketAddr::V6(address) => address.ip().is_unicast_link_local() && address.scope_id() == 0,
+        SocketAddr::V4(_) => false,
+    }
+}
+
+/// The system calls this an invalid argument.
+pub(crate) fn scope_missing(ip: IpAddr) -> io::Error {
+    let message = format!("{ip} is link-local, and needs the interface behind it: [{ip}%eth0]");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Gives `work` as long as [`DEADLINE`].
@@ -96,73 +116,88 @@ pub fn refusal(error: &io::Error) -> RefusedCode {
 /// # Errors
 /// Those of `work`, or `TimedOut`.
 pub async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    within(work, || format!("no answer within {} seconds", DEADLINE.as_secs())).await
+}
+
+async fn within<T>(
+    work: impl Future<Output = io::Result<T>>,
+    in_vain: impl FnOnce() -> String,
+) -> io::Result<T> {
     match timeout(DEADLINE, work).await {
         Ok(result) => result,
-        Err(_) => {
-            let message = format!("no answer within {} seconds", DEADLINE.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, message))
-        }
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, in_vain())),
     }
 }
 
-/// For each of name resolution, connecting, the handshake (which the server itself limits to as much), and whatever
-/// else the other side has to answer without having anything to do.
+/// For each of name resolution, connecting to an address, the handshake (which the server itself limits to as much), and
+/// whatever else the other side has to answer without having anything to do.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// A target that was reached in this time may say something before the other side is told that it was: whoever has waited for
 /// longer is told at once.
 pub const PROMPT: Duration = Duration::from_secs(1);
+/// Between two looks at the queue of a unix socket, which nobody tells of.
+const QUEUE_PAUSE: Duration = Duration::from_millis(20);
+/// What the system takes as the path of a socket, without the zero byte behind it.
+pub(crate) const MAX_PATH_LEN: usize = 107;
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    use socket2::Socket;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use wire_protocol::message::RefusedCode;
 
     use super::*;
 
-    /// A listener that keeps so many connections that nobody accepts, and one more.
-    fn listener(backlog: i32) -> (Socket, SocketAddr) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        socket.listen(backlog).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        (socket, address)
+    async fn refused(address: &Path) -> (RefusedCode, String) {
+        let error = dial(&Address::Unix(address.into())).await.unwrap_err();
+        (refusal(&error), error.to_string())
     }
 
     #[tokio::test]
-    async fn a_connection_that_stands_at_once_carries_both_ways() {
-        let (listener, address) = listener(16);
-        let Poll::Ready(stream) = pin!(connect(address)).poll(&mut Context::from_waker(Waker::noop())) else {
-            panic!("it waits for an event");
-        };
-        let mut stream = stream.unwrap();
-        stream.write_all(b"there").await.unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        accepted.send(b"back").unwrap();
-        let mut back = [0; 4];
-        stream.read_exact(&mut back).await.unwrap();
-        assert_eq!(&back, b"back");
+    async fn a_unix_socket_that_is_none_is_told_from_one_where_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path("left")).unwrap());
+        let long = path(&"n".repeat(MAX_PATH_LEN));
+        for (at, code, message) in [
+            (path("left"), RefusedCode::TargetRefused, "Connection refused (os error 111)"),
+            (path("none"), RefusedCode::NoSuchSocket, "No such file or directory (os error 2)"),
+            (path("file"), RefusedCode::NoSuchSocket, "Socket operation on non-socket (os error 88)"),
+            (path("file/socket"), RefusedCode::NoSuchSocket, "Not a directory (os error 20)"),
+            (folder.path().into(), RefusedCode::NoSuchSocket, "Socket operation on non-socket (os error 88)"),
+        ] {
+            assert_eq!(refused(&at).await, (code, message.to_owned()), "{}", at.display());
+        }
+        let (code, message) = refused(&long).await;
+        assert_eq!(code, RefusedCode::NoSuchSocket);
+        let len = long.as_os_str().len();
+        assert_eq!(
+            message,
+            format!("the path is {len} bytes long, and that of a socket can have 107 at most")
+        );
     }
 
     #[tokio::test]
-    async fn a_port_where_nobody_listens_refuses() {
-        let (listener, address) = listener(16);
-        drop(listener);
-        assert_eq!(connect(address).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    async fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let address = Address::Unix(path);
+        let _kept = dial(&address).await.unwrap();
+        let mut waiting = Box::pin(dial(&address));
+        timeout(QUEUE_PAUSE * 2, &mut waiting).await.expect_err("the queue was not full");
+        socket.accept().unwrap();
+        waiting.await.unwrap();
     }
 
-    /// The system drops what a full listener is asked, and asks again a second later.
     #[tokio::test]
-    async fn a_connection_that_does_not_stand_yet_is_waited_for() {
-        let (listener, address) = listener(0);
-        let _kept = connect(address).await.unwrap();
-        let mut waiting = Box::pin(connect(address));
-        timeout(Duration::from_millis(100), &mut waiting).await.expect_err("the listener was not full");
-        listener.accept().unwrap();
-        let stream = in_time(waiting).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), address);
+    async fn addresses_are_read_with_their_interface() {
+        let expected = "[fe80::1%1]:80".parse().unwrap();
+        assert_eq!(resolve("fe80::1%lo", 80).await.unwrap(), [expected]);
+        let error = resolve("fe80::1%nosuch", 80).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "this machine has no interface \"nosuch\"");
+        assert_eq!(resolve("::1", 80).await.unwrap(), ["[::1]:80".parse().unwrap()]);
     }
 }

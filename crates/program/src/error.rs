@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::address::AddressProblem;
 use crate::admin::MAX_ADDRESS_LEN;
+use crate::dial::{connect_hint, listen_hint};
 use crate::report::{Exit, Report};
 
 /// Why something that both programs do has failed.
@@ -69,10 +71,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// An address that cannot be read.
-    #[error("{text:?} is not an address")]
+    #[error("{text:?} is not an address: {problem}")]
     Address {
         /// As it was given.
         text: String,
+        /// Why not.
+        problem: AddressProblem,
     },
     /// A configuration file does not make sense.
     #[error("cannot understand {}: {source}", path.display())]
@@ -247,7 +251,17 @@ impl Report for Error {
                 Some("--force replaces it: whoever trusts the old key has to be told the new one".into())
             }
             Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
-            Self::Address { .. } => Some("write HOST:PORT, [::1]:PORT or unix:/PATH".into()),
+            Self::Address { problem, .. } => Some(match problem {
+                AddressProblem::NoHost => "127.0.0.1 is this machine, as in 127.0.0.1:5000".into(),
+                AddressProblem::NoPort => "write the port behind it, as in example.org:5000".into(),
+                AddressProblem::PortName => "write the number of the port, such as 80 for http".into(),
+                AddressProblem::NoBrackets => "write [::1]:PORT; of a URL, write HOST:PORT alone".into(),
+                AddressProblem::Interface => "write [fe80::1%eth0]:PORT".into(),
+                AddressProblem::Everywhere => {
+                    "127.0.0.1 is this machine; write another one's name or address".into()
+                }
+                _ => "write HOST:PORT, [::1]:PORT or unix:/PATH".into(),
+            }),
             Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
             Self::Key { source: crypto_core::Error::Key(problem), path } => match problem {
                 KeyProblem::EncryptedOpenSsh => Some(format!(
@@ -261,8 +275,11 @@ impl Report for Error {
             Self::NoTerminal { .. } => {
                 Some("run this once in a terminal, or use a key without a passphrase".into())
             }
-            Self::Network { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-                Some("another program listens there; --listen with port 0 picks a free port".into())
+            Self::Network { action: "listen on", address, source } => {
+                Some(listen_hint(address, source).into())
+            }
+            Self::Network { action: "connect to", address, source } => {
+                Some(connect_hint(address, source).into())
             }
             Self::ClassicNobody { .. } => {
                 Some("start the other side, or wait longer with --timeout 10m".into())

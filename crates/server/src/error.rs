@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crypto_core::identity::KeyId;
+use program::dial::listen_hint;
 use program::report::{Exit, Phase, Report, exit_of_io};
 use wire_protocol::stream::RelayError;
 
@@ -146,17 +147,7 @@ impl Report for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
-            Self::Listen { source, .. } => Some(match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "another program listens there, or this server does, on an address that overlaps (a restart moves \
-                     it); --listen HOST:0 picks a free port"
-                        .into()
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need a privilege; take a higher one".into()
-                }
-                _ => "check the address; --listen HOST:PORT, [::1]:PORT or unix:/PATH".into(),
-            }),
+            Self::Listen { address, source } => Some(listen_hint(address, source).into()),
             Self::AccessFile { .. } => Some("mend it, or let server allow and server revoke write it".into()),
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),

@@ -437,7 +437,7 @@ pub enum RefusedCode {
     TargetRefused,
     /// There is no way to the target.
     TargetUnreachable,
-    /// The target's name has no address.
+    /// The name of the target, or of what is to be listened on, has no address.
     UnknownHost,
     /// The target does not answer.
     TargetTimedOut,
@@ -463,7 +463,7 @@ impl fmt::Display for RefusedCode {
             Self::Busy => "it has no room for that now",
             Self::TargetRefused => "the target refused the connection",
             Self::TargetUnreachable => "the target cannot be reached",
-            Self::UnknownHost => "the target's name has no address",
+            Self::UnknownHost => "the name has no address",
             Self::TargetTimedOut => "the target did not answer in time",
             Self::Stopping => "it is stopping",
             Self::AddressInUse => "another client or program listens on that address",

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::MAX_MESSAGE_LEN;
 use crate::Error;
-use crate::address::Address;
+use crate::address::{Address, AddressProblem};
 use crate::dial::dial;
 use crate::listener::{Listener, OnDrop};
 use crate::socket::{BlockingSocket, Socket};
@@ -28,7 +28,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<Self, Error> {
         let (Some(address), action) = (listen.or(connect), action(listen.is_some())) else {
-            return Err(Error::Address { text: String::new() });
+            return Err(Error::Address { text: String::new(), problem: AddressProblem::NoHost });
         };
         let failed = |source| Error::Network { action, address: address.to_string(), source };
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
@@ -86,7 +86,9 @@ impl Connection {
 async fn accept_one(address: &Address, limit: Duration) -> Result<Socket, Error> {
     let failed = |source| Error::Network { action: action(true), address: address.to_string(), source };
     let listener = Listener::bind(address, OnDrop::Ends).await.map_err(failed)?;
-    eprintln!("listening on {}", listener.address().map_err(failed)?);
+    for address in listener.addresses().map_err(failed)? {
+        eprintln!("listening on {address}");
+    }
     match timeout(limit, listener.accept()).await {
         Ok(accepted) => Ok(accepted.map_err(failed)?.0),
         Err(_) => Err(Error::ClassicNobody { limit }),

@@ -1,7 +1,7 @@
 //! Hosts: as a client asks for one, and as a rule names them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::Error;
 use crate::access::network::Network;
@@ -19,11 +19,19 @@ pub(super) enum Host {
 impl Host {
     /// `None` where it is neither an address nor a name that any rule could mean.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        if let Ok(ip) = text.parse::<IpAddr>() {
+        if let Ok(ip) = without_interface(text).parse::<IpAddr>() {
             return Some(Self::Address(ip.to_canonical()));
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         is_name(name).then(|| Self::Name(name.to_ascii_lowercase()))
+    }
+}
+
+/// A link-local address is asked for together with the interface behind which it is, and rules mean it behind whichever.
+fn without_interface(text: &str) -> &str {
+    match text.split_once('%') {
+        Some((ip, _)) if ip.parse().is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local()) => ip,
+        _ => text,
     }
 }
 

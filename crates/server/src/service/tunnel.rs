@@ -44,9 +44,9 @@ pub(crate) async fn serve(
     }
     let asked = Instant::now();
     let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
-    let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut)) {
+    let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into())) {
         Ok(reached) => reached,
-        Err(code) => return refuse(stream, target, code, visit).await,
+        Err(refusal) => return refuse(stream, target, refusal, visit).await,
     };
     socket.reset_on_drop();
     (visit.reached)(address, header);
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
         let header =
             proxy_header::v2(visit.source.address, stream.get_ref().local_address(), client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
-            return refuse(stream, target, refusal(&error), visit).await;
+            return refuse(stream, target, error.into(), visit).await;
         }
     }
     if asked.elapsed() < PROMPT {
@@ -77,12 +77,12 @@ async fn serve_datagrams(
 ) -> io::Result<SecureStream<Socket>> {
     let permitted = addresses(Transport::Udp, host, port, &visit.guest.rights).await;
     let connected = match permitted {
-        Ok(permitted) => flows::connect(&permitted).await.map_err(|error| refusal(&error)),
-        Err(code) => Err(code),
+        Ok(permitted) => flows::connect(&permitted).await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
     };
     let socket = match connected {
         Ok(socket) => socket,
-        Err(code) => return refuse(stream, target, code, visit).await,
+        Err(refusal) => return refuse(stream, target, refusal, visit).await,
     };
     (visit.reached)(socket.peer_addr().ok(), ProxyHeader::None);
     stream.answer_open().await?;
@@ -94,15 +94,36 @@ async fn serve_datagrams(
     Ok(stream)
 }
 
+/// Why there is no stream.
+struct Refusal {
+    /// What the client is told.
+    code: RefusedCode,
+    /// What the system says, which is for the log alone.
+    error: Option<io::Error>,
+}
+
+impl From<RefusedCode> for Refusal {
+    fn from(code: RefusedCode) -> Self {
+        Self { code, error: None }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { code: refusal(&error), error: Some(error) }
+    }
+}
+
 /// What is not to be had is told, and the channel is idle again.
 async fn refuse(
     mut stream: SecureStream<Socket>,
     target: &Target,
-    code: RefusedCode,
+    Refusal { code, error }: Refusal,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
     let target = program::escape::escape(target.to_string().as_bytes());
-    tracing::info!(peer = visit.source.name, client = visit.guest.name, target, reason = %code, "stream refused");
+    let (peer, client, error) = (&visit.source.name, &visit.guest.name, error.map(tracing::field::display));
+    tracing::info!(peer, client, target, reason = %code, error, "stream refused");
     stream.refuse_open(code).await?;
     Ok(stream)
 }
@@ -113,7 +134,7 @@ async fn reach(
     target: &Target,
     rights: &Rights,
     live: &Live,
-) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), RefusedCode> {
+) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), Refusal> {
     let reached = match target {
         Target::Tcp { host, port } => {
             let permitted = addresses(Transport::Tcp, host, *port, rights).await?;
@@ -122,27 +143,21 @@ async fn reach(
         }
         Target::Unix { path } => {
             if !rights.allows_unix(path) {
-                return Err(RefusedCode::NotAllowed);
+                return Err(RefusedCode::NotAllowed.into());
             }
             let reached = dial(&program::address::Address::Unix(path.into())).await;
             reached.map(|socket| (socket, None, rights.unix_header(path)))
         }
         Target::Service { name } => {
             if !rights.allows_service(name) {
-                return Err(RefusedCode::NotAllowed);
+                return Err(RefusedCode::NotAllowed.into());
             }
             let NamedService { target, header, .. } = live.service(name).ok_or(RefusedCode::NotOffered)?;
             dial(target).await.map(|socket| (socket, None, *header))
         }
-        _ => return Err(RefusedCode::NotOffered),
+        _ => return Err(RefusedCode::NotOffered.into()),
     };
-    match reached {
-        Ok(reached) => Ok(reached),
-        Err(error) => {
-            tracing::debug!(%error, "a target cannot be reached");
-            Err(refusal(&error))
-        }
-    }
+    Ok(reached?)
 }
 
 /// The addresses of a host that the client may connect to. A name that no right speaks of is not even looked up.
@@ -151,13 +166,13 @@ async fn addresses(
     host: &str,
     port: u16,
     rights: &Rights,
-) -> Result<Vec<SocketAddr>, RefusedCode> {
+) -> Result<Vec<SocketAddr>, Refusal> {
     if !rights.may_resolve(transport, host, port) {
-        return Err(RefusedCode::NotAllowed);
+        return Err(RefusedCode::NotAllowed.into());
     }
-    let mut addresses = resolve(host, port).await.map_err(|error| refusal(&error))?;
+    let mut addresses = resolve(host, port).await?;
     addresses.retain(|address| rights.allows_address(transport, host, *address));
-    if addresses.is_empty() { Err(RefusedCode::NotAllowed) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(RefusedCode::NotAllowed.into()) } else { Ok(addresses) }
 }
 
 /// A client's identity as targets are told of it.

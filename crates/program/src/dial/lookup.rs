@@ -1,0 +1,131 @@
+//! Looking names up: whoever asks for a name that is being looked up already waits for that answer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+
+/// The addresses of a name, in the order of the system, with port 0.
+pub(super) async fn find(host: &str) -> io::Result<Vec<SocketAddr>> {
+    static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::default);
+    LOOKUPS.find(host, look_up).await
+}
+
+/// Asks the system.
+async fn look_up(host: String) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host((host.as_str(), 0)).await.map_err(|error| explain(&host, error))?;
+    Ok(found.collect())
+}
+
+/// What the system says of a name that it does not know is of no kind of its own.
+fn explain(host: &str, error: io::Error) -> io::Error {
+    match host.split_once('%') {
+        Some((_, interface)) => {
+            let message = format!("this machine has no interface {interface:?}");
+            io::Error::new(io::ErrorKind::NotFound, message)
+        }
+        None => io::Error::new(io::ErrorKind::NotFound, error),
+    }
+}
+
+/// Names that are being looked up.
+#[derive(Debug, Default)]
+struct Lookups(Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>);
+
+type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+
+impl Lookups {
+    /// Starts `look_up` where nobody else has. It goes on where whoever began it stops waiting.
+    async fn find<F>(&'static self, host: &str, look_up: impl Fn(String) -> F) -> io::Result<Vec<SocketAddr>>
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        loop {
+            let mut under_way = self.join(host, &look_up);
+            // A task that has ended without an answer has ended with its runtime.
+            let Ok(answer) = under_way.wait_for(Option::is_some).await else { continue };
+            let answer = answer.clone().unwrap_or_else(|| Ok(Vec::new()));
+            return answer.map_err(|(kind, message)| io::Error::new(kind, message));
+        }
+    }
+
+    fn join<F>(&'static self, host: &str, look_up: impl Fn(String) -> F) -> watch::Receiver<Option<Answer>>
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        let mut under_way = self.under_way();
+        if let Some(answer) = under_way.get(host) {
+            return answer.clone();
+        }
+        let (tell, answer) = watch::channel(None);
+        under_way.insert(host.to_owned(), answer.clone());
+        let (entry, asked) = (Entry { lookups: self, host: host.to_owned() }, look_up(host.to_owned()));
+        tokio::spawn(async move {
+            let answer = asked.await.map_err(|error| (error.kind(), error.to_string()));
+            // Whoever comes after the answer asks anew.
+            drop(entry);
+            tell.send_replace(Some(answer));
+        });
+        answer
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Answer>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that is being looked up, until it is dropped.
+struct Entry {
+    lookups: &'static Lookups,
+    host: String,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.lookups.under_way().remove(&self.host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Waker};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_lookup_answers_everybody_who_waits_for_it() {
+        static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::default);
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static GO: Semaphore = Semaphore::const_new(0);
+        let look_up = |host: String| async move {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            drop(GO.acquire().await);
+            match host.as_str() {
+                "one" => Ok(vec![SocketAddr::from(([1, 1, 1, 1], 0))]),
+                _ => Err(io::Error::new(io::ErrorKind::NotFound, "nobody knows it")),
+            }
+        };
+        // Whoever has begun it goes away.
+        let mut begun: Vec<_> = (0..=100).map(|_| Box::pin(LOOKUPS.find("one", look_up))).collect();
+        let mut other = Box::pin(LOOKUPS.find("two", look_up));
+        let mut cx = Context::from_waker(Waker::noop());
+        for waiting in begun.iter_mut().chain([&mut other]) {
+            assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(begun.remove(0));
+        GO.add_permits(2);
+        for waiting in begun {
+            assert_eq!(waiting.await.unwrap(), [SocketAddr::from(([1, 1, 1, 1], 0))]);
+        }
+        let error = other.await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::NotFound, "nobody knows it"));
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+        assert!(LOOKUPS.under_way().is_empty());
+    }
+}
