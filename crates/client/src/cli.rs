@@ -124,7 +124,8 @@ pub struct Forward {
         conflicts_with_all = ["address", "local", "remote", "dynamic", "stdio", "proxy_protocol", "wait", "udp_timeout"]
     )]
     pub config: Option<PathBuf>,
-    /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either
+    /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either;
+    /// BIND `*` is all addresses, IPv4 and IPv6
     #[arg(short = 'L', long, value_name = "SPEC", requires = "address")]
     pub local: Vec<LocalForward>,
     /// Listen at the server, and connect from here: `[BIND:]PORT:HOST:HOSTPORT[/udp]`; `[BIND:]PORT` alone is a proxy as with -D

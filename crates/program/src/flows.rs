@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use wire_protocol::stream::DatagramSocket;
 
-use crate::address::Address;
+use crate::address::{Address, EVERYWHERE};
+use crate::listener::candidates;
 
 /// The flows at one UDP socket.
 #[derive(Debug)]
@@ -165,7 +166,12 @@ pub fn by_source(peer: SocketAddr, datagram: &[u8]) -> Option<Belonging<SocketAd
 pub async fn bind(address: &Address) -> io::Result<UdpSocket> {
     let Address::Tcp { host, port } = address else { return Err(io::ErrorKind::Unsupported.into()) };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in lookup_host((host.as_str(), *port)).await? {
+    let mut addresses = candidates(host, *port).await?;
+    if host == EVERYWHERE {
+        // The socket of IPv6 takes both families.
+        addresses.reverse();
+    }
+    for candidate in addresses {
         match UdpSocket::bind(candidate).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,

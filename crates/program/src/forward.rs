@@ -8,8 +8,8 @@
 //! -W  target          without /udp; a host of any kind may stand in brackets
 //! ```
 //!
-//! Without `bind` it is 127.0.0.1; `*` is 0.0.0.0. IPv6 addresses stand in brackets. The path of a listening socket
-//! ends at the next colon, that of a target at the end.
+//! Without `bind` it is 127.0.0.1; `*` is all addresses of both families, and a name all that it has. IPv6 addresses stand
+//! in brackets. The path of a listening socket ends at the next colon, that of a target at the end.
 
 mod error;
 mod parser;
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(unix.to_wire(), (ListenAddress::Unix { path: "/run/there".into() }, ListenKind::Stream));
         assert_eq!(unix.target.unwrap().to_wire(), Target::Tcp { host: "h".into(), port: 80 });
 
-        let everywhere = |port| ListenAddress::Port { host: "0.0.0.0".into(), port };
+        let everywhere = |port| ListenAddress::Port { host: "*".into(), port };
         let socks = "*:1080".parse::<RemoteForward>().unwrap();
         assert_eq!((socks.to_wire(), socks.target), ((everywhere(1080), ListenKind::Socks), None));
         let datagrams = "*:0:h:53/udp".parse::<RemoteForward>().unwrap();

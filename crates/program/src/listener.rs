@@ -1,20 +1,26 @@
 //! Sockets that are listened on.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
-use crate::address::Address;
+use crate::address::{Address, EVERYWHERE};
+use crate::dial::{explain_path, lacks_scope, resolve, scope_missing};
 use crate::socket::{self, Socket};
 
-/// A socket that is listened on.
+/// What is listened on: one socket, or one for each address of a name.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP, and what becomes of accepted connections.
-    Tcp(TcpListener, OnDrop),
+    Tcp(TcpListeners, OnDrop),
     /// A unix socket, and the file that goes when the listener goes.
     Unix(UnixListener, SocketFile),
 }
@@ -46,41 +52,64 @@ impl Source {
 }
 
 impl Listener {
-    /// Listens on `address`. A unix socket that nobody listens on any more is replaced.
+    /// Listens on `address`: where it is a name on all addresses that the name has, and with `*` on all of this machine, by
+    /// one port in any case. An address that this machine does not have, or a family that is off, counts as none as long as
+    /// there is another one. A unix socket that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the sockets; `NotFound` for a name without addresses, `TimedOut` where it cannot be looked up.
     pub async fn bind(address: &Address, on_drop: OnDrop) -> io::Result<Self> {
+        Self::bind_beside(address, on_drop, &[]).await
+    }
+
+    /// As [`Listener::bind`], beside `others` that are listened on too: `[::]` leaves IPv4 to a `0.0.0.0` with the same port
+    /// among them, and takes it itself, as the system has it, where there is none.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub async fn bind_beside(address: &Address, on_drop: OnDrop, others: &[Address]) -> io::Result<Self> {
         match address {
             Address::Tcp { host, port } => {
-                bind_tcp(host, *port, on_drop).await.map(|listener| Self::Tcp(listener, on_drop))
+                let addresses = candidates(host, *port).await?;
+                let with_ipv4 = others.iter().any(|other| is_all_of_ipv4(other, *port));
+                let families = if with_ipv4 { Families::Apart } else { Families::of(&addresses) };
+                TcpListeners::bind(&addresses, on_drop, families)
+                    .map(|listeners| Self::Tcp(listeners, on_drop))
             }
-            Address::Unix(path) => bind_unix(path).await,
+            Address::Unix(path) => bind_unix(path).await.map_err(|error| explain_path(path, error)),
         }
     }
 
-    /// The address, with the port that the system chose.
+    /// All addresses, with the port that the system chose.
+    ///
+    /// # Errors
+    /// Those of the sockets.
+    pub fn addresses(&self) -> io::Result<Vec<Address>> {
+        match self {
+            Self::Tcp(listeners, _) => {
+                listeners.sockets.iter().map(|socket| socket.local_addr().map(Address::from)).collect()
+            }
+            Self::Unix(_, file) => Ok(vec![Address::Unix(file.path.clone())]),
+        }
+    }
+
+    /// The first address, with the port that the system chose and all have.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn address(&self) -> io::Result<Address> {
-        match self {
-            Self::Tcp(listener, _) => {
-                let address = listener.local_addr()?;
-                Ok(Address::Tcp { host: address.ip().to_string(), port: address.port() })
-            }
-            Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
-        }
+        let first = self.addresses()?.into_iter().next();
+        first.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
-    /// Waits for the next connection. Can be dropped and called again.
+    /// Waits for the next connection. Can be dropped and called again, by one task at a time.
     ///
     /// # Errors
     /// Those of the socket: descriptors that have run out, a client that is gone again.
     pub async fn accept(&self) -> io::Result<(Socket, Source)> {
         match self {
-            Self::Tcp(listener, on_drop) => {
-                let (stream, peer) = listener.accept().await?;
+            Self::Tcp(listeners, on_drop) => {
+                let (stream, peer) = poll_fn(|cx| listeners.poll_accept(cx)).await?;
                 let peer = canonical(peer);
                 Ok((
                     Socket::accepted(stream, peer, *on_drop)?,
@@ -94,6 +123,131 @@ impl Listener {
             }
         }
     }
+}
+
+/// TCP sockets with one port, and at least one of them.
+#[derive(Debug)]
+pub struct TcpListeners {
+    sockets: Vec<TcpListener>,
+    /// The one that is asked first next time, so that none that is busy keeps another one waiting.
+    first: AtomicUsize,
+}
+
+/// What `[::]` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Families {
+    /// IPv6 alone: somebody else of us has IPv4.
+    Apart,
+    /// What the system makes of it: both, as a rule.
+    AsUsual,
+}
+
+impl Families {
+    fn of(addresses: &[SocketAddr]) -> Self {
+        let has_ipv4 = addresses.iter().any(|address| address.ip() == Ipv4Addr::UNSPECIFIED);
+        if has_ipv4 { Self::Apart } else { Self::AsUsual }
+    }
+}
+
+impl TcpListeners {
+    fn bind(addresses: &[SocketAddr], on_drop: OnDrop, families: Families) -> io::Result<Self> {
+        let mut tries = PORT_TRIES;
+        loop {
+            let bound = bind_all(addresses, |address| bind_tcp(address, on_drop, families));
+            match bound {
+                // The port that the system chose for the first is somebody else's at another address.
+                Err(error)
+                    if is_chosen(addresses) && error.kind() == io::ErrorKind::AddrInUse && tries > 0 =>
+                {
+                    tries -= 1;
+                }
+                bound => return Ok(Self { sockets: bound?, first: AtomicUsize::new(0) }),
+            }
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let (before, behind) = match &self.sockets[..] {
+            [only] => return only.poll_accept(cx),
+            all => all.split_at(self.first.fetch_add(1, Ordering::Relaxed) % all.len()),
+        };
+        for socket in behind.iter().chain(before) {
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// The addresses that `host` stands for where one listens.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) async fn candidates(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if host == EVERYWHERE {
+        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        return Ok(all.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
+    let mut found = resolve(host, port).await?;
+    // However they were found: what is announced first is always the same.
+    found.sort_by_key(|address| (address.is_ipv6(), *address));
+    Ok(found)
+}
+
+/// Binds every one of `addresses` that this machine has, all with the port of the first.
+///
+/// # Errors
+/// That of the first address that cannot be bound, although this machine has it; where it has none of them, that of the
+/// last.
+pub(crate) fn bind_all<T: LocalAddress>(
+    addresses: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<Vec<T>> {
+    let mut bound: Vec<T> = Vec::with_capacity(addresses.len());
+    let mut missing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let mut address = *address;
+        if let Some(first) = bound.first() {
+            address.set_port(first.local_address()?.port());
+        }
+        match bind(address) {
+            Ok(socket) => bound.push(socket),
+            Err(error) if is_not_ours(&error) => missing = error,
+            Err(error) if addresses.len() > 1 => {
+                return Err(io::Error::new(error.kind(), format!("{address}: {error}")));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if bound.is_empty() { Err(missing) } else { Ok(bound) }
+}
+
+/// A socket that is bound.
+pub(crate) trait LocalAddress {
+    /// To which address.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+}
+
+impl LocalAddress for TcpListener {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+/// Whether this machine does not have an address, or has switched its family off.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
+}
+
+/// Whether the port is the system's to choose, for more than one address.
+fn is_chosen(addresses: &[SocketAddr]) -> bool {
+    addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0)
+}
+
+fn is_all_of_ipv4(address: &Address, port: u16) -> bool {
+    let Address::Tcp { host, port: other } = address else { return false };
+    *other == port && port != 0 && host.parse() == Ok(Ipv4Addr::UNSPECIFIED)
 }
 
 /// The file of a unix socket. Goes with it, unless another socket has taken its place.
@@ -111,20 +265,20 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds the first address of a name that can be bound, with a backlog that takes a burst of connections.
-async fn bind_tcp(host: &str, port: u16, on_drop: OnDrop) -> io::Result<TcpListener> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A server that was ended a moment ago must be able to come back to its port.
-        socket.set_reuseaddr(true)?;
-        socket::options_for_accepted(&socket, on_drop)?;
-        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
+/// Binds with a backlog that takes a burst of connections.
+fn bind_tcp(address: SocketAddr, on_drop: OnDrop, families: Families) -> io::Result<TcpListener> {
+    if lacks_scope(address) {
+        return Err(scope_missing(address.ip()));
     }
-    Err(last)
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if families == Families::Apart && address.ip() == Ipv6Addr::UNSPECIFIED {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
+    // A server that was ended a moment ago must be able to come back to its port.
+    socket.set_reuseaddr(true)?;
+    socket::options_for_accepted(&socket, on_drop)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -153,6 +307,8 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 
 /// Connections that wait to be accepted at most; the system's own limit is 4096 as a rule.
 const BACKLOG: u32 = 4096;
+/// Ports that the system chooses until one is free at all addresses of a name.
+const PORT_TRIES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -180,5 +336,83 @@ mod tests {
                 assert_eq!(options.linger().unwrap(), expected);
             }
         }
+    }
+
+    /// Connects to each address, and waits until each was accepted.
+    async fn check_all(listener: &Listener, addresses: &[SocketAddr]) {
+        for address in addresses {
+            let dialed = TcpStream::connect(address).await.unwrap();
+            let (accepted, source) = listener.accept().await.unwrap();
+            assert_eq!(source.address, Some(dialed.local_addr().unwrap()));
+            assert_eq!(accepted.local_address().map(canonical), Some(*address));
+        }
+    }
+
+    fn port(listener: &Listener) -> u16 {
+        let Address::Tcp { port, .. } = listener.address().unwrap() else { panic!("{listener:?}") };
+        port
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_name_are_listened_on_by_one_port() {
+        // The last one is of a network for documentation (RFC 5737).
+        let name =
+            ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0", "203.0.113.77:0"].map(|text| text.parse().unwrap());
+        let sockets = TcpListeners::bind(&name, OnDrop::Ends, Families::AsUsual).unwrap();
+        let listener = Listener::Tcp(sockets, OnDrop::Ends);
+        let port = port(&listener);
+        let expected = [1, 2, 3].map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+        assert_eq!(listener.addresses().unwrap(), expected.map(Address::from));
+        check_all(&listener, &expected).await;
+        check_all(&listener, &[expected[2], expected[0]]).await;
+
+        // What one address lacks, the name lacks.
+        let name = [4, 1].map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+        let error = TcpListeners::bind(&name, OnDrop::Ends, Families::AsUsual).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.to_string(), format!("127.0.0.1:{port}: Address already in use (os error 98)"));
+        assert_eq!(std::net::TcpListener::bind(name[0]).unwrap().local_addr().unwrap(), name[0]);
+        let nobody = ["203.0.113.77:0", "203.0.113.78:0"].map(|text| text.parse().unwrap());
+        let error = TcpListeners::bind(&nobody, OnDrop::Ends, Families::AsUsual).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    /// IPv6 may be off where this runs.
+    fn has_ipv6() -> bool {
+        std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    }
+
+    fn loopback(port: u16) -> Vec<SocketAddr> {
+        let ipv6 = has_ipv6().then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+        ipv6.into_iter().chain([SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).collect()
+    }
+
+    #[tokio::test]
+    async fn everywhere_is_both_families() {
+        let listener = Listener::bind(&Address::listening("*:0").unwrap(), OnDrop::Ends).await.unwrap();
+        check_all(&listener, &loopback(port(&listener))).await;
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_the_families_can_be_listened_on_apart_and_together() {
+        let bind = async |text: &str, others: &[Address]| {
+            Listener::bind_beside(&text.parse().unwrap(), OnDrop::Ends, others).await
+        };
+        if !has_ipv6() {
+            return;
+        }
+        let alone = bind("[::]:0", &[]).await.unwrap();
+        check_all(&alone, &loopback(port(&alone))).await;
+
+        let ipv4 = bind("0.0.0.0:0", &[]).await.unwrap();
+        let port = port(&ipv4);
+        let ipv6 = format!("[::]:{port}");
+        assert_eq!(bind(&ipv6, &[]).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let other: Address = format!("0.0.0.0:{}", port ^ 1).parse().unwrap();
+        assert_eq!(bind(&ipv6, &[other]).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let both: [Address; 2] = [ipv4.address().unwrap(), ipv6.parse().unwrap()];
+        let ipv6 = bind(&ipv6, &both).await.unwrap();
+        check_all(&ipv4, &[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).await;
+        check_all(&ipv6, &[SocketAddr::from((Ipv6Addr::LOCALHOST, port))]).await;
     }
 }

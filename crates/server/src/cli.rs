@@ -147,9 +147,9 @@ impl Run {
 /// Where to listen, and for whom.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Address to listen on: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks a free one
-    /// [default: 127.0.0.1:5000]
-    #[arg(long, value_name = "ADDR")]
+    /// Address to listen on: `HOST:PORT`, `[::1]:PORT`, `*:PORT` for all of this machine, or `unix:/PATH`; port 0 picks a
+    /// free one [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR", value_parser = Address::listening)]
     pub listen: Vec<Address>,
     /// Let clients in that nobody has allowed
     #[arg(long)]

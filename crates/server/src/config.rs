@@ -99,11 +99,21 @@ impl ServerConfig {
 }
 
 fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
-    let addresses: Vec<Address> = config::texts(deserializer)?;
+    let addresses: Vec<ListenAddress> = config::texts(deserializer)?;
     if addresses.is_empty() {
         return Err(serde::de::Error::custom("at least one address is needed"));
     }
-    Ok(addresses)
+    Ok(addresses.into_iter().map(|ListenAddress(address)| address).collect())
+}
+
+struct ListenAddress(Address);
+
+impl FromStr for ListenAddress {
+    type Err = program::Error;
+
+    fn from_str(text: &str) -> Result<Self, program::Error> {
+        Address::listening(text).map(Self)
+    }
 }
 
 fn max_message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {

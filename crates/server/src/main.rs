@@ -169,11 +169,12 @@ fn reload(home: &Home) -> Result<(), Error> {
 /// Prints where the server is to be found and a command to paste.
 #[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
 fn announce(listeners: &Listeners, identity: &Identity, service: &Service) -> Result<(), Error> {
-    let addresses: Vec<Address> = listeners
+    let addresses: Vec<Vec<Address>> = listeners
         .iter()
-        .map(|(_, listener)| listener.address())
+        .map(|(_, listener)| listener.addresses())
         .collect::<Result<_, _>>()
         .map_err(Error::Runtime)?;
+    let addresses = addresses.concat();
     for address in &addresses {
         eprintln!("listening on {address}");
     }

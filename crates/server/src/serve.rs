@@ -28,10 +28,16 @@ pub type Listeners = Vec<(Address, Listener)>;
 /// # Errors
 /// [`Error::Listen`].
 pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
+    listen_beside(addresses, addresses).await
+}
+
+/// Listens on `fresh` ones of `addresses`.
+async fn listen_beside(fresh: &[Address], addresses: &[Address]) -> Result<Listeners, Error> {
+    let mut listeners = Vec::with_capacity(fresh.len());
+    for address in fresh {
         let failed = |source| Error::Listen { address: address.to_string(), source };
-        listeners.push((address.clone(), Listener::bind(address, OnDrop::Ends).await.map_err(failed)?));
+        let listener = Listener::bind_beside(address, OnDrop::Ends, addresses).await.map_err(failed)?;
+        listeners.push((address.clone(), listener));
     }
     Ok(listeners)
 }
@@ -98,7 +104,7 @@ async fn apply(
     addresses: &[Address],
 ) -> Result<(), Error> {
     let fresh: Vec<Address> = addresses.iter().filter(|address| !doors.has(address)).cloned().collect();
-    let listeners = listen(&fresh).await?;
+    let listeners = listen_beside(&fresh, addresses).await?;
     server.set_live(live);
     doors.change(server, addresses, listeners).await;
     Ok(())

@@ -102,13 +102,13 @@ fn split_listen(text: &str) -> Result<(Address, Option<&str>), ForwardProblem> {
         ("127.0.0.1", first, rest)
     } else {
         let (port, rest) = split_field(rest.ok_or(ForwardProblem::Listen)?);
-        (if first == "*" { "0.0.0.0" } else { first }, port, rest)
+        (first, port, rest)
     };
-    let (host, port) = parse_port(&format!("{bind}:{port}")).map_err(|problem| match problem {
-        ForwardProblem::Target => ForwardProblem::Listen,
-        other => other,
-    })?;
-    Ok((Address::Tcp { host, port }, rest))
+    match Address::listening(&format!("{bind}:{port}")) {
+        Ok(Address::Tcp { host, .. }) if host.len() > MAX_HOST_LEN => Err(ForwardProblem::TooLong),
+        Ok(address @ Address::Tcp { .. }) => Ok((address, rest)),
+        _ => Err(ForwardProblem::Listen),
+    }
 }
 
 fn parse_target(text: &str) -> Result<TargetSpec, ForwardProblem> {
@@ -219,9 +219,10 @@ mod tests {
             ("8080:example.org:80", "127.0.0.1:8080:example.org:80"),
             ("0:example.org:80", "127.0.0.1:0:example.org:80"),
             ("localhost:8080:example.org:80", "localhost:8080:example.org:80"),
-            ("*:8080:example.org:80", "0.0.0.0:8080:example.org:80"),
+            ("*:8080:example.org:80", "*:8080:example.org:80"),
             ("[::1]:8080:[::1]:80", "[::1]:8080:[::1]:80"),
             ("[::]:8080:10.0.0.1:65535", "[::]:8080:10.0.0.1:65535"),
+            ("[fe80::1%eth0]:8080:[fe80::2%eth1]:80", "[fe80::1%eth0]:8080:[fe80::2%eth1]:80"),
             ("8080:[2001:db8::1]:80", "127.0.0.1:8080:[2001:db8::1]:80"),
             ("53:127.0.0.53:53/udp", "127.0.0.1:53:127.0.0.53:53/udp"),
             ("[::1]:53:[::1]:53/udp", "[::1]:53:[::1]:53/udp"),
@@ -244,7 +245,7 @@ mod tests {
     fn remote_forwards_print_as_they_are_written() {
         for (text, canonical) in [
             ("8080:localhost:80", "127.0.0.1:8080:localhost:80"),
-            ("*:0:localhost:80", "0.0.0.0:0:localhost:80"),
+            ("*:0:localhost:80", "*:0:localhost:80"),
             ("53:localhost:53/udp", "127.0.0.1:53:localhost:53/udp"),
             ("/run/there:/tmp/here", "unix:/run/there:unix:/tmp/here"),
             ("1080", "127.0.0.1:1080"),
@@ -260,7 +261,7 @@ mod tests {
     fn dynamic_and_stdio_forwards_print_as_they_are_written() {
         check::<DynamicForward>("1080", "127.0.0.1:1080");
         check::<DynamicForward>("0", "127.0.0.1:0");
-        check::<DynamicForward>("*:1080", "0.0.0.0:1080");
+        check::<DynamicForward>("*:1080", "*:1080");
         check::<DynamicForward>("[::1]:1080", "[::1]:1080");
         check::<DynamicForward>("/tmp/socks", "unix:/tmp/socks");
         check::<StdioForward>("example.org:22", "example.org:22");
@@ -301,6 +302,9 @@ mod tests {
             ("8080:[host]:80", Target),
             ("8080:[::1]]:80", Target),
             ("8080:[::1]x:80", Target),
+            ("8080:*:80", Target),
+            ("8080:[fe80::1%]:80", Target),
+            ("[fe80::1%]:8080:host:80", Listen),
             ("8080:host:80/tcp", Target),
             ("8080:host:80/UDP", Target),
             ("8080:host:80/udp/udp", Target),

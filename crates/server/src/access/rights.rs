@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 
+use program::address::EVERYWHERE;
 use program::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
@@ -122,10 +123,16 @@ impl Rights {
         header_of(self.unix.iter().filter(|known| known.rule.as_str() == path))
     }
 
-    /// Whether the server may listen there for the client.
+    /// Whether the server may listen there for the client: everywhere, where it may on all addresses of either family.
     #[must_use]
     pub fn allows_listen(&self, address: &ListenAddress) -> bool {
-        self.listen.iter().any(|rule| rule.permits(address))
+        let permits = |address: &ListenAddress| self.listen.iter().any(|rule| rule.permits(address));
+        match address {
+            ListenAddress::Port { host, port } if host == EVERYWHERE => ["0.0.0.0", "::"]
+                .iter()
+                .all(|host| permits(&ListenAddress::Port { host: (*host).into(), port: *port })),
+            _ => permits(address),
+        }
     }
 
     /// Whether it may connect to the unix socket at `path`.
@@ -438,6 +445,25 @@ mod tests {
         assert!(!rights.may_resolve(Transport::Tcp, "10.0.0.1", 53));
     }
 
+    #[test]
+    fn link_local_addresses_are_asked_for_with_their_interface() {
+        let address = "[fe80::1%1]:80".parse().unwrap();
+        for (host, expected) in [
+            ("fe80::1%lo", true),
+            ("fe80::1%1", true),
+            ("fe80::1", true),
+            ("fe80::2%lo", false),
+            ("::1%lo", false),
+            ("127.0.0.1%lo", false),
+            ("host.example%lo", false),
+        ] {
+            let rights = rights(&["[fe80::1]:80"]);
+            assert_eq!(rights.may_resolve(Transport::Tcp, host, 80), expected, "{host}");
+            assert_eq!(rights.allows_address(Transport::Tcp, host, address), expected, "{host}");
+        }
+        assert!(!rights(&["*:*"]).may_resolve(Transport::Tcp, "fe80::1%lo", 80));
+    }
+
     #[track_caller]
     fn check_listen(rules: &[&str], host: &str, port: u16, expected: bool) {
         let listen = rules.iter().map(|rule| rule.parse().unwrap()).collect();
@@ -482,6 +508,12 @@ mod tests {
         check_listen(&["*:80"], "0.0.0.0", 80, true);
         check_listen(&["*:80"], "::", 80, true);
         check_listen(&["*:80"], "0.0.0.0", 81, false);
+        check_listen(&["*:80"], "*", 80, true);
+        check_listen(&["*:80"], "*", 81, false);
+        check_listen(&["0.0.0.0:80"], "*", 80, false);
+        check_listen(&["[::]:80"], "*", 80, false);
+        check_listen(&["0.0.0.0:80", "[::]:80"], "*", 80, true);
+        check_listen(&["80"], "*", 80, false);
         check_listen(&["127.0.0.1:80"], "127.0.0.2", 80, false);
         check_listen(&["unix:/run/x"], "127.0.0.1", 80, false);
     }

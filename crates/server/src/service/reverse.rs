@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use program::address::Address;
-use program::dial::{in_time, refusal};
+use program::dial::{in_time, listen_refusal};
 use program::flows::{self, Flows};
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
@@ -73,14 +73,11 @@ enum Door {
 }
 
 impl Door {
-    async fn bind(address: &ListenAddress, kind: ListenKind) -> io::Result<Self> {
-        let address = match address {
-            ListenAddress::Port { host, port } => Address::Tcp { host: host.clone(), port: *port },
-            ListenAddress::Unix { path } => Address::Unix(path.into()),
-        };
+    async fn bind(address: &ListenAddress, kind: ListenKind, others: &[Address]) -> io::Result<Self> {
+        let address = to_address(address);
         Ok(match kind {
             ListenKind::Stream | ListenKind::Socks => {
-                Self::Stream(Listener::bind(&address, OnDrop::Resets).await?)
+                Self::Stream(Listener::bind_beside(&address, OnDrop::Resets, others).await?)
             }
             ListenKind::Datagram => Self::Datagram(flows::bind(&address).await?.into()),
         })
@@ -98,6 +95,13 @@ impl Door {
     }
 }
 
+fn to_address(address: &ListenAddress) -> Address {
+    match address {
+        ListenAddress::Port { host, port } => Address::Tcp { host: host.clone(), port: *port },
+        ListenAddress::Unix { path } => Address::Unix(path.into()),
+    }
+}
+
 impl Leases {
     pub(crate) fn count(&self) -> usize {
         self.held().len()
@@ -106,7 +110,8 @@ impl Leases {
     /// Listens for `owner`, or takes over what is listened on for the same client already.
     ///
     /// # Errors
-    /// [`RefusedCode::AddressInUse`] where another client, or another program, has the address.
+    /// The reason, of which the log says more: [`RefusedCode::AddressInUse`] where another client, or another program, has
+    /// the address.
     pub(crate) async fn claim(
         self: &Arc<Self>,
         owner: &ClientIdentity,
@@ -117,13 +122,11 @@ impl Leases {
         if let Some(taken_over) = self.take_over(owner, address, kind, id) {
             return taken_over;
         }
-        let door = in_time(Door::bind(address, kind)).await.map_err(|error| {
-            tracing::info!(%address, %error, "cannot listen for a client");
-            match error.kind() {
-                io::ErrorKind::AddrInUse => RefusedCode::AddressInUse,
-                io::ErrorKind::Unsupported => RefusedCode::NotOffered,
-                _ => refusal(&error),
-            }
+        let others = self.listened_on_by(owner);
+        let door = in_time(Door::bind(address, kind, &others)).await.map_err(|error| {
+            let reason = listen_refusal(&error);
+            tracing::info!(%address, %reason, %error, "cannot listen for a client");
+            reason
         })?;
         let mut key = (address.clone(), kind);
         let bound = door.port();
@@ -189,6 +192,14 @@ impl Leases {
             jobs: Arc::clone(&held.jobs),
             ended: held.ended.clone(),
         })
+    }
+
+    fn listened_on_by(&self, owner: &ClientIdentity) -> Vec<Address> {
+        let held = self.held();
+        held.iter()
+            .filter(|(_, held)| held.owner == *owner)
+            .map(|((address, _), _)| to_address(address))
+            .collect()
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<(ListenAddress, ListenKind), Held>> {
