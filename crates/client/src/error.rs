@@ -5,7 +5,7 @@ use std::io;
 use crypto_core::identity::KeyId;
 use program::dial::{connect_hint, listen_hint};
 use program::report::{Exit, Phase, Report, exit_of_io};
-use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
+use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
 
@@ -243,9 +243,10 @@ impl Report for Error {
             ),
             Self::NotKnown { address } => Some(format!("client trust {address} --server-key SHA256:... makes it known")),
             Self::KnownServers { .. } => Some("mend or remove the line".into()),
-            Self::Pipe { source: RelayError::Channel(_), .. } => {
-                Some("what came out may be incomplete: run both sides again".into())
-            }
+            Self::Pipe { source: RelayError::Channel(error), .. } => match error_in(error) {
+                Some(wire_protocol::Error::Reset(ResetCode::NotAllowed)) => protocol_hint(error),
+                _ => Some("what came out may be incomplete: run both sides again".into()),
+            },
             _ => None,
         }
     }
@@ -317,6 +318,11 @@ fn protocol_hint(error: &io::Error) -> Option<String> {
         Error::Aborted(AbortCode::UnknownPsk) => {
             "the server does not have this key, or it was made for another one"
         }
+        Error::Reset(ResetCode::NotAllowed) => {
+            "the server's owner has withdrawn it, or it has expired: server list shows what each client may do; what \
+             came out is incomplete"
+        }
+        Error::Reset(ResetCode::Busy) => "try again when less is under way",
         Error::Refused(RefusedCode::NotOffered) => {
             "ask its owner: server run takes messages if it has an output to print them on, server pipe one pipe"
         }

@@ -23,5 +23,6 @@ pub mod proxy_header;
 pub mod report;
 pub mod socket;
 pub mod socks;
+pub mod wakeable;
 
 pub use error::Error;

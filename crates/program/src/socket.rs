@@ -1,7 +1,7 @@
 //! A connected socket, TCP or unix, for the reactor and for threads.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::pin::Pin;
@@ -265,6 +265,15 @@ impl BlockingSocket {
         };
         socket.set_read_timeout(Some(limit))?;
         socket.set_write_timeout(Some(limit))
+    }
+
+    /// Shuts both directions down, for whoever else holds the socket too: what waits on it returns.
+    pub fn shut_down(&self) {
+        // It fails only for what is no connection any more.
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both).ok(),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both).ok(),
+        };
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Guest {
     /// What it is called in front of its messages.
     pub(crate) name: String,
     pub(crate) rights: Arc<Rights>,
+    /// From then on it is refused.
+    pub(crate) expires: Option<Timestamp>,
     pub(crate) standing: Standing,
 }
 
@@ -124,6 +126,7 @@ fn decide(
             identity: client.clone(),
             name: guest.name.into(),
             rights: Arc::clone(&guest.grant.rights),
+            expires: guest.grant.expires,
             standing: Standing::Allowed,
         }),
         // Not even as a stranger: somebody has said when and from where it may come.
@@ -176,6 +179,7 @@ fn stranger(
         identity: client.clone(),
         name: key.unwrap_or_else(|| "anonymous".into()),
         rights: Arc::new(rights),
+        expires: None,
         standing: Standing::Stranger,
     })
 }

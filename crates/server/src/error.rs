@@ -115,6 +115,9 @@ pub enum Error {
     /// The server was told to stop while a client had the pipe open.
     #[error("stopped before the end of the pipe")]
     StoppedInPipe,
+    /// The client that had the pipe open has lost the right to it.
+    #[error("the client has lost the right to the pipe")]
+    PipeRevoked,
     /// The reactor could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -139,6 +142,7 @@ impl Report for Error {
             Self::NotDrained { .. } => Exit::Network,
             Self::NotReloaded { .. } => Exit::Usage,
             Self::StoppedInPipe => Exit::Integrity,
+            Self::PipeRevoked => Exit::Refused,
             Self::Pipe(RelayError::Channel(error)) => exit_of_io(error, Phase::Established),
             Self::Pipe(_) => Exit::Network,
         }
@@ -162,6 +166,9 @@ impl Report for Error {
             Self::DuplicatePsk { .. } => {
                 Some("make each with a name of its own: server keygen --psk NAME".into())
             }
+            Self::PipeRevoked => Some(
+                "what came out is incomplete; server list shows who may use the pipe, and until when".into(),
+            ),
             Self::Pipe(RelayError::Channel(_)) | Self::StoppedInPipe => {
                 Some("what came out may be incomplete: run both sides again".into())
             }

@@ -2,16 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use program::crew;
 use program::dial::in_time;
 use program::escape::escape;
 use program::listener::Source;
 use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream, error_in};
 
@@ -20,6 +24,7 @@ use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE};
 use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
+use crate::service::farewell::{revoke, revoked};
 use crate::service::tunnel::{self, Visit};
 use crate::throttle::Throttle;
 
@@ -34,6 +39,8 @@ struct Session<'a> {
     throttle: Throttle,
     /// What it has open, or waits for.
     target: Mutex<Option<OpenTarget>>,
+    /// It has lost the right to that: whatever serves it tells it so, and ends.
+    revoked: CancellationToken,
 }
 
 /// What a client has open.
@@ -98,6 +105,8 @@ impl Server {
                 }
                 let throttle = self.limits.throttle(&guest.name);
                 throttle.set_rate(guest.rights.max_rate());
+                // Before the first look at the rights, so that no change goes by between the two.
+                let rechecks = self.rechecks.subscribe();
                 let session = Session {
                     server: self,
                     source: &source,
@@ -105,10 +114,17 @@ impl Server {
                     throttle,
                     guest: Mutex::new(Arc::new(guest)),
                     target: Mutex::new(None),
+                    revoked: CancellationToken::new(),
                 };
+                let mut served = pin!(session.serve(stream));
                 tokio::select! {
-                    served = session.serve(stream) => served,
-                    reason = session.until_revoked() => Err(reason),
+                    served = &mut served => served,
+                    () = session.until_revoked(rechecks) => {
+                        session.revoked.cancel();
+                        // Only dropping it would leave threads at work, and the client without the reason.
+                        timeout(FAREWELL, served).await.ok();
+                        Err(revoked())
+                    }
                 }
             }
             (Ok(_), None) => Err(io::Error::other("a client was let in that nobody has judged")),
@@ -149,6 +165,7 @@ impl Session<'_> {
             let idle_timeout = self.server.live().idle_timeout;
             let incoming = tokio::select! {
                 biased;
+                () = self.revoked.cancelled() => return revoke(stream).await,
                 () = stopping.cancelled() => return in_time(stream.close()).await,
                 incoming = timeout(idle_timeout, stream.next_incoming()) => incoming,
             };
@@ -172,8 +189,16 @@ impl Session<'_> {
                     self.note(Some(parking.target()));
                     let streams = &self.server.streams;
                     // On the heap, so that the many channels that are never parked have no room for it.
-                    return Box::pin(parking.serve(stream, &self.throttle, idle_timeout, stopping, streams))
-                        .await;
+                    let (throttle, revoked) = (&self.throttle, &self.revoked);
+                    return Box::pin(parking.serve(
+                        stream,
+                        throttle,
+                        idle_timeout,
+                        stopping,
+                        revoked,
+                        streams,
+                    ))
+                    .await;
                 }
                 Incoming::SignOfLife => {}
                 Incoming::Close => return in_time(stream.answer_close()).await,
@@ -188,13 +213,13 @@ impl Session<'_> {
         target: Target,
     ) -> io::Result<Option<SecureStream<Socket>>> {
         // Rights may have changed since the handshake.
-        let guest = self.judge_again().map_err(|_| revoked())?;
+        let Ok(guest) = self.judge_again() else { return revoke(stream).await };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
         match (&target, &self.server.service) {
             (Target::Message, Service::Messages(messages)) => {
                 if guest.rights.messages() {
-                    return messages.receive(stream, &guest).await.map(Some);
+                    return messages.receive(stream, &guest, &self.revoked).await.map(Some);
                 }
                 stream.refuse_open(RefusedCode::NotAllowed).await?;
             }
@@ -203,7 +228,7 @@ impl Session<'_> {
             }
             (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
                 Some(ends) => {
-                    let result = ends.serve(stream).await;
+                    let result = ends.serve(stream, &self.revoked).await;
                     // The server is ending already when nobody is there to be told.
                     self.server.done.send(result).await.ok();
                     return Ok(None);
@@ -216,7 +241,9 @@ impl Session<'_> {
                     return Ok(Some(stream));
                 }
                 match self.server.leases.claim(&guest.identity, address, *kind, *lease).await {
-                    Ok(lease) => return lease.hold(stream, &self.server.stopping).await,
+                    Ok(lease) => {
+                        return lease.hold(stream, &self.server.stopping, &self.revoked).await;
+                    }
                     Err(code) => stream.refuse_open(code).await?,
                 }
             }
@@ -229,6 +256,7 @@ impl Session<'_> {
                     source: self.source,
                     throttle: &self.throttle,
                     stopping: &self.server.stopping,
+                    revoked: &self.revoked,
                     reached: &|address, header| self.note_reached(address, header),
                 };
                 return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
@@ -239,15 +267,18 @@ impl Session<'_> {
     }
 
     /// Waits until the client may no longer be in, or may no longer have what it has open.
-    async fn until_revoked(&self) -> io::Error {
-        let mut rechecks = self.server.rechecks.subscribe();
+    async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) {
         loop {
+            let next = self.guest().expires.map_or(RECHECK_EVERY, |expires| {
+                let left = Timestamp::now().duration_until(expires);
+                Duration::try_from(left).unwrap_or_default().min(RECHECK_EVERY)
+            });
             // Where nobody can call for a look any more, the server has ended.
-            timeout(RECHECK_EVERY, rechecks.changed()).await.ok();
-            let Ok(guest) = self.judge_again() else { return revoked() };
+            timeout(next, rechecks.changed()).await.ok();
+            let Ok(guest) = self.judge_again() else { return };
             let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if target.is_some_and(|open| !allows(&guest.rights, &open)) {
-                return revoked();
+                return;
             }
         }
     }
@@ -256,7 +287,10 @@ impl Session<'_> {
     fn judge_again(&self) -> Result<Arc<Guest>, DeniedCode> {
         let before = self.guest();
         let judged = self.server.reauthorize(&before.identity, self.source.ip(), self.origin);
-        let Some(judged) = judged else { return Ok(before) };
+        let Some(judged) = judged else {
+            let has_expired = before.expires.is_some_and(|expires| expires <= Timestamp::now());
+            return if has_expired { Err(DeniedCode::NotAllowed) } else { Ok(before) };
+        };
         let guest = Arc::new(judged?);
         self.throttle.set_rate(guest.rights.max_rate());
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&guest);
@@ -308,9 +342,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error_in(error), Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels)))
 }
 
-fn revoked() -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, "the client has lost the right to this")
-}
-
-/// Rights expire without anybody saying so, and a file may have been edited by hand.
+/// A file may have been edited by hand, and a clock set anew.
 const RECHECK_EVERY: Duration = Duration::from_secs(10);
+/// How long whatever serves a client that has lost its rights may take to tell it so, and to end.
+const FAREWELL: Duration = Duration::from_secs(5);

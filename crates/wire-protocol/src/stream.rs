@@ -34,14 +34,14 @@ use crate::channel::{Receiver, Sender};
 use crate::frame::{self, FrameKind};
 use crate::handshake::client::{self, ResumptionTicket};
 use crate::handshake::server;
-use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ServerLimits};
+use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ResetCode, ServerLimits};
 use crate::record::{MAX_BATCH, SendBuffer, batch};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
     ANSWERED_IDLE, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Pace, ReadHalf, RsaPool,
     SecureStream, Split, WriteHalf, accept, accept_channel, connect, connect_channel, fetch_server_key,
-    never_stood, open_early, relay_datagrams, send_past_earlier_errors, tunnel,
+    never_stood, open_early, relay_datagrams, send_past_earlier_errors, tunnel, tunnel_until,
 };
 
 /// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).
@@ -88,6 +88,9 @@ pub enum RelayError {
     /// The output could not be written. The other side has been told, or learns of it as a cut connection.
     #[error("the output could not be written: {0}")]
     Output(#[source] io::Error),
+    /// This side has stopped the relay before its end. The other side has been told, where it still listened.
+    #[error("{0}")]
+    Stopped(ResetCode),
 }
 
 /// The protocol's error in an `io::Error`, where there is one.

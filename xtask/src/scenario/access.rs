@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, Server, Stage};
+use crate::stage::{Exit, Key, PATIENCE, Server, Stage};
 
 scenarios![
     allowed_client_is_known_by_name,
@@ -12,6 +12,7 @@ scenarios![
     revoke_takes_effect_on_a_running_server,
     anyone_may_when_the_server_says_so,
     pipe_is_closed_to_strangers,
+    whoever_loses_the_pipe_loses_it_at_once,
     allow_refuses_what_is_no_fingerprint,
     keygen_keeps_a_key_that_is_there,
 ];
@@ -112,6 +113,42 @@ fn pipe_is_closed_to_strangers(stage: &Stage) -> Result<()> {
     outcome.expect(Exit::Refused)?;
     stage.client(&alice, &arguments).input("hers").run()?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"hers")?;
+    Ok(())
+}
+
+/// Both programs say why, and nothing that is said behind it comes through. With the server's input at its end, nobody
+/// is left there who could write.
+fn whoever_loses_the_pipe_loses_it_at_once(stage: &Stage) -> Result<()> {
+    for (way, server_still_talks) in [("revoke", true), ("revoke", false), ("expire", true)] {
+        let home = stage.home_with(Key::Server)?;
+        let alice = stage.home_with(Key::Alice)?;
+        let key = stage.fingerprint("client", &alice)?;
+        let mut rights = vec!["allow", &key, "--name", "alice", "--pipe"];
+        if way == "expire" {
+            rights.extend(["--expires", "3s"]);
+        }
+        let mut server = Server::start(stage, &home, &["pipe"])?;
+        stage.server(&home, &rights).run()?.expect(Exit::Done)?;
+        let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+        let mut client = stage.client(&alice, &arguments).start()?;
+        client.write(b"up\n")?;
+        server.process.write(b"down\n")?;
+        server.process.stdout.wait_len(PATIENCE, b"up\n".len())?;
+        client.stdout.wait_len(PATIENCE, b"down\n".len())?;
+        if !server_still_talks {
+            server.process.close_input();
+        }
+        if way == "revoke" {
+            stage.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+        }
+        // Neither of the two inputs has ended: what ends them is what they were told.
+        client.wait_for(PATIENCE)?;
+        server.process.wait_for(PATIENCE)?;
+        let outcome = client.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
+        outcome.hint_names(&["server list"])?.expect_stdout(b"down\n")?;
+        let outcome = server.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
+        outcome.expect_stdout(b"up\n")?;
+    }
     Ok(())
 }
 

@@ -13,10 +13,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
 use crate::access::Guest;
+use crate::service::farewell::{reset, revoke};
 
 /// How messages are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,7 @@ impl Messages {
         &self,
         mut stream: SecureStream<Socket>,
         guest: &Guest,
+        revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         let Some(output) = &self.output else {
             stream.refuse_open(RefusedCode::NotOffered).await?;
@@ -93,7 +96,12 @@ impl Messages {
         let mut share = Share { spooled: &self.spooled, len: 0 };
         let mut chunk = vec![0; CHUNK];
         loop {
-            let Ok(read) = timeout(STALL_TIMEOUT, stream.read(&mut chunk)).await else {
+            let read = tokio::select! {
+                biased;
+                () = revoked.cancelled() => return revoke(stream).await,
+                read = timeout(STALL_TIMEOUT, stream.read(&mut chunk)) => read,
+            };
+            let Ok(read) = read else {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the message stopped coming"));
             };
             let read = read?;
@@ -102,24 +110,29 @@ impl Messages {
             }
             let len = share.grow(read);
             if len > self.max_len {
-                give_up(stream, ResetCode::TooLong).await?;
+                reset(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
             }
             if share.spooled.load(Ordering::Relaxed) > self.max_len.saturating_mul(MAX_LONG_MESSAGES) {
-                give_up(stream, ResetCode::Output).await?;
+                reset(stream, ResetCode::Output).await?;
                 return Err(io::Error::other("too many long messages are under way"));
             }
             if let Err(error) = block_in_place(|| message.write_all(&chunk[..read])) {
-                give_up(stream, ResetCode::Output).await?;
+                reset(stream, ResetCode::Output).await?;
                 return Err(error);
             }
         }
         // Whoever is told that a message has arrived can rely on it: nothing is confirmed before it is out.
-        let mut output = output.lock().await;
+        let mut output = tokio::select! {
+            biased;
+            // One that is being printed already was whole before the right was lost.
+            () = revoked.cancelled() => return revoke(stream).await,
+            output = output.lock() => output,
+        };
         let printed = block_in_place(|| output.print(&mut message, guest, self.format));
         drop(output);
         if let Err(error) = printed {
-            give_up(stream, ResetCode::Output).await?;
+            reset(stream, ResetCode::Output).await?;
             return Err(error);
         }
         stream.shutdown().await?;
@@ -174,16 +187,6 @@ impl Output {
         self.line_is_open = false;
         Ok(())
     }
-}
-
-/// Tells the client why, and reads what it still sends until it has heard it: a socket that is closed before that
-/// takes the reason with it.
-async fn give_up(stream: SecureStream<Socket>, code: ResetCode) -> io::Result<()> {
-    let mut socket = stream.reset(code).await?;
-    let mut nowhere = tokio::io::sink();
-    // How it ends does not matter any more.
-    timeout(LINGER, tokio::io::copy(&mut socket, &mut nowhere)).await.ok();
-    Ok(())
 }
 
 /// The last newline of a message goes: it is what `echo` adds, and the line has one of its own.
@@ -266,8 +269,6 @@ struct Head<'a> {
 
 /// Above this, a message waits for its end in an unnamed temporary file.
 const MAX_IN_MEMORY: usize = 256 * 1024;
-/// What a client gets to hear why its message is not taken.
-const LINGER: Duration = Duration::from_secs(2);
 /// How long a message may make no progress. A person may be typing it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Long messages that may be under way at once, each as long as one may be: more could fill the disk.
@@ -289,6 +290,7 @@ mod tests {
             identity: ClientIdentity::Psk("alice".into()),
             name: "alice".into(),
             rights: Rights::usual().into(),
+            expires: None,
             standing: Standing::Allowed,
         }
     }

@@ -4,9 +4,14 @@ use std::fs::File;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use program::socket::Socket;
+use program::socket::{BlockingSocket, Socket};
+use program::wakeable::{WakeableInput, Waker};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use wire_protocol::message::ResetCode;
 use wire_protocol::stream::RelayError;
-use wire_protocol::stream::relay::relay;
+use wire_protocol::stream::blocking::Split as _;
+use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
 use wire_protocol::stream::{SecureStream, blocking};
 
 use crate::Error;
@@ -44,17 +49,65 @@ impl Pipe {
 }
 
 impl Ends {
-    /// Relays to the end.
-    pub(crate) async fn serve(self, mut stream: SecureStream<Socket>) -> Result<(), Error> {
+    /// Relays to the end, or until the client has lost the right to it.
+    pub(crate) async fn serve(
+        self,
+        mut stream: SecureStream<Socket>,
+        revoked: &CancellationToken,
+    ) -> Result<(), Error> {
         let broken = |error| Error::Pipe(RelayError::Channel(error));
         stream.answer_open().await.map_err(broken)?;
         let (socket, parts) = stream.into_parts();
-        let socket = socket.into_blocking().map_err(broken)?;
+        let (socket, ours) = socket.into_blocking().and_then(BlockingSocket::split).map_err(broken)?;
         let (read, write) = blocking::SecureStream::from_parts(socket, parts).into_split().map_err(broken)?;
         let Self { input, output } = self;
-        tokio::task::spawn_blocking(move || relay(input, output, read, write))
-            .await
-            .map_err(|error| broken(io::Error::other(error)))?
-            .map_err(Error::Pipe)
+        let (input, waker) = WakeableInput::new(input).map_err(broken)?;
+        let relay = Relay::new(input, output, read, write);
+        let mut reins = Reins { stop: relay.stop_handle(), waker: Some(waker), socket: Some(ours) };
+        let mut relaying = tokio::task::spawn_blocking(move || relay.run());
+        let relayed = tokio::select! {
+            relayed = &mut relaying => relayed,
+            () = revoked.cancelled() => {
+                reins.stop(ResetCode::NotAllowed);
+                // To tell the client, and for that to leave.
+                match timeout(3 * STOP_DEADLINE, relaying).await {
+                    Ok(relayed) => relayed,
+                    Err(_) => return Err(Error::PipeRevoked),
+                }
+            }
+        };
+        match relayed.map_err(|error| broken(io::Error::other(error)))? {
+            Ok(()) => {
+                reins.socket = None;
+                Ok(())
+            }
+            Err(RelayError::Stopped(ResetCode::NotAllowed)) => Err(Error::PipeRevoked),
+            Err(error) => Err(Error::Pipe(error)),
+        }
+    }
+}
+
+/// What stops the threads of a relay. Dropping a future stops none, so this does when it is dropped with one.
+#[derive(Debug)]
+struct Reins {
+    stop: Stop<BlockingSocket>,
+    waker: Option<Waker>,
+    /// `None` once the relay has ended well.
+    socket: Option<BlockingSocket>,
+}
+
+impl Reins {
+    fn stop(&mut self, code: ResetCode) {
+        self.stop.stop(code);
+        self.waker = None;
+    }
+}
+
+impl Drop for Reins {
+    fn drop(&mut self) {
+        self.stop(ResetCode::Output);
+        if let Some(socket) = &self.socket {
+            socket.shut_down();
+        }
     }
 }

@@ -31,6 +31,7 @@ use wire_protocol::message::{
 };
 use wire_protocol::stream::SecureStream;
 
+use crate::service::farewell::revoke;
 use jobs::{Jobs, MAX_WAIT, Wants};
 pub(crate) use parking::Parking;
 
@@ -226,10 +227,16 @@ impl Lease {
         self,
         mut stream: SecureStream<Socket>,
         stopping: &CancellationToken,
+        revoked: &CancellationToken,
     ) -> io::Result<Option<SecureStream<Socket>>> {
         stream.answer_listen(self.port).await?;
         tracing::info!(listen = %self.key.0, "listening for a client");
         let end = tokio::select! {
+            () = revoked.cancelled() => {
+                tracing::info!(listen = %self.key.0, "no longer listening for a client that has lost the right to it");
+                drop(self);
+                return revoke(stream).await;
+            }
             held = stream.hold() => {
                 held?;
                 LeaseEnd::ByClient

@@ -13,12 +13,13 @@ use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{ClientIdentity, RefusedCode, Target};
-use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel};
+use wire_protocol::message::{ClientIdentity, RefusedCode, ResetCode, Target};
+use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_until};
 
 use crate::access::{Guest, Rights, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
+use crate::service::farewell::{revoke, revoked};
 use crate::throttle::{Throttle, Throttled};
 
 /// Who asks, and from where.
@@ -28,6 +29,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
     pub(crate) stopping: &'a CancellationToken,
+    /// The client has lost the right to what it has open.
+    pub(crate) revoked: &'a CancellationToken,
     /// Is told which address a name has led to, and whether the target is told who connects.
     pub(crate) reached: &'a (dyn Fn(Option<SocketAddr>, ProxyHeader) + Sync),
 }
@@ -43,7 +46,11 @@ pub(crate) async fn serve(
         return serve_datagrams(stream, target, host, *port, visit).await;
     }
     let asked = Instant::now();
-    let reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)).await;
+    let reached = tokio::select! {
+        biased;
+        () = visit.revoked.cancelled() => return revoke(stream).await,
+        reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)) => reached,
+    };
     let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into())) {
         Ok(reached) => reached,
         Err(refusal) => return refuse(stream, target, refusal, visit).await,
@@ -64,7 +71,7 @@ pub(crate) async fn serve(
         // The client has waited for long, and does not wait for ever.
         stream.answer_open().await?;
     }
-    tunnel(stream, socket, visit.throttle.clone()).await.map_err(into_io)
+    tunnel_until(stream, socket, visit.throttle.clone(), once(visit.revoked)).await.map_err(into_io)
 }
 
 /// As [`serve`], for a flow of datagrams. How long it may be idle is for the client to say.
@@ -75,7 +82,11 @@ async fn serve_datagrams(
     port: u16,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    let permitted = addresses(Transport::Udp, host, port, &visit.guest.rights).await;
+    let permitted = tokio::select! {
+        biased;
+        () = visit.revoked.cancelled() => return revoke(stream).await,
+        permitted = addresses(Transport::Udp, host, port, &visit.guest.rights) => permitted,
+    };
     let connected = match permitted {
         Ok(permitted) => flows::connect(&permitted).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
@@ -90,8 +101,10 @@ async fn serve_datagrams(
     crew::leave().await;
     let ended = Box::pin(visit.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: visit.throttle.clone(), ended };
-    relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT).await?;
-    Ok(stream)
+    tokio::select! {
+        relayed = relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT) => relayed.map(|_| stream),
+        () = visit.revoked.cancelled() => revoke(stream).await,
+    }
 }
 
 /// Why there is no stream.
@@ -184,10 +197,17 @@ fn identity(identity: &ClientIdentity) -> Option<String> {
     }
 }
 
+/// The reason to stop a stream, once its client has lost the right to it.
+pub(crate) async fn once(revoked: &CancellationToken) -> ResetCode {
+    revoked.cancelled().await;
+    ResetCode::NotAllowed
+}
+
 /// The error of a relay, as that of the channel that it has ended.
 pub(crate) fn into_io(error: RelayError) -> io::Error {
     match error {
         RelayError::Channel(error) => error,
+        RelayError::Stopped(ResetCode::NotAllowed) => revoked(),
         other => io::Error::other(other),
     }
 }

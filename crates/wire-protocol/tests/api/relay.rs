@@ -10,7 +10,7 @@ use wire_protocol::message::ResetCode;
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::SecureStream;
 use wire_protocol::stream::error_in;
-use wire_protocol::stream::relay::relay;
+use wire_protocol::stream::relay::{Relay, relay};
 
 use super::blocking::{handshake, over_unix, tcp_pair};
 use super::line::pattern;
@@ -218,4 +218,64 @@ fn an_output_that_fails_ends_the_relay() {
     // What the relay left to itself goes with its input, and with it the socket.
     drop(silent);
     assert!(server.join().unwrap().is_err());
+}
+
+/// A relay that is stopped in the middle, whatever its two ends wait for: `input_ends` before, or waits for more.
+#[track_caller]
+fn check_stop(input_ends: bool) {
+    let (here, there) = tcp_pair();
+    let (client, server) = handshake(here, there, knows_psk());
+    let (input, mut feed) = UnixStream::pair().unwrap();
+    let waker = input.try_clone().unwrap();
+    let output = Output::default();
+    let printed = output.clone();
+    let (read_half, write_half) = server.into_split().unwrap();
+    let relay = Relay::new(input, output, read_half, write_half);
+    let stop = relay.stop_handle();
+    let relaying = thread::spawn(move || relay.run());
+
+    let (mut read_half, mut write_half) = client.into_split().unwrap();
+    feed.write_all(b"down").unwrap();
+    let mut down = [0; 4];
+    read_half.read_exact(&mut down).unwrap();
+    if input_ends {
+        feed.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(read_half.read(&mut [0]).unwrap(), 0);
+    }
+    write_half.write_all(b"before").unwrap();
+    while printed.bytes() != b"before" {
+        thread::yield_now();
+    }
+    stop.stop(ResetCode::NotAllowed);
+    stop.stop(ResetCode::Output);
+    waker.shutdown(std::net::Shutdown::Read).unwrap();
+    // However much is under way, the reason arrives, and nothing else does.
+    let sending = thread::spawn(move || (0..30).all(|_| write_half.write_all(&pattern(100_000)).is_ok()));
+    let word = if input_ends { read_half.expect_close() } else { read_half.read(&mut [0]).map(drop) };
+    assert_eq!(error_in(&word.unwrap_err()), Some(&Error::Reset(ResetCode::NotAllowed)));
+    drop(read_half);
+    assert!(matches!(relaying.join().unwrap(), Err(RelayError::Stopped(ResetCode::NotAllowed))));
+    assert_eq!(printed.bytes(), b"before");
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_relay_that_is_stopped_tells_the_other_side_why() {
+    check_stop(false);
+    check_stop(true);
+}
+
+/// What came last from the other side says more than the write that found it gone.
+#[test]
+fn a_reason_that_the_other_side_gave_is_the_error_even_where_writing_fails_first() {
+    let (client, server) = over_unix(knows_psk());
+    let (_read_half, mut write_half) = server.into_split().unwrap();
+    write_half.reset(ResetCode::NotAllowed).unwrap();
+    drop((_read_half, write_half));
+    match start(client, io::repeat(1), io::sink()).join().unwrap() {
+        Err(RelayError::Channel(error)) => {
+            assert_eq!(error_in(&error), Some(&Error::Reset(ResetCode::NotAllowed)));
+        }
+        other => panic!("{other:?}"),
+    }
 }

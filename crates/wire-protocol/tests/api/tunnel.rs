@@ -16,7 +16,7 @@ use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{
     Duplex, HEARTBEAT, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in,
-    open_early, tunnel,
+    open_early, tunnel, tunnel_until,
 };
 
 use super::line::pattern;
@@ -222,6 +222,56 @@ async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
     assert!(matches!(relay.await.unwrap(), Err(RelayError::Input(_))));
     let error = server.read(&mut [0]).await.unwrap_err();
     assert_eq!(error_in(&error), Some(&Error::Reset(ResetCode::Input)));
+}
+
+/// Both directions under way, or one of them over: the reason arrives though the other side sends all it can, and the plain
+/// connection is cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_that_is_stopped_tells_the_other_side_why() {
+    for over in ["neither", "ours", "theirs"] {
+        let (here, there) = tcp_pair().await;
+        let (mut client, mut server) = channel(here, there).await;
+        open(&mut client, &mut server).await;
+        let (at_server, mut target) = tcp_pair().await;
+        at_server.set_zero_linger().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let stopped = async { stopped.await.unwrap_or(ResetCode::Output) };
+        let relay = tokio::spawn(tunnel_until(server, at_server, (), stopped));
+
+        client.write_all(b"up").await.unwrap();
+        client.flush().await.unwrap();
+        target.read_exact(&mut [0; 2]).await.unwrap();
+        if over == "ours" {
+            target.shutdown().await.unwrap();
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+        if over == "theirs" {
+            client.shutdown().await.unwrap();
+            assert_eq!(target.read(&mut [0]).await.unwrap(), 0);
+        }
+        stop.send(ResetCode::NotAllowed).unwrap();
+        // Behind the other side's end nothing is read any more, but signs of life.
+        let word = if over == "ours" {
+            client.write_all(&pattern(300_000)).await.ok();
+            client.hold().await
+        } else {
+            let (mut read, mut write) = client.into_split();
+            let sending = tokio::spawn(async move {
+                while over != "theirs" && write.write_all(&pattern(100_000)).await.is_ok() {}
+            });
+            let word = read.read(&mut [0]).await.map(drop);
+            drop(read);
+            sending.await.unwrap();
+            word
+        };
+        let error = word.unwrap_err();
+        assert_eq!(error_in(&error), Some(&Error::Reset(ResetCode::NotAllowed)), "{over} is over: {error}");
+        let outcome = relay.await.unwrap().map(drop);
+        assert!(matches!(outcome, Err(RelayError::Stopped(ResetCode::NotAllowed))), "{over}: {outcome:?}");
+        let cut = tokio::io::copy(&mut target, &mut tokio::io::sink()).await;
+        // Behind an end a reset looks like one.
+        assert!(over == "theirs" || cut.is_err(), "{over} is over: the target saw an end");
+    }
 }
 
 /// A task that has done much in its turn is told by its sockets that there is nothing, so that it lets others have theirs.

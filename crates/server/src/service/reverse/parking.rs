@@ -14,11 +14,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
 use wire_protocol::stream::{
-    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams, tunnel,
+    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams,
+    tunnel_until,
 };
 
 use super::jobs::{Job, Jobs, Wants};
-use crate::service::tunnel::{MAX_UDP_TIMEOUT, into_io};
+use crate::service::farewell::revoke;
+use crate::service::tunnel::{MAX_UDP_TIMEOUT, into_io, once};
 use crate::throttle::{Throttle, Throttled};
 
 /// What a parked channel waits for.
@@ -44,11 +46,13 @@ impl Parking {
         throttle: &Throttle,
         idle_timeout: Duration,
         stopping: &CancellationToken,
+        revoked: &CancellationToken,
         streams: &Counter,
     ) -> io::Result<()> {
         loop {
             tokio::select! {
                 biased;
+                () = revoked.cancelled() => return revoke(stream).await,
                 () = stopping.cancelled() => return in_time(stream.close()).await,
                 () = self.ended.cancelled() => return in_time(stream.close()).await,
                 incoming = timeout(idle_timeout, stream.next_incoming()) => {
@@ -62,7 +66,7 @@ impl Parking {
                 }
                 job = self.jobs.take() => {
                     let _open = streams.begin();
-                    stream = self.carry(stream, job, throttle).await?;
+                    stream = self.carry(stream, job, throttle, revoked).await?;
                 }
             }
         }
@@ -73,16 +77,19 @@ impl Parking {
         stream: SecureStream<Socket>,
         job: Job,
         throttle: &Throttle,
+        revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         match job.wants {
             Wants::Client { socket, target, early } => {
-                self.carry_to_client(stream, socket, job.since, target, early, throttle).await
+                self.carry_to_client(stream, socket, job.since, target, early, throttle, revoked).await
             }
             Wants::Target { socket, dialect, host, port } => {
                 let target = Target::Tcp { host, port };
-                self.carry_to_target(stream, socket, job.since, dialect, target, throttle).await
+                self.carry_to_target(stream, socket, job.since, dialect, target, throttle, revoked).await
             }
-            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, &target, throttle).await,
+            Wants::Datagrams { flow, target } => {
+                self.carry_datagrams(stream, flow, &target, throttle, revoked).await
+            }
         }
     }
 
@@ -92,13 +99,18 @@ impl Parking {
         flow: Flow,
         target: &Target,
         throttle: &Throttle,
+        revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         // There may be many of them, without an end.
         crew::leave().await;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
         let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
         stream.begin_open(target)?;
-        match relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT).await {
+        let relayed = tokio::select! {
+            relayed = relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT) => relayed,
+            () = revoked.cancelled() => return revoke(stream).await,
+        };
+        match relayed {
             Ok(_) => Ok(stream),
             Err(error) if refused_code(&error).is_some() => Ok(stream),
             Err(error) => Err(error),
@@ -113,12 +125,17 @@ impl Parking {
         target: Target,
         mut early: Vec<u8>,
         throttle: &Throttle,
+        revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
-        let opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)).await;
+        let opened = tokio::select! {
+            biased;
+            () = revoked.cancelled() => return revoke(stream).await,
+            opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)) => opened,
+        };
         let error = match opened {
             Ok(Ok(())) => {
                 drop(early);
-                return tunnel(stream, socket, throttle.clone()).await.map_err(into_io);
+                return tunnel_until(stream, socket, throttle.clone(), once(revoked)).await.map_err(into_io);
             }
             Ok(Err(error)) => error,
             Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
@@ -140,12 +157,17 @@ impl Parking {
         dialect: Dialect,
         target: Target,
         throttle: &Throttle,
+        revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
-        let opened = timeout(SILENCE, stream.open(target.clone())).await;
+        let opened = tokio::select! {
+            biased;
+            () = revoked.cancelled() => return revoke(stream).await,
+            opened = timeout(SILENCE, stream.open(target.clone())) => opened,
+        };
         let error = match opened {
             Ok(Ok(())) => {
                 socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await?;
-                return tunnel(stream, socket, throttle.clone()).await.map_err(into_io);
+                return tunnel_until(stream, socket, throttle.clone(), once(revoked)).await.map_err(into_io);
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),

@@ -2,10 +2,13 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 
 use tokio::sync::Notify;
+
+use crate::message::ResetCode;
 
 /// What the two directions share.
 pub(super) struct Link<C, P> {
@@ -23,8 +26,8 @@ pub(super) struct Link<C, P> {
     pub(super) said_all: AtomicBool,
     /// The other side's EndOfStream has come.
     pub(super) received_end: AtomicBool,
-    /// The plain connection takes nothing any more.
-    pub(super) output_failed: AtomicBool,
+    /// The stream is to be given up, for this reason.
+    pub(super) given_up: OnceLock<ResetCode>,
     /// One of the flags that the receiving direction sets has been set, or it owes a Pong.
     pub(super) for_sender: Signal,
     /// One of the flags that the sending direction sets has been set.
@@ -42,10 +45,16 @@ impl<C, P> Link<C, P> {
             sent_end: AtomicBool::new(false),
             said_all: AtomicBool::new(false),
             received_end: AtomicBool::new(false),
-            output_failed: AtomicBool::new(false),
+            given_up: OnceLock::new(),
             for_sender: Signal::default(),
             for_receiver: Signal::default(),
         }
+    }
+
+    /// Has the sending direction say Reset and end. The first reason counts.
+    pub(super) fn give_up(&self, code: ResetCode) {
+        self.given_up.set(code).ok();
+        self.tell_sender();
     }
 
     pub(super) fn tell_sender(&self) {

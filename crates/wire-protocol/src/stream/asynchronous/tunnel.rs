@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -67,13 +68,35 @@ where
     P: Duplex,
     Q: Pace,
 {
+    tunnel_until(stream, plain, pace, std::future::pending()).await
+}
+
+/// As [`tunnel()`], but breaks the stream off once `stop` gives a reason, which the other side is told.
+///
+/// # Errors
+/// [`RelayError`]; [`RelayError::Stopped`] once `stop` has given a reason.
+pub async fn tunnel_until<C, P, Q>(
+    stream: SecureStream<C>,
+    plain: P,
+    pace: Q,
+    stop: impl Future<Output = ResetCode>,
+) -> Result<SecureStream<C>, RelayError>
+where
+    C: Duplex,
+    P: Duplex,
+    Q: Pace,
+{
     let (io, Parts { session, reading, writing }) = stream.into_parts();
     let link = Arc::new(Link::new(io, plain));
     let mut sending =
         Sending::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sends_much);
     let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
+    let mut stop = pin!(stop);
 
     let first = poll_fn(|cx| {
+        if let Poll::Ready(code) = stop.as_mut().poll(cx) {
+            return Poll::Ready(First::Stopped(code));
+        }
         loop {
             // What came with the Open first: its target begins to work on it.
             if let Poll::Ready(received) = receiving.as_mut().poll(cx) {
@@ -88,23 +111,36 @@ where
         }
     });
     let (reading, writing) = match first.await {
-        First::Sent(Ok(writing)) => (receiving.await, Ok(writing)),
+        First::Sent(Ok(writing)) => tokio::select! {
+            biased;
+            code = &mut stop => {
+                if give_up(writing, &link, code).await.is_ok() {
+                    linger(&link.io).await;
+                }
+                return Err(RelayError::Stopped(code));
+            }
+            received = receiving => (received, Ok(writing)),
+        },
         // The other side's last word tells more than a write that failed.
         First::Sent(Err(RelayError::Channel(error))) => match timeout(LAST_WORD_DEADLINE, receiving).await {
             Ok(Err(last_word)) => (Err(last_word), Err(RelayError::Channel(error))),
             _ => (Err(RelayError::Channel(error)), Err(RelayError::Channel(Error::Truncated.into()))),
         },
         First::Sent(Err(error)) => (Err(RelayError::Channel(Error::Truncated.into())), Err(error)),
-        First::Received(Ok(reading)) => (Ok(reading), (&mut sending).await),
+        First::Received(Ok(reading)) => tokio::select! {
+            biased;
+            code = &mut stop => return stop_sending(sending, &link, code).await,
+            sent = &mut sending => (Ok(reading), sent),
+        },
         First::Received(Err(error)) => {
             if let RelayError::Output(_) = &error {
-                link.output_failed.store(true, Ordering::Release);
-                link.tell_sender();
+                link.give_up(ResetCode::Output);
                 // A peer that takes nothing any more learns of it from the cut.
                 timeout(RESET_DEADLINE, &mut sending).await.ok();
             }
             (Err(error), Err(RelayError::Channel(Error::Truncated.into())))
         }
+        First::Stopped(code) => return stop_sending(sending, &link, code).await,
     };
     drop(sending);
     match (reading, writing) {
@@ -123,10 +159,26 @@ where
     }
 }
 
+/// Ends the sending direction before its time, with a reason that the other side is told.
+async fn stop_sending<C: Duplex, P, T>(
+    mut sending: Sending<'_>,
+    link: &Link<C, P>,
+    code: ResetCode,
+) -> Result<T, RelayError> {
+    link.give_up(code);
+    // A peer that takes nothing any more learns of it from the cut.
+    if timeout(RESET_DEADLINE, &mut sending).await.is_ok() {
+        linger(&link.io).await;
+    }
+    Err(RelayError::Stopped(code))
+}
+
 /// Whichever direction is over first.
 enum First {
     Sent(Sent),
     Received(Result<Box<Reading>, RelayError>),
+    /// Neither is over, and both are to end.
+    Stopped(ResetCode),
 }
 
 /// The sending direction. It begins in the task of the receiving one, which is all that a short exchange needs: one
@@ -180,8 +232,8 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
             poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
             last_sent = Instant::now();
         }
-        if link.output_failed.load(Ordering::Acquire) {
-            return give_up(writing, &link, ResetCode::Output).await;
+        if let Some(code) = link.given_up.get() {
+            return give_up(writing, &link, *code).await;
         }
         if input == Input::Ended {
             link.said_all.store(true, Ordering::Release);
@@ -283,6 +335,22 @@ fn fill(
             Err(error) => return Poll::Ready(Err(error)),
         }
     }
+}
+
+/// Reads what the other side still sends, until it has heard why the stream is given up and leaves: a socket that is closed
+/// before that takes the reason with it.
+async fn linger(io: &impl Duplex) {
+    let mut nowhere = [0; LINGER_CHUNK];
+    let heard = async {
+        loop {
+            let mut buffer = ReadBuf::new(&mut nowhere);
+            let read = poll_fn(|cx| Pin::new(&mut Shared(io)).poll_read(cx, &mut buffer)).await;
+            if read.is_err() || buffer.filled().is_empty() {
+                return;
+            }
+        }
+    };
+    timeout(RESET_DEADLINE, heard).await.ok();
 }
 
 /// Says Reset, where the other side still takes it, and ends the channel.
@@ -413,5 +481,7 @@ impl<T> Drop for AbortOnDrop<T> {
 
 /// How long the other side has for taking a Reset.
 const RESET_DEADLINE: Duration = Duration::from_secs(1);
+/// What is read at once while nobody wants it.
+const LINGER_CHUNK: usize = 1024;
 /// How long what the other side said last may take to be read, once nothing more can be sent to it.
 const LAST_WORD_DEADLINE: Duration = Duration::from_millis(100);
