@@ -358,6 +358,10 @@ mod tests {
         check_mistake("messages = 1", "boolean");
         check_mistake("expires = \"tomorrow\"", "expires");
         check_mistake("expires = \"2027-02-22\"", "expires");
+        check_mistake("expires = 2027-02-22", "with its time and zone");
+        check_mistake("expires = 2027-02-22T10:00:00", "with its time and zone");
+        check_mistake("expires = 10:00:00", "with its time and zone");
+        check_mistake("expires = 2027", "moment");
         check_mistake("from = [\"10.0.0.1/8\"]", "behind its prefix");
         check_mistake("max_channels = 0", "zero");
         check_mistake("max_channels = -1", "integer");

@@ -310,6 +310,9 @@ mod tests {
             &["--expires", "2020-01-01T00:00:00Z"],
             "--messages --pipe --expires 2020-01-01T00:00:00Z (expired)",
         );
+        for never in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59+00:00", "9999-12-31T00:00:00-05:00"] {
+            check(&["--expires", never], "--messages --pipe --expires 9999-12-30T22:00:00Z");
+        }
         check(&["--tcp", "[::1]:80", "--tcp", "*:443"], "--tcp '[::1]:80' --tcp '*:443'");
         check(&["--udp", "ns:53", "--unix", "/run/x"], "--udp ns:53 --unix /run/x");
         check(
@@ -335,6 +338,8 @@ mod tests {
             ("--expires", "90"),
             ("--expires", "-90d"),
             ("--expires", "1y"),
+            ("--expires", "9999-12-31"),
+            ("--expires", "9999-12-31T23:59:59"),
             ("--from", "example.org"),
             ("--max-channels", "0"),
             ("--max-rate", "fast"),

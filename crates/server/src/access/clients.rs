@@ -226,6 +226,23 @@ pipe = true
     }
 
     #[test]
+    fn moments_are_read_in_each_way_that_people_write_them() {
+        for (written, meant) in [
+            ("2027-01-31T00:00:00Z", "2027-01-31T00:00:00Z"),
+            ("\"2027-01-31T00:00:00Z\"", "2027-01-31T00:00:00Z"),
+            ("2027-01-31 01:00:00+01:00", "2027-01-31T00:00:00Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-30T22:00:00Z"),
+            ("\"9999-12-31T23:59:59Z\"", "9999-12-30T22:00:00Z"),
+        ] {
+            let text = format!("[[psk]]\nname = \"a\"\nexpires = {written}\n");
+            let access: Access = toml::from_str(&text).unwrap();
+            let line = access.lines(Timestamp::UNIX_EPOCH).next().unwrap();
+            assert!(line.ends_with(&format!(" --expires {meant}")), "{written}: {line}");
+            assert_eq!(toml::from_str::<Access>(&toml::to_string(&access).unwrap()).unwrap(), access);
+        }
+    }
+
+    #[test]
     fn the_list_speaks_in_options_and_says_who_has_expired() {
         let text = format!(
             r#"[[client]]

@@ -9,7 +9,7 @@ use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::access::grant::Grant;
+use crate::access::grant::{Grant, moment};
 use crate::access::name::Name;
 use crate::access::network::Network;
 use crate::access::proxied::Proxied;
@@ -47,7 +47,7 @@ macro_rules! entry {
             #[serde(skip_serializing_if = "Option::is_none")]
             max_rate: Option<Text<Rate>>,
             #[serde(skip_serializing_if = "Option::is_none")]
-            expires: Option<Text<Timestamp>>,
+            expires: Option<Moment>,
             #[serde(skip_serializing_if = "Option::is_none")]
             from: Option<Vec<Text<Network>>>,
         }
@@ -68,7 +68,7 @@ macro_rules! entry {
                     listen: written(&rights.listen),
                     max_channels: rights.max_channels,
                     max_rate: rights.max_rate.map(Text),
-                    expires: grant.expires.map(Text),
+                    expires: grant.expires.map(Moment),
                     from: grant.from.as_ref().map(|from| from.iter().copied().map(Text).collect()),
                 }
             }
@@ -94,7 +94,7 @@ macro_rules! entry {
                 };
                 Grant {
                     rights: Arc::new(rights),
-                    expires: self.expires.map(|Text(expires)| expires),
+                    expires: self.expires.map(|Moment(expires)| expires),
                     from: self.from.map(read),
                 }
             }
@@ -128,6 +128,29 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
 }
 
 impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A moment, as a string or as a date and time of TOML itself.
+#[derive(Debug, Clone, Copy)]
+struct Moment(Timestamp);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => text,
+            toml::Value::Datetime(moment) => moment.to_string(),
+            _ => return Err(de::Error::custom("expected a moment such as 2027-02-22T10:00:00Z")),
+        };
+        moment(&text).map(Self).ok_or_else(|| {
+            de::Error::custom(format!("{text:?} is no moment such as 2027-02-22T10:00:00Z, with its time and zone"))
+        })
+    }
+}
+
+impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }

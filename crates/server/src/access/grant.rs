@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::{Date, date};
+use jiff::fmt::temporal::Pieces;
 use program::duration;
 
 use crate::Error;
@@ -84,12 +86,26 @@ impl FromStr for Expiry {
         if let Ok(duration) = duration::parse(text) {
             return Ok(Self::After(duration));
         }
-        text.parse().map(Self::At).map_err(|_| Error::Rule {
+        moment(text).map(Self::At).ok_or(Error::Rule {
             text: text.into(),
             problem: "is neither a duration such as 90d nor a moment such as 2027-02-22T10:00:00Z",
         })
     }
 }
+
+/// Reads a moment. The end of the year 9999, which other programs write for never, is later than the last one that can be
+/// counted with, and is taken for that.
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
+    if let Ok(moment) = text.parse() {
+        return Some(moment);
+    }
+    let pieces = Pieces::parse(text).ok()?;
+    let is_never = pieces.date() >= LAST_DAY && pieces.time().is_some() && pieces.offset().is_some();
+    Timestamp::from_second(Timestamp::MAX.as_second()).ok().filter(|_| is_never)
+}
+
+/// The first day on which there are moments that can not be counted with.
+const LAST_DAY: Date = date(9999, 12, 30);
 
 impl fmt::Display for Expiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
