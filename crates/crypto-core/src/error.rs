@@ -1,5 +1,7 @@
 //! What can go wrong, grouped by who is at fault.
 
+use crate::pem::{Encryption, Form};
+
 /// Why a cryptographic operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,9 +66,33 @@ pub enum KeyProblem {
     #[error("the passphrase does not open the key")]
     WrongPassphrase,
     /// The key is encrypted in a way that is not read here.
-    #[error("the key is encrypted in a way that is not known")]
-    UnknownEncryption,
+    #[error("the key is encrypted with {0}, which is not read")]
+    UnknownEncryption(Encryption),
     /// An OpenSSH key with a passphrase: `ssh-keygen -p -m PKCS8` turns it into one that is read here.
     #[error("OpenSSH keys with a passphrase are not read")]
     EncryptedOpenSsh,
+    /// Something else than a key in a form that is read here.
+    #[error(transparent)]
+    Form(#[from] Form),
+    /// A file of a pre-shared key that is not its one line.
+    #[error("not a pre-shared key: {0}")]
+    PreSharedKey(&'static str),
+    /// A text that is not `SHA256:` and the base64 of 32 bytes.
+    #[error("not a fingerprint: {0}")]
+    Fingerprint(&'static str),
+    /// An AES key as bytes with a line end behind them, which an editor or `echo` puts there.
+    #[error("the AES key has {len} bytes, and a line end behind them that does not belong to it")]
+    AesKeyLineEnd {
+        /// Bytes without the line end.
+        len: usize,
+    },
+    /// An AES key that was said to be in hexadecimal.
+    #[error("the AES key is not 32, 48 or 64 hexadecimal digits")]
+    AesKeyNoHex,
+    /// A key of another length than 16, 24 or 32 bytes.
+    #[error("the AES key has {len} bytes instead of 16, 24 or 32")]
+    AesKeyLength {
+        /// Bytes there are.
+        len: usize,
+    },
 }

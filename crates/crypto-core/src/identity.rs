@@ -54,14 +54,31 @@ impl FromStr for KeyId {
 
     /// Reads `SHA256:` and base64; a padding `=` at the end is tolerated, since some tools print it.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let encoded = text.strip_prefix("SHA256:").ok_or(KeyProblem::Malformed)?;
-        let encoded = encoded.strip_suffix('=').unwrap_or(encoded);
-        let mut id = [0; 32];
-        match Base64Unpadded::decode(encoded, &mut id) {
-            Ok(decoded) if decoded.len() == 32 => Ok(Self(id)),
-            _ => Err(KeyProblem::Malformed.into()),
-        }
+        let decode = |encoded: &str| {
+            let encoded = encoded.strip_suffix('=').unwrap_or(encoded);
+            let mut id = [0; 32];
+            match Base64Unpadded::decode(encoded, &mut id) {
+                Ok(decoded) if decoded.len() == 32 => Some(Self(id)),
+                _ => None,
+            }
+        };
+        let problem = match text.strip_prefix("SHA256:") {
+            Some(encoded) => match decode(encoded) {
+                Some(id) => return Ok(id),
+                None => "behind SHA256: it needs 43 characters of base64, and there is something else",
+            },
+            None if decode(text).is_some() => "SHA256: is missing before it",
+            None if is_hex(text) => "it is in hexadecimal, and has to be SHA256: and 43 characters of base64",
+            None => "it has to be SHA256: and 43 characters of base64",
+        };
+        Err(KeyProblem::Fingerprint(problem).into())
     }
+}
+
+/// Whether this is a fingerprint as other programs print it.
+fn is_hex(text: &str) -> bool {
+    let digits = text.strip_prefix("MD5:").unwrap_or(text);
+    digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
 }
 
 /// A public key within our limits, of either role.
@@ -79,7 +96,7 @@ impl PublicKey {
     /// A [`KeyProblem`] when the bytes are not the one DER encoding of an RSA key of 2048 to 8192 bits with
     /// exponent 65537. A second encoding of a key would be a second id for it.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
-        let key = Self::from_rsa(pem::public_key_of_spki(spki)?)?;
+        let key = Self::from_rsa(pem::public_key_of_spki(spki, MIN_BITS)?)?;
         if *key.spki != *spki {
             return Err(KeyProblem::Malformed.into());
         }
@@ -87,7 +104,7 @@ impl PublicKey {
     }
 
     pub(crate) fn from_rsa(key: rsa::PublicKey) -> Result<Self, Error> {
-        check_size(&key)?;
+        check_size(&key, MIN_BITS)?;
         let spki: Box<[u8]> =
             key.to_public_key_der().map_err(|_| KeyProblem::Malformed)?.into_vec().into_boxed_slice();
         let id = KeyId(sha256(&spki));
@@ -262,19 +279,20 @@ impl fmt::Debug for ClientKey {
 }
 
 pub(crate) fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<rsa::PrivateKey, Error> {
-    check_bits(bits)?;
+    check_bits(bits, MIN_BITS)?;
     rsa::PrivateKey::new(rng, bits).map_err(|_| Error::Randomness)
 }
 
-fn check_size(key: &rsa::PublicKey) -> Result<(), KeyProblem> {
-    check_bits(bits(key.n()))?;
+/// Whether a key, public or private, has the size and the exponent that are taken.
+pub(crate) fn check_size(key: &impl rsa::traits::PublicKeyParts, min_bits: usize) -> Result<(), KeyProblem> {
+    check_bits(bits(key.n()), min_bits)?;
     if *key.e() == BoxedUint::from(65537u64) { Ok(()) } else { Err(KeyProblem::Exponent) }
 }
 
-pub(crate) fn check_bits(bits: usize) -> Result<(), KeyProblem> {
+pub(crate) fn check_bits(bits: usize, min_bits: usize) -> Result<(), KeyProblem> {
     match bits {
-        ..MIN_BITS => Err(KeyProblem::TooSmall { bits }),
-        MIN_BITS..=MAX_BITS => Ok(()),
+        _ if bits < min_bits => Err(KeyProblem::TooSmall { bits }),
+        ..=MAX_BITS => Ok(()),
         _ => Err(KeyProblem::TooLarge { bits }),
     }
 }

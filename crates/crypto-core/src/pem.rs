@@ -1,4 +1,9 @@
-//! Key files: RSA keys in PEM. PKCS#8 is written; PKCS#8, PKCS#1 and OpenSSH's own format are read.
+//! Key files: RSA keys in PEM. PKCS#8 is written; PKCS#8, PKCS#1 and OpenSSH's own format are read, in every layout that
+//! OpenSSL reads. What is not read is called by its name before anybody is asked for a passphrase.
+
+mod block;
+mod encryption;
+mod form;
 
 use alloc::string::String;
 
@@ -6,26 +11,29 @@ use rand_core::TryCryptoRng;
 use rsa::pkcs8::spki::SubjectPublicKeyInfoRef;
 use rsa::pkcs8::{
     EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef,
-    SecretDocument,
 };
-use rsa::{BoxedUint, PrivateKey, pkcs1, pkcs8};
+use rsa::{BoxedUint, PrivateKey, pkcs1};
 use ssh_key::private::KeypairData;
 use zeroize::Zeroizing;
 
-use crate::identity::{ClientKey, PublicKey, ServerKey, bits, check_bits};
+pub use self::encryption::{Encryption, Support};
+pub use self::form::{Form, identify};
+
+use self::block::Block;
+use crate::identity::{ClientKey, MIN_BITS, PublicKey, ServerKey, bits, check_bits};
 use crate::{Error, KeyProblem};
 
-/// Reads a server's key. `passphrase` is for an encrypted PKCS#8 file.
+/// Reads a server's key: the first private key in `pem`. `passphrase` is for an encrypted PKCS#8 file.
 ///
 /// # Errors
-/// A [`KeyProblem`] that says what is wrong with the file; [`KeyProblem::NeedsPassphrase`] when it is
-/// encrypted and there is no passphrase. [`Error::Randomness`] when `rng` fails.
+/// A [`KeyProblem`] that says what is wrong with the file, or what it is instead; [`KeyProblem::NeedsPassphrase`] when it
+/// is encrypted in a way that is read and there is no passphrase. [`Error::Randomness`] when `rng` fails.
 pub fn read_server_key<R: TryCryptoRng + ?Sized>(
     rng: &mut R,
     pem: &str,
     passphrase: Option<&[u8]>,
 ) -> Result<ServerKey, Error> {
-    ServerKey::from_rsa(rng, read_private(pem, passphrase)?)
+    ServerKey::from_rsa(rng, read_private(pem, passphrase, MIN_BITS)?)
 }
 
 /// Reads a client's key; see [`read_server_key`].
@@ -33,7 +41,7 @@ pub fn read_server_key<R: TryCryptoRng + ?Sized>(
 /// # Errors
 /// As [`read_server_key`].
 pub fn read_client_key(pem: &str, passphrase: Option<&[u8]>) -> Result<ClientKey, Error> {
-    ClientKey::from_rsa(read_private(pem, passphrase)?)
+    ClientKey::from_rsa(read_private(pem, passphrase, MIN_BITS)?)
 }
 
 /// Writes a server's key as PKCS#8, encrypted (scrypt, AES-256-CBC) where there is a passphrase.
@@ -66,113 +74,163 @@ pub fn write_client_key<R: TryCryptoRng + ?Sized>(
 /// Never: a key that was read can be written.
 #[must_use]
 pub fn write_public_key(key: &PublicKey) -> String {
-    let mut pem = key.as_rsa().to_public_key_pem(LineEnding::LF).expect("a key that was read can be written");
+    write_public(key.as_rsa())
+}
+
+pub(crate) fn write_public(key: &rsa::PublicKey) -> String {
+    let mut pem = key.to_public_key_pem(LineEnding::LF).expect("a key that was read can be written");
     pem.truncate(pem.trim_end().len());
     pem
 }
 
-/// Reads a public key: `BEGIN PUBLIC KEY` or `BEGIN RSA PUBLIC KEY`.
+/// Reads a public key: the first `BEGIN PUBLIC KEY` or `BEGIN RSA PUBLIC KEY` in `pem`.
 ///
 /// # Errors
-/// A [`KeyProblem`] that says what is wrong with it.
+/// A [`KeyProblem`] that says what is wrong with it, or what it is instead.
 pub fn read_public_key(pem: &str) -> Result<PublicKey, Error> {
-    let (label, document) = SecretDocument::from_pem(pem.trim()).map_err(|_| KeyProblem::Malformed)?;
-    let key = match label {
-        "PUBLIC KEY" => public_key_of_spki(document.as_bytes()),
-        "RSA PUBLIC KEY" => public_key_of_pkcs1(document.as_bytes()),
-        _ => Err(KeyProblem::Malformed),
-    };
-    PublicKey::from_rsa(key?)
+    PublicKey::from_rsa(read_public(pem, MIN_BITS)?)
 }
 
-/// Reads a private key. Whatever the container, the numbers in it are checked in one place.
-pub(crate) fn read_private(pem: &str, passphrase: Option<&[u8]>) -> Result<PrivateKey, Error> {
-    let pem = pem.trim();
-    if pem.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----") {
-        return read_openssh(pem);
+/// Reads a public key of `min_bits` at least.
+pub(crate) fn read_public(pem: &str, min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
+    let block = first(pem, |label| matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY"))?;
+    let der = block.decode()?;
+    let key = match block.label {
+        "PUBLIC KEY" => public_key_of_spki(&der, min_bits),
+        _ => public_key_of_pkcs1(&der, min_bits),
+    };
+    key.map_err(damaged)
+}
+
+/// Reads a private key of `min_bits` at least. Whatever the container, the numbers in it are checked in one place.
+pub(crate) fn read_private(
+    pem: &str,
+    passphrase: Option<&[u8]>,
+    min_bits: usize,
+) -> Result<PrivateKey, KeyProblem> {
+    let block = first(pem, |label| label.ends_with("PRIVATE KEY") || label == "PGP PRIVATE KEY BLOCK")?;
+    let is_read = matches!(
+        block.label,
+        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "OPENSSH PRIVATE KEY"
+    );
+    if !is_read {
+        return Err(form::of_label(block.label).into());
     }
-    if pem.starts_with("-----BEGIN EC PRIVATE KEY-----") {
-        return Err(KeyProblem::NotRsa.into());
+    if let Some(cipher) = block.header("DEK-Info") {
+        return Err(Form::EncryptedPkcs1 { is_legacy: is_legacy(cipher) }.into());
     }
-    let (label, document) = SecretDocument::from_pem(pem).map_err(|_| KeyProblem::Malformed)?;
-    match label {
-        "PRIVATE KEY" => {
-            let info = PrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| KeyProblem::Malformed)?;
-            private_key_of_pkcs8(&info)
+    let der = block.decode()?;
+    match block.label {
+        "PRIVATE KEY" => private_key_of_pkcs8(&der, min_bits).map_err(damaged),
+        "ENCRYPTED PRIVATE KEY" => private_key_of_encrypted(&der, passphrase, min_bits),
+        "RSA PRIVATE KEY" => private_key_of_pkcs1(&der, min_bits).map_err(damaged),
+        _ => private_key_of_openssh(&der, min_bits),
+    }
+}
+
+/// The first block of a label that is wanted, or else what the text is.
+fn first(text: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Block<'_>, KeyProblem> {
+    let mut other = None;
+    for block in block::blocks(text) {
+        let block = block?;
+        if is_wanted(block.label) {
+            return Ok(block);
         }
-        "ENCRYPTED PRIVATE KEY" => {
-            let passphrase = passphrase.ok_or(KeyProblem::NeedsPassphrase)?;
-            let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
-                .map_err(|_| KeyProblem::Malformed)?;
-            let decrypted = info.decrypt(passphrase).map_err(|error| match error {
-                pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => {
-                    KeyProblem::UnknownEncryption
-                }
-                _ => KeyProblem::WrongPassphrase,
-            })?;
-            // A wrong passphrase gets this far once in 256 times: the padding looks right by chance.
-            let info =
-                PrivateKeyInfoRef::try_from(decrypted.as_bytes()).map_err(|_| KeyProblem::WrongPassphrase)?;
-            private_key_of_pkcs8(&info)
-        }
-        "RSA PRIVATE KEY" => private_key_of_pkcs1(document.as_bytes()),
-        _ => Err(KeyProblem::Malformed.into()),
+        other = other.or(Some(form::of_label(block.label)));
+    }
+    Err(other.or_else(|| identify(text.as_bytes())).map_or(KeyProblem::Malformed, KeyProblem::from))
+}
+
+/// Whether OpenSSL 3 has this cipher of a `DEK-Info` header in its legacy provider alone.
+fn is_legacy(cipher: &str) -> bool {
+    ["DES-CBC", "RC2-", "BF-", "CAST5-", "IDEA-", "SEED-"].iter().any(|legacy| cipher.starts_with(legacy))
+}
+
+/// What is inside of a frame that says what it holds, and is not that.
+fn damaged(problem: KeyProblem) -> KeyProblem {
+    match problem {
+        KeyProblem::Malformed => Form::Damaged.into(),
+        problem => problem,
     }
 }
 
 /// Reads a SubjectPublicKeyInfo. A key that is marked for RSASSA-PSS alone (RFC 4055) is not read: it may not be
 /// encrypted to, and it would be known by a second id.
-pub(crate) fn public_key_of_spki(der: &[u8]) -> Result<rsa::PublicKey, KeyProblem> {
+pub(crate) fn public_key_of_spki(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
     let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
     if info.algorithm.oid != pkcs1::ALGORITHM_OID {
-        return Err(KeyProblem::NotRsa);
+        return Err(form::of_algorithm(info.algorithm.oid).map_or(KeyProblem::NotRsa, KeyProblem::from));
     }
-    public_key_of_pkcs1(info.subject_public_key.as_bytes().ok_or(KeyProblem::Malformed)?)
+    public_key_of_pkcs1(info.subject_public_key.as_bytes().ok_or(KeyProblem::Malformed)?, min_bits)
 }
 
-fn public_key_of_pkcs1(der: &[u8]) -> Result<rsa::PublicKey, KeyProblem> {
+fn public_key_of_pkcs1(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
     let key = pkcs1::RsaPublicKeyRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
     let n = number(key.modulus.as_bytes());
-    check_bits(bits(&n))?;
+    check_bits(bits(&n), min_bits)?;
     rsa::PublicKey::new(n, number(key.public_exponent.as_bytes())).map_err(|_| KeyProblem::Malformed)
 }
 
-fn private_key_of_pkcs8(info: &PrivateKeyInfoRef<'_>) -> Result<PrivateKey, Error> {
-    if info.algorithm.oid != pkcs1::ALGORITHM_OID {
-        return Err(KeyProblem::NotRsa.into());
+fn private_key_of_encrypted(
+    der: &[u8],
+    passphrase: Option<&[u8]>,
+    min_bits: usize,
+) -> Result<PrivateKey, KeyProblem> {
+    // This comes first: nobody is asked for a passphrase that then serves nothing.
+    if let Some(encryption) = Encryption::unread(der).map_err(|_| Form::Damaged)? {
+        return Err(KeyProblem::UnknownEncryption(encryption));
     }
-    private_key_of_pkcs1(info.private_key.as_bytes())
+    let info = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|_| Form::Damaged)?;
+    let passphrase = passphrase.ok_or(KeyProblem::NeedsPassphrase)?;
+    let decrypted = info.decrypt(passphrase).map_err(|_| KeyProblem::WrongPassphrase)?;
+    // A wrong passphrase gets this far once in 256 times: the padding looks right by chance.
+    private_key_of_pkcs8(decrypted.as_bytes(), min_bits).map_err(|problem| match problem {
+        KeyProblem::Malformed => KeyProblem::WrongPassphrase,
+        problem => problem,
+    })
 }
 
-fn private_key_of_pkcs1(der: &[u8]) -> Result<PrivateKey, Error> {
+fn private_key_of_pkcs8(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
+    let info = PrivateKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
+    if info.algorithm.oid != pkcs1::ALGORITHM_OID {
+        return Err(form::of_algorithm(info.algorithm.oid).map_or(KeyProblem::NotRsa, KeyProblem::from));
+    }
+    private_key_of_pkcs1(info.private_key.as_bytes(), min_bits)
+}
+
+fn private_key_of_pkcs1(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
     let key = pkcs1::RsaPrivateKeyRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
-    private_key(
-        [key.modulus, key.public_exponent, key.private_exponent, key.prime1, key.prime2]
-            .map(|part| part.as_bytes()),
-    )
+    if key.version() == pkcs1::Version::Multi {
+        return Err(Form::MultiPrime.into());
+    }
+    let parts = [key.modulus, key.public_exponent, key.private_exponent, key.prime1, key.prime2];
+    private_key(parts.map(|part| part.as_bytes()), min_bits)
 }
 
-fn read_openssh(pem: &str) -> Result<PrivateKey, Error> {
-    let key = ssh_key::PrivateKey::from_openssh(pem).map_err(|_| KeyProblem::Malformed)?;
+fn private_key_of_openssh(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
+    if let Some(form) = form::of_openssh(der) {
+        return Err(form.into());
+    }
+    let key = ssh_key::PrivateKey::from_bytes(der).map_err(|_| Form::Damaged)?;
     let pair = match key.key_data() {
         KeypairData::Rsa(pair) => pair,
-        KeypairData::Encrypted(_) => return Err(KeyProblem::EncryptedOpenSsh.into()),
-        _ => return Err(KeyProblem::NotRsa.into()),
+        KeypairData::Encrypted(_) => return Err(KeyProblem::EncryptedOpenSsh),
+        _ => return Err(KeyProblem::NotRsa),
     };
     let (public, private) = (pair.public(), pair.private());
     let parts = [public.n(), public.e(), private.d(), private.p(), private.q()];
     let mut bytes = [[].as_slice(); 5];
     for (bytes, part) in bytes.iter_mut().zip(parts) {
-        *bytes = part.as_positive_bytes().ok_or(KeyProblem::Malformed)?;
+        *bytes = part.as_positive_bytes().ok_or(Form::Damaged)?;
     }
-    private_key(bytes)
+    private_key(bytes, min_bits)
 }
 
 /// A key of modulus, public and private exponent and the two primes. They come from a file that anyone may have
 /// edited: a key whose parts do not belong together gives its factors away with the first signature.
-fn private_key(parts: [&[u8]; 5]) -> Result<PrivateKey, Error> {
+fn private_key(parts: [&[u8]; 5], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
     let [n, e, d, p, q] = parts.map(number);
-    check_bits(bits(&n))?;
+    check_bits(bits(&n), min_bits)?;
     let key = PrivateKey::from_components(n, e, d, [p, q].into()).map_err(|_| KeyProblem::Inconsistent)?;
     key.validate().map_err(|_| KeyProblem::Inconsistent)?;
     Ok(key)

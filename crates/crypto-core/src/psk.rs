@@ -42,26 +42,33 @@ impl PreSharedKey {
     /// Empty lines and lines that start with `#` are skipped.
     ///
     /// # Errors
-    /// [`KeyProblem::Malformed`] when the text is anything else.
+    /// [`KeyProblem::PreSharedKey`] that says what is wrong, or a [`KeyProblem`] that says what the text is instead.
     pub fn from_text(text: &str) -> Result<Self, Error> {
+        let text = text.trim_start_matches('\u{FEFF}');
         let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        let (Some(line), None) = (lines.next(), lines.next()) else {
-            return Err(KeyProblem::Malformed.into());
+        let Some(line) = lines.next() else {
+            return Err(KeyProblem::PreSharedKey("the file holds no line with a key").into());
         };
         let mut fields = line.split_ascii_whitespace();
-        let (Some(TEXT_TAG), Some(id), Some(server_id), Some(secret), None) =
-            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        if fields.next() != Some(TEXT_TAG) {
+            return Err(KeyProblem::PreSharedKey(other_than_ours(text, line)).into());
+        }
+        if lines.next().is_some() {
+            return Err(KeyProblem::PreSharedKey("the file holds more than one line").into());
+        }
+        let (Some(id), Some(server_id), Some(secret), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
         else {
-            return Err(KeyProblem::Malformed.into());
+            let problem = "its line is damaged: it needs sockseal-psk-v1, a name, a server's id and a secret";
+            return Err(KeyProblem::PreSharedKey(problem).into());
         };
         if !is_valid_id(id) {
-            return Err(KeyProblem::Malformed.into());
+            return Err(KeyProblem::PreSharedKey("its line is damaged: its name is no name of a key").into());
         }
-        Ok(Self {
-            id: id.to_string(),
-            server_id: *decode_32(server_id)?.expose(),
-            secret: decode_32(secret)?,
-        })
+        let server_id =
+            decode_32(server_id, "its line is damaged: the server's id is not 32 bytes of base64")?;
+        let secret = decode_32(secret, "its line is damaged: the secret is not 32 bytes of base64")?;
+        Ok(Self { id: id.to_string(), server_id: *server_id.expose(), secret })
     }
 
     /// The text form, secret included.
@@ -108,11 +115,22 @@ pub fn is_valid_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-fn decode_32(text: &str) -> Result<Secret<32>, Error> {
+fn decode_32(text: &str, problem: &'static str) -> Result<Secret<32>, KeyProblem> {
     let mut secret = Secret::new([0; 32]);
     match Base64Unpadded::decode(text, secret.expose_mut()) {
         Ok(bytes) if bytes.len() == 32 => Ok(secret),
-        _ => Err(KeyProblem::Malformed.into()),
+        _ => Err(KeyProblem::PreSharedKey(problem)),
+    }
+}
+
+/// What a file is whose first line does not begin as it should.
+fn other_than_ours(text: &str, line: &str) -> &'static str {
+    if text.contains("-----BEGIN ") {
+        "the file is in PEM, as RSA keys and certificates are"
+    } else if line.starts_with("sockseal-psk-") {
+        "it is of another version than sockseal-psk-v1"
+    } else {
+        "its line does not begin with sockseal-psk-v1"
     }
 }
 
@@ -147,7 +165,8 @@ mod tests {
             good.trim_end().strip_suffix(|_| true).unwrap(),
             &format!("{} extra", good.trim_end()),
         ] {
-            assert_eq!(PreSharedKey::from_text(bad).unwrap_err(), KeyProblem::Malformed.into(), "{bad}");
+            let error = PreSharedKey::from_text(bad).unwrap_err();
+            assert!(matches!(error, Error::Key(KeyProblem::PreSharedKey(_))), "{bad}: {error}");
         }
     }
 

@@ -7,6 +7,7 @@ mod api {
     mod exchange;
     mod identity;
     mod kdf;
+    mod key_files;
     mod mac;
     mod pem;
     mod randomness;

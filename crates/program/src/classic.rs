@@ -12,7 +12,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use crypto_core::classic::OaepHash;
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -32,6 +33,9 @@ pub enum Classic {
         /// The receiver's key (PEM); made in the home on first use
         #[arg(long, value_name = "FILE", conflicts_with_all = ["send", "private_key"])]
         key: Option<PathBuf>,
+        /// The hash of OAEP, and of MGF1 with it; the default is PyCryptodome's
+        #[arg(long, value_name = "HASH", value_enum, default_value_t)]
+        oaep_hash: Hash,
         /// The private key (PEM) of the public key that the sender itself sends first, as the tutorial's program does
         #[arg(long, value_name = "FILE", conflicts_with = "send")]
         private_key: Option<PathBuf>,
@@ -41,10 +45,29 @@ pub enum Classic {
         /// With whom, and what.
         #[command(flatten)]
         exchange: Exchange,
-        /// The shared key: 16, 24 or 32 bytes, raw or in hex
-        #[arg(long, value_name = "FILE")]
-        key_file: PathBuf,
+        /// The key and the lengths.
+        #[command(flatten)]
+        agreement: aes_eax::Agreement,
     },
+}
+
+/// A hash that OAEP is used with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Hash {
+    /// SHA-1, for OAEP and for MGF1.
+    #[default]
+    Sha1,
+    /// SHA-256, for OAEP and for MGF1 (Java has to be told so with an OAEPParameterSpec).
+    Sha256,
+}
+
+impl From<Hash> for OaepHash {
+    fn from(hash: Hash) -> Self {
+        match hash {
+            Hash::Sha1 => Self::Sha1,
+            Hash::Sha256 => Self::Sha256,
+        }
+    }
 }
 
 /// What both exchanges have in common.
@@ -71,16 +94,13 @@ pub struct Exchange {
 ///
 /// # Errors
 /// [`Error`].
-#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
 pub fn run(command: &Classic, home: &Home) -> Result<(), Error> {
-    eprintln!(
-        "warning: this exchange is neither authenticated nor forward-secret; `client send` and `server` are both"
-    );
+    warn("this exchange is neither authenticated nor forward-secret; `client send` and `server` are both");
     match command {
-        Classic::RsaOaep { exchange, key, private_key } => {
-            rsa_oaep::run(exchange, key.as_deref(), private_key.as_deref(), home)
+        Classic::RsaOaep { exchange, key, oaep_hash, private_key } => {
+            rsa_oaep::run(exchange, (*oaep_hash).into(), key.as_deref(), private_key.as_deref(), home)
         }
-        Classic::AesEax { exchange, key_file } => aes_eax::run(exchange, key_file),
+        Classic::AesEax { exchange, agreement } => aes_eax::run(exchange, agreement),
     }
 }
 
@@ -106,6 +126,11 @@ impl Exchange {
     fn connection(&self) -> Result<Connection, Error> {
         Connection::open(self.listen.as_ref(), self.connect.as_ref(), self.timeout)
     }
+}
+
+/// Says something to the user, who may have closed standard error: the exchange goes on without.
+fn warn(text: &str) {
+    writeln!(io::stderr(), "warning: {text}").ok();
 }
 
 fn print(message: &[u8]) -> Result<(), Error> {

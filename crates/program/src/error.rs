@@ -4,8 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crypto_core::KeyProblem;
+
 use crate::address::AddressProblem;
 use crate::admin::MAX_ADDRESS_LEN;
+use crate::conversion;
 use crate::dial::{connect_hint, listen_hint};
 use crate::report::{Exit, Report};
 
@@ -227,8 +230,6 @@ impl Report for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        use crypto_core::KeyProblem;
-
         match self {
             Self::NoHome => Some("give one with --home DIR or SOCKSEAL_HOME".into()),
             Self::File { action: "read", source, path }
@@ -248,7 +249,11 @@ impl Report for Error {
             }
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Exists { .. } => {
-                Some("--force replaces it: whoever trusts the old key has to be told the new one".into())
+                Some(
+                    "move it away to keep it, or replace it for good with --force: whoever trusts the old key has \
+                     to be told the new one"
+                        .into(),
+                )
             }
             Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
             Self::Address { problem, .. } => Some(match problem {
@@ -263,15 +268,7 @@ impl Report for Error {
                 _ => "write HOST:PORT, [::1]:PORT or unix:/PATH".into(),
             }),
             Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
-            Self::Key { source: crypto_core::Error::Key(problem), path } => match problem {
-                KeyProblem::EncryptedOpenSsh => Some(format!(
-                    "ssh-keygen -p -m PKCS8 -f {} turns it into one that is read",
-                    path.display()
-                )),
-                KeyProblem::TooSmall { .. } => Some("make a new one with keygen".into()),
-                KeyProblem::WrongPassphrase => Some("try again".into()),
-                _ => Some("restore it from a copy, or make a new one with keygen --force".into()),
-            },
+            Self::Key { source: crypto_core::Error::Key(problem), path } => conversion::hint(problem, path),
             Self::NoTerminal { .. } => {
                 Some("run this once in a terminal, or use a key without a passphrase".into())
             }
@@ -281,6 +278,15 @@ impl Report for Error {
             Self::Network { action: "connect to", address, source } => {
                 Some(connect_hint(address, source).into())
             }
+            Self::ClassicPeerKey(crypto_core::Error::Key(KeyProblem::TooSmall { .. })) => {
+                Some("nothing is sent to so short a key: let the other side make one of 2048 bits or more".into())
+            }
+            Self::ClassicPeerKey(crypto_core::Error::Key(KeyProblem::Form(_))) => Some(
+                "the other side has to send its public key as PEM: BEGIN PUBLIC KEY or BEGIN RSA PUBLIC KEY".into(),
+            ),
+            Self::ClassicRefused => Some(
+                "look whether both sides have the same key, --oaep-hash, --nonce-length and --tag-length".into(),
+            ),
             Self::ClassicNobody { .. } => {
                 Some("start the other side, or wait longer with --timeout 10m".into())
             }

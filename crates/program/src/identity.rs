@@ -144,7 +144,15 @@ pub(crate) fn with_passphrase<K>(
     path: &Path,
     parse: impl Fn(&str, Option<&[u8]>) -> Result<K, crypto_core::Error>,
 ) -> Result<K, Error> {
-    let text = private_file::read_text(path)?;
+    let failed = |source| Error::Key { path: path.into(), source };
+    let content = private_file::read(path)?;
+    // Text of any encoding may stand around a key in PEM; what is no text at all is not one.
+    if std::str::from_utf8(&content).is_err()
+        && let Some(form) = pem::identify(&content)
+    {
+        return Err(failed(KeyProblem::from(form).into()));
+    }
+    let text = Zeroizing::new(String::from_utf8_lossy(&content).into_owned());
     let parsed = match parse(&text, None) {
         Err(crypto_core::Error::Key(KeyProblem::NeedsPassphrase)) => {
             let passphrase = ask(path, &format!("Passphrase for {}: ", path.display()))?;
@@ -152,7 +160,7 @@ pub(crate) fn with_passphrase<K>(
         }
         parsed => parsed,
     };
-    parsed.map_err(|source| Error::Key { path: path.into(), source })
+    parsed.map_err(failed)
 }
 
 /// Asks for a new passphrase, twice.

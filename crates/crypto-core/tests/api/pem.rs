@@ -2,7 +2,8 @@
 
 use crypto_core::KeyProblem;
 use crypto_core::pem::{
-    read_client_key, read_public_key, read_server_key, write_client_key, write_public_key, write_server_key,
+    Form, read_client_key, read_public_key, read_server_key, write_client_key, write_public_key,
+    write_server_key,
 };
 use getrandom::SysRng;
 
@@ -65,15 +66,60 @@ fn what_is_written_reads_back() {
     assert_ne!(*again, *encrypted, "salt and IV are fresh");
 }
 
+/// Each as OpenSSL reads it.
 #[test]
-fn line_ends_and_blanks_around_a_key_do_not_matter() {
-    let windows = fixture!("rsa-pkcs8").replace('\n', "\r\n");
+fn the_layout_of_a_key_does_not_matter() {
     let public = read_public_key(fixture!("rsa-public")).unwrap();
-    for pem in [windows.as_str(), &format!("\n\n  {}\n\n", fixture!("rsa-pkcs8"))] {
-        assert_eq!(read_client_key(pem, None).unwrap().public(), &public);
+    for pem in [fixture!("rsa-pkcs8"), fixture!("rsa-pkcs1"), fixture!("rsa-openssh"), fixture!("rsa-pbkdf2")]
+    {
+        for pem in layouts(pem) {
+            assert_eq!(read_client_key(&pem, Some(PASSPHRASE)).unwrap().public(), &public, "{pem}");
+            assert_eq!(
+                read_server_key(&mut SysRng, &pem, Some(PASSPHRASE)).unwrap().public(),
+                &public,
+                "{pem}"
+            );
+        }
     }
-    let windows = fixture!("rsa-public").replace('\n', "\r\n");
-    assert_eq!(read_public_key(&windows).unwrap(), public);
+    for pem in [fixture!("rsa-public"), fixture!("rsa-public-pkcs1")] {
+        for pem in layouts(pem) {
+            assert_eq!(read_public_key(&pem).unwrap(), public, "{pem}");
+        }
+    }
+}
+
+/// `pem` in lines of other lengths and ends, with a byte order mark, with text and other blocks around it.
+fn layouts(pem: &str) -> Vec<String> {
+    let lines: Vec<&str> = pem.trim().lines().collect();
+    let (Some((first, rest)), body) = (lines.split_first(), lines[1..lines.len() - 1].concat()) else {
+        panic!("no lines");
+    };
+    let last = rest.last().unwrap();
+    let in_lines_of = |columns: usize| {
+        let body: Vec<&str> =
+            (0..body.len()).step_by(columns).map(|at| &body[at..body.len().min(at + columns)]).collect();
+        format!("{first}\n{}\n{last}\n", body.join("\n"))
+    };
+    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    vec![
+        pem.replace('\n', "\r\n"),
+        pem.replace('\n', "\r"),
+        pem.replace('\n', "  \n"),
+        pem.replace('\n', "\n  "),
+        pem.replace('\n', "\n\n"),
+        pem.trim().to_owned(),
+        pem.trim().replace('\n', " "),
+        in_lines_of(76),
+        in_lines_of(1),
+        in_lines_of(usize::MAX / 2),
+        format!("{first}{body}{last}"),
+        format!("\u{feff}{pem}"),
+        format!("\n\n  {pem}\n\n"),
+        format!("Bag Attributes\n    localKeyID: 01 02\nKey Attributes: <No Attributes>\n{pem}"),
+        format!("{pem}this key is for tests\n"),
+        format!("{certificate}{pem}{certificate}"),
+        format!("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{pem}"),
+    ]
 }
 
 #[test]
@@ -86,20 +132,23 @@ fn passphrases() {
     check(fixture!("rsa-openssh-encrypted"), None, KeyProblem::EncryptedOpenSsh);
     check(fixture!("rsa-openssh-encrypted"), Some(PASSPHRASE), KeyProblem::EncryptedOpenSsh);
     // OpenSSL's own encryption of old, with a key derivation that one MD5 makes up.
-    check(fixture!("rsa-pkcs1-encrypted"), Some(PASSPHRASE), KeyProblem::Malformed);
+    let old = KeyProblem::Form(Form::EncryptedPkcs1 { is_legacy: false });
+    check(fixture!("rsa-pkcs1-encrypted"), None, old);
+    check(fixture!("rsa-pkcs1-encrypted"), Some(PASSPHRASE), old);
 }
 
 #[test]
 fn keys_for_other_algorithms_are_called_that() {
-    check(fixture!("ec-pkcs8"), None, KeyProblem::NotRsa);
-    check(fixture!("ed25519-openssh"), None, KeyProblem::NotRsa);
-    check_public(fixture!("ec-public"), KeyProblem::NotRsa);
-    check(fixture!("ec-sec1"), None, KeyProblem::NotRsa);
+    let curves = KeyProblem::Form(Form::Algorithm("elliptic curves"));
+    check(fixture!("ec-pkcs8"), None, curves);
+    check(fixture!("ed25519-openssh"), None, Form::Algorithm("Ed25519").into());
+    check_public(fixture!("ec-public"), curves);
+    check(fixture!("ec-sec1"), None, curves);
 }
 
 #[test]
 fn an_encrypted_key_for_another_algorithm_is_called_that() {
-    check(fixture!("ec-pbkdf2"), Some(PASSPHRASE), KeyProblem::NotRsa);
+    check(fixture!("ec-pbkdf2"), Some(PASSPHRASE), KeyProblem::Form(Form::Algorithm("elliptic curves")));
     check(fixture!("ec-pbkdf2"), Some(b"wrong"), KeyProblem::WrongPassphrase);
 }
 
@@ -151,35 +200,48 @@ fn swapped_primes_do_no_harm() {
 
 #[test]
 fn what_is_not_a_key_is_refused() {
-    for garbage in [
-        "",
-        "\0",
-        "-----BEGIN ",
-        "-----BEGIN PRIVATE KEY-----",
-        "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
-        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n",
-        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ== someone",
-        "not a key",
-    ] {
+    for garbage in ["\0", "-----BEGIN ", "-----BEGIN \n-----", "not a key", "-----END PRIVATE KEY-----"] {
         check(garbage, None, KeyProblem::Malformed);
         check_public(garbage, KeyProblem::Malformed);
     }
+    for (garbage, form) in [
+        ("", Form::Empty),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", Form::Certificate),
+        ("-----BEGIN X-----\nAAAA\n-----END X-----\n", Form::OtherPem),
+        ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ== someone", Form::SshPublic),
+    ] {
+        check(garbage, None, form.into());
+        check_public(garbage, form.into());
+    }
+    for (garbage, form) in [
+        ("-----BEGIN PRIVATE KEY-----", Form::CutOff),
+        ("-----BEGIN PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----\n", Form::CutOff),
+        ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", Form::Damaged),
+        ("-----BEGIN PRIVATE KEY-----\nAAA\n-----END PRIVATE KEY-----\n", Form::Damaged),
+        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", Form::Damaged),
+        ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", Form::Damaged),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", Form::Damaged),
+    ] {
+        check(garbage, None, form.into());
+    }
+    check_public("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", Form::Damaged.into());
     // A private key is not a public one, nor the other way round.
-    check(fixture!("rsa-public"), None, KeyProblem::Malformed);
-    check_public(fixture!("rsa-pkcs8"), KeyProblem::Malformed);
+    check(fixture!("rsa-public"), None, Form::Public.into());
+    check_public(fixture!("rsa-pkcs8"), Form::Private.into());
     // The label is part of the format.
-    check(&fixture!("rsa-pkcs8").replace("PRIVATE KEY", "RSA PRIVATE KEY"), None, KeyProblem::Malformed);
-    check(&fixture!("rsa-pkcs1").replace("RSA PRIVATE KEY", "PRIVATE KEY"), None, KeyProblem::Malformed);
+    let other_label = fixture!("rsa-pkcs8").replace("PRIVATE KEY", "RSA PRIVATE KEY");
+    check(&other_label, None, Form::Damaged.into());
+    let other_label = fixture!("rsa-pkcs1").replace("RSA PRIVATE KEY", "PRIVATE KEY");
+    check(&other_label, None, Form::Damaged.into());
 }
 
 #[test]
 fn a_file_cut_off_at_any_line_is_refused() {
     for pem in [fixture!("rsa-pkcs8"), fixture!("rsa-pkcs1"), fixture!("rsa-openssh")] {
         let lines: Vec<&str> = pem.lines().collect();
-        for kept in 0..lines.len() {
-            check(&lines[..kept].join("\n"), None, KeyProblem::Malformed);
+        check("", None, Form::Empty.into());
+        for kept in 1..lines.len() {
+            check(&lines[..kept].join("\n"), None, Form::CutOff.into());
         }
         for left_out in 0..lines.len() {
             let rest: Vec<&str> =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crypto_core::classic::{self, ClassicKey, EaxKey};
+use crypto_core::classic::{self, ClassicKey, EaxKey, EaxLengths, OaepHash};
 use crypto_core::exchange::{ClientExchange, respond};
 use crypto_core::identity::{ClientKey, ServerKey};
 use crypto_core::psk::PreSharedKey;
@@ -59,15 +59,22 @@ fn exchanging() {
 #[test]
 fn the_classic_exchanges() {
     let key = ClassicKey::from_pem(KEY, None).unwrap();
-    check(classic::encrypt(&mut Scripted::broken(), &key.public().unwrap(), b"message"));
-    check(EaxKey::Aes128(Secret::new([1; 16])).seal(&mut Scripted::broken(), b"message"));
+    let public = pem::read_public_key(&key.public_pem()).unwrap();
+    let eax = EaxKey::Aes128(Secret::new([1; 16]));
+    for hash in [OaepHash::Sha1, OaepHash::Sha256] {
+        check(classic::encrypt(&mut Scripted::broken(), &public, hash, b"message"));
+    }
+    check(eax.seal(&mut Scripted::broken(), EaxLengths::default(), b"message"));
 }
 
 #[test]
 fn opening_a_classic_message() {
     let key = ClassicKey::from_pem(KEY, None).unwrap();
-    let sealed = classic::encrypt(&mut SysRng, &key.public().unwrap(), b"message").unwrap();
-    check(key.decrypt(&mut Scripted::broken(), &sealed));
+    let public = pem::read_public_key(&key.public_pem()).unwrap();
+    for hash in [OaepHash::Sha1, OaepHash::Sha256] {
+        let sealed = classic::encrypt(&mut SysRng, &public, hash, b"message").unwrap();
+        check(key.decrypt(&mut Scripted::broken(), hash, &sealed));
+    }
 }
 
 #[track_caller]

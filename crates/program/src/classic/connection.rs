@@ -82,12 +82,11 @@ impl Connection {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
 async fn accept_one(address: &Address, limit: Duration) -> Result<Socket, Error> {
     let failed = |source| Error::Network { action: action(true), address: address.to_string(), source };
     let listener = Listener::bind(address, OnDrop::Ends).await.map_err(failed)?;
-    for address in listener.addresses().map_err(failed)? {
-        eprintln!("listening on {address}");
+    for bound in listener.addresses().map_err(failed)? {
+        writeln!(io::stderr(), "listening on {bound}").ok();
     }
     match timeout(limit, listener.accept()).await {
         Ok(accepted) => Ok(accepted.map_err(failed)?.0),

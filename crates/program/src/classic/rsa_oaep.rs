@@ -2,95 +2,102 @@
 
 use std::path::Path;
 
-use crypto_core::classic::{self, ClassicKey};
-use crypto_core::identity::PublicKey;
-use crypto_core::pem;
+use crypto_core::classic::{self, ClassicKey, OaepHash};
+use crypto_core::identity::MIN_BITS;
+use crypto_core::{KeyProblem, pem};
 use getrandom::SysRng;
 
-use super::{Connection, Exchange, print};
+use super::{Connection, Exchange, print, warn};
 use crate::home::Home;
 use crate::identity::with_passphrase;
 use crate::{Error, private_file};
 
 pub(super) fn run(
     exchange: &Exchange,
+    hash: OaepHash,
     key: Option<&Path>,
     private_key: Option<&Path>,
     home: &Home,
 ) -> Result<(), Error> {
     match (exchange.message()?, private_key) {
-        (Some(message), _) => send(&mut exchange.connection()?, &message),
+        (Some(message), _) => send(&mut exchange.connection()?, hash, &message),
         (None, Some(path)) => {
             let key = read_key(path)?;
-            receive_with_announced_key(&mut exchange.connection()?, path, &key)
+            receive_with_announced_key(&mut exchange.connection()?, hash, path, &key)
         }
         (None, None) => {
             let key = match key {
                 Some(path) => read_key(path)?,
                 None => own_key(home)?,
             };
-            receive(&mut exchange.connection()?, &key)
+            receive(&mut exchange.connection()?, hash, &key)
         }
     }
 }
 
-fn send(connection: &mut Connection, message: &[u8]) -> Result<(), Error> {
-    let (key, _) = receive_public_key(connection)?;
-    let limit = classic::max_message_len(&key);
+fn send(connection: &mut Connection, hash: OaepHash, message: &[u8]) -> Result<(), Error> {
+    let (pem, _) = receive_public_key(connection)?;
+    let key = pem::read_public_key(&pem).map_err(Error::ClassicPeerKey)?;
+    let limit = classic::max_message_len(&key, hash);
     if message.len() > limit {
         return Err(Error::ClassicTooLong { len: message.len(), limit });
     }
-    connection.send(&classic::encrypt(&mut SysRng, &key, message)?)
+    connection.send(&classic::encrypt(&mut SysRng, &key, hash, message)?)
 }
 
-fn receive(connection: &mut Connection, key: &ClassicKey) -> Result<(), Error> {
-    let public = key.public()?;
-    connection.send(pem::write_public_key(&public).as_bytes())?;
+fn receive(connection: &mut Connection, hash: OaepHash, key: &ClassicKey) -> Result<(), Error> {
+    connection.send(key.public_pem().as_bytes())?;
     let mut ciphertext = Vec::new();
-    receive_ciphertext(connection, &mut ciphertext, classic::ciphertext_len(&public))?;
-    let message = key.decrypt(&mut SysRng, &ciphertext).map_err(|_| Error::ClassicRefused)?;
+    receive_ciphertext(connection, &mut ciphertext, key.ciphertext_len())?;
+    let message = key.decrypt(&mut SysRng, hash, &ciphertext).map_err(|_| Error::ClassicRefused)?;
     print(&message)
 }
 
 /// The tutorial's program sends its own public key and then a ciphertext made with that same key.
 fn receive_with_announced_key(
     connection: &mut Connection,
+    hash: OaepHash,
     path: &Path,
     key: &ClassicKey,
 ) -> Result<(), Error> {
-    let expected = key.public()?;
+    let expected = key.id();
     let (announced, mut ciphertext) = receive_public_key(connection)?;
-    if announced != expected {
-        let (expected, offered) = (expected.id(), announced.id());
+    let offered = classic::public_key_id(&announced).map_err(Error::ClassicPeerKey)?;
+    if offered != expected {
         return Err(Error::ClassicKeyMismatch { path: path.into(), expected, offered });
     }
-    let len = classic::ciphertext_len(&expected);
-    receive_ciphertext(connection, &mut ciphertext, len)?;
-    if let Ok(message) = key.decrypt(&mut SysRng, &ciphertext[..len]) {
-        return print(&message);
-    }
-    // Some programs end their PEM with a newline; a ciphertext may begin with that byte too, so this comes second.
-    if ciphertext.first() == Some(&b'\n') {
-        receive_ciphertext(connection, &mut ciphertext, len + 1)?;
-        if let Ok(message) = key.decrypt(&mut SysRng, &ciphertext[1..]) {
+    let len = key.ciphertext_len();
+    // Some programs end their PEM with a line end; a ciphertext may begin with such bytes too, so that comes second.
+    for line_end in [&b""[..], b"\n", b"\r\n"] {
+        if !ciphertext.starts_with(line_end) {
+            continue;
+        }
+        receive_ciphertext(connection, &mut ciphertext, line_end.len() + len)?;
+        let candidate = &ciphertext[line_end.len()..][..len];
+        if let Ok(message) = key.decrypt(&mut SysRng, hash, candidate) {
             return print(&message);
         }
     }
     Err(Error::ClassicRefused)
 }
 
-/// Reads the other side's public key. Also gives what came behind it.
-fn receive_public_key(connection: &mut Connection) -> Result<(PublicKey, Vec<u8>), Error> {
+/// Reads the other side's public key in PEM. Also gives what came behind it.
+fn receive_public_key(connection: &mut Connection) -> Result<(String, Vec<u8>), Error> {
     let mut received = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        if let Some(end) = find(&received, PEM_END) {
+        if let Some(end) = end_of_pem(&received) {
             let rest = received.split_off(end);
-            let text = std::str::from_utf8(&received).map_err(|_| Error::ClassicPeer(NO_KEY))?;
-            return Ok((pem::read_public_key(text).map_err(Error::ClassicPeerKey)?, rest));
+            return Ok((String::from_utf8_lossy(&received).into_owned(), rest));
         }
-        if received.len() > MAX_PEM_LEN {
-            return Err(Error::ClassicPeer(NO_KEY));
+        let form = if find(&received, PEM_BEGIN).is_none() { pem::identify(&received) } else { None };
+        match form {
+            // Something else than PEM, which would be waited for in vain.
+            Some(form) if form != pem::Form::Empty => {
+                return Err(Error::ClassicPeerKey(KeyProblem::from(form).into()));
+            }
+            _ if received.len() > MAX_PEM_LEN => return Err(Error::ClassicPeer(NO_KEY)),
+            _ => {}
         }
         match connection.receive(&mut chunk, "sent no public key")? {
             0 => return Err(Error::ClassicPeer(NO_KEY)),
@@ -116,13 +123,27 @@ fn receive_ciphertext(connection: &mut Connection, bytes: &mut Vec<u8>, len: usi
     Ok(())
 }
 
+/// Where the first block of PEM ends, whatever its label.
+fn end_of_pem(received: &[u8]) -> Option<usize> {
+    let label = find(received, PEM_END)?;
+    Some(label + find(&received[label..], b"-----")?)
+}
+
 /// Where `needle` ends in `haystack`.
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle).map(|start| start + needle.len())
 }
 
 fn read_key(path: &Path) -> Result<ClassicKey, Error> {
-    with_passphrase(path, ClassicKey::from_pem)
+    let key = with_passphrase(path, ClassicKey::from_pem)?;
+    if key.bits() < MIN_BITS {
+        warn(&format!(
+            "the key in {} has {} bits: whoever records what is received with it may read it",
+            path.display(),
+            key.bits()
+        ));
+    }
+    Ok(key)
 }
 
 fn own_key(home: &Home) -> Result<ClassicKey, Error> {
@@ -137,7 +158,7 @@ fn own_key(home: &Home) -> Result<ClassicKey, Error> {
 }
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN";
-const PEM_END: &[u8] = b"-----END PUBLIC KEY-----";
+const PEM_END: &[u8] = b"-----END ";
 const NO_KEY: &str = "a public key in PEM";
 /// Four times the PEM of the longest key.
 const MAX_PEM_LEN: usize = 8192;

@@ -145,7 +145,9 @@ impl<'de> Deserialize<'de> for Moment {
             _ => return Err(de::Error::custom("expected a moment such as 2027-02-22T10:00:00Z")),
         };
         moment(&text).map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{text:?} is no moment such as 2027-02-22T10:00:00Z, with its time and zone"))
+            de::Error::custom(format!(
+                "{text:?} is no moment such as 2027-02-22T10:00:00Z, with its time and zone"
+            ))
         })
     }
 }
