@@ -7,6 +7,7 @@
 //! stdio    standard input, output <-> a channel <-> a target there             -W
 //! ```
 
+mod attempts;
 mod datagrams;
 mod dynamic;
 mod local;

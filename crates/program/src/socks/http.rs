@@ -61,7 +61,7 @@ pub(super) fn answer(reply: Reply) -> Vec<u8> {
     let (status, sentence) = match reply {
         Reply::Succeeded => return b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec(),
         Reply::GeneralFailure => ("503 Service Unavailable", "there is no way through the tunnel now"),
-        Reply::NotAllowed => ("403 Forbidden", "the server does not allow this target"),
+        Reply::NotAllowed => ("403 Forbidden", "this target is not allowed"),
         Reply::NetworkUnreachable => ("502 Bad Gateway", "the target cannot be reached"),
         Reply::HostUnreachable => ("502 Bad Gateway", "the target's name has no address"),
         Reply::ConnectionRefused => ("502 Bad Gateway", "the target refuses the connection"),

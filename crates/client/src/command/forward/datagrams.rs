@@ -8,6 +8,7 @@ use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, error_in, relay_datagrams};
 
+use super::attempts::Attempts;
 use super::{REFUSED_PAUSE, Site};
 use crate::Error;
 
@@ -33,6 +34,7 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
         source: RelayError::Channel(source),
     };
     let deadline = Instant::now() + site.wait;
+    let mut attempts = Attempts::until(deadline);
     loop {
         let mut stream = site.pool.get(deadline).await?;
         let open = site.tunnels.streams.begin();
@@ -58,5 +60,6 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
             }
             _ => return Err(channel(error)),
         }
+        attempts.pause().await;
     }
 }

@@ -14,6 +14,7 @@ use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
 
+use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, shown};
 use crate::Error;
 
@@ -87,6 +88,7 @@ async fn connect(
     let channel = |source| Error::Pipe { address: address(), source: RelayError::Channel(source) };
     let target = Target::Tcp { host, port };
     let deadline = Instant::now() + site.wait;
+    let mut attempts = Attempts::until(deadline);
     let stream = loop {
         let mut stream = match site.pool.get(deadline).await {
             Ok(stream) => stream,
@@ -106,7 +108,7 @@ async fn connect(
                 ProtocolError::Closed
                 | ProtocolError::Truncated
                 | ProtocolError::Refused(RefusedCode::Stopping),
-            ) => {}
+            ) => attempts.pause().await,
             Some(ProtocolError::Refused(code)) => {
                 site.pool.put(stream);
                 socks::refuse(socket, dialect, (*code).into()).await;

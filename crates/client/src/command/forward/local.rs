@@ -14,6 +14,7 @@ use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, never_stood, open_early, tunnel};
 
+use super::attempts::Attempts;
 use super::{Event, Kind, Site, bind, datagrams, shown};
 use crate::Error;
 
@@ -88,6 +89,7 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
 async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error> {
     let address = || site.pool.connector().server().address.to_string();
     let deadline = Instant::now() + site.wait;
+    let mut attempts = Attempts::until(deadline);
     let mut early = Vec::new();
     let (stream, _open) = loop {
         let mut stream = site.pool.get(deadline).await?;
@@ -100,6 +102,8 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         };
         if never_stood(&error, &early) {
             tracing::debug!(%error, "the stream never stood: opening it again");
+            drop(open);
+            attempts.pause().await;
         } else {
             return Err(match error {
                 RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(code)) if *code != RefusedCode::Stopping) =>
