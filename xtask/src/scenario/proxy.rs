@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
-use crate::stage::{Exit, Key, PATIENCE, Port, Site, Stage, Target};
+use crate::stage::{Exit, Key, PATIENCE, Port, Site, Stage, Target, echoed};
 
 scenarios![
     rule_with_a_header_is_carried_out,
     client_has_no_say_in_the_header,
     service_decides_on_its_header,
     without_a_rule_there_is_none,
+    connection_without_a_header_ends_with_the_right_to_it,
     visitor_is_told_to_the_target_of_a_remote_forward,
 ];
 
@@ -95,6 +96,28 @@ fn without_a_rule_there_is_none(stage: &Stage) -> Result<()> {
     stream.write_all(b"hello")?;
     ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
     Ok(())
+}
+
+/// From then on, bytes of a client that look like a header are to be believed by nobody.
+fn connection_without_a_header_ends_with_the_right_to_it(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let told = format!("{},proxy", target.address());
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"plain")?;
+    site.allow(&["--tcp", &target.address(), "--tcp", &told])?;
+    ensure!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "it goes on without a header");
+    let mut stream = forward.dial()?;
+    stream.write_all(b"hello")?;
+    let mut echo = [0; 12];
+    stream.read_exact(&mut echo)?;
+    ensure!(echo == SIGNATURE, "no header: {echo:02x?}");
+    // One with a header is what either right permits.
+    site.allow(&["--tcp", &target.address()])?;
+    let mut rest = vec![0; 16 + 12 + 3 + stage.fingerprint("client", site.alice())?.len() + 5 - echo.len()];
+    stream.read_exact(&mut rest)?;
+    echoed(&mut stream, b"still there")
 }
 
 /// The target learns whom its visitor has come to, and not where the client has found the target.
