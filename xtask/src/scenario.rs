@@ -14,6 +14,7 @@ mod hostile;
 mod impostor;
 mod listener;
 mod message;
+mod names;
 mod outage;
 mod ping;
 mod pipe;
@@ -108,6 +109,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         udp::SCENARIOS,
         rights::SCENARIOS,
         policy::SCENARIOS,
+        names::SCENARIOS,
         proxy::SCENARIOS,
         pool::SCENARIOS,
         half_close::SCENARIOS,

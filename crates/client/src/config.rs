@@ -113,6 +113,13 @@ impl Forward {
     }
 
     /// Where something is listened on, and by which forward. Port 0 is another one each time.
+    /// Where connections are listened for here.
+    pub(crate) fn listened_on(&self) -> impl Iterator<Item = &Address> {
+        let streams = self.local.iter().filter(|forward| forward.listen.transport == Transport::Stream);
+        let local = streams.map(|forward| &forward.listen.address);
+        local.chain(self.dynamic.iter().map(|forward| &forward.listen))
+    }
+
     fn places(&self) -> impl Iterator<Item = (Place<'_>, String)> {
         let here = |listen, transport| Place { server: None, listen, transport };
         let local = self.local.iter().map(move |forward| {

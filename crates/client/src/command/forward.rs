@@ -19,6 +19,7 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use program::address::Address;
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
 use program::crew::{self, Crew};
@@ -66,9 +67,10 @@ pub async fn forward(
     config::check(&forwards)?;
     let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards);
     // Everything that can be wrong here is found before anybody is told that something works.
+    let listened_on: Vec<Address> = forwards.iter().flat_map(Forward::listened_on).cloned().collect();
     let mut bound = Vec::with_capacity(forwards.len());
     for forward in forwards {
-        bound.push(Bound::bind(credentials, forward, &tunnels, format).await?);
+        bound.push(Bound::bind(credentials, forward, &tunnels, format, &listened_on).await?);
     }
     // Before anybody can know that something works: whoever reads so may signal at once.
     let mut orders = Orders::listen(credentials.home())?;
@@ -226,18 +228,19 @@ impl Bound {
         forward: Forward,
         tunnels: &Tunnels,
         format: EventFormat,
+        listened_on: &[Address],
     ) -> Result<Self, Error> {
         let Forward { server, trust, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
             forward;
         let server = Server::from_options(server, &trust)?;
         let mut local = Vec::with_capacity(locals.len());
         for forward in locals {
-            let entrance = local::Entrance::bind(&forward).await?;
+            let entrance = local::Entrance::bind(&forward, listened_on).await?;
             local.push((forward, entrance));
         }
         let mut dynamic = Vec::with_capacity(dynamics.len());
         for forward in dynamics {
-            dynamic.push(bind(&forward.listen).await?);
+            dynamic.push(bind(&forward.listen, listened_on).await?);
         }
         let pool = Pool::new(Connector::new(credentials.clone(), server));
         let site = Site {
@@ -353,8 +356,9 @@ impl Site {
     }
 }
 
-async fn bind(address: &program::address::Address) -> Result<Listener, Error> {
-    let listener = Listener::bind(address, OnDrop::Resets).await;
+/// Listens on one of the addresses that are `listened_on`.
+async fn bind(address: &Address, listened_on: &[Address]) -> Result<Listener, Error> {
+    let listener = Listener::bind_beside(address, OnDrop::Resets, listened_on).await;
     listener.map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 

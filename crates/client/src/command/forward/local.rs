@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use program::address::Address;
 use program::crew::Unlimited;
 use program::flows::{self, Flows};
 use program::forward::{LocalForward, Transport};
@@ -26,10 +27,10 @@ pub(super) enum Entrance {
 }
 
 impl Entrance {
-    pub(super) async fn bind(forward: &LocalForward) -> Result<Self, Error> {
+    pub(super) async fn bind(forward: &LocalForward, listened_on: &[Address]) -> Result<Self, Error> {
         let address = &forward.listen.address;
         match forward.listen.transport {
-            Transport::Stream => bind(address).await.map(Self::Stream),
+            Transport::Stream => bind(address, listened_on).await.map(Self::Stream),
             Transport::Datagram => match flows::bind(address).await {
                 Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
                 Err(source) => Err(Error::Listen { address: address.to_string(), source }),

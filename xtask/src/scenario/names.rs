@@ -1,0 +1,219 @@
+//! Goal: a name stands for all the addresses that it has, and a person is told what is wrong with one that is none.
+
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Forward, Hosts, Port, Site, Stage, Target, dial, echo, echoed};
+
+scenarios![
+    address_that_swallows_packets_is_passed_by,
+    addresses_without_a_right_are_not_even_tried,
+    name_is_listened_on_at_all_its_addresses,
+    everywhere_is_both_families,
+    both_families_are_listened_on_apart,
+    why_a_target_is_not_reached_is_said,
+    why_the_server_does_not_listen_is_said,
+];
+
+/// What is sent to a full listener is dropped, as by a firewall. The system's own patience with it is two minutes, and
+/// that of the programs was ten seconds.
+fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::new(stage)?;
+    let target = Target::serve_at("127.0.0.5:0", echo)?;
+    let port = target.port();
+    let _full = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+        .map(|host| swallowing(host, port))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    hosts.write("127.0.0.2 many.test\n127.0.0.3 many.test\n127.0.0.4 many.test\n127.0.0.5 many.test\n")?;
+    let by_name = format!("many.test:{port}");
+    let rights = ["--tcp", &by_name, "--tcp", &format!("127.0.0.0/8:{port}"), "--service", "many"];
+    let config = format!("[[service]]\nname = \"many\"\ntarget = \"{by_name}\"\n");
+    let place = stage.home()?;
+    let config = place.write("server.toml", &config)?.display().to_string();
+    let site = Site::wrapped(stage, &rights, &["--config", &config], &hosts.wrapper())?;
+    let forward = site.forward(&["-L", &format!("0:{by_name}"), "-L", "0:@many"])?;
+    forward.connected()?;
+    for index in [0, 1, 0] {
+        let begun = Instant::now();
+        echoed(&mut dial(&forward.local(index)?)?, b"at the fourth address")?;
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(5), "forward {index} took {took:?}");
+    }
+    target.is_left_alone()
+}
+
+/// A listener that takes no connection, and whoever fills it up.
+fn swallowing(host: &str, port: u16) -> Result<(TcpListener, TcpStream)> {
+    let listener = TcpListener::bind(format!("{host}:{port}"))?;
+    rustix::net::listen(&listener, 0)?;
+    let filling = TcpStream::connect(listener.local_addr()?)?;
+    Ok((listener, filling))
+}
+
+fn addresses_without_a_right_are_not_even_tried(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::new(stage)?;
+    let forbidden = Target::serve_at("127.0.0.2:0", echo)?;
+    let port = forbidden.port();
+    let permitted = Target::serve_at(&format!("127.0.0.3:{port}"), echo)?;
+    hosts.write("127.0.0.2 mixed.test\n127.0.0.3 mixed.test\n")?;
+    let by_name = format!("mixed.test:{port}");
+    let site =
+        Site::wrapped(stage, &["--tcp", &by_name, "--tcp", &permitted.address()], &[], &hosts.wrapper())?;
+    let forward = site.forward(&["-L", &format!("0:{by_name}")])?;
+    for _ in 0..3 {
+        echoed(&mut forward.dial()?, b"where it may")?;
+    }
+    ensure!(permitted.accepted() == 3 && forbidden.accepted() == 0, "an address without a right was tried");
+    Ok(())
+}
+
+/// At the server, for the server and for the client: each address leads to the same place.
+fn name_is_listened_on_at_all_its_addresses(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::new(stage)?;
+    hosts.write("127.0.0.2 own.test\n127.0.0.3 own.test\n")?;
+    let target = Target::echo()?;
+    let site = Site::wrapped(
+        stage,
+        &["--tcp", &target.address(), "--listen", "*:*"],
+        &["--listen", "own.test:0"],
+        &hosts.wrapper(),
+    )?;
+    let [first, second, _] = site.server()?.addresses() else {
+        anyhow::bail!("it says {:?}", site.server()?.addresses());
+    };
+    let port = first.strip_prefix("127.0.0.2:").context("no port at the first address")?;
+    ensure!(*second == format!("127.0.0.3:{port}"), "{second}");
+    let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
+    let here = format!("own.test:0:{}", target.address());
+    let arguments = ["-L", &here, "-R", &here];
+    for address in [first, second] {
+        let forward = Forward::wrapped(stage, site.alice(), address, site.key(), &arguments, &wrapper)?;
+        let ports = [forward.local(0)?, forward.remote(0)?];
+        for port in ports.iter().filter_map(|address| address.rsplit(':').next()) {
+            for host in ["127.0.0.2", "127.0.0.3"] {
+                echoed(&mut dial(&format!("{host}:{port}"))?, b"at each address")?;
+            }
+        }
+        forward.stop()?;
+    }
+    Ok(())
+}
+
+/// IPv6 may be off where this runs; then it is IPv4 alone.
+fn loopback() -> &'static [&'static str] {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] }
+}
+
+fn everywhere_is_both_families(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site =
+        Site::with_arguments(stage, &["--tcp", &target.address(), "--listen", "*:*"], &["--listen", "*:0"])?;
+    let here = format!("*:0:{}", target.address());
+    let server_port = site.server()?.address().rsplit(':').next().context("no port")?;
+    for host in loopback() {
+        let through = format!("{host}:{server_port}");
+        let forward = site.forward_through(&through, &["-L", &here, "-R", &here])?;
+        for address in [forward.local(0)?, forward.remote(0)?] {
+            let port = address.rsplit(':').next().context("no port")?;
+            for host in loopback() {
+                echoed(&mut dial(&format!("{host}:{port}"))?, b"in either family")?;
+            }
+        }
+        forward.stop()?;
+    }
+    // All addresses are more than those of one family.
+    site.allow(&["--listen", "0.0.0.0:*"])?;
+    let outcome = site.forward_to_the_end(site.alice(), &["-R", &here])?;
+    outcome.expect(Exit::Refused)?.hint_names(&["--listen '*:PORT'"])?;
+    Ok(())
+}
+
+fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
+    if loopback().len() < 2 {
+        return Ok(());
+    }
+    let target = Target::echo()?;
+    let held = [Port::hold()?, Port::hold()?, Port::hold()?];
+    let [server, local, remote] = held.each_ref().map(Port::number);
+    let listen = [format!("[::]:{server}"), format!("0.0.0.0:{server}")];
+    let site = Site::with_arguments(
+        stage,
+        &["--tcp", &target.address(), "--listen", "*:*"],
+        &["--listen", &listen[0], "--listen", &listen[1]],
+    )?;
+    let there = target.address();
+    let specs = [
+        format!("[::]:{local}:{there}"),
+        format!("0.0.0.0:{local}:{there}"),
+        format!("0.0.0.0:{remote}:{there}"),
+        format!("[::]:{remote}:{there}"),
+    ];
+    for host in loopback() {
+        let through = format!("{host}:{server}");
+        let arguments = ["-L", &specs[0], "-L", &specs[1], "-R", &specs[2], "-R", &specs[3]];
+        let forward = site.forward_through(&through, &arguments)?;
+        forward.remote(1)?;
+        for port in [local, remote] {
+            for host in loopback() {
+                echoed(&mut dial(&format!("{host}:{port}"))?, b"in its own family")?;
+            }
+        }
+        forward.stop()?;
+    }
+    Ok(())
+}
+
+fn why_a_target_is_not_reached_is_said(stage: &Stage) -> Result<()> {
+    let nobody = Port::hold()?;
+    let place = stage.home()?;
+    place.write("file", "no socket")?;
+    let path = |name: &str| place.file(name).display().to_string();
+    let (missing, file) = (path("missing"), path("file"));
+    let rights =
+        ["--tcp", "*:*", "--tcp", "127.0.0.1:*", "--tcp", "[fe80::1]:*", "--unix", &missing, "--unix", &file];
+    let site = Site::open(stage, &rights)?;
+    for (target, error, hint, logged) in [
+        (nobody.address(), "the target refused the connection", "running", "Connection refused"),
+        ("no-such-host.invalid:80".to_owned(), "the name has no address", "name", "lookup"),
+        (missing, "there is no socket at the target's path", "path", "No such file or directory"),
+        (file, "there is no socket at the target's path", "path", "Socket operation on non-socket"),
+        ("[fe80::1]:80".to_owned(), "the target cannot be reached", "[fe80::1%eth0]:PORT", "is link-local"),
+    ] {
+        let outcome = site.forward_to_the_end(site.alice(), &["-W", &target])?;
+        let outcome = outcome.expect(Exit::Refused).with_context(|| target.clone())?;
+        outcome.error_names(&[&target, error])?.hint_names(&[hint])?;
+        site.server()?.logged(&["stream refused", &target, error, logged])?;
+    }
+    Ok(())
+}
+
+fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let number = taken.local_addr()?.port();
+    let place = stage.home()?;
+    let path = place.file("no/folder.sock").display().to_string();
+    let site = Site::open(stage, &["--listen", "*:*", "--listen", &format!("unix:{path}")])?;
+    for (listen, error, hint, logged) in [
+        (
+            number.to_string(),
+            "another client or program listens on that address",
+            "another port",
+            "already in use",
+        ),
+        // A network for documentation (RFC 5737).
+        ("203.0.113.77:0".to_owned(), "its machine has no such address", "address", "Cannot assign"),
+        ("no-such-host.invalid:0".to_owned(), "the name has no address", "name", "lookup"),
+        ("[fe80::1]:0".to_owned(), "its machine has no such address", "address", "is link-local"),
+        (path, "its machine has no such address", "folder", "No such file or directory"),
+    ] {
+        let outcome = site.forward_to_the_end(site.alice(), &["-R", &format!("{listen}:127.0.0.1:9")])?;
+        let outcome = outcome.expect(Exit::Refused).with_context(|| listen.clone())?;
+        outcome.error_names(&[&listen, error])?.hint_names(&[hint])?;
+        site.server()?.logged(&["cannot listen for a client", &listen, error, logged])?;
+    }
+    Ok(())
+}
