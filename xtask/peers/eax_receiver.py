@@ -1,6 +1,6 @@
 """Receives nonce, tag and ciphertext under a key that both sides have, and prints the text.
 
-eax_receiver.py (--listen | --connect HOST:PORT) KEY_FILE
+eax_receiver.py (--listen | --connect HOST:PORT) KEY_FILE [lengths NONCE TAG]
 """
 
 import sys
@@ -14,5 +14,7 @@ with open(options[0], "rb") as file:
     key = file.read()
 message = read_to_end(peer)
 peer.close()
-nonce, tag, encrypted_data = message[:16], message[16:32], message[32:]
-sys.stdout.buffer.write(AES.new(key, AES.MODE_EAX, nonce=nonce).decrypt_and_verify(encrypted_data, tag))
+nonce_len, tag_len = map(int, options[2:4]) if options[1:2] == ["lengths"] else (16, 16)
+nonce, tag, encrypted_data = message[:nonce_len], message[nonce_len:][:tag_len], message[nonce_len + tag_len :]
+cipher = AES.new(key, AES.MODE_EAX, nonce=nonce, mac_len=tag_len)
+sys.stdout.buffer.write(cipher.decrypt_and_verify(encrypted_data, tag))

@@ -1,11 +1,12 @@
 """Sends one text under RSA: reads the other side's public key, answers with one ciphertext.
 
-rsa_sender.py (--listen | --connect HOST:PORT) [tampered] < TEXT
+rsa_sender.py (--listen | --connect HOST:PORT) [tampered] [sha256] < TEXT
 """
 
 import sys
 
 from Crypto.Cipher import PKCS1_OAEP
+from Crypto.Hash import SHA1, SHA256
 from Crypto.PublicKey import RSA
 
 from peer_socket import connection
@@ -18,7 +19,8 @@ while b"-----END PUBLIC KEY-----" not in public_key:
     if not piece:
         sys.exit("the connection ended inside the public key")
     public_key += piece
-encrypted = bytearray(PKCS1_OAEP.new(RSA.import_key(public_key)).encrypt(data))
+hash_algorithm = SHA256 if "sha256" in options else SHA1
+encrypted = bytearray(PKCS1_OAEP.new(RSA.import_key(public_key), hashAlgo=hash_algorithm).encrypt(data))
 if "tampered" in options:
     encrypted[len(encrypted) // 2] ^= 1
 peer.sendall(encrypted)

@@ -12,6 +12,7 @@ mod file;
 mod half_close;
 mod hostile;
 mod impostor;
+mod key_files;
 mod listener;
 mod message;
 mod names;
@@ -102,6 +103,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         secret::SCENARIOS,
         classic::SCENARIOS,
         python::SCENARIOS,
+        key_files::SCENARIOS,
         second::SCENARIOS,
         tunnel::SCENARIOS,
         reverse::SCENARIOS,

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::classic::{address, connecting, listening};
 use crate::scenario::psk::word;
@@ -15,6 +15,10 @@ scenarios![
     rsa_from_python,
     rsa_from_the_tutorials_own_program,
     rsa_changed_on_the_way_is_refused,
+    rsa_with_sha256,
+    rsa_public_keys_in_other_layouts_and_forms,
+    rsa_with_1024_bits_is_received_and_not_sent,
+    eax_with_other_lengths_and_a_key_of_digits,
     eax_to_python,
     eax_from_python,
     eax_of_sixteen_mebibytes,
@@ -85,6 +89,90 @@ fn rsa_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
     let (receiver, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
     start(stage, "rsa_sender.py", &["--connect", &at, "tampered"], b"hello")?.finish()?.expect(Exit::Done)?;
     receiver.finish()?.expect(Exit::Integrity)?.error_names(&[])?.expect_stdout(b"")?;
+    Ok(())
+}
+
+/// 190 bytes are the most that 2048 bits hold with it.
+fn rsa_with_sha256(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let message = vec![b'x'; 190];
+    let peer = start(stage, "rsa_receiver.py", &["--listen", "sha256"], b"")?;
+    let send = ["rsa-oaep", "--oaep-hash", "sha256", "--send", "-"];
+    connecting(stage, "client", &home, &address(&peer)?, &send, &message)?.expect(Exit::Done)?;
+    peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
+    let receive = ["rsa-oaep", "--oaep-hash", "sha256", "--receive"];
+    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+    start(stage, "rsa_sender.py", &["--connect", &at, "sha256"], &message)?.finish()?.expect(Exit::Done)?;
+    receiver.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
+
+    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+    start(stage, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
+    receiver.finish()?.expect(Exit::Integrity)?.hint_names(&["--oaep-hash"])?.expect_stdout(b"")?;
+    Ok(())
+}
+
+fn rsa_public_keys_in_other_layouts_and_forms(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let send = ["rsa-oaep", "--send", "hello"];
+    for form in ["pkcs1", "one-line", "columns-76"] {
+        let peer = start(stage, "rsa_receiver.py", &["--listen", form], b"")?;
+        connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Done).context(form)?;
+        peer.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
+    }
+    for (form, name) in [("jwk", "JSON Web Key"), ("ssh", "SSH public key"), ("der", "DER")] {
+        let peer = start(stage, "rsa_receiver.py", &["--listen", form], b"")?;
+        let refused =
+            connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
+        refused.error_names(&[name])?.hint_names(&["BEGIN PUBLIC KEY"])?;
+        peer.finish()?;
+    }
+    Ok(())
+}
+
+fn rsa_with_1024_bits_is_received_and_not_sent(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let peer = start(stage, "rsa_receiver.py", &["--listen", "1024"], b"")?;
+    let send = ["rsa-oaep", "--send", "hello"];
+    let refused = connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
+    refused.error_names(&["1024", "2048"])?.hint_names(&["2048"])?;
+    peer.finish()?;
+
+    let mut maker = stage.peer("rsa_key.py")?;
+    maker.args(["1024", "pkcs1"]);
+    let key = home.write("small.pem", Process::start(maker)?.finish()?.expect(Exit::Done)?.stdout)?;
+    let receive = ["rsa-oaep", "--receive", "--key", word(&key)?];
+    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+    start(stage, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
+    let received = receiver.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
+    ensure!(received.stderr.contains("1024 bits"), "no warning: {}", received.stderr);
+    Ok(())
+}
+
+/// 32 digits are 32 bytes for a program that reads the file, and those of 16 for ours, unless it is told.
+fn eax_with_other_lengths_and_a_key_of_digits(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let key = home.write("digits.key", "000102030405060708090a0b0c0d0e0f")?;
+    let key = word(&key)?;
+    for (nonce, tag) in [("8", "4"), ("12", "16"), ("32", "2")] {
+        let lengths = ["--nonce-length", nonce, "--tag-length", tag];
+        let raw = ["--key-file", key, "--key-format", "raw"];
+        let send = [&["aes-eax", "--send", "hello"][..], &raw, &lengths].concat();
+        let theirs = [key, "lengths", nonce, tag];
+        let peer = start(stage, "eax_receiver.py", &[&["--listen"], &theirs[..]].concat(), b"")?;
+        connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Done)?;
+        peer.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
+
+        let receive = [&["aes-eax", "--receive"][..], &raw, &lengths].concat();
+        let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+        let theirs = [&["--connect", &at], &theirs[..]].concat();
+        start(stage, "eax_sender.py", &theirs, b"hello")?.finish()?.expect(Exit::Done)?;
+        receiver.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
+    }
+    let receive = ["aes-eax", "--receive", "--key-file", key];
+    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+    start(stage, "eax_sender.py", &["--connect", &at, key], b"hello")?.finish()?.expect(Exit::Done)?;
+    let refused = receiver.finish()?.expect(Exit::Integrity)?.expect_stdout(b"")?;
+    ensure!(refused.stderr.contains("--key-format raw"), "no warning: {}", refused.stderr);
     Ok(())
 }
 

@@ -22,9 +22,11 @@ impl Tool {
     pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
     pub(crate) const NC: Self = Self { name: "nc", package: "netcat-openbsd" };
     pub(crate) const NGINX: Self = Self { name: "nginx", package: "nginx" };
+    pub(crate) const OPENSSL: Self = Self { name: "openssl", package: "openssl" };
     pub(crate) const PGBENCH: Self = Self { name: "pgbench", package: "postgresql-contrib" };
     pub(crate) const POSTGRES: Self = Self { name: "postgres", package: "postgresql" };
     pub(crate) const PRLIMIT: Self = Self { name: "prlimit", package: "util-linux" };
+    pub(crate) const PUTTYGEN: Self = Self { name: "puttygen", package: "putty-tools" };
     pub(crate) const REDIS: Self = Self { name: "redis-server", package: "redis-server" };
     pub(crate) const REDIS_BENCHMARK: Self = Self { name: "redis-benchmark", package: "redis-tools" };
     pub(crate) const SETPRIV: Self = Self { name: "setpriv", package: "util-linux" };
