@@ -10,6 +10,7 @@ use program::address::Address;
 use program::dial::in_time;
 use program::home::Home;
 use program::identity::{self, Identity as _};
+use program::private_file;
 use program::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::Target;
@@ -32,8 +33,8 @@ impl Credentials {
     /// # Errors
     /// [`Error::Program`] when there is a key that cannot be used.
     pub fn read(home: Home) -> Result<Self, Error> {
-        let has_key = home.file(ClientKey::FILE_NAME).exists();
-        let identity = if has_key { Some(Arc::new(identity::read(&home)?)) } else { None };
+        let has_none = private_file::is_absent(&home.file(ClientKey::FILE_NAME))?;
+        let identity = if has_none { None } else { Some(Arc::new(identity::read(&home)?)) };
         Ok(Self { home, identity })
     }
 

@@ -119,7 +119,8 @@ impl KnownServers {
     }
 
     fn read(&self) -> Result<String, Error> {
-        if !self.path.exists() {
+        // Taken for empty, it would have every server trusted anew.
+        if private_file::is_absent(&self.path)? {
             return Ok(String::new());
         }
         Ok(private_file::read_public_text(&self.path)?)
@@ -188,6 +189,34 @@ mod tests {
         assert_eq!(file.find(&b).unwrap(), Some(known(2)));
         let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert!(text.starts_with("# a comment\n") && text.lines().count() == 2, "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_certainly_absent_is_not_empty() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("home");
+        std::fs::create_dir(&folder).unwrap();
+        let file = KnownServers::new(Home::resolve(Some(folder.clone())).unwrap());
+        let address = "a:1".parse().unwrap();
+        let check = |is_good: bool| {
+            assert_eq!(file.find(&address).is_ok(), is_good);
+            assert_eq!(file.remember(&address, &known(1)).is_ok(), is_good);
+            std::fs::remove_file(folder.join(NAME)).ok();
+        };
+        check(true);
+        symlink("/no/such/place", folder.join(NAME)).unwrap();
+        check(false);
+        // Whoever can write to the folder may have taken the file away.
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        check(false);
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        check(true);
+        // What the home stands on is not mounted.
+        std::fs::remove_dir_all(&folder).unwrap();
+        symlink("/no/such/place", &folder).unwrap();
+        check(false);
     }
 
     #[test]

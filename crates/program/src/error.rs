@@ -37,6 +37,30 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file that has to be the user's own, or the administrator's, is another's; or the folder is that it stands in.
+    #[error("{} belongs to another user (uid {owner})", path.display())]
+    ForeignFile {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        owner: u32,
+    },
+    /// A file stands where other users can put another one in its place.
+    #[error("{} stands in a folder that other users can change: {} (mode {mode:04o})", path.display(), folder.display())]
+    OpenFolder {
+        /// Which file.
+        path: PathBuf,
+        /// Which folder, or one that it stands in.
+        folder: PathBuf,
+        /// The folder's permission bits.
+        mode: u32,
+    },
+    /// A link leads nowhere: what it led to may be missing for a moment only.
+    #[error("{} is a link that leads nowhere", path.display())]
+    DanglingLink {
+        /// Which.
+        path: PathBuf,
+    },
     /// A folder that only its owner may look into is open to others.
     #[error("{} is open to other users (mode {mode:04o})", path.display())]
     ExposedFolder {
@@ -216,6 +240,9 @@ impl Report for Error {
             | Self::Exposed { .. }
             | Self::ExposedFolder { .. }
             | Self::ForeignFolder { .. }
+            | Self::ForeignFile { .. }
+            | Self::OpenFolder { .. }
+            | Self::DanglingLink { .. }
             | Self::FileTooLong { .. }
             | Self::Key { .. }
             | Self::NoTerminal { .. } => Exit::Usage,
@@ -246,6 +273,19 @@ impl Report for Error {
             Self::ExposedFolder { path, .. } => Some(format!("chmod 700 {}", path.display())),
             Self::ForeignFolder { path } => {
                 Some(format!("run this as the owner of {}, or give another --home DIR", path.display()))
+            }
+            Self::ForeignFile { path, .. } => Some(format!(
+                "if it is what you think it is, make it your own: chown $(id -u) {}",
+                path.display()
+            )),
+            Self::OpenFolder { path, folder, mode } if mode & 0o1000 != 0 => Some(format!(
+                "move {} to a folder of your own: everybody makes files in {}",
+                path.display(),
+                folder.display()
+            )),
+            Self::OpenFolder { folder, .. } => Some(format!("chmod go-w {}", folder.display())),
+            Self::DanglingLink { .. } => {
+                Some("mend it, such as by mounting what it leads to, or remove it to begin anew".into())
             }
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Exists { .. } => {

@@ -116,7 +116,7 @@ pub fn make<K: Identity>(home: &Home, options: &Keygen) -> Result<K, Error> {
     let path = home.file(K::FILE_NAME);
     home.create()?;
     // Checked again when it is written; here it saves a question and a minute.
-    if path.exists() && !options.force {
+    if !options.force && !private_file::is_absent(&path)? {
         return Err(Error::Exists { path });
     }
     let passphrase = if options.passphrase_prompt { Some(ask_new_passphrase(&path)?) } else { None };

@@ -1,10 +1,11 @@
-//! Files that hold secrets: for their owner alone, whole or not at all.
+//! Files that hold secrets, or decide whom to trust: whole or not at all, and out of the hands of other users.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -12,7 +13,8 @@ use crate::Error;
 /// Reads a file with a secret, which nobody but its owner may be able to read.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::Exposed`] when others can read it, [`Error::FileTooLong`] above 64 KiB.
+/// [`Error::File`], [`Error::Exposed`] when others can read it, [`Error::FileTooLong`] above 64 KiB;
+/// [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could have put it there.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     read_guarded(path, 0o077, MAX_LEN)
 }
@@ -21,7 +23,8 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 ///
 /// # Errors
 /// [`Error::File`], also when it is not UTF-8; [`Error::Exposed`] when others can write it;
-/// [`Error::FileTooLong`] above 16 MiB.
+/// [`Error::FileTooLong`] above 16 MiB; [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could have
+/// put it there.
 pub fn read_public_text(path: &Path) -> Result<String, Error> {
     let content = read_guarded(path, 0o022, MAX_PUBLIC_LEN)?;
     into_text(path, &content).map(str::to_owned)
@@ -32,8 +35,13 @@ fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec
     // The file that was opened is the one that is judged: a check of the path could be of another file.
     let file = File::open(path).map_err(Error::file("read", path))?;
     let metadata = file.metadata().map_err(Error::file("read", path))?;
-    if metadata.is_file() && metadata.mode() & forbidden != 0 {
-        return Err(Error::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
+    judge_owner(path, &metadata)?;
+    // A pipe, such as a shell's <(...), stands in no folder, and nobody else has it.
+    if metadata.is_file() {
+        if metadata.mode() & forbidden != 0 {
+            return Err(Error::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
+        }
+        judge_folders(path)?;
     }
     // Room for all of it at once: a buffer that grows leaves copies behind.
     let room = usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1;
@@ -43,6 +51,108 @@ fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec
         return Err(Error::FileTooLong { path: path.into(), limit });
     }
     Ok(content)
+}
+
+/// Whether there is no file of this name. That is a statement on which trust is built, so it is made only where it is
+/// certain: a link that leads nowhere is no absence, nor is a folder that cannot be looked into, and in a folder that
+/// other users can change the file may have been there a moment ago.
+///
+/// # Errors
+/// [`Error::File`], [`Error::DanglingLink`], [`Error::OpenFolder`], [`Error::ForeignFile`].
+pub fn is_absent(path: &Path) -> Result<bool, Error> {
+    if stands(path)? {
+        return Ok(false);
+    }
+    for folder in folders(path) {
+        if stands(folder)? {
+            let real = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
+            // One that is still to be made will be its maker's own, so that a sticky bit is enough for the one above it.
+            let its_own = if path.parent() == Some(folder) { Sticky::IsNotEnough } else { Sticky::IsEnough };
+            judge_chain(path, &real, its_own)?;
+            break;
+        }
+    }
+    Ok(true)
+}
+
+/// The folders that a path leads through, the innermost first.
+fn folders(path: &Path) -> impl Iterator<Item = &Path> {
+    let named = |folder: &Path| !folder.as_os_str().is_empty();
+    path.ancestors().skip(1).map(move |folder| if named(folder) { folder } else { Path::new(".") })
+}
+
+/// Whether there is something of this name; a link that leads nowhere is an error.
+fn stands(path: &Path) -> Result<bool, Error> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(_) => Err(Error::DanglingLink { path: path.into() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::file("read", path)(error)),
+        },
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
+/// A file of another user's is what that user wants it to be. The administrator could change everything anyway.
+fn judge_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+    let owner = metadata.uid();
+    if is_trusted(owner) { Ok(()) } else { Err(Error::ForeignFile { path: path.into(), owner }) }
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == ROOT || owner == geteuid().as_raw()
+}
+
+/// Whoever can change the folder can put another file in the place of this one. Where a link leads to the file, that
+/// holds for both places.
+fn judge_folders(path: &Path) -> Result<(), Error> {
+    let real = fs::canonicalize(path).map_err(Error::file("read", path))?;
+    if let Some(folder) = real.parent() {
+        judge_chain(path, folder, Sticky::IsNotEnough)?;
+    }
+    let metadata = fs::symlink_metadata(path).map_err(Error::file("read", path))?;
+    if metadata.is_symlink() {
+        judge_owner(path, &metadata)?;
+        if let Some(folder) = folders(path).next() {
+            let folder = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
+            judge_chain(path, &folder, Sticky::IsEnough)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder in which everybody may make files, but not touch those of others, is good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sticky {
+    IsEnough,
+    IsNotEnough,
+}
+
+/// Judges the folder of `path` and all that it stands in: who can move one of them can put another one in its place.
+fn judge_chain(path: &Path, folder: &Path, sticky: Sticky) -> Result<(), Error> {
+    for (depth, folder) in folder.ancestors().enumerate() {
+        let metadata = fs::metadata(folder).map_err(Error::file("read", folder))?;
+        if depth == 0 {
+            judge_owner(folder, &metadata)?;
+        }
+        let sticky = if depth == 0 { sticky } else { Sticky::IsEnough };
+        if is_open(&metadata, sticky) {
+            let mode = metadata.mode() & 0o7777;
+            return Err(Error::OpenFolder { path: path.into(), folder: folder.into(), mode });
+        }
+    }
+    Ok(())
+}
+
+fn is_open(metadata: &Metadata, sticky: Sticky) -> bool {
+    let mode = metadata.mode();
+    match sticky {
+        Sticky::IsNotEnough => mode & 0o022 != 0,
+        Sticky::IsEnough if mode & 0o1000 != 0 => false,
+        // On many systems each user has a group of the same number, and folders further up are open to it.
+        Sticky::IsEnough => mode & 0o002 != 0 || (mode & 0o020 != 0 && metadata.gid() != metadata.uid()),
+    }
 }
 
 /// As [`read`], for text.
@@ -61,14 +171,15 @@ fn into_text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, Error> {
     })
 }
 
-/// Writes a file with mode 0600, replacing what is there: others see the old one or the new one, never a part.
+/// Writes a file with mode 0600, replacing what is there: others see the old one or the new one, never a part. Once this
+/// has returned a power cut does not bring the old one back.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let file = staged(path, content)?;
     file.persist(path).map_err(|error| error.error).map_err(Error::file("write", path))?;
-    Ok(())
+    keep_name(path)
 }
 
 /// As [`replace`], but leaves a file that is there alone.
@@ -78,7 +189,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
 pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let file = staged(path, content)?;
     match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
+        Ok(_) => keep_name(path),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             Err(Error::Exists { path: path.into() })
         }
@@ -88,17 +199,136 @@ pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
 
 /// The content in a temporary file beside `path`, with mode 0600 and on the disk.
 fn staged(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)
+        .tempfile_in(folder_of(path))
         .map_err(Error::file("write", path))?;
     file.write_all(content).map_err(Error::file("write", path))?;
     file.as_file().sync_all().map_err(Error::file("write", path))?;
     Ok(file)
 }
 
+/// Has the disk keep what a folder says now: the name of a file is not part of the file.
+fn keep_name(path: &Path) -> Result<(), Error> {
+    let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    match synced {
+        // Some file systems, such as those of a network, know nothing of the kind.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced.map_err(Error::file("write", path)),
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    folders(path).next().unwrap_or(Path::new("/")).into()
+}
+
 /// Most bytes that a file with a secret has.
 const MAX_LEN: u64 = 65536;
 /// Most bytes that a file of known servers or allowed clients has.
 const MAX_PUBLIC_LEN: u64 = 16 << 20;
+/// The administrator.
+const ROOT: u32 = 0;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder with a file in it that is good.
+    fn good() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inner").join("secret");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        set_mode(path.parent().unwrap(), 0o700);
+        create_new(&path, b"secret").unwrap();
+        read(&path).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_file_in_a_folder_that_others_can_change_is_refused() {
+        let (outer, path) = good();
+        let inner = path.parent().unwrap();
+        for (mode, is_good) in
+            [(0o700, true), (0o755, true), (0o770, false), (0o775, false), (0o777, false), (0o1777, false)]
+        {
+            set_mode(inner, mode);
+            for read in [read(&path).map(drop), read_public_text(&path).map(drop)] {
+                match read {
+                    Ok(()) => assert!(is_good, "{mode:o}"),
+                    Err(Error::OpenFolder { folder, mode: said, .. }) => {
+                        assert!(!is_good && folder.ends_with("inner") && said == mode, "{mode:o}");
+                    }
+                    Err(error) => panic!("{mode:o}: {error}"),
+                }
+            }
+            let absent = is_absent(&inner.join("other"));
+            assert_eq!(absent.is_ok(), is_good, "{mode:o}: {absent:?}");
+        }
+        set_mode(inner, 0o700);
+        // One further up is as bad, unless others can only make files there, as in /tmp.
+        for (mode, is_good) in [(0o755, true), (0o1777, true), (0o777, false)] {
+            set_mode(outer.path(), mode);
+            assert_eq!(read(&path).is_ok(), is_good, "{mode:o}");
+            assert_eq!(is_absent(&inner.join("other")).is_ok(), is_good, "{mode:o}");
+            assert_eq!(is_absent(&outer.path().join("none").join("other")).is_ok(), is_good, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn files_and_folders_of_another_user_are_refused() {
+        let (_outer, path) = good();
+        // Only the administrator can give files away.
+        if chown(&path, Some(4711), None).is_err() {
+            return;
+        }
+        assert!(matches!(read(&path), Err(Error::ForeignFile { owner: 4711, .. })));
+        chown(&path, Some(0), None).unwrap();
+        let inner = path.parent().unwrap();
+        chown(inner, Some(4711), None).unwrap();
+        assert!(
+            matches!(read(&path), Err(Error::ForeignFile { owner: 4711, path }) if path.ends_with("inner"))
+        );
+        assert!(is_absent(&inner.join("other")).is_err());
+    }
+
+    #[test]
+    fn a_link_is_judged_where_it_stands_and_where_it_leads() {
+        let (outer, path) = good();
+        let links = outer.path().join("links");
+        fs::create_dir(&links).unwrap();
+        let link = links.join("link");
+        symlink(&path, &link).unwrap();
+        for (links_mode, inner_mode, is_good) in
+            [(0o755, 0o700, true), (0o1777, 0o700, true), (0o777, 0o700, false), (0o755, 0o777, false)]
+        {
+            set_mode(&links, links_mode);
+            set_mode(path.parent().unwrap(), inner_mode);
+            assert_eq!(read(&link).is_ok(), is_good, "{links_mode:o}, {inner_mode:o}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_certainly_not_there_is_absent() {
+        let (outer, path) = good();
+        assert!(!is_absent(&path).unwrap());
+        assert!(is_absent(&outer.path().join("other")).unwrap());
+        assert!(is_absent(&outer.path().join("no").join("such").join("folder")).unwrap());
+        let nowhere = outer.path().join("nowhere");
+        symlink("/no/such/place", &nowhere).unwrap();
+        assert!(matches!(is_absent(&nowhere), Err(Error::DanglingLink { .. })));
+        // A home that is not mounted.
+        assert!(matches!(is_absent(&nowhere.join("file")), Err(Error::DanglingLink { .. })));
+        let around = outer.path().join("around");
+        symlink(&around, &around).unwrap();
+        assert!(is_absent(&around).is_err());
+        assert!(is_absent(&path.join("below")).is_err());
+    }
+}

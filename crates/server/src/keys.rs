@@ -18,18 +18,18 @@ use crate::{AccessFile, Error, Identity};
 /// `psks`.
 ///
 /// # Errors
-/// [`Error::Program`] that names the file, [`Error::DuplicatePsk`].
+/// [`Error::Program`] that names the file, [`Error::DuplicatePsk`], [`Error::NameTaken`] by a client with a key.
 pub fn read_identity(home: &Home, psks: &[PathBuf], access: &AccessFile) -> Result<Identity, Error> {
     if psks.is_empty() {
         return Ok(Identity::Key(Arc::new(read_or_make_key(home)?)));
     }
     let psks = read_psks(psks)?;
-    note_psks(access, &psks);
+    note_psks(access, &psks)?;
     Ok(Identity::Psk(psks))
 }
 
 fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
-    if !home.file(ServerKey::FILE_NAME).exists() {
+    if private_file::is_absent(&home.file(ServerKey::FILE_NAME))? {
         match identity::make(home, &Keygen::default()) {
             // Another server of the same home was quicker: its key is the one.
             Err(program::Error::Exists { .. }) => {}
@@ -51,7 +51,7 @@ fn read_psks(files: &[PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, E
 }
 
 /// Notes the keys that were made elsewhere, so that each can be revoked here by its name.
-fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) {
+fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) -> Result<(), Error> {
     let noted = access.read().and_then(|known| {
         let unknown = |name: &&String| known.as_ref().is_none_or(|known| !known.knows_psk(name));
         let names: Vec<&String> = psks.keys().filter(unknown).collect();
@@ -60,8 +60,13 @@ fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) {
         }
         access.edit(|access| names.into_iter().try_for_each(|name| access.note_psk(name)))
     });
-    if let Err(error) = noted {
-        tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
+    match noted {
+        // Only that nothing can be written is borne. A key that another client's name keeps from being revoked is not.
+        Err(Error::Program(error)) => {
+            tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
+            Ok(())
+        }
+        noted => noted,
     }
 }
 
@@ -80,7 +85,7 @@ pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, E
 fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
     let path = home.file(PSK_SERVER_ID_FILE);
     home.create()?;
-    if !path.exists() {
+    if private_file::is_absent(&path)? {
         let id = KeyId(*Secret::random(&mut SysRng).map_err(program::Error::from)?.expose());
         match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
             Err(program::Error::Exists { .. }) => {}

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 /// # Errors
 /// [`program::Error`] that names the file.
 pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, program::Error> {
-    if !path.exists() {
+    if private_file::is_absent(path)? {
         let key = TicketKey::new(Secret::random(&mut SysRng)?);
         let encoded = Zeroizing::new(Base64Unpadded::encode_string(key.expose()));
         let text = Zeroizing::new(format!("{TAG} {}\n", *encoded));

@@ -148,7 +148,7 @@ fn read_key(path: &Path) -> Result<ClassicKey, Error> {
 
 fn own_key(home: &Home) -> Result<ClassicKey, Error> {
     let path = home.file("classic.key");
-    if path.exists() {
+    if !private_file::is_absent(&path)? {
         return read_key(&path);
     }
     home.create()?;
