@@ -1,5 +1,6 @@
 //! Addresses that a name never leads to: they mean this machine, this link, whoever listens, or the keys of a cloud.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -10,9 +11,15 @@ pub(super) fn is_special(ip: IpAddr) -> bool {
 }
 
 /// Whether this machine has the address, on whichever interface: what listens on all of them listens there as well.
-/// A socket can be bound to nothing else.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip.to_canonical(), 0)).is_ok()
+    is_own_by(UdpSocket::bind((ip.to_canonical(), 0)).map(drop))
+}
+
+/// What came of binding a socket to an address says whose it is. The system looks at the address before it looks for a
+/// port, so that one error means another machine's; every other (no ports are left, no descriptors, a filter of system
+/// calls) means that nobody knows, or that it is our own.
+fn is_own_by(bound: io::Result<()>) -> bool {
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 fn is_special_anywhere(ip: IpAddr) -> bool {
@@ -93,7 +100,39 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], len: u8) -> Ipv6Net {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_asked_about_counts_as_our_own() {
+        for (errno, expected) in [
+            (Errno::ADDRNOTAVAIL, false),
+            (Errno::ADDRINUSE, true),
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::PERM, true),
+            (Errno::ACCESS, true),
+            (Errno::NOBUFS, true),
+            (Errno::AFNOSUPPORT, true),
+        ] {
+            assert_eq!(is_own_by(Err(errno.into())), expected, "{errno}");
+        }
+        assert!(is_own_by(Ok(())));
+        for own in ["127.0.0.1", "127.200.3.4", "::ffff:127.0.0.1", "0.0.0.0"] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
+        }
+        assert!(!is_own("192.0.2.1".parse().unwrap()));
+    }
+
+    /// The system looks at the address first: who has used up the ports learns nothing by it, and takes nothing from others.
+    #[test]
+    fn whose_an_address_is_does_not_hang_on_free_ports() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert!(is_own_by(UdpSocket::bind(("127.0.0.1", port)).map(drop)));
+        assert!(!is_own_by(UdpSocket::bind(("192.0.2.1", port)).map(drop)));
+    }
 
     #[test]
     fn special_addresses_are_told_from_those_beside_them() {
