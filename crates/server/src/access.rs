@@ -31,6 +31,7 @@ use wire_protocol::message::{ClientIdentity, DeniedCode};
 pub use self::clients::Access;
 pub use self::credential::Credential;
 pub use self::file::AccessFile;
+use self::file::Unusable;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;
@@ -88,15 +89,12 @@ impl AccessFile {
         origin: Origin,
         strangers: Strangers,
     ) -> Result<Guest, DeniedCode> {
-        let access = self.read().map_err(|error| {
-            tracing::error!(%error, "nobody is let in");
-            DeniedCode::NotAllowed
-        })?;
+        let access = self.consult().map_err(|_| DeniedCode::NotAllowed)?;
         decide(access.as_deref(), client, source, origin, strangers)
     }
 
-    /// Decides anew on a client that is in. `None` where the file makes no sense at the moment: whoever mends it must not
-    /// cut everybody off meanwhile.
+    /// Decides anew on a client that is in. `None` where the file cannot be used at the moment: whoever mends it must not
+    /// cut everybody off meanwhile. One that is gone for longer than that lets nobody stay.
     pub(crate) fn reauthorize(
         &self,
         client: &ClientIdentity,
@@ -104,8 +102,11 @@ impl AccessFile {
         origin: Origin,
         strangers: Strangers,
     ) -> Option<Result<Guest, DeniedCode>> {
-        let access = self.read().ok()?;
-        Some(decide(access.as_deref(), client, source, origin, strangers))
+        match self.consult() {
+            Ok(access) => Some(decide(access.as_deref(), client, source, origin, strangers)),
+            Err(Unusable::ForTheMoment) => None,
+            Err(Unusable::Lost) => Some(Err(DeniedCode::NotAllowed)),
+        }
     }
 
     /// Whether a client without a key could be let in at all.
@@ -385,6 +386,67 @@ mod tests {
         std::fs::write(file.path(), good).unwrap();
         assert_eq!(again().unwrap().unwrap().name, "alice");
         file.edit(|access| access.revoke("alice")).unwrap();
+        assert_eq!(again(), Some(Err(DeniedCode::NotAllowed)));
+    }
+
+    /// Also for whoever has just started and has never seen the file.
+    #[test]
+    fn a_file_that_is_gone_lets_no_revoked_key_in_again() {
+        let (folder, file) = file();
+        let another = || AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap());
+        let psk = psk("lost");
+        let may = |file: &AccessFile| file.authorize(&psk, None, Origin::Local, Strangers::Welcome).is_ok();
+        assert!(may(&file), "it is the server's own key, and nobody has said anything");
+        file.edit(|access| access.note_psk("lost")).unwrap();
+        file.edit(|access| access.revoke("lost")).unwrap();
+        assert!(!may(&file) && !may(&another()));
+        std::fs::rename(file.path(), folder.path().join("elsewhere")).unwrap();
+        for file in [&file, &another()] {
+            file.look_again();
+            assert!(!may(file));
+            assert!(!file.admits_anonymous(Origin::Local, Strangers::Welcome));
+            assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
+            // Nor is the list begun anew as if nothing had been in it.
+            let noted = file.edit(|access| access.note_psk("lost"));
+            assert!(matches!(noted, Err(Error::AccessFileGone { .. })));
+        }
+        std::os::unix::fs::symlink("/no/such/place", file.path()).unwrap();
+        assert!(!may(&file) && another().edit(|_| Ok(())).is_err());
+        std::fs::rename(folder.path().join("elsewhere"), file.path()).unwrap();
+        assert!(!may(&file));
+        allow(&file, ALICE, "alice", usual()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_written_by_hand_is_remembered_too() {
+        let (folder, file) = file_that_says("[[psk]]\nname = \"lost\"\nrevoked = true\n");
+        let may =
+            |file: &AccessFile| file.authorize(&psk("lost"), None, Origin::Local, Strangers::Welcome).is_ok();
+        assert!(!may(&file));
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(!may(&AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap())));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_for_a_moment_cuts_nobody_off_and_one_that_stays_away_does() {
+        let (_folder, file) = file();
+        allow(&file, ALICE, "alice", usual()).unwrap();
+        let again = || {
+            file.look_again();
+            file.reauthorize(&key(ALICE), None, Origin::Remote, Strangers::Refused)
+        };
+        assert!(again().unwrap().is_ok());
+        let good = std::fs::read(file.path()).unwrap();
+        std::fs::remove_file(file.path()).unwrap();
+        assert_eq!(again(), None);
+        private_file::replace(file.path(), &good).unwrap();
+        assert!(again().unwrap().is_ok());
+        std::fs::remove_file(file.path()).unwrap();
+        let gone = std::time::Instant::now();
+        while again().is_none() {
+            assert!(gone.elapsed() < std::time::Duration::from_secs(30), "it stays in for ever");
+            std::thread::yield_now();
+        }
         assert_eq!(again(), Some(Err(DeniedCode::NotAllowed)));
     }
 

@@ -31,6 +31,14 @@ pub enum Error {
         /// Why not, with the line.
         source: Box<toml::de::Error>,
     },
+    /// The file of allowed clients was there once.
+    #[error("{} is gone, and with it who was allowed and who was revoked", path.display())]
+    AccessFileGone {
+        /// Which.
+        path: PathBuf,
+        /// The file that says that it was there.
+        marker: PathBuf,
+    },
     /// A command names a client that is not there.
     #[error("no client is called {name:?}")]
     UnknownClient {
@@ -129,6 +137,7 @@ impl Report for Error {
             Self::Program(error) => error.exit(),
             Self::Listen { .. } | Self::Print(_) | Self::Runtime(_) => Exit::Network,
             Self::AccessFile { .. }
+            | Self::AccessFileGone { .. }
             | Self::UnknownClient { .. }
             | Self::NameTaken { .. }
             | Self::DuplicateKey { .. }
@@ -153,6 +162,10 @@ impl Report for Error {
             Self::Program(error) => error.hint(),
             Self::Listen { address, source } => Some(listen_hint(address, source).into()),
             Self::AccessFile { .. } => Some("mend it, or let server allow and server revoke write it".into()),
+            Self::AccessFileGone { marker, .. } => Some(format!(
+                "put it back; to begin anew with nobody allowed and nobody revoked, remove {} too",
+                marker.display()
+            )),
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
             Self::NoName => Some("give it one with --name NAME".into()),

@@ -1,9 +1,14 @@
 //! The file of allowed clients: read when it has changed, changed as a whole.
+//!
+//! Where there is none, nobody was ever allowed or revoked, and that opens doors: messages are taken from this machine,
+//! and pre-shared keys have the usual rights. So it matters whether there is none *yet*. A second file, the marker, says
+//! that there was one, and outlives the process. Where the marker stands alone the list is lost, and nobody is let in:
+//! otherwise whoever moves the file away, by mistake or not, would let every revoked key in again.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use program::home::Home;
@@ -17,6 +22,7 @@ use crate::Error;
 pub struct AccessFile {
     home: Home,
     path: PathBuf,
+    marker: PathBuf,
     cached: Mutex<Cached>,
 }
 
@@ -27,6 +33,10 @@ struct Cached {
     read: Option<(Stamp, Arc<Access>)>,
     /// When the file was last looked at, and found to be there.
     looked_at: Option<Instant>,
+    /// The marker is there, or could not be made.
+    is_marked: bool,
+    /// Since when the file cannot be used, and why: what the log has been told.
+    unusable: Option<(Instant, String)>,
 }
 
 /// Tells one state of a file from another without reading it.
@@ -35,34 +45,88 @@ struct Stamp {
     modified: SystemTime,
     len: u64,
     inode: u64,
+    /// Its owner and mode, which decide whether it is trusted, change with this alone.
+    changed: (i64, i64),
+}
+
+/// What a server makes of a file that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// Nobody is let in; whoever is in stays: somebody may be at work on it.
+    ForTheMoment,
+    /// Nobody is let in, nobody stays: the list of the revoked is lost with it.
+    Lost,
 }
 
 impl AccessFile {
     /// The file of this home.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { path: home.file(NAME), home, cached: Mutex::default() }
+        Self { path: home.file(NAME), marker: home.file(MARKER), home, cached: Mutex::default() }
     }
 
-    /// What the file says now; `None` where there is none, which is how it begins.
+    /// What the file says now; `None` where there was never one, which is how it begins.
     ///
     /// # Errors
-    /// [`Error::AccessFile`] when it does not make sense, [`Error::Program`] when it cannot be read.
+    /// [`Error::AccessFile`] when it does not make sense, [`Error::AccessFileGone`] when it was there before,
+    /// [`Error::Program`] when it cannot be read, or another user could have written it.
     pub fn read(&self) -> Result<Option<Arc<Access>>, Error> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Cached { read: Some((_, access)), looked_at: Some(moment) } = &*cached
+        self.read_into(&mut self.cached())
+    }
+
+    fn read_into(&self, cached: &mut Cached) -> Result<Option<Arc<Access>>, Error> {
+        if let Cached { read: Some((_, access)), looked_at: Some(moment), .. } = &*cached
             && moment.elapsed() < LOOK_AGAIN
         {
             return Ok(Some(Arc::clone(access)));
         }
         cached.looked_at = None;
-        let Some(stamp) = stamp(&self.path)? else { return Ok(None) };
+        let Some(stamp) = stamp(&self.path)? else {
+            // What was read here before counts as well: the marker may be gone along with the file.
+            return if cached.read.is_some() || self.is_marked()? { Err(self.gone()) } else { Ok(None) };
+        };
         let access = match &cached.read {
             Some((known, access)) if *known == stamp => Arc::clone(access),
             _ => Arc::new(parse(&self.path)?),
         };
-        *cached = Cached { read: Some((stamp, Arc::clone(&access))), looked_at: Some(Instant::now()) };
+        cached.read = Some((stamp, Arc::clone(&access)));
+        cached.looked_at = Some(Instant::now());
         Ok(Some(access))
+    }
+
+    /// As [`AccessFile::read`], for a server that lets clients in by it: the log is told once of a file that cannot be
+    /// used, and once when it can be used again.
+    pub(super) fn consult(&self) -> Result<Option<Arc<Access>>, Unusable> {
+        let mut cached = self.cached();
+        let read = self.read_into(&mut cached);
+        match read {
+            Ok(access) => {
+                if access.is_some() && !cached.is_marked {
+                    self.mark();
+                    cached.is_marked = true;
+                }
+                if cached.unusable.take().is_some() {
+                    tracing::info!(path = %self.path.display(), "the file of allowed clients can be read again");
+                }
+                Ok(access)
+            }
+            Err(error) => {
+                let now = Instant::now();
+                let said = error.to_string();
+                let since = match cached.unusable.take() {
+                    Some((since, known)) if known == said => since,
+                    _ => {
+                        tracing::error!(%error, "nobody is let in until this is mended");
+                        now
+                    }
+                };
+                // An editor may move the old file away just before it writes the new one.
+                let is_lost =
+                    matches!(error, Error::AccessFileGone { .. }) && now.duration_since(since) >= MOMENT;
+                cached.unusable = Some((since, said));
+                Err(if is_lost { Unusable::Lost } else { Unusable::ForTheMoment })
+            }
+        }
     }
 
     #[cfg(test)]
@@ -72,25 +136,54 @@ impl AccessFile {
 
     /// Looks at the file again next time, however short ago that was.
     pub(crate) fn look_again(&self) {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner).looked_at = None;
+        self.cached().looked_at = None;
     }
 
     /// Changes the file. A running server sees it with its next connection.
     ///
     /// # Errors
     /// Those of `change`, and as [`AccessFile::read`].
-    pub fn edit(&self, change: impl FnOnce(&mut Access) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn edit<T>(&self, change: impl FnOnce(&mut Access) -> Result<T, Error>) -> Result<T, Error> {
         let _lock = self.home.lock(NAME)?;
-        let mut access = if self.path.exists() { parse(&self.path)? } else { Access::default() };
-        change(&mut access)?;
+        let mut access = match stamp(&self.path)? {
+            Some(_) => parse(&self.path)?,
+            None if self.is_marked()? => return Err(self.gone()),
+            None => Access::default(),
+        };
+        let changed = change(&mut access)?;
         let text = toml::to_string(&access).map_err(|error| Error::Print(io::Error::other(error)))?;
         let text = format!("{HEADER}{text}");
         private_file::replace(&self.path, text.as_bytes())?;
+        self.mark();
         self.look_again();
-        Ok(())
+        Ok(changed)
+    }
+
+    /// Whether the file was there once.
+    fn is_marked(&self) -> Result<bool, Error> {
+        Ok(!private_file::is_absent(&self.marker)?)
+    }
+
+    /// Notes that there is a file. A home that cannot be written to cannot lose one either.
+    fn mark(&self) {
+        match private_file::create_new(&self.marker, MARKER_TEXT.as_bytes()) {
+            Ok(()) | Err(program::Error::Exists { .. }) => {}
+            Err(error) => {
+                tracing::debug!(%error, "it cannot be noted that there is a file of allowed clients")
+            }
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::AccessFileGone { path: self.path.clone(), marker: self.marker.clone() }
+    }
+
+    fn cached(&self) -> MutexGuard<'_, Cached> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// `None` where there is certainly no file.
 fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -100,8 +193,9 @@ fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
             modified: metadata.modified().map_err(read)?,
             len: metadata.len(),
             inode: metadata.ino(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(_) if private_file::is_absent(path)? => Ok(None),
         Err(error) => Err(read(error).into()),
     }
 }
@@ -113,5 +207,12 @@ fn parse(path: &Path) -> Result<Access, Error> {
 
 /// For how long a look at the file is good. Whoever edits it with the server's own commands has it looked at at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// For how long a file that is gone may be about to come back.
+const MOMENT: Duration = Duration::from_secs(1);
 const NAME: &str = "clients.toml";
+const MARKER: &str = "clients.toml.known";
 const HEADER: &str = "# Written by `server allow` and `server revoke`, which do not keep comments.\n";
+const MARKER_TEXT: &str = "\
+There is a clients.toml in this home, which says who was allowed and who was revoked. Should it be gone, the server
+lets nobody in until it is back. To begin anew without it, remove this file too.
+";
