@@ -95,6 +95,9 @@ impl Server {
         source: Option<IpAddr>,
         origin: Origin,
     ) -> Result<Guest, DeniedCode> {
+        if !self.could_be(client) {
+            return Err(DeniedCode::NotAllowed);
+        }
         self.access.authorize(client, source, origin, self.live().strangers)
     }
 
@@ -105,7 +108,16 @@ impl Server {
         source: Option<IpAddr>,
         origin: Origin,
     ) -> Option<Result<Guest, DeniedCode>> {
+        if !self.could_be(client) {
+            return Some(Err(DeniedCode::NotAllowed));
+        }
         self.access.reauthorize(client, source, origin, self.live().strangers)
+    }
+
+    /// Whether a client can have proved to this server that it is who it says. A ticket says so too, and whoever shares the
+    /// ticket key, or has stolen it, can write anything into one: a pre-shared key counts only where it is in use.
+    fn could_be(&self, client: &ClientIdentity) -> bool {
+        self.identity.could_name(client)
     }
 
     /// What this server brings to a handshake now. Everything in it is shared, so this costs next to nothing.

@@ -7,6 +7,8 @@ use crypto_core::identity::ServerKey;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::ticket::TicketKey;
 
+use wire_protocol::message::ClientIdentity;
+
 use crate::Live;
 use crate::access::AccessFile;
 use crate::service::Service;
@@ -35,6 +37,17 @@ pub enum Identity {
     Psk(BTreeMap<String, Arc<PreSharedKey>>),
 }
 
+impl Identity {
+    /// Whether a client of this server can go by `client`.
+    pub(crate) fn could_name(&self, client: &ClientIdentity) -> bool {
+        match (self, client) {
+            (Self::Psk(psks), ClientIdentity::Psk(id)) => psks.contains_key(id),
+            (Self::Key(_), ClientIdentity::Key(_) | ClientIdentity::Anonymous) => true,
+            (Self::Key(_), ClientIdentity::Psk(_)) | (Self::Psk(_), _) => false,
+        }
+    }
+}
+
 /// Whether clients that nobody has allowed may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strangers {
@@ -42,4 +55,23 @@ pub enum Strangers {
     Refused,
     /// They may send messages and use the pipe.
     Welcome,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_that_is_in_use_names_a_client() {
+        let psk = |id: &str| ClientIdentity::Psk(id.into());
+        let laptop = PreSharedKey::generate(&mut getrandom::SysRng, "laptop", [1; 32]).unwrap();
+        let with_psks = Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::new(laptop))]));
+        assert!(with_psks.could_name(&psk("laptop")));
+        for other in [psk("nobody"), ClientIdentity::Anonymous, ClientIdentity::Key([1; 32])] {
+            assert!(!with_psks.could_name(&other), "{other:?}");
+        }
+        let with_key = Identity::Key(Arc::new(ServerKey::generate(&mut getrandom::SysRng, 2048).unwrap()));
+        assert!(!with_key.could_name(&psk("laptop")));
+        assert!(with_key.could_name(&ClientIdentity::Key([1; 32])));
+    }
 }

@@ -140,6 +140,14 @@ fn tickets_of_another_server_are_refused() {
     check(NOW, has_ticket(ticket()), ServerConfig { tickets: None, ..server_config() }, Mode::Rsa);
 }
 
+/// Nobody mints one: a server that has the key or does not would let somebody in on whom nobody has decided.
+#[test]
+fn tickets_that_name_a_pre_shared_key_are_refused() {
+    let named = || has_ticket(minted(|content| content.client = ClientIdentity::Psk("nobody".into())));
+    check(NOW, named(), server_config(), Mode::Rsa);
+    check(NOW, named(), ServerConfig { psks: Default::default(), ..server_config() }, Mode::Rsa);
+}
+
 #[test]
 fn tickets_end_with_the_server_s_key() {
     let server = ServerConfig { identity: Some(keys::other_server()), ..server_config() };
