@@ -244,7 +244,7 @@ impl Drop for OpenChannel {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 that an IPv6 host can take any address of.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -1,5 +1,6 @@
 //! What there is for clients.
 
+pub(crate) mod budget;
 pub(crate) mod farewell;
 pub(crate) mod message;
 pub(crate) mod pipe;

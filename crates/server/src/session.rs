@@ -20,7 +20,7 @@ use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream, error_in};
 
 use crate::access::{Guest, Origin, Rights, Standing, Transport};
-use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE};
+use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE, network};
 use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
@@ -219,7 +219,10 @@ impl Session<'_> {
         match (&target, &self.server.service) {
             (Target::Message, Service::Messages(messages)) => {
                 if guest.rights.messages() {
-                    return messages.receive(stream, &guest, &self.revoked).await.map(Some);
+                    return messages
+                        .receive(stream, &guest, self.payer(&guest), &self.revoked)
+                        .await
+                        .map(Some);
                 }
                 stream.refuse_open(RefusedCode::NotAllowed).await?;
             }
@@ -295,6 +298,15 @@ impl Session<'_> {
         self.throttle.set_rate(guest.rights.max_rate());
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&guest);
         Ok(guest)
+    }
+
+    /// Who answers for what the client takes up: a stranger could make up as many names as it likes.
+    fn payer(&self, guest: &Guest) -> String {
+        match (guest.standing, self.source.ip()) {
+            (Standing::Allowed, _) => format!("client {}", guest.name),
+            (Standing::Stranger, Some(ip)) => format!("source {}", network(ip)),
+            (Standing::Stranger, None) => "this machine".into(),
+        }
     }
 
     fn guest(&self) -> Arc<Guest> {

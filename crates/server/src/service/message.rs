@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, BufWriter, Seek as _, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use program::socket::Socket;
@@ -18,6 +17,7 @@ use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
 use crate::access::Guest;
+use crate::service::budget::{Budget, MAX_UNFINISHED, Room};
 use crate::service::farewell::{reset, revoke};
 
 /// How messages are printed.
@@ -33,8 +33,8 @@ pub enum MessageFormat {
 pub struct Messages {
     format: MessageFormat,
     max_len: u64,
-    /// Bytes of messages that are under way and longer than what is kept in memory.
-    spooled: AtomicU64,
+    /// What unfinished messages take up.
+    budget: Budget,
     /// Held while a message is printed, so that no two share a line. Waiting for it takes up no thread.
     /// `None` where messages are not taken.
     output: Option<Mutex<Output>>,
@@ -49,11 +49,11 @@ struct Output {
 
 impl fmt::Debug for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { format, max_len, spooled, output } = self;
+        let Self { format, max_len, budget, output } = self;
         f.debug_struct("Messages")
             .field("format", format)
             .field("max_len", max_len)
-            .field("spooled", spooled)
+            .field("budget", budget)
             .field("are_taken", &output.is_some())
             .finish()
     }
@@ -69,7 +69,7 @@ impl Messages {
         output: Option<W>,
     ) -> Self {
         let output = output.map(|sink| Mutex::new(Output { sink: Box::new(sink), line_is_open: false }));
-        Self { format, max_len, spooled: AtomicU64::new(0), output }
+        Self { format, max_len, budget: Budget::new(max_len), output }
     }
 
     /// Whether there is an output to print them on.
@@ -78,22 +78,32 @@ impl Messages {
         self.output.is_some()
     }
 
-    /// Takes the message whose Open has just come, and gives the channel back.
+    /// Takes the message whose Open has just come, and gives the channel back. `payer` is who answers for what it takes up.
     pub(crate) async fn receive(
         &self,
         mut stream: SecureStream<Socket>,
         guest: &Guest,
+        payer: String,
         revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         let Some(output) = &self.output else {
             stream.refuse_open(RefusedCode::NotOffered).await?;
             return Ok(stream);
         };
+        let Some(mut share) = self.budget.begin(payer) else {
+            tracing::warn!(
+                client = guest.name,
+                limit = MAX_UNFINISHED,
+                "message refused: too many are unfinished"
+            );
+            stream.refuse_open(RefusedCode::Busy).await?;
+            return Ok(stream);
+        };
         // Writing it may take as long as whoever reads it likes.
         crew::leave().await;
         stream.answer_open().await?;
-        let mut message = SpooledTempFile::new(MAX_IN_MEMORY);
-        let mut share = Share { spooled: &self.spooled, len: 0 };
+        // When it goes to the disk is for the budget to say.
+        let mut message = SpooledTempFile::new(usize::MAX);
         let mut chunk = vec![0; CHUNK];
         loop {
             let read = tokio::select! {
@@ -108,16 +118,24 @@ impl Messages {
             if read == 0 {
                 break;
             }
-            let len = share.grow(read);
-            if len > self.max_len {
+            if share.len().saturating_add(u64::try_from(read).unwrap_or(u64::MAX)) > self.max_len {
                 reset(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
             }
-            if share.spooled.load(Ordering::Relaxed) > self.max_len.saturating_mul(MAX_LONG_MESSAGES) {
-                reset(stream, ResetCode::Output).await?;
-                return Err(io::Error::other("too many long messages are under way"));
-            }
-            if let Err(error) = block_in_place(|| message.write_all(&chunk[..read])) {
+            let room = match share.grow(read) {
+                Ok(room) => room,
+                Err(no_room) => {
+                    reset(stream, ResetCode::Busy).await?;
+                    return Err(io::Error::other(no_room));
+                }
+            };
+            let kept = block_in_place(|| {
+                if room == Room::Disk && !message.is_rolled() {
+                    message.roll()?;
+                }
+                message.write_all(&chunk[..read])
+            });
+            if let Err(error) = kept {
                 reset(stream, ResetCode::Output).await?;
                 return Err(error);
             }
@@ -137,29 +155,6 @@ impl Messages {
         }
         stream.shutdown().await?;
         Ok(stream)
-    }
-}
-
-/// What one message takes of the room that all long messages share, until it is dropped.
-#[derive(Debug)]
-struct Share<'a> {
-    spooled: &'a AtomicU64,
-    len: u64,
-}
-
-impl Share<'_> {
-    /// Counts `read` more bytes; gives the length of the message so far.
-    fn grow(&mut self, read: usize) -> u64 {
-        let read = u64::try_from(read).unwrap_or(u64::MAX);
-        self.spooled.fetch_add(read, Ordering::Relaxed);
-        self.len = self.len.saturating_add(read);
-        self.len
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.spooled.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 
@@ -267,12 +262,8 @@ struct Head<'a> {
     key: Option<&'a str>,
 }
 
-/// Above this, a message waits for its end in an unnamed temporary file.
-const MAX_IN_MEMORY: usize = 256 * 1024;
 /// How long a message may make no progress. A person may be typing it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// Long messages that may be under way at once, each as long as one may be: more could fill the disk.
-const MAX_LONG_MESSAGES: u64 = 2;
 const CHUNK: usize = 16 * 1024;
 const BASE64_CHUNK: usize = 3 * 16 * 1024;
 
@@ -296,7 +287,7 @@ mod tests {
     }
 
     fn message(text: &[u8]) -> SpooledTempFile {
-        let mut message = SpooledTempFile::new(MAX_IN_MEMORY);
+        let mut message = SpooledTempFile::new(usize::MAX);
         message.write_all(text).unwrap();
         message
     }
