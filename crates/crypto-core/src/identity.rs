@@ -96,6 +96,9 @@ impl PublicKey {
     /// A [`KeyProblem`] when the bytes are not the one DER encoding of an RSA key of 2048 to 8192 bits with
     /// exponent 65537. A second encoding of a key would be a second id for it.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
+        // The encoding before the size, so that the reason is the same in every implementation. All else that could differ
+        // is not DER.
+        pem::check_parameters(spki)?;
         let key = Self::from_rsa(pem::public_key_of_spki(spki, MIN_BITS)?)?;
         if *key.spki != *spki {
             return Err(KeyProblem::Malformed.into());
@@ -395,5 +398,21 @@ mod tests {
         assert_eq!(PublicKey::from_spki_der(&spki).unwrap(), *key.public());
         spki.push(0);
         assert_eq!(PublicKey::from_spki_der(&spki).unwrap_err(), KeyProblem::Malformed.into());
+    }
+
+    /// A small key whose algorithm has no NULL parameters: the encoding is what is wrong with it first.
+    #[test]
+    fn the_encoding_of_a_key_is_checked_before_its_size() {
+        let small = rsa::PrivateKey::new(&mut SysRng, 1024).unwrap().to_public_key();
+        let der = small.to_public_key_der().unwrap();
+        let der = der.as_bytes();
+        let algorithm =
+            der.windows(15).position(|bytes| bytes.starts_with(&[0x30, 0x0D, 0x06, 0x09])).unwrap();
+        assert_eq!(der[..2], [0x30, 0x81], "one byte of length");
+        let mut other = [&der[..algorithm], &[0x30, 0x0B], &der[algorithm + 2..algorithm + 13]].concat();
+        other.extend_from_slice(&der[algorithm + 15..]);
+        other[2] -= 2;
+        assert_eq!(PublicKey::from_spki_der(&other).unwrap_err(), KeyProblem::Malformed.into());
+        assert_eq!(PublicKey::from_spki_der(der).unwrap_err(), KeyProblem::TooSmall { bits: 1024 }.into());
     }
 }

@@ -154,6 +154,14 @@ fn damaged(problem: KeyProblem) -> KeyProblem {
     }
 }
 
+/// Whether an RSA key's parameters are NULL: a key without them would have a second id.
+pub(crate) fn check_parameters(der: &[u8]) -> Result<(), KeyProblem> {
+    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
+    let is_rsa = info.algorithm.oid == pkcs1::ALGORITHM_OID;
+    let are_null = info.algorithm.parameters.is_some_and(|parameters| parameters.is_null());
+    if is_rsa && !are_null { Err(KeyProblem::Malformed) } else { Ok(()) }
+}
+
 /// Reads a SubjectPublicKeyInfo. A key that is marked for RSASSA-PSS alone (RFC 4055) is not read: it may not be
 /// encrypted to, and it would be known by a second id.
 pub(crate) fn public_key_of_spki(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {

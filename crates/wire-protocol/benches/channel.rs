@@ -5,7 +5,7 @@ use std::hint::black_box;
 use crypto_core::record::{
     ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, Opened, Opener, Outgoing, Sealer,
 };
-use crypto_core::schedule::TrafficSecret;
+use crypto_core::schedule::{Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -25,7 +25,7 @@ const HONEST: &str = "the sender is honest";
 #[divan::bench(args = WRITE_LENS)]
 fn seal(bencher: Bencher<'_, '_>, len: usize) {
     let data = vec![7; len];
-    let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe));
     let mut out = SendBuffer::default();
     bencher.counter(BytesCount::new(len)).bench_local(|| {
         out.clear();
@@ -37,7 +37,7 @@ fn seal(bencher: Bencher<'_, '_>, len: usize) {
 /// Data opened and read, as `Read` does.
 #[divan::bench(args = WRITE_LENS)]
 fn open(bencher: Bencher<'_, '_>, len: usize) {
-    let mut sender = Sender::new(Sealer::new(secret()), None);
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), None);
     let mut opening = SendBuffer::default();
     sender.send_control(&ControlMessage::Open { target: Target::Pipe }, &mut opening).expect(HONEST);
     let (mut filling, mut sealed) = (SendBuffer::default(), SendBuffer::default());
@@ -45,7 +45,8 @@ fn open(bencher: Bencher<'_, '_>, len: usize) {
     send(&mut sender, &[7; MAX_RECORD_LEN - 2 * OVERHEAD], &mut filling);
     send(&mut sender, &vec![7; len], &mut sealed);
     let inputs = || {
-        let mut receiver = Receiver::new(Opener::new(secret()), &opening, None);
+        let silent = Sender::new(Side::Server, Sealer::new(secret()), None);
+        let mut receiver = Receiver::new(&silent, Opener::new(secret()), &opening, None);
         assert_eq!(receiver.poll_event(), Ok(Some(Event::Open(Target::Pipe))));
         assert_eq!(receiver.poll_event(), Ok(None));
         receiver.spare()[..filling.len()].copy_from_slice(&filling);
@@ -75,7 +76,7 @@ fn read_all(receiver: &mut Receiver) -> usize {
 /// A KeyUpdate with each write: the most that a channel could be made to do.
 #[divan::bench]
 fn seal_64_bytes_with_a_key_update(bencher: Bencher<'_, '_>) {
-    let mut sender = Sender::new(Sealer::new(secret()), Some(&Target::Pipe));
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe));
     let mut out = SendBuffer::default();
     bencher.bench_local(|| {
         out.clear();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crypto_core::identity::{ClientKey, ServerKey};
+use crypto_core::schedule::Side;
 use getrandom::SysRng;
 use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, ExpectedServer};
@@ -56,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("client: the server has its key, the mode is {}", client.mode);
 
     // The Open came right behind the handshake; the answer and some data go back.
-    let mut receiver = Receiver::new(server.keys.opener, &to_server, None);
+    let mut sender = Sender::new(Side::Server, server.keys.sealer, None);
+    let mut receiver = Receiver::new(&sender, server.keys.opener, &to_server, None);
     println!("server: {:?}", receiver.poll_event()?);
-    let mut sender = Sender::new(server.keys.sealer, None);
     let mut sealed = SendBuffer::default();
     sender.send_control(&ControlMessage::Opened, &mut sealed)?;
     let slots = sender.begin_data(1, &mut sealed)?;
@@ -68,7 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     sender.finish_data(slots, 5, &mut sealed)?;
     to_client.extend_from_slice(&sealed);
 
-    let mut receiver = Receiver::new(client.keys.opener, &to_client, client.opening.as_ref());
+    let opening = client.opening.as_ref();
+    let sender = Sender::new(Side::Client, client.keys.sealer, opening);
+    let mut receiver = Receiver::new(&sender, client.keys.opener, &to_client, opening);
     while let Some(event) = receiver.poll_event()? {
         match event {
             Event::Data => {

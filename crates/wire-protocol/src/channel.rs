@@ -9,12 +9,15 @@
 //!    +---> Close: the only good end
 //! ```
 //!
-//! The two directions share nothing: a [`Sender`] and a [`Receiver`] can live in different tasks without a lock.
+//! The two directions share a few flags and no lock: a [`Sender`] and a [`Receiver`] can live in different tasks.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
+use crypto_core::schedule::Side;
 
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
@@ -38,9 +41,35 @@ impl Default for KeyLimits {
     }
 }
 
+/// What one direction has to know of the other, to tell what may come now. Set before the record that it speaks of can
+/// have left, and looked at when a record is processed.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Pings of this side for which no Pong has come.
+    unanswered_pings: AtomicUsize,
+    /// A stream is open, or opening, in which this side has not said EndOfStream.
+    owes_end: AtomicBool,
+    /// The client has parked the channel.
+    parked: AtomicBool,
+    /// This side has said Close.
+    said_close: AtomicBool,
+    /// The other side has said Close.
+    got_close: AtomicBool,
+}
+
+impl Shared {
+    /// Takes note of a Pong. `false` where it answers nothing.
+    fn answer_ping(&self) -> bool {
+        let fewer = |pings: usize| pings.checked_sub(1);
+        self.unanswered_pings.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
+    }
+}
+
 /// What this side sends.
 #[derive(Debug)]
 pub struct Sender {
+    side: Side,
+    shared: Arc<Shared>,
     sealer: Sealer,
     limits: KeyLimits,
     state: SendState,
@@ -57,12 +86,15 @@ enum SendState {
 }
 
 impl Sender {
-    /// The sender of a channel whose handshake is over. `opening` where a stream was opened with it.
+    /// The sender of a channel whose handshake is over, at this `side` of it. `opening` where a stream was opened with
+    /// it.
     #[must_use]
-    pub fn new(sealer: Sealer, opening: Option<&Target>) -> Self {
+    pub fn new(side: Side, sealer: Sealer, opening: Option<&Target>) -> Self {
         let state = if opening.is_some() { SendState::Streaming } else { SendState::Idle };
         let has_opened = opening.is_some();
-        Self { sealer, limits: KeyLimits::default(), state, has_opened, update_requested: false }
+        let shared = Arc::new(Shared { owes_end: AtomicBool::new(has_opened), ..Shared::default() });
+        let limits = KeyLimits::default();
+        Self { side, shared, sealer, limits, state, has_opened, update_requested: false }
     }
 
     /// Updates keys earlier than after the default limits.
@@ -98,12 +130,25 @@ impl Sender {
     /// # Errors
     /// [`Error::ApiMisuse`] when it does not fit the state of the channel.
     pub fn send_control(&mut self, message: &ControlMessage, out: &mut SendBuffer) -> Result<(), Error> {
+        let shared = &*self.shared;
         self.state = match (self.state, message) {
             (SendState::Closed, _) => return Err(Error::ApiMisuse("it is closed")),
-            (
-                SendState::Idle,
-                ControlMessage::Open { .. } | ControlMessage::Opened | ControlMessage::Listening { .. },
-            ) => SendState::Streaming,
+            (SendState::Idle, ControlMessage::Open { .. }) => {
+                // The client opens streams until it parks the channel, the server from then on.
+                if shared.parked.load(Ordering::Acquire) != (self.side == Side::Server) {
+                    return Err(Error::ApiMisuse("the other side opens the streams of this channel"));
+                }
+                SendState::Streaming
+            }
+            (SendState::Idle, ControlMessage::Opened | ControlMessage::Listening { .. }) => {
+                SendState::Streaming
+            }
+            (SendState::Idle, ControlMessage::Park { .. }) if self.side == Side::Server => {
+                return Err(Error::ApiMisuse("only a client parks a channel"));
+            }
+            (SendState::Idle, ControlMessage::Park { .. }) if shared.parked.load(Ordering::Acquire) => {
+                return Err(Error::ApiMisuse("it is parked already"));
+            }
             (SendState::Streaming, ControlMessage::EndOfStream) => SendState::Idle,
             (SendState::Idle, ControlMessage::EndOfStream) => {
                 return Err(Error::ApiMisuse("no stream is open"));
@@ -115,15 +160,27 @@ impl Sender {
                 | ControlMessage::Listening { .. }
                 | ControlMessage::Park { .. },
             ) => return Err(Error::ApiMisuse("a stream is open already")),
-            (SendState::Streaming, ControlMessage::Close) => {
+            // Where the other side's Close came in place of Opened, the stream never stood.
+            (SendState::Streaming, ControlMessage::Close) if !shared.got_close.load(Ordering::Acquire) => {
                 return Err(Error::ApiMisuse("a stream is open"));
             }
-            (SendState::Idle, ControlMessage::Close) | (_, ControlMessage::Reset { .. }) => SendState::Closed,
+            (_, ControlMessage::Close | ControlMessage::Reset { .. }) => SendState::Closed,
             (state, _) => state,
         };
         match message {
-            ControlMessage::Open { .. } => self.has_opened = true,
+            ControlMessage::Open { .. } => {
+                self.has_opened = true;
+                shared.owes_end.store(true, Ordering::Release);
+            }
             ControlMessage::Opened | ControlMessage::Listening { .. } => self.has_opened = false,
+            ControlMessage::EndOfStream | ControlMessage::Refused { .. } => {
+                shared.owes_end.store(false, Ordering::Release);
+            }
+            ControlMessage::Park { .. } => shared.parked.store(true, Ordering::Release),
+            ControlMessage::Ping { .. } => {
+                shared.unanswered_pings.fetch_add(1, Ordering::AcqRel);
+            }
+            ControlMessage::Close => shared.said_close.store(true, Ordering::Release),
             _ => {}
         }
         self.update_key_if_due(out)?;
@@ -224,12 +281,16 @@ pub enum Event {
 /// What the other side sends.
 #[derive(Debug)]
 pub struct Receiver {
+    side: Side,
+    shared: Arc<Shared>,
     opener: Opener,
     buffer: RecordBuffer,
+    /// A batch at most.
     ready: VecDeque<Content>,
     state: ReceiveState,
     data_unit: DataUnit,
     gathered: Gathered,
+    opening: Opening,
     failed: Option<Error>,
 }
 
@@ -258,6 +319,29 @@ impl Gathered {
     }
 }
 
+/// What the stream that this side has opened last is for, as far as that decides what may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// A message: all that the server has to say is that it has handed it on.
+    Message,
+    /// The server listens, and says so with Listening.
+    Listen,
+    /// Anything else.
+    Stream,
+    /// Nothing: it was refused.
+    Refused,
+}
+
+impl Opening {
+    fn of(target: &Target) -> Self {
+        match target {
+            Target::Message => Self::Message,
+            Target::Listen { .. } => Self::Listen,
+            _ => Self::Stream,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReceiveState {
     /// An Open may come.
@@ -279,22 +363,41 @@ enum DataUnit {
     Byte,
     /// Datagrams: each record that is not full ends one, so that an empty one counts.
     Datagram,
+    /// Nothing: none may come, not even an empty record.
+    None,
 }
 
 impl Receiver {
-    /// The receiver of a channel whose handshake is over. `early` is what has arrived behind it, `opening` where
-    /// a stream was opened with it.
+    /// The receiver of the channel that `sender` sends on. `early` is what has arrived behind the handshake, `opening`
+    /// where a stream was opened with it.
     #[must_use]
-    pub fn new(opener: Opener, early: &[u8], opening: Option<&Target>) -> Self {
-        let state = if opening.is_some() { ReceiveState::Opening } else { ReceiveState::Idle };
-        let buffer = RecordBuffer::new(early);
-        let (ready, gathered) = (VecDeque::new(), Gathered::default());
-        Self { opener, buffer, ready, state, data_unit: DataUnit::Byte, gathered, failed: None }
+    pub fn new(sender: &Sender, opener: Opener, early: &[u8], opening: Option<&Target>) -> Self {
+        let mut receiver = Self {
+            side: sender.side,
+            shared: Arc::clone(&sender.shared),
+            opener,
+            buffer: RecordBuffer::new(early),
+            ready: VecDeque::new(),
+            state: ReceiveState::Idle,
+            data_unit: DataUnit::Byte,
+            opening: Opening::Stream,
+            gathered: Gathered::default(),
+            failed: None,
+        };
+        if let Some(target) = opening {
+            receiver.expect_opened(target);
+        }
+        receiver
     }
 
-    /// This side has sent an Open.
-    pub fn expect_opened(&mut self) {
+    /// This side has sent an Open for `target`.
+    pub fn expect_opened(&mut self, target: &Target) {
         self.state = ReceiveState::Opening;
+        self.opening = Opening::of(target);
+        self.data_unit = match self.opening {
+            Opening::Message | Opening::Listen => DataUnit::None,
+            Opening::Stream | Opening::Refused => DataUnit::Byte,
+        };
     }
 
     /// The stream that is open or opening is one of datagrams: each whole datagram is an event, an empty one
@@ -327,9 +430,13 @@ impl Receiver {
         self.buffer.advance(len);
     }
 
-    /// Gives memory back while there is nothing to read.
+    /// Gives memory back while there is nothing to read. Outside a stream the part of a record that has arrived keeps
+    /// no more than its own length; within one, where the rest is on its way, it keeps its buffer.
     pub fn release(&mut self) -> Option<Vec<u8>> {
-        if self.ready.is_empty() { self.buffer.release() } else { None }
+        if !self.ready.is_empty() {
+            return None;
+        }
+        if self.state == ReceiveState::Idle { self.buffer.shrink() } else { self.buffer.release() }
     }
 
     /// Gives the receiver memory for what arrives, while it has none.
@@ -406,6 +513,9 @@ impl Receiver {
             match self.ready.front() {
                 _ if self.gathered.is_whole => return Ok(Some(Event::Data)),
                 Some(Content::Data(range)) => match self.state {
+                    ReceiveState::Streaming if self.data_unit == DataUnit::None => {
+                        return Err(PeerMisbehaved::UnexpectedMessage.into());
+                    }
                     ReceiveState::Streaming if self.data_unit == DataUnit::Datagram => {
                         if range.len() < MAX_PAYLOAD_LEN && !self.gathered.is_unfinished() {
                             return Ok(Some(Event::Data));
@@ -446,24 +556,78 @@ impl Receiver {
         if self.gathered.is_unfinished() && !may_come_within {
             return Err(PeerMisbehaved::UnexpectedMessage.into());
         }
+        let unexpected = || Err(PeerMisbehaved::UnexpectedMessage.into());
+        let shared = &*self.shared;
+        let said_close = shared.said_close.load(Ordering::Acquire);
+        let owes_end = shared.owes_end.load(Ordering::Acquire);
+        let parked = shared.parked.load(Ordering::Acquire);
         let (state, event) = match (self.state, message) {
-            (Closed, _) => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+            (Closed, _) => return unexpected(),
             (_, ControlMessage::Reset { code }) => return Err(Error::Reset(code)),
             // The key is updated already: what is left is whether one could come here.
             (state, ControlMessage::KeyUpdate) => (state, None),
             (state, ControlMessage::Ping { nonce }) => (state, Some(Event::Ping(nonce))),
-            (state, ControlMessage::Pong { nonce }) => (state, Some(Event::Pong(nonce))),
-            (Idle, ControlMessage::Open { target }) => (Streaming, Some(Event::Open(target))),
-            (Opening, ControlMessage::Opened) => (Streaming, Some(Event::Opened)),
-            (Opening, ControlMessage::Listening { port }) => (Streaming, Some(Event::Listening(port))),
-            (Idle, ControlMessage::Park { lease }) => (Idle, Some(Event::Park(lease))),
-            (Opening, ControlMessage::Refused { code }) => (Idle, Some(Event::Refused(code))),
+            (state, ControlMessage::Pong { nonce }) => match shared.answer_ping() {
+                true => (state, Some(Event::Pong(nonce))),
+                false => return unexpected(),
+            },
+            // The client opens streams until it parks the channel, the server from then on.
+            (Idle, ControlMessage::Open { .. }) if parked != (self.side == Side::Client) => {
+                return unexpected();
+            }
+            (Idle, ControlMessage::Park { .. }) if parked || self.side == Side::Client => {
+                return unexpected();
+            }
+            // They have crossed our Close: the stream never stood, and nobody waits for the lease.
+            (Idle, ControlMessage::Open { .. }) if said_close => (Discarding, None),
+            (Idle, ControlMessage::Park { .. }) if said_close => {
+                shared.parked.store(true, Ordering::Release);
+                (Idle, None)
+            }
+            // The stream before is not over.
+            (Idle, ControlMessage::Open { .. } | ControlMessage::Park { .. }) if owes_end => {
+                return unexpected();
+            }
+            (Idle, ControlMessage::Open { target }) => {
+                shared.owes_end.store(true, Ordering::Release);
+                let takes_data = !matches!(target, Target::Listen { .. });
+                self.data_unit = if takes_data { DataUnit::Byte } else { DataUnit::None };
+                self.opening = self::Opening::Stream;
+                (Streaming, Some(Event::Open(target)))
+            }
+            (Idle, ControlMessage::Park { lease }) => {
+                shared.parked.store(true, Ordering::Release);
+                (Idle, Some(Event::Park(lease)))
+            }
+            (Opening, ControlMessage::Opened) if self.opening != self::Opening::Listen => {
+                (Streaming, Some(Event::Opened))
+            }
+            (Opening, ControlMessage::Listening { port }) if self.opening == self::Opening::Listen => {
+                (Streaming, Some(Event::Listening(port)))
+            }
+            (Opening, ControlMessage::Refused { code }) => {
+                self.opening = self::Opening::Refused;
+                (Idle, Some(Event::Refused(code)))
+            }
+            // It would say that a message was handed on whose end has not been said yet.
+            (Streaming, ControlMessage::EndOfStream)
+                if self.opening == self::Opening::Message && owes_end =>
+            {
+                return unexpected();
+            }
             (Streaming, ControlMessage::EndOfStream) => (Idle, Some(Event::EndOfStream)),
             (Discarding, ControlMessage::EndOfStream) => (Idle, None),
-            // A stream that ends without EndOfStream has lost its end, whatever else the peer says.
+            // A stream that ends without EndOfStream has lost its end, whatever else the peer says. And a Close cannot
+            // speak for what this side has not sent yet, unless the stream never stood.
             (Streaming, ControlMessage::Close) => return Err(Error::Truncated),
-            (Idle | Opening | Discarding, ControlMessage::Close) => (Closed, Some(Event::Close)),
-            _ => return Err(PeerMisbehaved::UnexpectedMessage.into()),
+            (Idle, ControlMessage::Close) if owes_end && self.opening != self::Opening::Refused => {
+                return Err(Error::Truncated);
+            }
+            (Idle | Opening | Discarding, ControlMessage::Close) => {
+                shared.got_close.store(true, Ordering::Release);
+                (Closed, Some(Event::Close))
+            }
+            _ => return unexpected(),
         };
         self.state = state;
         if state == Idle {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use crate::codec::{MAX_MESSAGE_LEN, encode};
-use crate::error::{Foreign, InvalidMessage};
+use crate::error::{Error, Foreign, InvalidMessage, PeerMisbehaved};
 
 /// Length of a frame header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -71,14 +71,32 @@ pub fn frame_len(prefix: &[u8]) -> Result<Option<usize>, InvalidMessage> {
     if let Some(&kind) = prefix.get(4) {
         FrameKind::from_byte(kind)?;
     }
-    let Some(&[_, _, _, _, _, zero, high, low]) = prefix.first_chunk() else { return Ok(None) };
-    if zero != 0 {
+    if prefix.get(5).is_some_and(|&zero| zero != 0) {
         return Err(InvalidMessage::Malformed);
     }
-    match usize::from(u16::from_be_bytes([high, low])) {
-        body_len @ ..=MAX_MESSAGE_LEN => Ok(Some(HEADER_LEN + body_len)),
+    // Of a length that is not whole yet, the least that it can come to.
+    let Some(&high) = prefix.get(6) else { return Ok(None) };
+    let low = prefix.get(7).copied();
+    match usize::from(u16::from_be_bytes([high, low.unwrap_or(0)])) {
+        body_len @ ..=MAX_MESSAGE_LEN => Ok(low.map(|_| HEADER_LEN + body_len)),
         _ => Err(InvalidMessage::TooLong),
     }
+}
+
+/// As [`frame_len`], where only frames of these kinds may come, and a KeyRequest only without a body.
+pub(crate) fn frame_len_among(prefix: &[u8], kinds: &[FrameKind]) -> Result<Option<usize>, Error> {
+    // In the order of the bytes, so that the same byte is refused however many are there.
+    frame_len(&prefix[..prefix.len().min(5)])?;
+    let kind = prefix.get(4).map(|&byte| FrameKind::from_byte(byte)).transpose()?;
+    if kind.is_some_and(|kind| !kinds.contains(&kind)) {
+        return Err(PeerMisbehaved::UnexpectedMessage.into());
+    }
+    let len = frame_len(prefix)?;
+    let has_body = prefix.iter().skip(6).take(2).any(|&byte| byte != 0);
+    if kind == Some(FrameKind::KeyRequest) && has_body {
+        return Err(PeerMisbehaved::UnexpectedMessage.into());
+    }
+    Ok(len)
 }
 
 /// Takes a whole frame apart.
@@ -161,7 +179,10 @@ mod tests {
             (b"SKS\x02", Err(InvalidMessage::Version(2))),
             (b"SKS\x01\x00", Err(InvalidMessage::UnknownKind(0))),
             (b"SKS\x01\x06", Err(InvalidMessage::UnknownKind(6))),
+            (b"SKS\x01\x01\x01", Err(InvalidMessage::Malformed)),
             (b"SKS\x01\x01\x01\x00\x00", Err(InvalidMessage::Malformed)),
+            (b"SKS\x01\x03\x00\x21", Err(InvalidMessage::TooLong)),
+            (b"SKS\x01\x03\x00\x20", Ok(None)),
             (b"SKS\x01\x01\x00\x20\x01", Err(InvalidMessage::TooLong)),
             (b"SKS\x01\x01\x00\x20\x00", Ok(Some(HEADER_LEN + 8192))),
         ] {

@@ -106,32 +106,45 @@ impl RecordBuffer {
         Some(core::mem::take(&mut self.bytes))
     }
 
+    /// As [`RecordBuffer::release`], and gives the memory back even where part of a record is in it: that keeps memory of
+    /// its own length.
+    pub(crate) fn shrink(&mut self) -> Option<Vec<u8>> {
+        if self.pending.is_empty() {
+            return self.release();
+        }
+        if self.pending.len() == self.bytes.len() {
+            return None;
+        }
+        let rest = self.bytes[self.pending.clone()].to_vec();
+        self.pending = 0..rest.len();
+        self.was_filled = false;
+        Some(core::mem::replace(&mut self.bytes, rest))
+    }
+
     /// The bytes of a [`Content::Data`].
     pub(crate) fn data(&self, range: Range<usize>) -> &[u8] {
         &self.bytes[range]
     }
 
-    /// Opens all the whole records that have arrived, a batch of them side by side, and appends what they came to. Lengths
-    /// are checked here, before anything else is done with a record.
+    /// Opens the whole records that have arrived, a batch of them side by side at most, and appends what they came to: many
+    /// short ones do not take up more than that. Lengths are checked here, before anything else is done with a record.
     pub(crate) fn open(&mut self, opener: &mut Opener, ready: &mut VecDeque<Content>) -> Result<(), Error> {
-        loop {
-            let lens = self.whole_records()?;
-            if lens.is_empty() {
-                return Ok(());
-            }
-            let mut opened = ArrayVec::<Opened, MAX_BATCH>::new();
-            let valid = {
-                let mut rest = &mut self.bytes[self.pending.clone()];
-                let mut records = ArrayVec::<&mut [u8], MAX_BATCH>::new();
-                for &len in &lens {
-                    let (record, behind) = rest.split_at_mut(len);
-                    records.push(record);
-                    rest = behind;
-                }
-                opener.open(&mut records, &mut opened)?
-            };
-            self.collect(&lens[..valid], &opened, opener, ready)?;
+        let lens = self.whole_records()?;
+        if lens.is_empty() {
+            return Ok(());
         }
+        let mut opened = ArrayVec::<Opened, MAX_BATCH>::new();
+        let valid = {
+            let mut rest = &mut self.bytes[self.pending.clone()];
+            let mut records = ArrayVec::<&mut [u8], MAX_BATCH>::new();
+            for &len in &lens {
+                let (record, behind) = rest.split_at_mut(len);
+                records.push(record);
+                rest = behind;
+            }
+            opener.open(&mut records, &mut opened)?
+        };
+        self.collect(&lens[..valid], &opened, opener, ready)
     }
 
     /// The lengths of the whole records that have arrived and are not open yet, of a batch at most.

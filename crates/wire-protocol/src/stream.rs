@@ -28,13 +28,16 @@ use std::vec::Vec;
 
 use arrayvec::ArrayVec;
 use crypto_core::identity::PublicKey;
+use crypto_core::schedule::Side;
 
 use crate::Error;
 use crate::channel::{Receiver, Sender};
 use crate::frame::{self, FrameKind};
-use crate::handshake::client::{self, ResumptionTicket};
+use crate::handshake::client::{self, ClientConfig, ResumptionTicket};
 use crate::handshake::server;
-use crate::message::{Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ResetCode, ServerLimits};
+use crate::message::{
+    Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ResetCode, ServerLimits, Target,
+};
 use crate::record::{MAX_BATCH, SendBuffer, batch};
 
 #[cfg(feature = "tokio")]
@@ -49,6 +52,12 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A side that waits for records there, and gets none for this long, takes the channel as dead (section 7.1).
 pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long a handshake may take, from the connection to Welcome (section 8).
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long to wait for the other side's Close (section 8).
+pub const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one key may be in use (section 6).
 pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);
@@ -127,21 +136,23 @@ pub struct Parts {
 
 impl Parts {
     fn new(
+        side: Side,
         keys: crate::handshake::ChannelKeys,
         session: Session,
         early: &[u8],
-        opening: Option<&crate::message::Target>,
+        opening: Option<&Target>,
     ) -> Self {
         let pongs = Arc::new(OwedPong::default());
+        let sender = Sender::new(side, keys.sealer, opening);
         Self {
             session,
             reading: Box::new(Reading {
-                receiver: Receiver::new(keys.opener, early, opening),
+                receiver: Receiver::new(&sender, keys.opener, early, opening),
                 ended: false,
                 pongs: Arc::clone(&pongs),
             }),
             writing: Box::new(Writing {
-                sender: Sender::new(keys.sealer, opening),
+                sender,
                 out: SendBuffer::default(),
                 written: 0,
                 key_since: Instant::now(),
@@ -157,7 +168,7 @@ impl Parts {
             limits: established.limits,
             ticket: established.ticket,
         };
-        Self::new(established.keys, session, early, established.opening.as_ref())
+        Self::new(Side::Client, established.keys, session, early, established.opening.as_ref())
     }
 
     fn of_server(established: server::Established, early: &[u8]) -> Self {
@@ -167,7 +178,7 @@ impl Parts {
             limits: established.limits,
             ticket: None,
         };
-        Self::new(established.keys, session, early, None)
+        Self::new(Side::Server, established.keys, session, early, None)
     }
 }
 
@@ -324,6 +335,22 @@ fn closed_during_handshake(peer_may_leave: bool) -> io::Error {
         io::Error::new(io::ErrorKind::ConnectionAborted, "the client asked for the key and left")
     } else {
         io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
+    }
+}
+
+/// A handshake has taken longer than it may.
+fn handshake_timed_out() -> io::Error {
+    let message = std::format!("the handshake took longer than {} seconds", HANDSHAKE_DEADLINE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// The target that `connect` opens.
+fn target_of(config: &mut ClientConfig) -> Result<Target, Error> {
+    match config.open.get_or_insert(Target::Pipe) {
+        Target::Listen { .. } => {
+            Err(Error::ApiMisuse("a listen target has no data: connect_channel, then open_listen"))
+        }
+        target => Ok(target.clone()),
     }
 }
 

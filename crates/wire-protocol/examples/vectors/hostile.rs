@@ -13,7 +13,7 @@ use wire_protocol::codec::{decode, encode};
 use wire_protocol::frame::{self, FrameKind};
 use wire_protocol::message::{
     Abort, AbortCode, ClientAuthPolicy, ClientHello, ControlMessage, DeniedCode, HandshakeMessage, HelloAuth,
-    KeyOffer, Mode, RefusedCode, ResetCode, ServerHello, ServerLimits, Target,
+    KeyOffer, LEASE_LEN, Mode, RefusedCode, ResetCode, ServerHello, ServerLimits, Target,
 };
 
 use super::format::{Case, Hostile, Input, hex};
@@ -193,6 +193,13 @@ fn frames(rsa: &Recorded, cases: &mut Vec<Case>) {
     whole("a reserved byte that is set", b"SKS\x01\x01\x01\x00\x00", MALFORMED);
     whole("a frame beyond the limit", b"SKS\x01\x03\x00\x20\x01", Error("too-long"));
     whole("a KeyRequest with a body", b"SKS\x01\x01\x00\x00\x01\x00", UNEXPECTED);
+    // Refused at the last of these bytes, though a header has 8.
+    whole("a reserved byte that is set, and no more", b"SKS\x01\x03\x01", MALFORMED);
+    whole("the first byte of a length beyond the limit", b"SKS\x01\x03\x00\x21", Error("too-long"));
+    whole("the first byte of a KeyRequest's length", b"SKS\x01\x01\x00\x01", UNEXPECTED);
+    whole("the kind of a KeyOffer", b"SKS\x01\x02", UNEXPECTED);
+    whole("the kind of a ServerHello", b"SKS\x01\x04", UNEXPECTED);
+    whole("the kind of an Abort", b"SKS\x01\x05", UNEXPECTED);
     whole("a record before the hello", &[0, 1, 0], Error("not-sockseal"));
     let offer = KeyOffer { spki: SMALL_SPKI.to_vec() };
     whole("a KeyOffer from a client", &frame::write(FrameKind::KeyOffer, &offer), UNEXPECTED);
@@ -314,6 +321,19 @@ fn key_offers(rsa: &Recorded, psk: &Recorded, cases: &mut Vec<Case>) {
     ));
     let small = bytes(offer(SMALL_SPKI));
     cases.push(rsa.case("a key of 1024 bits", Side::Client, 0, small, Error("peer-key-too-small")));
+    // Its algorithm without the NULL parameters: the encoding is looked at before the size.
+    let algorithm = SMALL_SPKI.windows(2).position(|bytes| bytes == [0x30, 0x0D]).expect("it is RSA");
+    let mut other = [&SMALL_SPKI[..=algorithm], &[0x0B], &SMALL_SPKI[algorithm + 2..algorithm + 13]].concat();
+    other.extend_from_slice(&SMALL_SPKI[algorithm + 15..]);
+    other[2] -= 2;
+    let other = bytes(offer(&other));
+    cases.push(rsa.case(
+        "a key of 1024 bits in another encoding",
+        Side::Client,
+        0,
+        other,
+        Error("peer-key-malformed"),
+    ));
     let nothing = bytes(offer(b""));
     cases.push(rsa.case("a key of no bytes", Side::Client, 0, nothing, Error("peer-key-malformed")));
     let again = vec![Input::Message(1), Input::Message(1)];
@@ -589,10 +609,18 @@ fn channels(psk: &Recorded, cases: &mut Vec<Case>) {
     let twice = control(client, 2, &ControlMessage::EndOfStream);
     at_server("EndOfStream twice", ended(), twice, unexpected);
     let close = control(client, 2, &ControlMessage::Close);
-    let mut closed = ended();
-    closed.extend(bytes(close));
-    let behind = control(client, 3, &ControlMessage::Ping { nonce: 1 });
+    at_server("Close before the server's own EndOfStream", ended(), close, "truncated");
+    at_server("Open before the server's own EndOfStream", ended(), control(client, 2, &again), unexpected);
+    let closed = bytes(control(client, 0, &ControlMessage::Close));
+    let behind = control(client, 1, &ControlMessage::Ping { nonce: 1 });
     at_server("a message behind Close", closed, behind, unexpected);
+    let unasked = control(client, 1, &ControlMessage::Pong { nonce: 1 });
+    at_server("a Pong that nobody asked for", open(), unasked, unexpected);
+    let park = ControlMessage::Park { lease: [0x11; LEASE_LEN] };
+    at_server("Park within a stream", open(), control(client, 1, &park), unexpected);
+    let parked = || bytes(control(client, 0, &park));
+    at_server("Open on a parked channel", parked(), control(client, 1, &again), unexpected);
+    at_server("Park twice", parked(), control(client, 1, &park), unexpected);
     for (name, mut input) in [("the end without Close", ended()), ("the end within a stream", open())] {
         input.push(Input::End);
         cases.push(psk.channel_case(name, Side::Server, input, "truncated"));
@@ -607,6 +635,15 @@ fn channels(psk: &Recorded, cases: &mut Vec<Case>) {
     at_client("Opened twice", opened(), control(server, 2, &ControlMessage::Opened), unexpected);
     let refused = ControlMessage::Refused { code: RefusedCode::Busy };
     at_client("Refused behind Opened", opened(), control(server, 2, &refused), unexpected);
+    let unasked = control(server, 2, &ControlMessage::Pong { nonce: 1 });
+    at_client("a Pong that the client has not asked for", opened(), unasked, unexpected);
+    let listening = control(server, 1, &ControlMessage::Listening { port: 80 });
+    at_client("Listening where nobody was asked to", vec![], listening, unexpected);
+    let end = control(server, 2, &ControlMessage::EndOfStream);
+    let close = control(server, 3, &ControlMessage::Close);
+    let mut ended = opened();
+    ended.extend(bytes(end));
+    at_client("Close before the client's own EndOfStream", ended, close, "truncated");
     let second = HandshakeMessage::Welcome { ticket: None };
     let second = sealed(server, 1, ContentType::Handshake, &encoded(&second));
     at_client("a second Welcome", vec![], second, unexpected);

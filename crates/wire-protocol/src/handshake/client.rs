@@ -43,7 +43,7 @@ use crate::message::{
 };
 
 pub use key_offer::KeyFetch;
-use key_offer::{accept_key, parse_key_offer};
+use key_offer::{KEY_OFFERS, accept_key, parse_key_offer};
 
 /// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
 pub const MAX_TICKET_LEN: usize = 4096;
@@ -138,14 +138,14 @@ impl ClientHandshake {
             }
             ExpectedServer::Key { ticket, .. } if ticket.is_some() => {
                 let ticket = ticket.take();
-                ExpectServerHello::start(config, ticket, 0, rng, out)
+                ExpectServerHello::start(config, ticket, rng, out)
             }
             ExpectedServer::Key { key: None, .. } => {
                 out.extend_from_slice(&frame::write_empty(FrameKind::KeyRequest));
                 Ok(Self::KeyOffer(Box::new(ExpectKeyOffer { config })))
             }
             ExpectedServer::Key { .. } | ExpectedServer::Psk(_) => {
-                ExpectServerHello::start(config, None, 0, rng, out)
+                ExpectServerHello::start(config, None, rng, out)
             }
         }
     }
@@ -157,7 +157,11 @@ impl Handshake for ClientHandshake {
 
     fn message_len(&self, prefix: &[u8]) -> Result<Option<usize>, Error> {
         match self {
-            Self::KeyOffer(_) | Self::ServerHello(_) => Ok(frame::frame_len(prefix)?),
+            Self::KeyOffer(_) => frame::frame_len_among(prefix, &KEY_OFFERS),
+            Self::ServerHello(_) => frame::frame_len_among(
+                prefix,
+                &[FrameKind::ServerHello, FrameKind::KeyOffer, FrameKind::Abort],
+            ),
             Self::ServerReady(_) | Self::ServerFinished(_) | Self::Welcome(_) => next_record_len(prefix),
         }
     }
@@ -194,7 +198,7 @@ impl ExpectKeyOffer {
         let Self { mut config } = self;
         let offered = parse_key_offer(message)?;
         accept_key(&mut config.server, offered)?;
-        ExpectServerHello::start(config, None, 1, rng, out).map(Step::Continue)
+        ExpectServerHello::start(config, None, rng, out).map(Step::Continue)
     }
 }
 
@@ -207,8 +211,6 @@ pub struct ExpectServerHello {
     rsa_secret: Option<Secret<32>>,
     exchange: ClientExchange,
     transcript: Transcript,
-    /// KeyOffers that came on this connection.
-    key_offers: u8,
 }
 
 impl ExpectServerHello {
@@ -216,7 +218,6 @@ impl ExpectServerHello {
     fn start<R: TryCryptoRng + ?Sized>(
         config: ClientConfig,
         ticket: Option<ResumptionTicket>,
-        key_offers: u8,
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<ClientHandshake, Error> {
@@ -266,7 +267,6 @@ impl ExpectServerHello {
             rsa_secret,
             exchange,
             transcript,
-            key_offers,
         })))
     }
 
@@ -323,16 +323,15 @@ impl ExpectServerHello {
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Step<ClientHandshake>, Error> {
-        let Self { mut config, mode, key_offers, .. } = self;
+        let Self { mut config, mode, .. } = self;
         if mode == Mode::Psk {
             return Err(PeerMisbehaved::UnexpectedMessage.into());
         }
         let offered = parse_key_offer(message)?;
         accept_key(&mut config.server, offered)?;
         match mode {
-            Mode::Resumption if key_offers < super::server::MAX_KEY_OFFERS => {
-                ExpectServerHello::start(config, None, key_offers + 1, rng, out).map(Step::Continue)
-            }
+            Mode::Resumption => ExpectServerHello::start(config, None, rng, out).map(Step::Continue),
+            // A second one, or the very key that the hello was for.
             _ => Err(PeerMisbehaved::TooManyKeyOffers.into()),
         }
     }

@@ -117,7 +117,9 @@ impl Handshake for ServerHandshake {
 
     fn message_len(&self, prefix: &[u8]) -> Result<Option<usize>, Error> {
         match self {
-            Self::ClientHello(_) => Ok(frame::frame_len(prefix)?),
+            Self::ClientHello(_) => {
+                frame::frame_len_among(prefix, &[FrameKind::KeyRequest, FrameKind::ClientHello])
+            }
             Self::ClientAuth(_) | Self::ClientFinished(_) => next_record_len(prefix),
         }
     }

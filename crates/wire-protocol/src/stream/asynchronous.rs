@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
-use super::{HEARTBEAT, Parts, Reading, SILENCE, Session, Writing};
+use super::{CLOSE_DEADLINE, HEARTBEAT, Parts, Peer, Reading, SILENCE, Session, Writing};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// [`Error::ApiMisuse`] when the channel is not idle.
     pub fn begin_open(&mut self, target: &Target) -> Result<(), Error> {
         self.writing.control(&ControlMessage::Open { target: target.clone() })?;
-        self.reading.receiver.expect_opened();
+        self.reading.receiver.expect_opened(target);
         self.reading.ended = false;
         Ok(())
     }
@@ -145,18 +145,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
                 self.flush().await.ok();
                 Err(Error::Refused(code).into())
             }
-            Event::Close => Err(Error::Closed.into()),
+            Event::Close => {
+                // The stream never stood: this side closes too, and that it does not arrive changes nothing.
+                self.writing.control(&ControlMessage::Close)?;
+                self.flush().await.ok();
+                Err(Error::Closed.into())
+            }
             _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
     }
 
-    /// Waits for the other side to open a stream; `None` when it closes the channel instead. Pings are answered.
+    /// Waits for the other side to open a stream; `None` when it closes the channel instead. Pings are answered. A
+    /// server closes a channel that has been idle for as long as its limits say.
     ///
     /// # Errors
-    /// Whatever ends the channel.
+    /// `TimedOut` when the channel was closed for having been idle, else whatever ends it.
     pub async fn next_open(&mut self) -> io::Result<Option<Target>> {
         loop {
-            match self.next_incoming().await? {
+            let incoming = match self.idle_timeout() {
+                Some(limit) => match timeout(limit, self.next_incoming()).await {
+                    Ok(incoming) => incoming,
+                    Err(_) => return Err(self.close_idle(limit).await),
+                },
+                None => self.next_incoming().await,
+            };
+            match incoming? {
                 Incoming::Open(target) => return Ok(Some(target)),
                 Incoming::SignOfLife => {}
                 Incoming::Park(_) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
@@ -165,7 +178,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         }
     }
 
-    /// Waits for what the other side wants of an idle channel. Can be dropped and called again.
+    /// How long a client may leave the channel idle; `None` at the client.
+    fn idle_timeout(&self) -> Option<Duration> {
+        let limit = Duration::from_secs(self.session.limits.idle_timeout_seconds.into());
+        matches!(self.session.peer, Peer::Client(_)).then_some(limit)
+    }
+
+    /// Says Close, and waits for the other side's as long as section 8 says. Gives the reason.
+    async fn close_idle(&mut self, limit: Duration) -> io::Error {
+        let closed = timeout(CLOSE_DEADLINE, self.exchange_closes()).await;
+        // Whether the other side has closed too makes no difference to why.
+        drop(closed);
+        let message = std::format!("the channel was idle for longer than {} seconds", limit.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, message)
+    }
+
+    /// Waits for what the other side wants of an idle channel, for as long as that takes. Can be dropped and called
+    /// again.
     ///
     /// # Errors
     /// Whatever ends the channel.
@@ -279,16 +308,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     }
 
     /// Ends the channel: both sides say Close once all that they received has reached its place, so that after
-    /// this nothing is in doubt.
+    /// this nothing is in doubt. What has crossed our Close never stood, and is discarded.
     ///
     /// # Errors
     /// [`Error::Truncated`] when the other side is gone without a Close.
     pub async fn close(mut self) -> io::Result<()> {
+        self.exchange_closes().await
+    }
+
+    async fn exchange_closes(&mut self) -> io::Result<()> {
         self.writing.control(&ControlMessage::Close)?;
         self.flush().await?;
         match self.event().await? {
-            // An Open that crossed our Close: the stream never stood, so nothing is lost.
-            Event::Close | Event::Open(_) => {}
+            Event::Close => {}
             _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
         // The other side may have gone the moment it had both Closes.

@@ -5,14 +5,15 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Instant;
 use std::vec;
 use std::vec::Vec;
 
 use getrandom::SysRng;
 
 use super::{
-    HANDSHAKE_CHUNK, Parts, Reading, Session, Writing, abort_frame, closed_during_handshake, cut_off,
-    unix_time,
+    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, Reading, Session, Writing, abort_frame,
+    closed_during_handshake, cut_off, handshake_timed_out, target_of, unix_time,
 };
 use crate::channel::{Event, KeyLimits};
 use crate::handshake::client::{ClientConfig, ClientHandshake};
@@ -33,12 +34,16 @@ pub struct SecureStream<S> {
     writing: Box<Writing>,
 }
 
-/// Connects as a client and opens a pipe.
+/// Connects as a client and opens what `config` says, or else a pipe.
+///
+/// A socket that waits for ever makes this wait for ever: give it timeouts before. With them, a server that dribbles gets
+/// no more than [`super::HANDSHAKE_DEADLINE`].
 ///
 /// # Errors
-/// Those of the socket, and those of the protocol inside an `io::Error` (see [`super::error_in`]).
+/// Those of the socket, and those of the protocol inside an `io::Error` (see [`super::error_in`]); [`Error::ApiMisuse`] for
+/// a listen target.
 pub fn connect<S: Read + Write>(mut io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>> {
-    config.open = Some(Target::Pipe);
+    target_of(&mut config)?;
     let mut out = Vec::new();
     let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
     let (established, early) = drive(&mut io, Step::Continue(start), out)?;
@@ -46,12 +51,18 @@ pub fn connect<S: Read + Write>(mut io: S, mut config: ClientConfig) -> io::Resu
     match stream.event()? {
         Event::Opened => Ok(stream),
         Event::Refused(code) => Err(Error::Refused(code).into()),
-        Event::Close => Err(Error::Closed.into()),
+        Event::Close => {
+            // The stream never stood: this side closes too, and that it does not arrive changes nothing.
+            stream.writing.control(&ControlMessage::Close)?;
+            stream.flush().ok();
+            Err(Error::Closed.into())
+        }
         _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
     }
 }
 
-/// Accepts a client that `authorize` lets in, and the pipe that it opens.
+/// Accepts a client that `authorize` lets in, and the pipe that it opens. As with [`connect`], the socket is to have
+/// timeouts: a client may be silent for ever.
 ///
 /// # Errors
 /// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused.
@@ -106,6 +117,7 @@ fn drive<H: Handshake, S: Read + Write>(
     mut out: Vec<u8>,
 ) -> io::Result<(H::Outcome, Vec<u8>)> {
     let mut inbox = Vec::new();
+    let deadline = Instant::now() + HANDSHAKE_DEADLINE;
     loop {
         step = match step {
             Step::Continue(handshake) => {
@@ -117,6 +129,7 @@ fn drive<H: Handshake, S: Read + Write>(
                     &mut inbox,
                     |prefix| handshake.message_len(prefix),
                     handshake.peer_may_leave(),
+                    deadline,
                 )?;
                 handshake.handle(&mut message, &mut SysRng, &mut out)?
             }
@@ -131,10 +144,12 @@ fn next_message(
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
     peer_may_leave: bool,
+    deadline: Instant,
 ) -> io::Result<Vec<u8>> {
     loop {
         match message_len(inbox)? {
             Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
+            _ if Instant::now() >= deadline => return Err(handshake_timed_out()),
             _ => {
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
                 match io.read(&mut chunk)? {

@@ -1,9 +1,10 @@
 //! The channel's life: streams one after the other, every message in every state, and how it may end.
 
 use crypto_core::record::{ContentType, side_by_side};
+use crypto_core::schedule::Side;
 use wire_protocol::channel::{Event, Receiver, Sender};
 use wire_protocol::codec::encode;
-use wire_protocol::message::{ControlMessage, RefusedCode, ResetCode, Target};
+use wire_protocol::message::{ControlMessage, ListenAddress, ListenKind, RefusedCode, ResetCode, Target};
 use wire_protocol::record::{SendBuffer, batch};
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
@@ -17,9 +18,9 @@ fn event(event: Event) -> Result<Vec<Heard>, Error> {
 /// One stream from its Open to both sides' EndOfStream.
 #[track_caller]
 fn check_stream(client: &mut End, server: &mut End, target: Target, data: &[u8]) {
-    client.receiver.expect_opened();
+    client.receiver.expect_opened(&target);
     let open = client.control(&ControlMessage::Open { target: target.clone() });
-    assert_eq!(server.hear(&open), event(Event::Open(target)));
+    assert_eq!(server.hear(&open), event(Event::Open(target.clone())));
     assert!(client.sender.is_streaming() && !server.sender.is_streaming());
     let opened = server.control(&ControlMessage::Opened);
     assert_eq!(client.hear(&opened), event(Event::Opened));
@@ -28,9 +29,11 @@ fn check_stream(client: &mut End, server: &mut End, target: Target, data: &[u8])
     assert_eq!(server.hear(&there), Ok(vec![Heard::Data(data.to_vec())]));
     let end = client.control(&ControlMessage::EndOfStream);
     assert_eq!(server.hear(&end), event(Event::EndOfStream));
-    // Half-closed: the other direction goes on.
-    let back = server.data(data);
-    assert_eq!(client.hear(&back), Ok(vec![Heard::Data(data.to_vec())]));
+    // Half-closed: the other direction goes on, where it carries anything.
+    if target != Target::Message {
+        let back = server.data(data);
+        assert_eq!(client.hear(&back), Ok(vec![Heard::Data(data.to_vec())]));
+    }
     let end = server.control(&ControlMessage::EndOfStream);
     assert_eq!(client.hear(&end), event(Event::EndOfStream));
     assert!(!client.sender.is_streaming() && !server.sender.is_streaming());
@@ -67,7 +70,7 @@ fn a_channel_without_any_stream_closes() {
 fn a_refused_stream_leaves_the_channel_idle() {
     let (mut client, mut server) = ends();
     for code in [RefusedCode::NotOffered, RefusedCode::NotAllowed, RefusedCode::Busy] {
-        client.receiver.expect_opened();
+        client.receiver.expect_opened(&Target::Pipe);
         let mut early = client.control(&ControlMessage::Open { target: Target::Pipe });
         early.extend(client.data(&pattern(100_000)));
         let open = event(Event::Open(Target::Pipe));
@@ -86,7 +89,7 @@ fn a_refused_stream_leaves_the_channel_idle() {
 #[test]
 fn a_stream_can_be_refused_after_its_end_has_come() {
     let (mut client, mut server) = ends();
-    client.receiver.expect_opened();
+    client.receiver.expect_opened(&Target::Message);
     let mut whole = client.control(&ControlMessage::Open { target: Target::Message });
     whole.extend(client.data(b"a message"));
     whole.extend(client.control(&ControlMessage::EndOfStream));
@@ -104,13 +107,13 @@ fn early_data_is_there_as_soon_as_the_handshake_is_over() {
         let mut pair = Pair::at(NOW, opening(config, Target::Message), server_config());
         pair.run();
         let (client, server, early) = pair.into_established();
-        let mut client = End::new(client.keys, &[], client.opening);
+        let mut client = End::new(Side::Client, client.keys, &[], client.opening);
         let data = pattern(20_000);
         let mut behind = early;
         behind.extend(client.data(&data));
         behind.extend(client.control(&ControlMessage::EndOfStream));
         // All of it, though it is more than one read's worth, as bytes that came with the client's Finished.
-        let mut server = End::new(server.keys, &behind, None);
+        let mut server = End::new(Side::Server, server.keys, &behind, None);
         let expected =
             [Heard::Event(Event::Open(Target::Message)), Heard::Data(data), Heard::Event(Event::EndOfStream)];
         assert_eq!(server.hear(&[]).unwrap(), expected);
@@ -123,7 +126,8 @@ fn early_bytes_longer_than_any_buffer_are_kept() {
     let (mut client, _) = ends();
     let mut early = client.control(&ControlMessage::Open { target: Target::Pipe });
     early.extend(client.data(&data));
-    let mut receiver = Receiver::new(opener(1), &early, None);
+    let sender = Sender::new(Side::Server, sealer(2), None);
+    let mut receiver = Receiver::new(&sender, opener(1), &early, None);
     let heard = hear(&mut receiver, &[]).unwrap();
     assert_eq!(heard, [Heard::Event(Event::Open(Target::Pipe)), Heard::Data(data)]);
 }
@@ -133,8 +137,8 @@ fn pings_and_pongs_come_at_any_time() {
     let (mut client, mut server) = ends();
     let ping = client.control(&ControlMessage::Ping { nonce: u64::MAX });
     assert_eq!(server.hear(&ping), event(Event::Ping(u64::MAX)));
-    let pong = server.control(&ControlMessage::Pong { nonce: 0 });
-    assert_eq!(client.hear(&pong), event(Event::Pong(0)));
+    let pong = server.control(&ControlMessage::Pong { nonce: u64::MAX });
+    assert_eq!(client.hear(&pong), event(Event::Pong(u64::MAX)));
 
     let (mut client, mut server) = streaming_ends();
     let mut mixed = client.data(b"before");
@@ -143,6 +147,201 @@ fn pings_and_pongs_come_at_any_time() {
     let expected =
         [Heard::Data(b"before".to_vec()), Heard::Event(Event::Ping(7)), Heard::Data(b"behind".to_vec())];
     assert_eq!(server.hear(&mixed).unwrap(), expected);
+}
+
+/// As many Pongs as Pings, however late: whoever is slow has not done anything wrong, and nobody can say more.
+#[test]
+fn a_pong_is_taken_for_each_ping_and_no_more() {
+    let (mut client, mut server) = ends();
+    let pong = |server: &mut End| server.control(&ControlMessage::Pong { nonce: 5 });
+    for nonce in 0..3 {
+        let ping = client.control(&ControlMessage::Ping { nonce });
+        assert_eq!(server.hear(&ping), event(Event::Ping(nonce)));
+    }
+    assert_eq!(client.hear(&pong(&mut server)), event(Event::Pong(5)));
+    // They outlast a stream.
+    check_stream(&mut client, &mut server, Target::Pipe, b"meanwhile");
+    for _ in 0..2 {
+        assert_eq!(client.hear(&pong(&mut server)), event(Event::Pong(5)));
+    }
+    let unasked = Err(PeerMisbehaved::UnexpectedMessage.into());
+    assert_eq!(client.hear(&pong(&mut server)), unasked);
+}
+
+/// Whatever has come, part of a record on an idle channel holds no more memory than it is long.
+#[test]
+fn part_of_a_record_on_an_idle_channel_holds_only_itself() {
+    let (mut client, mut server) = streaming_ends();
+    for _ in 0..5 {
+        let much = client.data(&pattern(300_000));
+        server.hear(&much).unwrap();
+    }
+    let mut last = client.control(&ControlMessage::EndOfStream);
+    let ping = client.control(&ControlMessage::Ping { nonce: 1 });
+    last.extend(&ping[..20]);
+    assert_eq!(server.hear(&last), event(Event::EndOfStream));
+    let released = server.receiver.release().expect("the buffer is given back");
+    assert!(released.len() > 100_000, "{}", released.len());
+    assert_eq!(server.receiver.release(), None, "nothing but the part itself is left");
+    assert_eq!(server.hear(&ping[20..]), event(Event::Ping(1)));
+}
+
+/// The confirmation that a message was handed on is all that a server says in it, and cannot come before its end.
+#[test]
+fn the_client_of_a_message_hears_its_confirmation_and_nothing_else() {
+    let unexpected = Err(PeerMisbehaved::UnexpectedMessage.into());
+    let message_ends = || {
+        let (mut client, mut server) = ends();
+        let open = client.control(&ControlMessage::Open { target: Target::Message });
+        client.receiver.expect_opened(&Target::Message);
+        server.hear(&open).unwrap();
+        let opened = server.control(&ControlMessage::Opened);
+        client.hear(&opened).unwrap();
+        (client, server)
+    };
+    let (mut client, mut server) = message_ends();
+    let data = server.data(b"hello");
+    assert_eq!(client.hear(&data), unexpected);
+    let (mut client, mut server) = message_ends();
+    let mut empty = SendBuffer::default();
+    server.sender.send_datagram(b"", &mut empty).unwrap();
+    assert_eq!(client.hear(&empty), unexpected);
+    let (mut client, mut server) = message_ends();
+    let too_early = server.control(&ControlMessage::EndOfStream);
+    assert_eq!(client.hear(&too_early), unexpected);
+    let (mut client, mut server) = message_ends();
+    client.control(&ControlMessage::EndOfStream);
+    let confirmed = server.control(&ControlMessage::EndOfStream);
+    assert_eq!(client.hear(&confirmed), event(Event::EndOfStream));
+}
+
+fn listen() -> Target {
+    let address = ListenAddress::Unix { path: "/run/somewhere".into() };
+    Target::Listen { address, kind: ListenKind::Stream, lease: [7; 16] }
+}
+
+#[test]
+fn listening_is_answered_with_listening_and_carries_no_data() {
+    let unexpected = Err(PeerMisbehaved::UnexpectedMessage.into());
+    let opening = |target: &Target| {
+        let (mut client, mut server) = ends();
+        let open = client.control(&ControlMessage::Open { target: target.clone() });
+        client.receiver.expect_opened(target);
+        server.hear(&open).unwrap();
+        (client, server)
+    };
+    let listening = ControlMessage::Listening { port: 0 };
+    let (mut client, mut server) = opening(&listen());
+    let opened = server.control(&ControlMessage::Opened);
+    assert_eq!(client.hear(&opened), unexpected);
+    let (mut client, mut server) = opening(&Target::Pipe);
+    let answer = server.control(&listening);
+    assert_eq!(client.hear(&answer), unexpected);
+    for from_client in [false, true] {
+        let (mut client, mut server) = opening(&listen());
+        let answer = server.control(&listening);
+        assert_eq!(client.hear(&answer), event(Event::Listening(0)));
+        let (speaker, hearer) =
+            if from_client { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        let mut empty = SendBuffer::default();
+        speaker.sender.send_datagram(b"", &mut empty).unwrap();
+        assert_eq!(hearer.hear(&empty), unexpected, "from the client: {from_client}");
+    }
+}
+
+/// It cannot speak for what was not sent yet, and no stream begins before the one before it is over.
+#[test]
+fn close_and_open_wait_for_our_own_end() {
+    for opened in [false, true] {
+        for (message, error) in [
+            (ControlMessage::Close, Error::Truncated),
+            (ControlMessage::Open { target: Target::Pipe }, PeerMisbehaved::UnexpectedMessage.into()),
+            (ControlMessage::Park { lease: [1; 16] }, PeerMisbehaved::UnexpectedMessage.into()),
+        ] {
+            let (mut client, mut server) = ends();
+            let mut said = client.control(&ControlMessage::Open { target: Target::Pipe });
+            said.extend(client.control(&ControlMessage::EndOfStream));
+            server.hear(&said).unwrap();
+            if opened {
+                server.control(&ControlMessage::Opened);
+            }
+            let too_early = client.control(&message);
+            assert_eq!(server.hear(&too_early), Err(error), "{message:?}");
+        }
+    }
+    let (mut client, mut server) = streaming_ends();
+    let mut early = server.control(&ControlMessage::EndOfStream);
+    early.extend(server.control(&ControlMessage::Close));
+    assert_eq!(client.hear(&early), Err(Error::Truncated));
+}
+
+/// The client opens streams until it parks the channel, the server from then on.
+#[test]
+fn a_parked_channel_takes_streams_from_the_other_side() {
+    let unexpected = || Err(PeerMisbehaved::UnexpectedMessage.into());
+    let open = ControlMessage::Open { target: Target::Pipe };
+    let park = ControlMessage::Park { lease: [1; 16] };
+    let parked = || {
+        let (mut client, mut server) = ends();
+        let parking = client.control(&park);
+        assert_eq!(server.hear(&parking), event(Event::Park([1; 16])));
+        (client, server)
+    };
+    let (mut client, mut server) = parked();
+    check_stream(&mut server, &mut client, Target::Forwarded { origin: "unix:".into() }, b"from the server");
+    check_stream(&mut server, &mut client, Target::Pipe, b"again");
+    for message in [&open, &park] {
+        let refused = client.sender.send_control(message, &mut SendBuffer::default());
+        assert!(matches!(refused, Err(Error::ApiMisuse(_))), "{message:?}");
+    }
+    check_close(&mut server, &mut client);
+
+    // Each as a peer says it that keeps to no rule.
+    for message in [&open, &park] {
+        let (_, mut server) = ends();
+        let mut rogue = sealer(1);
+        server.hear(&seal_control(&mut rogue, &park)).unwrap();
+        assert_eq!(server.hear(&seal_control(&mut rogue, message)), unexpected(), "{message:?} when parked");
+        let (mut client, mut server) = ends();
+        assert!(matches!(
+            server.sender.send_control(message, &mut SendBuffer::default()),
+            Err(Error::ApiMisuse(_))
+        ));
+        let said = seal_control(&mut sealer(2), message);
+        assert_eq!(client.hear(&said), unexpected(), "{message:?} from a server");
+    }
+}
+
+/// Neither side has lost anything with it, so that both close.
+#[test]
+fn what_crosses_our_close_is_discarded() {
+    let (mut client, mut server) = ends();
+    let close = server.control(&ControlMessage::Close);
+    let mut crossing = client.control(&ControlMessage::Open { target: Target::Pipe });
+    client.receiver.expect_opened(&Target::Pipe);
+    crossing.extend(client.data(b"for nobody"));
+    let refused = client.sender.send_control(&ControlMessage::Close, &mut SendBuffer::default());
+    assert!(matches!(refused, Err(Error::ApiMisuse(_))));
+    assert_eq!(client.hear(&close), event(Event::Close));
+    crossing.extend(client.control(&ControlMessage::Close));
+    assert_eq!(server.hear(&crossing), event(Event::Close));
+
+    let (mut client, mut server) = ends();
+    let close = server.control(&ControlMessage::Close);
+    let mut crossing = client.control(&ControlMessage::Open { target: Target::Pipe });
+    client.receiver.expect_opened(&Target::Pipe);
+    crossing.extend(client.control(&ControlMessage::EndOfStream));
+    assert_eq!(client.hear(&close), event(Event::Close));
+    crossing.extend(client.control(&ControlMessage::Close));
+    assert_eq!(server.hear(&crossing), event(Event::Close));
+
+    let (mut client, mut server) = ends();
+    let close = server.control(&ControlMessage::Close);
+    let mut crossing = client.control(&ControlMessage::Park { lease: [1; 16] });
+    assert_eq!(client.hear(&close), event(Event::Close));
+    crossing.extend(client.control(&ControlMessage::Close));
+    assert_eq!(server.hear(&crossing), event(Event::Close));
+    assert_eq!(server.receiver.handle_end(), Ok(()));
 }
 
 /// The states of a receiver, each with the sealer that speaks to it.
@@ -160,23 +359,28 @@ impl State {
 
     fn reach(self) -> (Receiver, crypto_core::record::Sealer) {
         let mut sealer = sealer(1);
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let side = if self == Self::Opening { Side::Client } else { Side::Server };
+        let mut end = End::listening(side);
         let open = |sealer: &mut _| seal_control(sealer, &ControlMessage::Open { target: Target::Pipe });
         match self {
             Self::Idle => {}
-            Self::Opening => receiver.expect_opened(),
+            Self::Opening => {
+                end.control(&ControlMessage::Open { target: Target::Pipe });
+                end.receiver.expect_opened(&Target::Pipe);
+            }
             Self::Streaming => {
-                hear(&mut receiver, &open(&mut sealer)).unwrap();
+                end.hear(&open(&mut sealer)).unwrap();
             }
             Self::Discarding => {
-                hear(&mut receiver, &open(&mut sealer)).unwrap();
-                receiver.discard_stream();
+                end.hear(&open(&mut sealer)).unwrap();
+                end.control(&ControlMessage::Refused { code: RefusedCode::Busy });
+                end.receiver.discard_stream();
             }
             Self::Closed => {
-                hear(&mut receiver, &seal_control(&mut sealer, &ControlMessage::Close)).unwrap();
+                end.hear(&seal_control(&mut sealer, &ControlMessage::Close)).unwrap();
             }
         }
-        (receiver, sealer)
+        (end.receiver, sealer)
     }
 }
 
@@ -205,7 +409,8 @@ fn every_message_in_every_state_has_one_meaning_or_is_an_error() {
             (state != Closed).then_some(Err(Error::Reset(ResetCode::TooLong)))
         }),
         (ControlMessage::Ping { nonce: 3 }, |state| (state != Closed).then_some(Ok(Some(Event::Ping(3))))),
-        (ControlMessage::Pong { nonce: 3 }, |state| (state != Closed).then_some(Ok(Some(Event::Pong(3))))),
+        // Nobody has asked for one.
+        (ControlMessage::Pong { nonce: 3 }, |_| None),
         // Not after a Close: nothing may come then.
         (ControlMessage::KeyUpdate, |state| (state != Closed).then_some(Ok(None))),
         (ControlMessage::Close, |state| match state {
@@ -332,8 +537,8 @@ fn nothing_comes_behind_a_close_not_even_in_the_same_read() {
 fn a_sender_keeps_to_the_order_that_its_peer_insists_on() {
     let open = ControlMessage::Open { target: Target::Pipe };
     let mut out = SendBuffer::default();
-    let fresh = || Sender::new(sealer(1), None);
-    let streaming = || Sender::new(sealer(1), Some(&Target::Pipe));
+    let fresh = || Sender::new(Side::Client, sealer(1), None);
+    let streaming = || Sender::new(Side::Client, sealer(1), Some(&Target::Pipe));
     let closed = || {
         let mut sender = fresh();
         sender.send_control(&ControlMessage::Close, &mut SendBuffer::default()).unwrap();

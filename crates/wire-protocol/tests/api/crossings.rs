@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
+use crypto_core::schedule::Side;
 use getrandom::SysRng;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf, duplex};
 use wire_protocol::Error;
@@ -54,7 +55,8 @@ impl Client {
                 Step::Done(established) => break established,
             };
         };
-        let mut client = Self { socket, end: End::new(established.keys, &inbox, established.opening) };
+        let mut client =
+            Self { socket, end: End::new(Side::Client, established.keys, &inbox, established.opening) };
         let heard = client.end.hear(&[]).unwrap();
         if heard.is_empty() {
             assert_eq!(client.hear(), [Heard::Event(Event::Opened)]);
@@ -189,8 +191,57 @@ async fn an_open_that_crosses_our_close_never_stood() {
     client.say(&[ControlMessage::EndOfStream]);
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
     server.shutdown().await.unwrap();
+    assert_eq!(client.hear(), [Heard::Event(Event::EndOfStream)]);
+    // All of it before the client can know of the Close, and then its own.
     client.say(&[ControlMessage::Open { target: Target::Pipe }]);
+    client.end.receiver.expect_opened(&Target::Pipe);
+    let data = client.end.data(b"for nobody");
+    client.socket.write_all(&data).unwrap();
+    client.say(&[ControlMessage::EndOfStream]);
+    let client = tokio::task::spawn_blocking(move || {
+        let mut heard = Vec::new();
+        while heard.last() != Some(&Heard::Event(Event::Close)) {
+            heard.extend(client.hear());
+        }
+        client.say(&[ControlMessage::Close]);
+        heard
+    });
     server.close().await.unwrap();
+    assert!(!client.await.unwrap().contains(&Heard::Event(Event::Opened)));
+}
+
+/// One that has crossed a Close without its end: the client says Close in place of it.
+#[tokio::test]
+async fn a_client_whose_open_crosses_a_close_closes_too() {
+    let (there, here) = duplex(4096);
+    let (client, server) =
+        tokio::join!(connect(here, knows_psk()), accept(there, Arc::new(server_config()), |_| Ok(())));
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    client.shutdown().await.unwrap();
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    server.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+
+    let (closed, opened) = tokio::join!(server.close(), async {
+        client.begin_open(&Target::Pipe).unwrap();
+        client.write_all(b"for nobody").await.unwrap();
+        client.flush().await.unwrap();
+        client.confirm_opened().await
+    });
+    assert_eq!(error_in(&opened.unwrap_err()), Some(&Error::Closed));
+    closed.unwrap();
+}
+
+/// Section 7: what was sent cannot have reached its place where its end had not been said yet.
+#[tokio::test]
+async fn a_close_before_our_own_end_is_truncation() {
+    let (mut client, mut server) = with_stream().await;
+    client.say(&[ControlMessage::EndOfStream, ControlMessage::Close]);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(
+        server.next_incoming().await.map_err(|error| error_in(&error).copied()),
+        Err(Some(Error::Truncated))
+    );
 }
 
 /// Where a relay's output goes.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crypto_core::schedule::Side;
 use crypto_core::secret::Secret;
 use rand_core::{TryCryptoRng, TryRng};
 use wire_protocol::Error;
@@ -41,8 +42,8 @@ fn check(config: ClientConfig, expected: Expected) {
     assert_eq!(known, expected.knows_server_key.then(keys::server_id));
     assert_eq!(client.ticket.is_some(), expected.has_ticket);
 
-    let mut client_end = End::new(client.keys, &[], client.opening.clone());
-    let mut server_end = End::new(server.keys, &early, None);
+    let mut client_end = End::new(Side::Client, client.keys, &[], client.opening.clone());
+    let mut server_end = End::new(Side::Server, server.keys, &early, None);
     if client.opening.is_none() {
         client_end.control(&ControlMessage::Open { target: Target::Pipe });
         panic!("every config here opens a stream");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opener, Outgoing, Sealer};
-use crypto_core::schedule::TrafficSecret;
+use crypto_core::schedule::{Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use wire_protocol::Error;
 use wire_protocol::channel::{Event, Receiver, Sender};
@@ -37,11 +37,15 @@ impl fmt::Debug for Heard {
 }
 
 impl End {
-    pub(crate) fn new(keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Self {
-        Self {
-            sender: Sender::new(keys.sealer, opening.as_ref()),
-            receiver: Receiver::new(keys.opener, early, opening.as_ref()),
-        }
+    pub(crate) fn new(side: Side, keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Self {
+        let sender = Sender::new(side, keys.sealer, opening.as_ref());
+        let receiver = Receiver::new(&sender, keys.opener, early, opening.as_ref());
+        Self { sender, receiver }
+    }
+
+    /// An idle end that says nothing, and hears what [`sealer`] 1 seals.
+    pub(crate) fn listening(side: Side) -> Self {
+        Self::new(side, ChannelKeys { sealer: sealer(2), opener: opener(1) }, &[], None)
     }
 
     pub(crate) fn control(&mut self, message: &ControlMessage) -> Vec<u8> {
@@ -99,17 +103,17 @@ pub(crate) fn hear(receiver: &mut Receiver, mut bytes: &[u8]) -> Result<Vec<Hear
 
 /// The two ends of an idle channel.
 pub(crate) fn ends() -> (End, End) {
-    let end = |own, theirs| {
+    let end = |side, own, theirs| {
         let keys = ChannelKeys { sealer: sealer(own), opener: opener(theirs) };
-        End::new(keys, &[], None)
+        End::new(side, keys, &[], None)
     };
-    (end(1, 2), end(2, 1))
+    (end(Side::Client, 1, 2), end(Side::Server, 2, 1))
 }
 
 /// The two ends of a channel on which a pipe is open.
 pub(crate) fn streaming_ends() -> (End, End) {
     let (mut client, mut server) = ends();
-    client.receiver.expect_opened();
+    client.receiver.expect_opened(&Target::Pipe);
     let open = client.control(&ControlMessage::Open { target: Target::Pipe });
     assert_eq!(server.hear(&open), Ok(vec![Heard::Event(Event::Open(Target::Pipe))]));
     let opened = server.control(&ControlMessage::Opened);

@@ -13,7 +13,7 @@ use rand_core::{SeedableRng as _, TryRng as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire_protocol::Error;
-use wire_protocol::channel::Receiver;
+use wire_protocol::channel::{Receiver, Sender};
 use wire_protocol::codec::{MAX_MESSAGE_LEN, decode, encode};
 use wire_protocol::frame::{HEADER_LEN, frame_len, parse};
 use wire_protocol::handshake::Handshake;
@@ -22,7 +22,7 @@ use wire_protocol::message::{
 };
 
 use super::keys;
-use super::line::{hear, opener, seal, seal_control, sealer};
+use super::line::{End, hear, opener, seal, seal_control, sealer};
 use super::pair::{self, NOW, Peer, Scene, knows_id, knows_psk, server_config};
 use super::rogue::{Rogue, RogueHello};
 
@@ -66,7 +66,7 @@ proptest! {
         let mut record = bytes;
         let len = u16::try_from(record.len() - 34).unwrap().to_be_bytes();
         record[..2].copy_from_slice(&len);
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let mut receiver = End::listening(Side::Server).receiver;
         prop_assert_eq!(hear(&mut receiver, &record), Err(Error::Authentication));
     }
 
@@ -86,7 +86,7 @@ proptest! {
         never_done(client, &server.seal(kind, &payload))?;
 
         let mut sealer = sealer(1);
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let mut receiver = End::listening(Side::Server).receiver;
         hear(&mut receiver, &seal(&mut sealer, kind, &payload, 0)).ok();
         hear(&mut receiver, &seal(&mut sealer, kind, &payload, 9)).ok();
     }
@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn channels_of_random_messages(said in vec((control(), any::<bool>()), 0..30)) {
         let mut sealer = sealer(1);
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let mut receiver = End::listening(Side::Server).receiver;
         let mut failed = None;
         for (message, data) in said {
             let mut bytes = seal_control(&mut sealer, &message);
@@ -164,9 +164,10 @@ fn a_mebibyte_of_noise() {
     }
     for seed in 0..64 {
         ChaCha20Rng::seed_from_u64(seed).try_fill_bytes(&mut noise).unwrap();
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let mut receiver = End::listening(Side::Server).receiver;
         assert!(hear(&mut receiver, &noise).is_err(), "seed {seed}");
-        let mut receiver = Receiver::new(opener(1), &noise, None);
+        let sender = Sender::new(Side::Server, sealer(2), None);
+        let mut receiver = Receiver::new(&sender, opener(1), &noise, None);
         assert!(hear(&mut receiver, &[]).is_err(), "seed {seed}");
     }
 }

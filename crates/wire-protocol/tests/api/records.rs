@@ -1,18 +1,19 @@
 //! The line of an established channel in hostile hands, and its key updates.
 
 use crypto_core::record::ContentType;
+use crypto_core::schedule::Side;
 use wire_protocol::channel::{Event, KeyLimits, Receiver};
 use wire_protocol::message::{ControlMessage, ResetCode, Target};
 use wire_protocol::record::SendBuffer;
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
-use super::line::{End, Heard, ends, hear, opener, pattern, seal, seal_control, sealer, streaming_ends};
+use super::line::{End, Heard, ends, hear, pattern, seal, seal_control, sealer, streaming_ends};
 use super::pair::messages;
 
 /// A receiver in a stream, and the records that are said to it: data, a key update, a Ping, padding, the end.
 fn recorded() -> (Receiver, Vec<Vec<u8>>) {
     let mut sealer = sealer(1);
-    let mut receiver = Receiver::new(opener(1), &[], None);
+    let mut receiver = End::listening(Side::Server).receiver;
     let open = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Pipe });
     hear(&mut receiver, &open).unwrap();
     let mut records = vec![
@@ -184,7 +185,7 @@ fn records_of_nothing_but_padding_or_of_no_known_type_are_refused() {
         let tag = mac.tag(&[&0u64.to_be_bytes(), &header, &ciphertext]);
         [&header[..], &ciphertext, &tag].concat()
     };
-    let fresh = || Receiver::new(opener(1), &[], None);
+    let fresh = || End::listening(Side::Server).receiver;
     assert_eq!(
         hear(&mut fresh(), &forge(b"\0\0\0\x08\x02\0")),
         Ok(vec![Heard::Event(Event::Close)]),
@@ -289,7 +290,7 @@ fn a_channel_of_many_streams_and_updates_stays_in_step() {
     client.sender.set_key_limits(limits);
     server.sender.set_key_limits(limits);
     for round in 0..500usize {
-        client.receiver.expect_opened();
+        client.receiver.expect_opened(&Target::Message);
         let mut said = client.control(&ControlMessage::Open { target: Target::Message });
         said.extend(client.data(&pattern(round * 37 % 6000 + 1)));
         said.extend(client.control(&ControlMessage::EndOfStream));
@@ -324,7 +325,7 @@ fn empty_records_count_only_where_they_are_datagrams() {
     let reopen = |client: &mut End, server: &mut End| {
         let end = server.control(&ControlMessage::EndOfStream);
         client.hear(&end).unwrap();
-        client.receiver.expect_opened();
+        client.receiver.expect_opened(&Target::Pipe);
         let open = client.control(&ControlMessage::Open { target: Target::Pipe });
         server.hear(&open).unwrap();
         let opened = server.control(&ControlMessage::Opened);

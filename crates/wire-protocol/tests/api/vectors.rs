@@ -12,21 +12,21 @@ use crypto_core::mac::MacKey;
 use crypto_core::pem;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::record::{ContentType, HEADER_LEN, Opener};
-use crypto_core::schedule::TrafficSecret;
+use crypto_core::schedule::{Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use data_encoding::HEXLOWER;
 use rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
-use wire_protocol::channel::{Event, Receiver};
-use wire_protocol::codec::encode;
+use wire_protocol::channel::Event;
+use wire_protocol::codec::{decode, encode};
 use wire_protocol::handshake::ChannelKeys;
 use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, ExpectedServer, ResumptionTicket};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::message::{AbortCode, ControlMessage, DeniedCode, Mode, ResetCode, ServerLimits, Target};
 use wire_protocol::{Error, Foreign, InvalidMessage, PeerMisbehaved};
 
-use super::line::{End, Heard, hear};
+use super::line::{End, Heard};
 use super::pair::Peer;
 
 const HANDSHAKES: [(&str, &str); 3] = [
@@ -184,7 +184,7 @@ fn replayed(vector: &Value) -> (End, End) {
     if let Some(ticket) = &client.ticket {
         assert_eq!(ticket.secret.expose(), &array(&named(&vector["secrets"], "ticket secret")["bytes"]));
     }
-    (End::new(client.keys, &[], client.opening), End::new(server.keys, &[], None))
+    (End::new(Side::Client, client.keys, &[], client.opening), End::new(Side::Server, server.keys, &[], None))
 }
 
 #[test]
@@ -203,10 +203,15 @@ fn each_side_says_what_is_recorded_and_understands_the_other() {
         let (mut client, mut server) = replayed(&vector);
         for record in list(&vector["records"]) {
             let sealed = bytes(&record["bytes"]);
-            let heard = match text(&record["from"]) {
-                "client" => server.hear(&sealed).unwrap(),
-                _ => client.hear(&sealed).unwrap(),
+            let (speaker, hearer) = match text(&record["from"]) {
+                "client" => (&mut client, &mut server),
+                _ => (&mut server, &mut client),
             };
+            // What a side has said decides what it may hear. The client's Open went out with the handshake.
+            if text(&record["content_type"]) == "control" && text(&record["name"]) != "Open" {
+                speaker.control(&decode(&bytes(&record["payload"])).unwrap());
+            }
+            let heard = hearer.hear(&sealed).unwrap();
             let payload = bytes(&record["payload"]);
             let expected = match text(&record["name"]) {
                 "data" | "data with padding" | "data under the next key" if payload.is_empty() => vec![],
@@ -312,7 +317,7 @@ fn encrypted_messages_open_under_the_recorded_secrets_and_make_the_recorded_hash
 enum Stage {
     Client(Box<Peer<ClientHandshake, Draws>>),
     Server(Box<Peer<ServerHandshake, Draws>>),
-    Channel(Box<Receiver>),
+    Channel(Box<End>),
 }
 
 impl Stage {
@@ -334,7 +339,7 @@ impl Stage {
                 }
                 let early = peer.early().to_vec();
                 let established = peer.into_outcome();
-                (channel(established.keys, &early, established.opening), Ok(said))
+                (channel(Side::Client, established.keys, &early, established.opening), Ok(said))
             }
             Self::Server(mut peer) => {
                 let mut said = peer.feed(input);
@@ -345,25 +350,28 @@ impl Stage {
                 let early = peer.early().to_vec();
                 let mut draws = std::mem::replace(&mut peer.rng, Draws(VecDeque::new()));
                 let established = peer.into_outcome().welcome(&mut draws, &mut said).unwrap();
-                (channel(established.keys, &early, None), Ok(said))
+                (channel(Side::Server, established.keys, &early, None), Ok(said))
             }
-            Self::Channel(mut receiver) => {
-                let outcome = hear(&mut receiver, input).map(|_| Vec::new());
-                (Self::Channel(receiver), outcome)
+            Self::Channel(mut end) => {
+                let outcome = end.hear(input).map(|heard| match heard.first() {
+                    Some(Heard::Event(Event::Open(_))) => end.control(&ControlMessage::Opened),
+                    _ => Vec::new(),
+                });
+                (Self::Channel(end), outcome)
             }
         }
     }
 
     fn end(self) -> Result<Vec<u8>, Error> {
         match self {
-            Self::Channel(mut receiver) => receiver.handle_end().map(|()| Vec::new()),
+            Self::Channel(mut end) => end.receiver.handle_end().map(|()| Vec::new()),
             _ => panic!("a handshake that ends is the transport's to see"),
         }
     }
 }
 
-fn channel(keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Stage {
-    Stage::Channel(Box::new(Receiver::new(keys.opener, early, opening.as_ref())))
+fn channel(side: Side, keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Stage {
+    Stage::Channel(Box::new(End::new(side, keys, early, opening)))
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl KeyFetch {
     /// # Errors
     /// As there.
     pub fn message_len(&self, prefix: &[u8]) -> Result<Option<usize>, Error> {
-        Ok(frame::frame_len(prefix)?)
+        frame::frame_len_among(prefix, &KEY_OFFERS)
     }
 
     /// Takes the answer: a key that nobody has vouched for.
@@ -41,6 +41,9 @@ impl KeyFetch {
         parse_key_offer(message)
     }
 }
+
+/// What may come in answer to a KeyRequest.
+pub(super) const KEY_OFFERS: [FrameKind; 2] = [FrameKind::KeyOffer, FrameKind::Abort];
 
 pub(super) fn parse_key_offer(message: &[u8]) -> Result<PublicKey, Error> {
     match frame::parse(message)? {

@@ -73,7 +73,7 @@ impl Authorization {
             return Err(Error::Denied(code));
         }
         let ticket = match (&self.config.tickets, self.mode) {
-            (Some(key), Mode::Rsa | Mode::Resumption) => Some(self.mint_ticket(key, rng)?),
+            (Some(key), Mode::Rsa | Mode::Resumption) => self.mint_ticket(key, rng)?,
             _ => None,
         };
         self.keys.send(&HandshakeMessage::Welcome { ticket }, out)?;
@@ -89,7 +89,18 @@ impl Authorization {
         Ok(())
     }
 
-    fn mint_ticket<R: TryCryptoRng + ?Sized>(&self, key: &TicketKey, rng: &mut R) -> Result<Ticket, Error> {
+    /// `None` where the chain ends here, so that a full handshake is due next time in any case.
+    fn mint_ticket<R: TryCryptoRng + ?Sized>(
+        &self,
+        key: &TicketKey,
+        rng: &mut R,
+    ) -> Result<Option<Ticket>, Error> {
+        let chain_left = (self.full_handshake_at + TICKET_CHAIN_LIFETIME).saturating_sub(self.now);
+        let lifetime = TICKET_LIFETIME.min(chain_left);
+        let lifetime_seconds = u32::try_from(lifetime.as_secs()).expect("a day is fewer seconds than 2^32");
+        if lifetime_seconds == 0 {
+            return Ok(None);
+        }
         let nonce = *Secret::<16>::random(rng)?.expose();
         let mut content = TicketContent {
             server_id: self.server_id,
@@ -103,10 +114,6 @@ impl Authorization {
         let ticket = key.seal(rng, self.now, &encoded)?;
         encoded.zeroize();
         content.secret.zeroize();
-
-        let chain_left = (self.full_handshake_at + TICKET_CHAIN_LIFETIME).saturating_sub(self.now);
-        let lifetime = TICKET_LIFETIME.min(chain_left);
-        let lifetime_seconds = u32::try_from(lifetime.as_secs()).expect("a day is fewer seconds than 2^32");
-        Ok(Ticket { lifetime_seconds, nonce, ticket })
+        Ok(Some(Ticket { lifetime_seconds, nonce, ticket }))
     }
 }

@@ -248,7 +248,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
                 reading.ended = true;
             }
             Event::EndOfStream => reading.ended = true,
-            Event::Close => return Err(Error::Closed.into()),
+            Event::Close => {
+                // In place of Opened: this side closes too, as far as the socket takes that at once.
+                self.stream.writing.control(&ControlMessage::Close)?;
+                let _said = self.stream.writing.poll_flush(&mut self.stream.io, cx);
+                return Err(Error::Closed.into());
+            }
             _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
         if reading.ended {

@@ -10,13 +10,17 @@ use crypto_core::identity::PublicKey;
 use getrandom::SysRng;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::SecureStream;
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
-use crate::stream::{HANDSHAKE_CHUNK, Parts, abort_frame, closed_during_handshake, error_in, unix_time};
+use crate::stream::{
+    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame, closed_during_handshake, error_in,
+    handshake_timed_out, target_of, unix_time,
+};
 use crate::{Error, PeerMisbehaved};
 
 /// Does RSA on threads of its own, a bounded number at once, so that it never stands in the reactor's way.
@@ -50,24 +54,28 @@ impl RsaPool {
     }
 }
 
-/// Connects as a client and opens a pipe.
+/// Connects as a client and opens what `config` says, or else a pipe.
 ///
 /// # Errors
-/// Those of the socket, and those of the protocol inside an `io::Error` (see [`error_in`]).
+/// Those of the socket, and those of the protocol inside an `io::Error` (see [`error_in`]); [`Error::ApiMisuse`] for a
+/// listen target; `TimedOut` when the handshake takes longer than [`HANDSHAKE_DEADLINE`], or the server does not answer
+/// the Open within [`SILENCE`].
 pub async fn connect<S>(io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    config.open = Some(Target::Pipe);
-    let mut stream = connect_channel(io, config).await?;
-    stream.confirm_opened().await?;
+    target_of(&mut config)?;
+    let handshake = timeout(HANDSHAKE_DEADLINE, connect_channel(io, config));
+    let mut stream = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
+    timeout(SILENCE, stream.confirm_opened()).await.unwrap_or_else(|_| Err(super::silent()))?;
     Ok(stream)
 }
 
 /// Accepts a client that `authorize` lets in, and the pipe that it opens.
 ///
 /// # Errors
-/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused.
+/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused, and `TimedOut` for one that has opened
+/// nothing for as long as the limits in `config` let a channel be idle, which closes it.
 pub async fn accept<S>(
     io: S,
     config: Arc<ServerConfig>,
@@ -76,7 +84,9 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stream = accept_channel(io, config, &RsaPool::new(1), authorize).await?;
+    let pool = RsaPool::new(1);
+    let handshake = timeout(HANDSHAKE_DEADLINE, accept_channel(io, config, &pool, authorize));
+    let mut stream = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
     match stream.next_open().await? {
         Some(Target::Pipe) => {
             stream.answer_open().await?;
@@ -90,7 +100,8 @@ where
     }
 }
 
-/// Does the client's handshake and no more: the channel is idle, or opening what `config` says.
+/// Does the client's handshake and no more: the channel is idle, or opening what `config` says. How long that may take is
+/// for the caller to say.
 ///
 /// # Errors
 /// As [`connect`].
@@ -105,7 +116,8 @@ where
     Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
 }
 
-/// Does the server's handshake and no more: the channel is idle.
+/// Does the server's handshake and no more: the channel is idle. How long that may take is for the caller to say, which
+/// has to: a client may be silent for ever.
 ///
 /// # Errors
 /// As [`accept`].
