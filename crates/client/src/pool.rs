@@ -12,7 +12,7 @@ use program::dial::in_time;
 use program::socket::Socket;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
 use wire_protocol::stream::{SecureStream, error_in};
@@ -199,11 +199,13 @@ impl Pool {
 
     /// Keeps channels warm while the server can be reached.
     async fn stay_up(self: &Arc<Self>) -> Result<(), Error> {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_look = Instant::now();
         loop {
             tokio::select! {
-                _ = look.tick() => self.look_after_idle().await,
+                () = sleep_until(next_look) => {
+                    self.look_after_idle().await;
+                    next_look = Instant::now() + self.look_every();
+                }
                 () = self.wanting.notified() => {}
                 () = self.ended.cancelled() => return Ok(()),
             }
@@ -234,8 +236,16 @@ impl Pool {
         }
     }
 
+    /// Often enough that no channel is idle for as long as the server lets it be.
+    fn look_every(&self) -> Duration {
+        let state = self.state();
+        let shortest = state.idle.iter().map(|idle| keep_alive_every(&idle.stream)).min();
+        shortest.map_or(LOOK_EVERY, |shortest| shortest.min(LOOK_EVERY))
+    }
+
     /// Wants fewer where many lay around, and asks those that have been idle for long whether they still stand.
     async fn look_after_idle(&self) {
+        let look_every = self.look_every();
         let mut asked = JoinSet::new();
         {
             let mut state = self.state();
@@ -248,7 +258,7 @@ impl Pool {
             let (old, recent): (Vec<_>, Vec<_>) = state
                 .idle
                 .drain(..)
-                .partition(|idle| idle.since.elapsed() + LOOK_EVERY > keep_alive_every(&idle.stream));
+                .partition(|idle| idle.since.elapsed() + look_every > keep_alive_every(&idle.stream));
             state.idle = recent;
             for Idle { mut stream, .. } in old {
                 asked.spawn(async move { in_time(stream.ping()).await.map(|_| stream) });
@@ -386,8 +396,12 @@ enum Denials {
 /// How often an idle channel gives a sign of life: well before the server closes it, and often enough to notice that the
 /// way to it is gone.
 pub(crate) fn keep_alive_every<S>(stream: &SecureStream<S>) -> Duration {
-    let limit = Duration::from_secs(stream.session().limits.idle_timeout_seconds.into());
-    (limit / 2).min(KEEP_ALIVE_EVERY)
+    keep_alive_within(stream.session().limits.idle_timeout_seconds)
+}
+
+/// The least limit that there is is a second (section 5): with less a server would close what it has just let in.
+fn keep_alive_within(idle_timeout_seconds: u32) -> Duration {
+    (Duration::from_secs(idle_timeout_seconds.max(1).into()) / 3).min(KEEP_ALIVE_EVERY)
 }
 
 /// Pauses between attempts: longer and longer, and no two clients' alike.

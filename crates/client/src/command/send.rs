@@ -2,6 +2,7 @@
 
 use std::io;
 
+use program::dial::in_time;
 use program::socket::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use wire_protocol::message::Target;
@@ -9,7 +10,7 @@ use wire_protocol::stream::{SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, close, confirm, connect};
+use crate::connect::{Credentials, Server, confirm, connect};
 
 /// Sends `text`, or standard input, and returns once the server has confirmed that it has handed it on.
 ///
@@ -29,8 +30,8 @@ pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>
         Ok(_) => return Err(channel(ProtocolError::from(PeerMisbehaved::UnexpectedMessage).into())),
         Err(error) => return Err(channel(error)),
     }
-    close(stream).await;
-    Ok(())
+    // A server that is gone without a Close has not said all of it.
+    in_time(stream.close()).await.map_err(channel)
 }
 
 async fn copy(

@@ -288,7 +288,8 @@ fn a_parked_channel_takes_streams_from_the_other_side() {
         (client, server)
     };
     let (mut client, mut server) = parked();
-    check_stream(&mut server, &mut client, Target::Forwarded { origin: "unix:".into() }, b"from the server");
+    let forwarded = Target::Forwarded { origin: "192.0.2.1:4711".into(), destination: "192.0.2.2:80".into() };
+    check_stream(&mut server, &mut client, forwarded, b"from the server");
     check_stream(&mut server, &mut client, Target::Pipe, b"again");
     for message in [&open, &park] {
         let refused = client.sender.send_control(message, &mut SendBuffer::default());

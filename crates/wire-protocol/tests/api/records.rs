@@ -440,7 +440,7 @@ fn only_a_key_update_or_a_reset_may_stand_within_a_datagram() {
         (ControlMessage::Reset { code: ResetCode::Input }, Error::Reset(ResetCode::Input)),
     ] {
         let mut sealer = sealer(1);
-        let mut receiver = Receiver::new(opener(1), &[], None);
+        let mut receiver = End::listening(Side::Server).receiver;
         let open = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Pipe });
         hear(&mut receiver, &open).unwrap();
         receiver.expect_datagrams();

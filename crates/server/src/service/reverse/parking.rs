@@ -60,8 +60,10 @@ impl Parking {
                     match incoming? {
                         Incoming::SignOfLife => {}
                         Incoming::Close => return in_time(stream.answer_close()).await,
-                        Incoming::Open(_) => stream.refuse_open(RefusedCode::NotOffered).await?,
-                        Incoming::Park(_) => {}
+                        // The channel takes neither any more.
+                        Incoming::Open(_) | Incoming::Park(_) => {
+                            return Err(io::ErrorKind::InvalidData.into());
+                        }
                     }
                 }
                 job = self.jobs.take() => {
