@@ -148,7 +148,7 @@ pub struct Forward {
     /// How long a new connection waits for a channel while the server is out of reach
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse, requires = "address")]
     pub wait: Duration,
-    /// How long a flow of datagrams may be idle
+    /// How long a flow of datagrams may be idle; one on which every question was answered ends after 5 seconds at most
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse, requires = "address")]
     pub udp_timeout: Duration,
     /// How long open connections have to come to their end once the program is told to [default: 30s]

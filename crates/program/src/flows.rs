@@ -9,30 +9,55 @@
 //! Datagrams may be lost at any time, so nothing waits here: a queue that is full loses the newest.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use tokio::time::sleep;
-use wire_protocol::stream::DatagramSocket;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Instant, sleep};
+use wire_protocol::stream::{DatagramSocket, Dropped};
 
-use crate::address::{Address, EVERYWHERE};
-use crate::listener::candidates;
+use crate::drops::{DropCounter, DropReason, FlowDrops};
+use crate::udp::{Correspondent, UdpListener};
 
 /// The flows at one UDP socket.
 #[derive(Debug)]
 pub struct Flows<K> {
-    socket: Arc<UdpSocket>,
-    open: HashMap<K, mpsc::Sender<Queued>>,
+    socket: Arc<UdpListener>,
+    open: HashMap<K, Open>,
     /// Bytes in all queues.
     queued: Arc<AtomicUsize>,
+    started: Instant,
+    gave_way: GaveWay,
+    /// What the log calls the socket.
+    name: String,
+    counter: DropCounter,
+    /// Of datagrams that belong to no flow.
+    drops: FlowDrops,
+}
+
+/// A flow, as its socket knows it.
+#[derive(Debug)]
+struct Open {
+    queue: mpsc::Sender<Queued>,
+    /// When there last was a datagram either way, in milliseconds since the start.
+    last: Arc<AtomicU64>,
+    drops: FlowDrops,
+    /// Dropped once there is to be no more of the flow.
+    _ended: oneshot::Sender<()>,
+}
+
+/// Flows that made room for others.
+#[derive(Debug, Default)]
+struct GaveWay {
+    said: Option<Instant>,
+    since: u64,
 }
 
 /// Which flow a datagram is of.
@@ -47,13 +72,17 @@ pub struct Belonging<K> {
 }
 
 /// One flow, to be relayed with [`relay_datagrams`](wire_protocol::stream::relay_datagrams). It ends with its
-/// [`Flows`], and once it is dropped the next datagram begins another.
+/// [`Flows`], or when it gives way to another, and once it is dropped the next datagram begins another.
 #[derive(Debug)]
 pub struct Flow {
-    socket: Arc<UdpSocket>,
-    peer: SocketAddr,
+    socket: Arc<UdpListener>,
+    from: Correspondent,
     header: Vec<u8>,
     incoming: mpsc::Receiver<Queued>,
+    ended: oneshot::Receiver<()>,
+    started: Instant,
+    last: Arc<AtomicU64>,
+    drops: FlowDrops,
 }
 
 /// A datagram that waits.
@@ -63,63 +92,159 @@ struct Queued {
     queued: Arc<AtomicUsize>,
 }
 
-impl<K: Eq + Hash + Clone> Flows<K> {
-    /// None yet.
+impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
+    /// None yet. The log calls the socket `name`, which is fit for it.
     #[must_use]
-    pub fn new(socket: Arc<UdpSocket>) -> Self {
-        Self { socket, open: HashMap::new(), queued: Arc::default() }
+    pub fn new(socket: Arc<UdpListener>, name: String, counter: &DropCounter) -> Self {
+        let drops = counter.flow(name.clone());
+        Self {
+            socket,
+            open: HashMap::new(),
+            queued: Arc::default(),
+            started: Instant::now(),
+            gave_way: GaveWay::default(),
+            name,
+            counter: counter.clone(),
+            drops,
+        }
     }
 
     /// Waits for a datagram that begins a flow, and hands on all others meanwhile; `belonging` says of which one each
     /// is, by where it comes from and its bytes, or drops it. Can be dropped and called again.
     pub async fn next(
         &mut self,
-        mut belonging: impl FnMut(SocketAddr, &[u8]) -> Option<Belonging<K>>,
+        mut belonging: impl FnMut(Correspondent, &[u8]) -> Option<Belonging<K>>,
     ) -> (K, Flow) {
-        let mut buffer = vec![0; MAX_DATAGRAM_LEN];
         loop {
-            let (len, peer) = match self.socket.recv_from(&mut buffer).await {
-                Ok(received) => received,
-                Err(error) => {
-                    // Mostly an earlier answer that found nobody: it says nothing of the other flows.
-                    tracing::debug!(%error, "cannot receive a datagram");
-                    sleep(PAUSE).await;
+            // Where it fails, receiving does so too.
+            self.socket.readable().await.ok();
+            // For as long as there are datagrams.
+            let mut buffer = vec![0; MAX_RECEIVED_LEN];
+            loop {
+                let (len, from) = match self.socket.try_recv(&mut buffer) {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        // Mostly an earlier answer that found nobody: it says nothing of the other flows.
+                        tracing::debug!(%error, "cannot receive a datagram");
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                };
+                let datagram = &buffer[..len];
+                let Some(Belonging { key, payload, header }) = belonging(from, datagram) else {
+                    self.drops.note(DropReason::NotSocks, len);
                     continue;
+                };
+                let payload = datagram.get(payload).unwrap_or_default();
+                if let Some(flow) = self.hand_on(&key, from, header, payload) {
+                    return (key, flow);
                 }
-            };
-            let datagram = &buffer[..len];
-            let Some(Belonging { key, payload, header }) = belonging(peer, datagram) else { continue };
-            let payload = datagram.get(payload).unwrap_or_default();
-            if let Some(flow) = self.hand_on(&key, peer, header, payload) {
-                return (key, flow);
+                // Whoever else is served by this thread has a turn.
+                consume_budget().await;
             }
         }
     }
 
     /// Gives a flow where the datagram begins one.
-    fn hand_on(&mut self, key: &K, peer: SocketAddr, header: Vec<u8>, payload: &[u8]) -> Option<Flow> {
+    fn hand_on(&mut self, key: &K, from: Correspondent, header: Vec<u8>, payload: &[u8]) -> Option<Flow> {
+        let now = self.started.elapsed();
+        let open = self.open.get(key).filter(|open| !open.queue.is_closed());
+        let drops = open.map_or(&self.drops, |open| &open.drops);
         let before = self.queued.fetch_add(payload.len(), Ordering::Relaxed);
         let datagram = Queued { payload: payload.into(), queued: Arc::clone(&self.queued) };
         if before + payload.len() > MAX_QUEUED {
-            tracing::debug!(%peer, "a datagram is lost: too many wait");
+            drops.note(DropReason::BytesWaiting(MAX_QUEUED), payload.len());
             return None;
         }
-        let datagram = match self.open.get(key) {
-            Some(flow) => match flow.try_send(datagram) {
-                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => return None,
+        let datagram = match open {
+            Some(open) => match open.queue.try_send(datagram) {
+                Ok(()) => {
+                    open.last.store(millis(now), Ordering::Relaxed);
+                    return None;
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    drops.note(DropReason::QueueFull(MAX_WAITING), payload.len());
+                    return None;
+                }
                 Err(mpsc::error::TrySendError::Closed(datagram)) => datagram,
             },
             None => datagram,
         };
-        self.open.retain(|_, flow| !flow.is_closed());
+        self.open.retain(|_, open| !open.queue.is_closed());
         if self.open.len() >= MAX_FLOWS {
-            tracing::debug!(%peer, "a datagram is lost: too many flows");
-            return None;
+            self.give_way();
         }
-        let (sender, incoming) = mpsc::channel(MAX_WAITING);
-        sender.try_send(datagram).ok();
-        self.open.insert(key.clone(), sender);
-        Some(Flow { socket: Arc::clone(&self.socket), peer, header, incoming })
+        let (queue, incoming) = mpsc::channel(MAX_WAITING);
+        queue.try_send(datagram).ok();
+        let last = Arc::new(AtomicU64::new(millis(now)));
+        let (end, ended) = oneshot::channel();
+        let drops = self.counter.flow(format!("{key} at {}", self.name));
+        let open = Open { queue, last: Arc::clone(&last), drops: drops.clone(), _ended: end };
+        self.open.insert(key.clone(), open);
+        let (socket, started) = (Arc::clone(&self.socket), self.started);
+        Some(Flow { socket, from, header, incoming, ended, started, last, drops })
+    }
+
+    /// Ends the flow that has been idle for longest, to make room for another: what waits in it is still carried.
+    pub fn give_way(&mut self) {
+        let idle = self.open.iter().min_by_key(|(_, open)| open.last.load(Ordering::Relaxed));
+        let Some(key) = idle.map(|(key, _)| key.clone()) else { return };
+        self.open.remove(&key);
+        self.gave_way.since += 1;
+        let now = Instant::now();
+        if self.gave_way.said.is_none_or(|said| now >= said + WARN_EVERY) {
+            let GaveWay { since, .. } =
+                std::mem::replace(&mut self.gave_way, GaveWay { said: Some(now), since: 0 });
+            tracing::warn!(
+                socket = self.name,
+                flows = self.open.len() + 1,
+                gave_way = since,
+                "too many flows of datagrams at once: the one that has been idle for longest gives way to the next"
+            );
+        }
+    }
+}
+
+impl Flow {
+    /// Where the datagram that has begun it came from.
+    #[must_use]
+    pub fn peer(&self) -> Correspondent {
+        self.from
+    }
+
+    /// Where datagrams of it that are dropped are told of.
+    #[must_use]
+    pub fn drops(&self) -> &FlowDrops {
+        &self.drops
+    }
+
+    /// Whether a datagram waits in it.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.incoming.is_empty()
+    }
+
+    /// Waits until there is to be no more of it. Can be dropped and called again.
+    pub async fn ended(&mut self) {
+        if !self.ended.is_terminated() {
+            (&mut self.ended).await.ok();
+        }
+    }
+
+    /// Drops what waits in it, for a reason that is told.
+    pub fn lose(&mut self, reason: DropReason) {
+        while let Ok(datagram) = self.incoming.try_recv() {
+            self.drops.note(reason, datagram.payload.len());
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        // From now on the next datagram begins another one.
+        self.incoming.close();
+        self.lose(DropReason::Ended);
     }
 }
 
@@ -140,93 +265,61 @@ impl DatagramSocket for Flow {
     }
 
     fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        if self.header.is_empty() {
-            self.socket.try_send_to(datagram, self.peer)?;
-        } else {
-            self.socket.try_send_to(&[&self.header, datagram].concat(), self.peer)?;
-        }
-        Ok(())
+        self.last.store(millis(self.started.elapsed()), Ordering::Relaxed);
+        self.socket.try_send(self.from, &[IoSlice::new(&self.header), IoSlice::new(datagram)]).map(drop)
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_send_ready(cx)
     }
+
+    fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
+        self.drops.note_relay(why, len);
+    }
 }
 
-/// Each source is a flow, and its datagrams are as they are.
+/// Each source is a flow, for each address that it sends to, and its datagrams are as they are.
 #[must_use]
-pub fn by_source(peer: SocketAddr, datagram: &[u8]) -> Option<Belonging<SocketAddr>> {
-    Some(Belonging { key: peer, payload: 0..datagram.len(), header: Vec::new() })
+pub fn by_source(from: Correspondent, datagram: &[u8]) -> Option<Belonging<Correspondent>> {
+    Some(Belonging { key: from, payload: 0..datagram.len(), header: Vec::new() })
 }
 
-/// A UDP socket at the first address of a name that it can be bound to.
-///
-/// # Errors
-/// Those of the socket; `Unsupported` for a path.
-pub async fn bind(address: &Address) -> io::Result<UdpSocket> {
-    let Address::Tcp { host, port } = address else { return Err(io::ErrorKind::Unsupported.into()) };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let mut addresses = candidates(host, *port).await?;
-    if host == EVERYWHERE {
-        // The socket of IPv6 takes both families.
-        addresses.reverse();
-    }
-    for candidate in addresses {
-        match UdpSocket::bind(candidate).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// A UDP socket of its own that exchanges datagrams with the first of `candidates` there is a way to, and with nobody
-/// else.
-///
-/// # Errors
-/// `NotFound` where there are no candidates, else those of the socket.
-pub async fn connect(candidates: &[SocketAddr]) -> io::Result<UdpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in candidates {
-        let any: SocketAddr = if candidate.is_ipv4() {
-            (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any).await?;
-        match socket.connect(candidate).await {
-            Ok(()) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Receiving at once could fail at once.
 const PAUSE: Duration = Duration::from_millis(10);
 /// No datagram is longer.
-const MAX_DATAGRAM_LEN: usize = 65535;
+const MAX_RECEIVED_LEN: usize = 65535;
 /// Flows at one socket: whoever forges sources must not use up all descriptors.
 const MAX_FLOWS: usize = 1024;
 /// Datagrams of one flow that wait, for a channel above all.
 const MAX_WAITING: usize = 64;
 /// Bytes of all flows of a socket that wait.
 const MAX_QUEUED: usize = 4 * 1024 * 1024;
+/// How often the log is told that flows give way.
+const WARN_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::net::SocketAddr;
+
+    use tokio::net::UdpSocket;
 
     use super::*;
 
-    async fn socket() -> (Flows<SocketAddr>, SocketAddr) {
-        let socket = bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    async fn socket() -> (Flows<Correspondent>, SocketAddr) {
+        let socket = UdpListener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = socket.local_addr().unwrap();
-        (Flows::new(socket.into()), address)
+        (Flows::new(socket.into(), "here".into(), &DropCounter::default()), address)
     }
 
     async fn sender(to: SocketAddr) -> UdpSocket {
-        connect(&[to]).await.unwrap()
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(to).await.unwrap();
+        socket
     }
 
     async fn received(flow: &mut Flow) -> io::Result<Vec<u8>> {
@@ -235,17 +328,26 @@ mod tests {
         Ok(buf[..len].to_vec())
     }
 
+    fn from(port: usize) -> Correspondent {
+        let peer = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        Correspondent { peer, here: None }
+    }
+
+    fn hand_on(flows: &mut Flows<Correspondent>, port: usize, payload: &[u8]) -> Option<Flow> {
+        flows.hand_on(&from(port), from(port), Vec::new(), payload)
+    }
+
     #[tokio::test]
     async fn each_source_has_its_flow_and_a_flow_that_has_ended_begins_anew() {
         let (mut flows, address) = socket().await;
         let (first, second) = (sender(address).await, sender(address).await);
         first.send(b"one").await.unwrap();
         let (key, mut flow) = flows.next(by_source).await;
-        assert_eq!(key, first.local_addr().unwrap());
+        assert_eq!(key.peer, first.local_addr().unwrap());
         first.send(b"two").await.unwrap();
         second.send(b"").await.unwrap();
         let (key, mut other) = flows.next(by_source).await;
-        assert_eq!(key, second.local_addr().unwrap());
+        assert_eq!(key.peer, second.local_addr().unwrap());
         assert_eq!(received(&mut flow).await.unwrap(), b"one");
         assert_eq!(received(&mut flow).await.unwrap(), b"two");
         assert_eq!(received(&mut other).await.unwrap(), b"");
@@ -260,36 +362,62 @@ mod tests {
         let (_, mut flow) = flows.next(by_source).await;
         assert_eq!(received(&mut flow).await.unwrap(), b"three");
         drop(flows);
+        flow.ended().await;
+        flow.ended().await;
         assert_eq!(received(&mut flow).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded() {
+    async fn what_waits_is_bounded_and_what_is_dropped_is_counted() {
         let (mut flows, _) = socket().await;
-        let peer = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let mut flow = flows.hand_on(&peer(1), peer(1), Vec::new(), &[7]).unwrap();
+        let mut flow = hand_on(&mut flows, 1, &[7]).unwrap();
         for _ in 0..2 * MAX_WAITING {
-            assert!(flows.hand_on(&peer(1), peer(1), Vec::new(), &[7]).is_none());
+            assert!(hand_on(&mut flows, 1, &[7]).is_none());
         }
         assert_eq!(flows.queued.load(Ordering::Relaxed), MAX_WAITING);
-        let mut others = Vec::new();
-        for port in 2..=MAX_FLOWS {
-            let port = u16::try_from(port).unwrap();
-            others.push(flows.hand_on(&peer(port), peer(port), Vec::new(), &[]).unwrap());
-        }
-        assert!(flows.hand_on(&peer(9999), peer(9999), Vec::new(), &[]).is_none());
-        others.pop();
-        assert!(flows.hand_on(&peer(9999), peer(9999), Vec::new(), &[]).is_some());
-
+        let dropped = |flows: &Flows<_>| usize::try_from(flows.counter.count()).unwrap();
+        assert_eq!(dropped(&flows), MAX_WAITING + 1);
         received(&mut flow).await.unwrap();
         assert_eq!(flows.queued.load(Ordering::Relaxed), MAX_WAITING - 1);
         drop(flow);
+        assert_eq!(dropped(&flows), 2 * MAX_WAITING, "what waited in the flow is dropped with it");
         let long = vec![0; MAX_QUEUED];
-        let key = peer(1);
-        let full = flows.hand_on(&key, key, Vec::new(), &long).unwrap();
-        assert!(flows.hand_on(&peer(2), peer(2), Vec::new(), &[0]).is_none());
+        let full = hand_on(&mut flows, 1, &long).unwrap();
+        assert!(hand_on(&mut flows, 2, &[0]).is_none());
         drop(full);
+        assert_eq!(dropped(&flows), 2 * MAX_WAITING + 2);
         assert_eq!(flows.queued.load(Ordering::Relaxed), 0);
+    }
+
+    /// Every one after the 1024th was lost, for as long as the others stayed.
+    #[tokio::test(start_paused = true)]
+    async fn the_flow_that_was_idle_for_longest_gives_way() {
+        let (mut flows, _) = socket().await;
+        let mut open = Vec::new();
+        for port in 1..=MAX_FLOWS {
+            open.push(hand_on(&mut flows, port, &[1]).unwrap());
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        // The first is asked again, the second answers: the third has been idle for longest.
+        assert!(hand_on(&mut flows, 1, &[2]).is_none());
+        open[1].try_send(b"").ok();
+        let mut newcomers = Vec::new();
+        for port in 2 * MAX_FLOWS..2 * MAX_FLOWS + 10 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            newcomers.push(hand_on(&mut flows, port, &[1]).unwrap());
+            assert_eq!(flows.open.len(), MAX_FLOWS);
+        }
+        // What waits is still carried.
+        for flow in &mut open {
+            assert_eq!(received(flow).await.unwrap(), [1]);
+        }
+        for place in 2..12 {
+            open[place].ended().await;
+            assert_eq!(received(&mut open[place]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+        assert_eq!(received(&mut open[0]).await.unwrap(), [2]);
+        assert!(!flows.open[&from(13)].queue.is_closed());
+        assert_eq!((flows.gave_way.since, flows.counter.count()), (9, 0), "one of them was told");
     }
 
     #[tokio::test]
@@ -298,7 +426,7 @@ mod tests {
         let sender = sender(address).await;
         sender.send(b"to 53: what?").await.unwrap();
         let (_, mut flow) = flows
-            .next(|_, _| Some(Belonging { key: address, payload: 7..99, header: b"from 53: ".into() }))
+            .next(|_, _| Some(Belonging { key: from(53), payload: 7..99, header: b"from 53: ".into() }))
             .await;
         // A range that is not there is an empty payload, not a panic.
         assert_eq!(received(&mut flow).await.unwrap(), b"");
@@ -307,5 +435,31 @@ mod tests {
         let mut buf = [0; 100];
         let len = sender.recv(&mut buf).await.unwrap();
         assert_eq!(&buf[..len], b"from 53: that");
+    }
+
+    /// A resolver's client does not take the answer from another address than it has asked.
+    #[tokio::test]
+    async fn an_answer_comes_from_the_address_that_was_asked() {
+        for (bound, asked) in [
+            ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.8.7"][..]),
+            ("[::]:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+        ] {
+            let listener = UdpListener::bind(&bound.parse().unwrap()).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut flows = Flows::new(listener.into(), "here".into(), &DropCounter::default());
+            for asked in asked {
+                let asked: std::net::IpAddr = asked.parse().unwrap();
+                let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+                let client = UdpSocket::bind(any).await.unwrap();
+                client.send_to(b"?", (asked, port)).await.unwrap();
+                let (key, mut flow) = flows.next(by_source).await;
+                assert_eq!(key.to_string(), client.local_addr().unwrap().to_string());
+                poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
+                flow.try_send(b"!").unwrap();
+                let mut buf = [0; 10];
+                let (_, answered) = client.recv_from(&mut buf).await.unwrap();
+                assert_eq!(answered, (asked, port).into(), "{bound}");
+            }
+        }
     }
 }

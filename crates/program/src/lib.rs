@@ -8,7 +8,9 @@ pub mod config;
 mod conversion;
 pub mod counter;
 pub mod crew;
+pub mod datagram_target;
 pub mod dial;
+pub mod drops;
 pub mod duration;
 mod error;
 pub mod escape;
@@ -24,6 +26,7 @@ pub mod proxy_header;
 pub mod report;
 pub mod socket;
 pub mod socks;
+pub mod udp;
 pub mod wakeable;
 
 pub use error::Error;

@@ -8,6 +8,7 @@ use crypto_core::ticket::TicketKey;
 use program::admin::{Counts, Status};
 use program::counter::Counter;
 use program::crew::Crew;
+use program::drops::DropCounter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,7 @@ pub(crate) struct Server {
     rsa_pool: RsaPool,
     pub(crate) leases: Arc<Leases>,
     pub(crate) streams: Counter,
+    pub(crate) drops: DropCounter,
     /// Where a service that is done says so.
     pub(crate) done: mpsc::Sender<Result<(), Error>>,
     /// Says that rights may have changed.
@@ -51,6 +53,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
         let Settings { identity, tickets, access, service, live } = settings;
+        let drops = DropCounter::default();
         Self {
             identity,
             tickets,
@@ -59,8 +62,9 @@ impl Server {
             live: Current::new(live),
             limits: Arc::new(Limits::new(program::hardening::raise_descriptor_limit())),
             rsa_pool: RsaPool::new(MAX_RSA),
-            leases: Arc::default(),
+            leases: Arc::new(Leases::new(drops.clone())),
             streams: Counter::default(),
+            drops,
             done,
             rechecks: watch::Sender::new(()),
             stopping: CancellationToken::new(),
@@ -155,6 +159,7 @@ impl Server {
             streams,
             leases: self.leases.count(),
             idle_channels: channels.saturating_sub(streams),
+            dropped_datagrams: self.drops.count(),
         };
         Status::of_this_process("server", self.started, counts)
     }

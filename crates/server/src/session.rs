@@ -258,6 +258,7 @@ impl Session<'_> {
                     guest: &guest,
                     source: self.source,
                     throttle: &self.throttle,
+                    drops: &self.server.drops,
                     stopping: &self.server.stopping,
                     revoked: &self.revoked,
                     reached: &|address, header| self.note_reached(address, header),

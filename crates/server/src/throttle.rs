@@ -13,10 +13,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use program::crew;
+use program::drops::{DropReason, FlowDrops};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire_protocol::record::batch;
-use wire_protocol::stream::{DatagramSocket, Pace};
+use wire_protocol::stream::{DatagramSocket, Dropped, Pace};
 
 /// The pace of a client, which all its channels share. Its rate may change at any time.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +111,7 @@ fn time(bytes: usize, rate: NonZeroU64) -> Duration {
 pub(crate) struct Throttled<D> {
     pub(crate) socket: D,
     pub(crate) throttle: Throttle,
+    pub(crate) drops: FlowDrops,
     pub(crate) ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -117,7 +119,7 @@ impl<D: DatagramSocket> DatagramSocket for Throttled<D> {
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.socket.poll_recv(cx, buf) {
-                Poll::Ready(Ok(len)) if !self.throttle.admits(len) => {}
+                Poll::Ready(Ok(len)) if !self.throttle.admits(len) => self.note_excess(len),
                 Poll::Pending if self.ended.as_mut().poll(cx).is_ready() => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -130,12 +132,27 @@ impl<D: DatagramSocket> DatagramSocket for Throttled<D> {
         if self.throttle.admits(datagram.len()) {
             self.socket.try_send(datagram)
         } else {
-            Err(io::ErrorKind::WouldBlock.into())
+            self.note_excess(datagram.len());
+            Err(io::ErrorKind::QuotaExceeded.into())
         }
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_send_ready(cx)
+    }
+
+    fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
+        // What is beyond the limit has been told of.
+        if !matches!(why, Dropped::NotTaken(error) if error.kind() == io::ErrorKind::QuotaExceeded) {
+            self.socket.dropped(len, why);
+        }
+    }
+}
+
+impl<D> Throttled<D> {
+    fn note_excess(&self, len: usize) {
+        let rate = self.throttle.rate().map_or(0, NonZeroU64::get);
+        self.drops.note(DropReason::Rate(rate), len);
     }
 }
 
@@ -146,6 +163,7 @@ const BURST: Duration = Duration::from_millis(50);
 mod tests {
     use std::future::poll_fn;
 
+    use program::drops::DropCounter;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -181,6 +199,7 @@ mod tests {
         let socket = Throttled {
             socket: Endless { left },
             throttle,
+            drops: DropCounter::default().flow("x".into()),
             ended: Box::pin(ended.clone().cancelled_owned()),
         };
         (socket, ended)
@@ -240,10 +259,17 @@ mod tests {
         let rate = throttle(20_000);
         // A twentieth of a second's bytes at once: ten datagrams, in both directions together.
         let (mut socket, _ended) = throttled(rate.clone(), 50);
+        let dropped = DropCounter::default();
+        socket.drops = dropped.flow("x".into());
         let sent = (0..50).filter(|_| socket.try_send(&[0; 100]).is_ok()).count();
-        assert_eq!(sent, 10);
+        assert_eq!((sent, dropped.count()), (10, 40));
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(received(&mut socket).await, 10);
+        assert_eq!(dropped.count(), 80);
+        // The relay's own word of them is not another one.
+        let excess = io::Error::from(io::ErrorKind::QuotaExceeded);
+        socket.dropped(100, &Dropped::NotTaken(&excess));
+        assert_eq!(dropped.count(), 80);
         let (mut free, _ended) = throttled(Throttle::default(), 50);
         assert_eq!(received(&mut free).await, 50);
         // One that is longer than that passes as well, now and then; what streams have booked is their own.

@@ -27,6 +27,7 @@ pub(crate) struct Vitals {
     pub(crate) idle_channels: u64,
     pub(crate) streams: u64,
     pub(crate) leases: u64,
+    pub(crate) dropped_datagrams: u64,
 }
 
 impl Vitals {
@@ -44,6 +45,7 @@ impl Vitals {
             idle_channels: number("idle_channels")?,
             streams: number("streams")?,
             leases: number("leases")?,
+            dropped_datagrams: number("dropped_datagrams")?,
         })
     }
 

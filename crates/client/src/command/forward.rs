@@ -23,6 +23,7 @@ use program::address::Address;
 use program::admin::{Answer, Counts, Responder, Status};
 use program::counter::Counter;
 use program::crew::{self, Crew};
+use program::drops::DropCounter;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
@@ -156,6 +157,7 @@ struct Tunnels {
     /// Channels on which the server may open a stream.
     parked: Counter,
     leases: Counter,
+    drops: DropCounter,
     /// Connections that are accepted here. Each needs a channel too: without a limit, those that wait for one would
     /// hold every descriptor that a channel could have.
     accepted: Arc<Semaphore>,
@@ -183,6 +185,7 @@ impl Tunnels {
             streams: Counter::default(),
             parked: Counter::default(),
             leases: Counter::default(),
+            drops: DropCounter::default(),
             started: std::time::Instant::now(),
         }
     }
@@ -196,7 +199,8 @@ impl Tunnels {
         let streams = self.streams.count();
         let idle_channels = self.parked.count() + pools.iter().map(|pool| pool.idle()).sum::<usize>();
         let channels = streams + idle_channels;
-        let counts = Counts { channels, streams, leases: self.leases.count(), idle_channels };
+        let (leases, dropped_datagrams) = (self.leases.count(), self.drops.count());
+        let counts = Counts { channels, streams, leases, idle_channels, dropped_datagrams };
         Status::of_this_process("client", self.started, counts)
     }
 }

@@ -66,6 +66,9 @@ pub struct Counts {
     pub leases: usize,
     /// Channels without a stream.
     pub idle_channels: usize,
+    /// Datagrams that it has dropped since it started.
+    #[serde(default)]
+    pub dropped_datagrams: u64,
 }
 
 impl Status {
@@ -104,10 +107,11 @@ impl fmt::Display for Status {
         writeln!(f, "process   {}", self.pid)?;
         writeln!(f, "up        {}", SpanPrinter::new().unsigned_duration_to_string(&uptime))?;
         writeln!(f, "tasks     {}", self.tasks)?;
-        let Counts { channels, streams, leases, idle_channels } = self.counts;
+        let Counts { channels, streams, leases, idle_channels, dropped_datagrams } = self.counts;
         writeln!(f, "channels  {channels}, {idle_channels} idle")?;
         writeln!(f, "streams   {streams}")?;
-        write!(f, "leases    {leases}")
+        writeln!(f, "leases    {leases}")?;
+        write!(f, "dropped   {dropped_datagrams} datagrams")
     }
 }
 
@@ -159,7 +163,7 @@ mod tests {
             pid: 4711,
             uptime_seconds: 7384,
             tasks: 14,
-            counts: Counts { channels: 12, streams: 9, leases: 1, idle_channels: 3 },
+            counts: Counts { channels: 12, streams: 9, leases: 1, idle_channels: 3, dropped_datagrams: 5 },
         }
     }
 
@@ -172,7 +176,8 @@ mod tests {
             tasks     14\n\
             channels  12, 3 idle\n\
             streams   9\n\
-            leases    1";
+            leases    1\n\
+            dropped   5 datagrams";
         assert_eq!(status().to_string(), expected);
         let hostile = Status { version: "\x1b[2J\n".into(), uptime_seconds: u64::MAX, ..status() };
         assert!(

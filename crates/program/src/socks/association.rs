@@ -1,22 +1,38 @@
 //! UDP ASSOCIATE (RFC 1928, section 7): a port for the datagrams of one client, each of which says where it is to go.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UdpSocket;
 use wire_protocol::message::Target;
 
 use super::{Dialect, Reply, datagram_header, parse_datagram, reply};
+use crate::drops::DropCounter;
+use crate::escape::escape;
 use crate::flows::{Belonging, Flow, Flows};
 use crate::socket::Socket;
+use crate::udp::UdpListener;
 
 /// What a client's datagrams come in by, for as long as its connection stands.
 #[derive(Debug)]
 pub struct Association {
-    flows: Flows<(String, u16)>,
+    flows: Flows<Destination>,
     client: Client,
+}
+
+/// Where a datagram is to go. As it is written, fit for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Destination {
+    host: String,
+    port: u16,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", escape(self.host.as_bytes()), self.port)
+    }
 }
 
 /// From where datagrams are taken.
@@ -29,18 +45,23 @@ enum Client {
 }
 
 impl Association {
-    /// Opens a port on the address that the client has reached, and tells it.
+    /// Opens a port on the address that the client has reached, and tells it. Datagrams that are dropped are told to
+    /// `drops`.
     ///
     /// # Errors
     /// Those of the sockets. The client has been told, where it could be.
-    pub async fn open(control: &mut Socket) -> io::Result<Self> {
+    pub async fn open(control: &mut Socket, drops: &DropCounter) -> io::Result<Self> {
         let here = control.local_address().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
         let (client, reached) = (control.peer_address().map(|address| address.ip()), here.to_canonical());
-        match UdpSocket::bind((reached, 0)).await {
+        match UdpListener::bind_to((reached, 0).into()).await {
             Ok(socket) => {
-                reply(control, Dialect::Socks5, Reply::Succeeded, socket.local_addr()?).await?;
+                let address = socket.local_addr()?;
+                reply(control, Dialect::Socks5, Reply::Succeeded, address).await?;
                 let client = Client::Unknown(client.map(|ip| ip.to_canonical()));
-                Ok(Self { flows: Flows::new(Arc::new(socket)), client })
+                Ok(Self {
+                    flows: Flows::new(Arc::new(socket), format!("{address}/udp, for SOCKS"), drops),
+                    client,
+                })
             }
             Err(error) => {
                 reply(control, Dialect::Socks5, Reply::GeneralFailure, super::NOWHERE).await?;
@@ -53,13 +74,18 @@ impl Association {
     /// and called again.
     pub async fn next(&mut self) -> (Target, Flow) {
         let Self { flows, client } = self;
-        let begun = flows.next(|peer, datagram| {
+        let begun = flows.next(|from, datagram| {
             let (host, port, payload) = parse_datagram(datagram)?;
             let header = datagram_header(&host, port)?;
-            client.is(peer).then_some(Belonging { key: (host, port), payload, header })
+            client.is(from.peer).then_some(Belonging { key: Destination { host, port }, payload, header })
         });
-        let ((host, port), flow) = begun.await;
+        let (Destination { host, port }, flow) = begun.await;
         (Target::Udp { host, port }, flow)
+    }
+
+    /// As [`Flows::give_way`].
+    pub fn give_way(&mut self) {
+        self.flows.give_way();
     }
 }
 
@@ -86,10 +112,10 @@ pub async fn until_closed(control: &mut Socket) {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;
+    use tokio::net::UdpSocket;
 
     use super::*;
     use crate::dial::dial;
-    use crate::flows;
     use crate::listener::{Listener, OnDrop};
 
     #[tokio::test]
@@ -98,7 +124,8 @@ mod tests {
         let address = listener.address().unwrap();
         let (client, accepted) = tokio::join!(dial(&address), listener.accept());
         let (mut client, mut control) = (client.unwrap(), accepted.unwrap().0);
-        let mut association = Association::open(&mut control).await.unwrap();
+        let drops = DropCounter::default();
+        let mut association = Association::open(&mut control, &drops).await.unwrap();
         let mut reply = [0; 10];
         client.read_exact(&mut reply).await.unwrap();
         assert_eq!(reply[..8], [5, 0, 0, 1, 127, 0, 0, 1]);
@@ -106,7 +133,9 @@ mod tests {
 
         let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (first, other) =
-            (flows::connect(&[there]).await.unwrap(), flows::connect(&[there]).await.unwrap());
+            (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        first.connect(there).await.unwrap();
+        other.connect(there).await.unwrap();
         let header = |port| datagram_header("name.example", port).unwrap();
         // What is no datagram of SOCKS makes nobody the client, and what others send is dropped.
         other.send(b"garbage").await.unwrap();
@@ -118,6 +147,7 @@ mod tests {
         first.send(&header(55)).await.unwrap();
         let next = association.next().await;
         assert_eq!(next.0, target(55));
+        assert_eq!(drops.count(), 2);
 
         drop(client);
         until_closed(&mut control).await;

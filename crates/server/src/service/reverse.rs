@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use program::address::Address;
 use program::dial::{in_time, listen_refusal};
+use program::drops::DropCounter;
+use program::escape::escape;
 use program::flows::{self, Flows};
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
 use program::socks::{self, Association, Dialect, Reply, Request};
+use program::udp::UdpListener;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +38,11 @@ use jobs::{Jobs, MAX_WAIT, Wants};
 pub(crate) use parking::Parking;
 
 /// The addresses that are listened on for clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Leases {
     held: Mutex<HashMap<(ListenAddress, ListenKind), Held>>,
+    /// Is told of datagrams that are dropped.
+    drops: DropCounter,
 }
 
 /// An address that is listened on.
@@ -70,7 +74,7 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 enum Door {
     Stream(Listener),
-    Datagram(Arc<UdpSocket>),
+    Datagram(Arc<UdpListener>),
 }
 
 impl Door {
@@ -80,7 +84,7 @@ impl Door {
             ListenKind::Stream | ListenKind::Socks => {
                 Self::Stream(Listener::bind_beside(&address, OnDrop::Resets, others).await?)
             }
-            ListenKind::Datagram => Self::Datagram(flows::bind(&address).await?.into()),
+            ListenKind::Datagram => Self::Datagram(UdpListener::bind(&address).await?.into()),
         })
     }
 
@@ -104,6 +108,10 @@ fn to_address(address: &ListenAddress) -> Address {
 }
 
 impl Leases {
+    pub(crate) fn new(drops: DropCounter) -> Self {
+        Self { held: Mutex::default(), drops }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.held().len()
     }
@@ -319,22 +327,23 @@ impl Lease {
             associations.spawn(socks::refuse(control, Dialect::Socks5, Reply::GeneralFailure));
             return;
         }
-        let jobs = Arc::clone(&self.jobs);
+        let (jobs, drops) = (Arc::clone(&self.jobs), self.leases.drops.clone());
         associations.spawn(async move {
-            if let Err(error) = associate(control, &jobs).await {
+            if let Err(error) = associate(control, &jobs, &drops).await {
                 tracing::debug!(%error, "no port for a SOCKS client's datagrams");
             }
         });
     }
 
-    async fn accept_datagrams(&self, socket: &Arc<UdpSocket>) -> Infallible {
-        let mut flows = Flows::new(Arc::clone(socket));
+    async fn accept_datagrams(&self, socket: &Arc<UdpListener>) -> Infallible {
+        let name = format!("{}/udp", escape(self.key.0.to_string().as_bytes()));
+        let mut flows = Flows::new(Arc::clone(socket), name, &self.leases.drops);
         let here = socket.local_addr().ok();
         loop {
-            let (peer, flow) = flows.next(flows::by_source).await;
-            let target = forwarded(peer.to_string(), here);
-            // Datagrams do not wait: one that nobody takes is lost.
-            self.jobs.try_add(Wants::Datagrams { flow, target });
+            let (from, flow) = flows.next(flows::by_source).await;
+            let here = here.map(|here| SocketAddr::new(from.here.unwrap_or(here.ip()), here.port()));
+            let target = forwarded(from.to_string(), here);
+            self.jobs.try_add(flow, target, || flows.give_way());
         }
     }
 }
@@ -384,8 +393,8 @@ async fn negotiate(mut socket: Socket, source: Source, jobs: Arc<Jobs>) -> Optio
     None
 }
 
-async fn associate(mut control: Socket, jobs: &Jobs) -> io::Result<()> {
-    let mut association = Association::open(&mut control).await?;
+async fn associate(mut control: Socket, jobs: &Jobs, drops: &DropCounter) -> io::Result<()> {
+    let mut association = Association::open(&mut control, drops).await?;
     loop {
         let (target, flow) = tokio::select! {
             biased;
@@ -395,7 +404,7 @@ async fn associate(mut control: Socket, jobs: &Jobs) -> io::Result<()> {
             }
             begun = association.next() => begun,
         };
-        jobs.try_add(Wants::Datagrams { flow, target });
+        jobs.try_add(flow, target, || association.give_way());
     }
 }
 

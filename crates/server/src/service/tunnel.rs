@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use program::crew;
+use program::datagram_target::DatagramTarget;
 use program::dial::{PROMPT, dial, dial_first, refusal, resolve};
-use program::flows;
+use program::drops::DropCounter;
+use program::escape::escape;
 use program::listener::Source;
 use program::proxy_header::{self, ProxyHeader};
 use program::socket::Socket;
@@ -28,6 +30,8 @@ pub(crate) struct Visit<'a> {
     pub(crate) guest: &'a Guest,
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
+    /// Is told of datagrams that are dropped.
+    pub(crate) drops: &'a DropCounter,
     pub(crate) stopping: &'a CancellationToken,
     /// The client has lost the right to what it has open.
     pub(crate) revoked: &'a CancellationToken,
@@ -82,25 +86,26 @@ async fn serve_datagrams(
     port: u16,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
+    let flow = format!("{} to {}:{port}", visit.guest.name, escape(host.as_bytes()));
+    let drops = visit.drops.flow(flow);
     let permitted = tokio::select! {
         biased;
         () = visit.revoked.cancelled() => return revoke(stream).await,
         permitted = addresses(Transport::Udp, host, port, &visit.guest.rights) => permitted,
     };
-    let connected = match permitted {
-        Ok(permitted) => flows::connect(&permitted).await.map_err(Refusal::from),
-        Err(refusal) => Err(refusal),
-    };
+    let connected = permitted.and_then(|permitted| {
+        let reached = |address| (visit.reached)(Some(address), ProxyHeader::None);
+        DatagramTarget::connect(permitted, drops.clone(), reached).map_err(Refusal::from)
+    });
     let socket = match connected {
         Ok(socket) => socket,
         Err(refusal) => return refuse(stream, target, refusal, visit).await,
     };
-    (visit.reached)(socket.peer_addr().ok(), ProxyHeader::None);
     stream.answer_open().await?;
     // There may be many of them, without an end.
     crew::leave().await;
     let ended = Box::pin(visit.stopping.clone().cancelled_owned());
-    let mut socket = Throttled { socket, throttle: visit.throttle.clone(), ended };
+    let mut socket = Throttled { socket, throttle: visit.throttle.clone(), drops, ended };
     tokio::select! {
         relayed = relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT) => relayed.map(|_| stream),
         () = visit.revoked.cancelled() => revoke(stream).await,

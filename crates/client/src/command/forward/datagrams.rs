@@ -1,9 +1,11 @@
 //! Flows of datagrams, each over a channel of its own for as long as it lasts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use program::drops::DropReason;
 use program::flows::Flow;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, error_in, relay_datagrams};
@@ -12,16 +14,30 @@ use super::attempts::Attempts;
 use super::{REFUSED_PAUSE, Site};
 use crate::Error;
 
-/// Carries a flow until it has been idle for long enough, or there is to be no more of it.
-pub(super) fn spawn(site: &Arc<Site>, flow: Flow, target: Arc<Target>) {
-    let Ok(place) = Arc::clone(&site.tunnels.accepted).try_acquire_owned() else {
-        tracing::debug!(%target, "datagrams are lost: there is no room for another flow");
-        return;
-    };
+/// Carries a flow until it has been idle for long enough, or there is to be no more of it. `give_way` ends another one, where
+/// there are so many that there is no room.
+pub(super) fn spawn(site: &Arc<Site>, mut flow: Flow, target: Arc<Target>, give_way: impl FnOnce()) {
+    let place = Arc::clone(&site.tunnels.accepted).try_acquire_owned().ok();
+    if place.is_none() {
+        give_way();
+    }
     let site = Arc::clone(site);
     let tracker = site.tunnels.tracker.clone();
     tracker.spawn(async move {
-        let _place = place;
+        let _place = if let Some(place) = place {
+            place
+        } else {
+            let others = Arc::clone(&site.tunnels.accepted).acquire_owned();
+            let place = tokio::select! {
+                place = timeout(PLACE_DEADLINE, others) => place,
+                () = flow.ended() => return,
+            };
+            let Ok(Ok(place)) = place else {
+                flow.lose(DropReason::NoChannel);
+                return;
+            };
+            place
+        };
         if let Err(error) = carry(&site, flow, &target).await {
             tracing::info!(%target, %error, "datagrams are lost");
         }
@@ -36,13 +52,22 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
     let deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     loop {
-        let mut stream = site.pool.get(deadline).await?;
+        let mut stream = tokio::select! {
+            stream = site.pool.get(deadline) => stream.inspect_err(|_| flow.lose(DropReason::NoChannel))?,
+            // It has given way to another one, and what waits in it is too old for anybody.
+            () = flow.ended() => return Ok(()),
+        };
         let open = site.tunnels.streams.begin();
         stream.begin_open(target).map_err(|error| channel(error.into()))?;
         let error = match relay_datagrams(&mut stream, &mut flow, site.udp_timeout).await {
             Ok(end) => {
                 tracing::debug!(%target, ?end, "datagrams have ended");
                 site.pool.put(stream);
+                drop(open);
+                // One that came while the end was said.
+                if flow.has_waiting() {
+                    continue;
+                }
                 return Ok(());
             }
             Err(error) => error,
@@ -56,6 +81,7 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
                 site.pool.put(stream);
                 // What comes meanwhile is lost, and does not ask the server again and again.
                 sleep(REFUSED_PAUSE).await;
+                flow.lose(DropReason::Refused);
                 return Err(channel(error));
             }
             _ => return Err(channel(error)),
@@ -63,3 +89,6 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
         attempts.pause().await;
     }
 }
+
+/// How long a new flow waits for the place of one that gives way, which ends in a round trip.
+const PLACE_DEADLINE: Duration = Duration::from_secs(5);

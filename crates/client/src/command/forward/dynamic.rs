@@ -58,7 +58,7 @@ async fn negotiate(site: &Arc<Site>, mut socket: Socket) -> Result<(), Error> {
 
 /// The datagrams of a SOCKS client are carried for as long as its connection stands.
 async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
-    let mut association = match Association::open(&mut control).await {
+    let mut association = match Association::open(&mut control, &site.tunnels.drops).await {
         Ok(association) => association,
         Err(source) => return Err(SocksError::from(source).into()),
     };
@@ -72,7 +72,7 @@ async fn associate(site: &Arc<Site>, mut control: Socket) -> Result<(), Error> {
             }
             begun = association.next() => begun,
         };
-        datagrams::spawn(site, flow, Arc::new(target));
+        datagrams::spawn(site, flow, Arc::new(target), || association.give_way());
     }
 }
 

@@ -9,7 +9,7 @@ use program::flows::{self, Flows};
 use program::forward::{LocalForward, Transport};
 use program::listener::Listener;
 use program::socket::Socket;
-use tokio::net::UdpSocket;
+use program::udp::UdpListener;
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
@@ -23,7 +23,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(super) enum Entrance {
     Stream(Listener),
-    Datagram(Arc<UdpSocket>),
+    Datagram(Arc<UdpListener>),
 }
 
 impl Entrance {
@@ -31,7 +31,7 @@ impl Entrance {
         let address = &forward.listen.address;
         match forward.listen.transport {
             Transport::Stream => bind(address, listened_on).await.map(Self::Stream),
-            Transport::Datagram => match flows::bind(address).await {
+            Transport::Datagram => match UdpListener::bind(address).await {
                 Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
                 Err(source) => Err(Error::Listen { address: address.to_string(), source }),
             },
@@ -72,7 +72,8 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
             .await;
         }
         Entrance::Datagram(socket) => {
-            let mut flows = Flows::new(socket);
+            let name = socket.local_addr().map(|address| shown(&address, Transport::Datagram));
+            let mut flows = Flows::new(socket, name.unwrap_or_default(), &site.tunnels.drops);
             loop {
                 let (peer, flow) = tokio::select! {
                     biased;
@@ -80,7 +81,7 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
                     begun = flows.next(flows::by_source) => begun,
                 };
                 tracing::debug!(%peer, %target, "datagrams");
-                datagrams::spawn(&site, flow, Arc::clone(&target));
+                datagrams::spawn(&site, flow, Arc::clone(&target), || flows.give_way());
             }
         }
     }

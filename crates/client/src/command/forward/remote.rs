@@ -9,8 +9,9 @@ use backon::ExponentialBackoff;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
+use program::datagram_target::DatagramTarget;
 use program::dial::{PROMPT, dial, in_time, refusal, resolve};
-use program::flows;
+use program::escape::escape;
 use program::forward::{RemoteForward, TargetSpec, Transport};
 use program::proxy_header::{self, ProxyHeader};
 use program::socket::Socket;
@@ -399,10 +400,9 @@ async fn answer_datagrams(
     host: &str,
     port: u16,
 ) -> io::Result<SecureStream<Socket>> {
-    let connected = match resolve(host, port).await {
-        Ok(candidates) => flows::connect(&candidates).await,
-        Err(error) => Err(error),
-    };
+    let drops = parking.site.tunnels.drops.flow(format!("to {}:{port}", escape(host.as_bytes())));
+    let resolved = resolve(host, port).await;
+    let connected = resolved.and_then(|candidates| DatagramTarget::connect(candidates, drops, |_| {}));
     match connected {
         Ok(mut socket) => {
             stream.answer_open().await?;

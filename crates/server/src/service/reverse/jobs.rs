@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use program::drops::DropReason;
 use program::flows::Flow;
 use program::socket::Socket;
 use program::socks::Dialect;
@@ -68,10 +69,14 @@ impl Jobs {
         }
     }
 
-    /// Adds where there is room. Datagrams do not wait: those that nobody takes are lost.
-    pub(super) fn try_add(&self, wants: Wants) {
+    /// Adds a flow of datagrams where there is room. They do not wait: those that nobody takes are lost. `give_way` ends
+    /// another flow there, so that there is a channel again.
+    pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            self.add(wants, Some(place));
+            self.add(Wants::Datagrams { flow, target }, Some(place));
+        } else {
+            flow.lose(DropReason::NoChannel);
+            give_way();
         }
     }
 

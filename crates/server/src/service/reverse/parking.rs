@@ -7,6 +7,7 @@ use std::time::Duration;
 use program::counter::Counter;
 use program::crew;
 use program::dial::in_time;
+use program::drops::DropReason;
 use program::flows::Flow;
 use program::socket::Socket;
 use program::socks::{self, Dialect, NOWHERE, Reply};
@@ -90,7 +91,7 @@ impl Parking {
                 self.carry_to_target(stream, socket, job.since, dialect, target, throttle, revoked).await
             }
             Wants::Datagrams { flow, target } => {
-                self.carry_datagrams(stream, flow, &target, throttle, revoked).await
+                self.carry_datagrams(stream, flow, target, throttle, revoked).await
             }
         }
     }
@@ -99,22 +100,34 @@ impl Parking {
         &self,
         mut stream: SecureStream<Socket>,
         flow: Flow,
-        target: &Target,
+        target: Target,
         throttle: &Throttle,
         revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         // There may be many of them, without an end.
         crew::leave().await;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
-        let mut flow = Throttled { socket: flow, throttle: throttle.clone(), ended };
-        stream.begin_open(target)?;
+        let drops = flow.drops().clone();
+        let mut flow = Throttled { socket: flow, throttle: throttle.clone(), drops, ended };
+        stream.begin_open(&target)?;
         let relayed = tokio::select! {
             relayed = relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT) => relayed,
             () = revoked.cancelled() => return revoke(stream).await,
         };
         match relayed {
-            Ok(_) => Ok(stream),
-            Err(error) if refused_code(&error).is_some() => Ok(stream),
+            Ok(_) => {
+                let flow = flow.socket;
+                // One that came while the end was said.
+                if flow.has_waiting() && !self.ended.is_cancelled() {
+                    self.jobs
+                        .put_back(Job { since: Instant::now(), wants: Wants::Datagrams { flow, target } });
+                }
+                Ok(stream)
+            }
+            Err(error) if refused_code(&error).is_some() => {
+                flow.socket.lose(DropReason::Refused);
+                Ok(stream)
+            }
             Err(error) => Err(error),
         }
     }
