@@ -185,7 +185,7 @@ fn one_address_twice_in_one_command_is_refused(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Neither takes the address from the other again and again.
+/// Neither takes the address from the other again and again, and nobody who came before is cut off.
 fn program_that_loses_its_address_to_another_one_stops(stage: &Stage) -> Result<()> {
     let target = Target::echo()?;
     let site = Site::open(stage, &["--listen", "*"])?;
@@ -193,9 +193,13 @@ fn program_that_loses_its_address_to_another_one_stops(stage: &Stage) -> Result<
     let spec = format!("{}:{}", port.number(), target.address());
     let first = site.forward(&["-R", &spec])?;
     first.remote(0)?;
-    works_again(&port.address())?;
+    let mut visitor = dial(&port.address())?;
+    echoed(&mut visitor, b"before")?;
     let second = site.forward(&["-R", &spec])?;
     second.remote(0)?;
+    first.logged(&["another program", "connections that are open"])?;
+    echoed(&mut visitor, b"behind")?;
+    drop(visitor);
     let outcome = first.finish_within(PATIENCE)?.expect(Exit::Refused)?;
     outcome.error_names(&[&port.address(), "another program"])?;
     works_again(&port.address())?;

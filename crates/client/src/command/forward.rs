@@ -55,7 +55,7 @@ pub enum EventFormat {
 ///
 /// # Errors
 /// [`Error::NothingToForward`], those of [`config::check`], a listener that cannot be bound, a server that is not the one that is trusted or does
-/// not let the client in, [`Error::NotDrained`].
+/// not let the client in, [`Error::Replaced`] once nothing is left to forward, [`Error::NotDrained`].
 pub async fn forward(
     credentials: &Credentials,
     forwards: Vec<Forward>,
@@ -84,7 +84,7 @@ pub async fn forward(
         bound.start(&mut keepers);
     }
     let tell = |responder: Responder| responder.answer(&Answer::Status(tunnels.status(&pools)));
-    loop {
+    let replaced = loop {
         tokio::select! {
             Some(ended) = keepers.join_next() => {
                 match ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten() {
@@ -93,18 +93,23 @@ pub async fn forward(
                         forwarding -= 1;
                         tracing::error!(%error, "a forward has ended: the others go on");
                     }
+                    // Nor have those who came before.
+                    Err(error @ Error::Replaced { .. }) => {
+                        tracing::warn!(%error, "nothing new comes: ending with the connections that are open");
+                        break Some(error);
+                    }
                     ended => {
                         ended?;
-                        break;
+                        break None;
                     }
                 }
             }
             order = orders.next() => match order {
-                Order::Stop => break,
+                Order::Stop => break None,
                 Order::Tell(responder) => tell(responder),
             },
         }
-    }
+    };
 
     tunnels.draining.cancel();
     tunnels.tracker.close();
@@ -131,7 +136,11 @@ pub async fn forward(
     // Leases are given back meanwhile, and a handshake comes to its end: to the server a cut would be a failure.
     timeout(END_DEADLINE, async { while keepers.join_next().await.is_some() {} }).await.ok();
     keepers.shutdown().await;
-    if drained { Ok(()) } else { Err(Error::NotDrained) }
+    match replaced {
+        Some(error) => Err(error),
+        None if drained => Ok(()),
+        None => Err(Error::NotDrained),
+    }
 }
 
 /// Forwards standard input and output to one target.
