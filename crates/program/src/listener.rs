@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
@@ -80,6 +81,38 @@ impl Listener {
         }
     }
 
+    /// As [`Listener::bind_beside`], so that [`Listener::take_ipv4`] can be asked of it later.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub async fn bind_divisible(address: &Address, on_drop: OnDrop, others: &[Address]) -> io::Result<Self> {
+        let Address::Tcp { host, port } = address else { return Self::bind(address, on_drop).await };
+        let with_ipv4 = others.iter().any(|other| is_all_of_ipv4(other, *port));
+        if with_ipv4 || host.parse() != Ok(Ipv6Addr::UNSPECIFIED) {
+            return Self::bind_beside(address, on_drop, others).await;
+        }
+        // Without IPv6 it is not what was asked for.
+        drop(bind_tcp((Ipv6Addr::UNSPECIFIED, 0).into(), on_drop, Families::Apart)?);
+        let both = [Ipv6Addr::UNSPECIFIED.into(), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+        let both = both.map(|ip| SocketAddr::new(ip, *port));
+        TcpListeners::bind(&both, on_drop, Families::Apart).map(|listeners| Self::Tcp(listeners, on_drop))
+    }
+
+    /// Takes IPv4 out of what `[::]` has led to, so that it can be listened on apart.
+    #[must_use]
+    pub fn take_ipv4(&self) -> Option<Self> {
+        let Self::Tcp(listeners, on_drop) = self else { return None };
+        let mut sockets = listeners.sockets();
+        let is =
+            |socket: &TcpListener, ip: IpAddr| socket.local_addr().is_ok_and(|address| address.ip() == ip);
+        let ipv4 = sockets.iter().position(|socket| is(socket, Ipv4Addr::UNSPECIFIED.into()))?;
+        if !sockets.iter().any(|socket| is(socket, Ipv6Addr::UNSPECIFIED.into())) {
+            return None;
+        }
+        let taken = TcpListeners::new(vec![sockets.swap_remove(ipv4)]);
+        Some(Self::Tcp(taken, *on_drop))
+    }
+
     /// All addresses, with the port that the system chose.
     ///
     /// # Errors
@@ -87,7 +120,7 @@ impl Listener {
     pub fn addresses(&self) -> io::Result<Vec<Address>> {
         match self {
             Self::Tcp(listeners, _) => {
-                listeners.sockets.iter().map(|socket| socket.local_addr().map(Address::from)).collect()
+                listeners.sockets().iter().map(|socket| socket.local_addr().map(Address::from)).collect()
             }
             Self::Unix(_, file) => Ok(vec![Address::Unix(file.path.clone())]),
         }
@@ -128,7 +161,7 @@ impl Listener {
 /// TCP sockets with one port, and at least one of them.
 #[derive(Debug)]
 pub struct TcpListeners {
-    sockets: Vec<TcpListener>,
+    sockets: Mutex<Vec<TcpListener>>,
     /// The one that is asked first next time, so that none that is busy keeps another one waiting.
     first: AtomicUsize,
 }
@@ -161,13 +194,22 @@ impl TcpListeners {
                 {
                     tries -= 1;
                 }
-                bound => return Ok(Self { sockets: bound?, first: AtomicUsize::new(0) }),
+                bound => return bound.map(Self::new),
             }
         }
     }
 
+    fn new(sockets: Vec<TcpListener>) -> Self {
+        Self { sockets: Mutex::new(sockets), first: AtomicUsize::new(0) }
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<TcpListener>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let (before, behind) = match &self.sockets[..] {
+        let sockets = self.sockets();
+        let (before, behind) = match &sockets[..] {
             [only] => return only.poll_accept(cx),
             all => all.split_at(self.first.fetch_add(1, Ordering::Relaxed) % all.len()),
         };
@@ -412,7 +454,20 @@ mod tests {
         assert_eq!(bind(&ipv6, &[other]).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let both: [Address; 2] = [ipv4.address().unwrap(), ipv6.parse().unwrap()];
         let ipv6 = bind(&ipv6, &both).await.unwrap();
-        check_all(&ipv4, &[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).await;
-        check_all(&ipv6, &[SocketAddr::from((Ipv6Addr::LOCALHOST, port))]).await;
+        let [one, other] = [Ipv4Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        let [one, other] = [one, other].map(|ip| [SocketAddr::new(ip, port)]);
+        check_all(&ipv4, &one).await;
+        check_all(&ipv6, &other).await;
+        assert!(ipv6.take_ipv4().is_none() && ipv4.take_ipv4().is_none());
+
+        // The same in the other order.
+        drop((ipv4, ipv6));
+        let both: Address = format!("[::]:{port}").parse().unwrap();
+        let divisible = Listener::bind_divisible(&both, OnDrop::Ends, &[]).await.unwrap();
+        check_all(&divisible, &[one[0], other[0]]).await;
+        let ipv4 = divisible.take_ipv4().unwrap();
+        check_all(&ipv4, &one).await;
+        check_all(&divisible, &other).await;
+        assert!(divisible.take_ipv4().is_none());
     }
 }

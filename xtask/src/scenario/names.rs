@@ -137,8 +137,8 @@ fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
         return Ok(());
     }
     let target = Target::echo()?;
-    let held = [Port::hold()?, Port::hold()?, Port::hold()?];
-    let [server, local, remote] = held.each_ref().map(Port::number);
+    let held = [Port::hold()?, Port::hold()?, Port::hold()?, Port::hold()?];
+    let [server, local, remote, reverse] = held.each_ref().map(Port::number);
     let listen = [format!("[::]:{server}"), format!("0.0.0.0:{server}")];
     let site = Site::with_arguments(
         stage,
@@ -151,13 +151,19 @@ fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
         format!("0.0.0.0:{local}:{there}"),
         format!("0.0.0.0:{remote}:{there}"),
         format!("[::]:{remote}:{there}"),
+        format!("[::]:{reverse}:{there}"),
+        format!("0.0.0.0:{reverse}:{there}"),
     ];
     for host in loopback() {
         let through = format!("{host}:{server}");
-        let arguments = ["-L", &specs[0], "-L", &specs[1], "-R", &specs[2], "-R", &specs[3]];
+        let arguments: Vec<&str> = ["-L", "-L", "-R", "-R", "-R", "-R"]
+            .into_iter()
+            .zip(&specs)
+            .flat_map(|(o, s)| [o, s.as_str()])
+            .collect();
         let forward = site.forward_through(&through, &arguments)?;
-        forward.remote(1)?;
-        for port in [local, remote] {
+        forward.remote(3)?;
+        for port in [local, remote, reverse] {
             for host in loopback() {
                 echoed(&mut dial(&format!("{host}:{port}"))?, b"in its own family")?;
             }

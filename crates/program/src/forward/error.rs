@@ -33,6 +33,9 @@ pub enum ForwardProblem {
     /// The target cannot be read.
     #[error("no valid target")]
     Target,
+    /// A port by the name of its service.
+    #[error("a port is a number, such as 80 for http")]
+    PortName,
     /// A path does not start with a slash, or has a control character in it.
     #[error("not an absolute path")]
     Path,

@@ -9,7 +9,8 @@ use super::{
     DynamicForward, ForwardError, ForwardProblem, ListenSpec, LocalForward, RemoteForward, StdioForward,
     TargetSpec, Transport,
 };
-use crate::address::Address;
+use crate::Error;
+use crate::address::{Address, AddressProblem};
 
 impl FromStr for LocalForward {
     type Err = ForwardError;
@@ -107,6 +108,7 @@ fn split_listen(text: &str) -> Result<(Address, Option<&str>), ForwardProblem> {
     match Address::listening(&format!("{bind}:{port}")) {
         Ok(Address::Tcp { host, .. }) if host.len() > MAX_HOST_LEN => Err(ForwardProblem::TooLong),
         Ok(address @ Address::Tcp { .. }) => Ok((address, rest)),
+        Err(error) if is_port_name(&error) => Err(ForwardProblem::PortName),
         _ => Err(ForwardProblem::Listen),
     }
 }
@@ -156,8 +158,15 @@ fn parse_port(text: &str) -> Result<(String, u16), ForwardProblem> {
     match text.parse() {
         Ok(Address::Tcp { host, .. }) if host.len() > MAX_HOST_LEN => Err(ForwardProblem::TooLong),
         Ok(Address::Tcp { host, port }) => Ok((host, port)),
+        Err(error) if is_port_name(&error) => Err(ForwardProblem::PortName),
         _ => Err(ForwardProblem::Target),
     }
+}
+
+/// Whether all is well but for the port, which has a name.
+fn is_port_name(error: &Error) -> bool {
+    let Error::Address { text, problem: AddressProblem::PortName } = error else { return false };
+    text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 /// What is in front of the first colon outside of brackets, and what is behind it.
@@ -275,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_says_nothing_to_forward_is_refused() {
-        use ForwardProblem::{Datagrams, Listen, NoTarget, Path, ServiceName, Target, TooLong};
+        use ForwardProblem::{Datagrams, Listen, NoTarget, Path, PortName, ServiceName, Target, TooLong};
 
         let (long_host, long_path) = ("h".repeat(256), format!("/{}", "p".repeat(107)));
         for (text, problem) in [
@@ -294,7 +303,10 @@ mod tests {
             ("8080:host:65536", Target),
             ("8080:host:-1", Target),
             ("8080:host:+1", Target),
-            ("8080:host:http", Target),
+            ("8080:host:http", PortName),
+            ("8080:host:domain/udp", PortName),
+            ("host:http:host:80", PortName),
+            ("http:host:80", PortName),
             ("8080:host:80:80", Target),
             ("8080:::1:80", Target),
             ("8080:[::1]", Target),
@@ -313,7 +325,7 @@ mod tests {
             ("65536:host:80", Listen),
             ("99999999999999999999:host:80", Listen),
             (":8080:host:80", Listen),
-            ("-1:host:80", Listen),
+            ("-1:host:80", PortName),
             ("::1:8080:host:80", Listen),
             ("[::1:8080:host:80", Listen),
             ("[::1]8080:host:80", Listen),

@@ -11,7 +11,7 @@ mod parking;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Door {
         let address = to_address(address);
         Ok(match kind {
             ListenKind::Stream | ListenKind::Socks => {
-                Self::Stream(Listener::bind_beside(&address, OnDrop::Resets, others).await?)
+                Self::Stream(Listener::bind_divisible(&address, OnDrop::Resets, others).await?)
             }
             ListenKind::Datagram => Self::Datagram(UdpListener::bind(&address).await?.into()),
         })
@@ -132,7 +132,8 @@ impl Leases {
             return taken_over;
         }
         let others = self.listened_on_by(owner);
-        let door = in_time(Door::bind(address, kind, &others)).await.map_err(|error| {
+        let bound = in_time(Door::bind(address, kind, &others)).await;
+        let door = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error)).map_err(|error| {
             let reason = listen_refusal(&error);
             tracing::info!(%address, %reason, %error, "cannot listen for a client");
             reason
@@ -203,12 +204,32 @@ impl Leases {
         })
     }
 
+    /// Where a client's connections come in.
     fn listened_on_by(&self, owner: &ClientIdentity) -> Vec<Address> {
         let held = self.held();
-        held.iter()
-            .filter(|(_, held)| held.owner == *owner)
-            .map(|((address, _), _)| to_address(address))
-            .collect()
+        let streams =
+            held.iter().filter(|((_, kind), held)| *kind != ListenKind::Datagram && held.owner == *owner);
+        streams.map(|((address, _), _)| to_address(address)).collect()
+    }
+
+    /// What the same client listens on with `[::]` gives way to a `0.0.0.0` of its own.
+    fn ipv4_of(&self, owner: &ClientIdentity, address: &ListenAddress) -> Option<Door> {
+        let ListenAddress::Port { host, port } = address else { return None };
+        if host.parse() != Ok(Ipv4Addr::UNSPECIFIED) {
+            return None;
+        }
+        let is_all_of_ipv6 = |other: &ListenAddress| match other {
+            ListenAddress::Port { host, port: other } => {
+                other == port && host.parse() == Ok(Ipv6Addr::UNSPECIFIED)
+            }
+            ListenAddress::Unix { .. } => false,
+        };
+        let held = self.held();
+        let mut own = held.iter().filter(|((other, _), held)| is_all_of_ipv6(other) && held.owner == *owner);
+        own.find_map(|(_, held)| match &*held.door {
+            Door::Stream(listener) => listener.take_ipv4().map(Door::Stream),
+            Door::Datagram(_) => None,
+        })
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<(ListenAddress, ListenKind), Held>> {
