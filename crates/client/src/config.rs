@@ -218,8 +218,8 @@ impl FromStr for Fingerprint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let id = text.parse();
-        id.map(Self).map_err(|_| format!("{text:?} is not a fingerprint such as SHA256:..."))
+        let id = text.parse::<KeyId>();
+        id.map(Self).map_err(|error| format!("{text:?} is {error}"))
     }
 }
 

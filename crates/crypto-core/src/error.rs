@@ -77,6 +77,9 @@ pub enum KeyProblem {
     /// A file of a pre-shared key that is not its one line.
     #[error("not a pre-shared key: {0}")]
     PreSharedKey(&'static str),
+    /// A file of ticket keys that is not its one line.
+    #[error("not a ticket key: it has to be one line, sockseal-ticket-key-v1 and 32 bytes in base64")]
+    TicketKey,
     /// A text that is not `SHA256:` and the base64 of 32 bytes.
     #[error("not a fingerprint: {0}")]
     Fingerprint(&'static str),

@@ -31,7 +31,11 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
                 let second = encrypt.replace(&format!("-in {key}"), &format!("-in {between}"));
                 format!("puttygen {key} -O private-openssh -o {between} && {second}")
             }
-            Form::RsaPss => format!(
+            // OpenSSL does not read what it wrote there; only the label is in the way.
+            Form::RsaPss { is_pkcs1: true } => {
+                format!("(umask 077; sed 's/ RSA-PSS PRIVATE/ RSA PRIVATE/' {key} > {new})")
+            }
+            Form::RsaPss { is_pkcs1: false } => format!(
                 "openssl rsa -traditional -in {key} -outform DER | openssl pkey -inform DER -out {new}"
             ),
             Form::DerPrivate => format!("openssl pkey -inform DER -in {key} -out {new}"),
@@ -63,6 +67,9 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
                 "copy the file again from where it was made, or make another key with `server keygen --psk NAME`"
                     .into(),
             );
+        }
+        KeyProblem::TicketKey => {
+            return Some("restore it from a copy, or move it away: a new one is made at the next start".into());
         }
         KeyProblem::AesKeyLength { .. } => {
             return Some("the file holds the key's bytes and nothing else, or these in hexadecimal".into());

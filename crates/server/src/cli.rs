@@ -348,6 +348,10 @@ mod tests {
             let error = parse(&[&format!("{option}={value}")]).unwrap_err().to_string();
             assert!(error.contains(&format!("for '{option} <")), "{error}");
         }
+        let id = crypto_core::identity::KeyId([7; 32]).to_string();
+        let bare = id.trim_start_matches("SHA256:");
+        let error = Cli::try_parse_from(["server", "allow", bare, "--name", "x"]).err().unwrap().to_string();
+        assert!(error.contains("without the SHA256:"), "{error}");
         for client in ["alice", "SHA256:abc", "psk:", "psk:a b", ""] {
             assert!(Cli::try_parse_from(["server", "allow", client, "--name", "x"]).is_err(), "{client:?}");
         }

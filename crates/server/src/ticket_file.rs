@@ -27,10 +27,33 @@ pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, program::Error>
         }
     }
     let text = private_file::read_text(path)?;
-    let malformed = || program::Error::Key { path: path.into(), source: KeyProblem::Malformed.into() };
+    let malformed = || program::Error::Key { path: path.into(), source: KeyProblem::TicketKey.into() };
     let encoded = text.trim().strip_prefix(TAG).ok_or_else(malformed)?.trim_start();
     let decoded = Base64Unpadded::decode_vec(encoded).map(Zeroizing::new).map_err(|_| malformed())?;
     Secret::from_slice(&decoded).map(TicketKey::new).ok_or_else(malformed)
 }
 
 const TAG: &str = "sockseal-ticket-key-v1";
+
+#[cfg(test)]
+mod tests {
+    use program::report::Report as _;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_called_a_ticket_key_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ticket.keys");
+        read_or_make_ticket_key(&path).unwrap();
+        let made = private_file::read_text(&path).unwrap();
+        read_or_make_ticket_key(&path).unwrap();
+        for damaged in ["", "sockseal-ticket-key-v1", &made[..made.len() - 3], "-----BEGIN PRIVATE KEY-----"] {
+            private_file::replace(&path, damaged.as_bytes()).unwrap();
+            let error = read_or_make_ticket_key(&path).err().unwrap();
+            assert!(error.to_string().contains("not a ticket key"), "{error}");
+            assert!(error.hint().is_some_and(|hint| !hint.contains("--force")), "{error}");
+            assert_eq!(*private_file::read_text(&path).unwrap(), damaged);
+        }
+    }
+}

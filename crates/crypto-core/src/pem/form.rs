@@ -56,7 +56,10 @@ pub enum Form {
     OtherPem,
     /// An RSA key that is marked for RSASSA-PSS alone (RFC 4055).
     #[error("it is an RSA-PSS key: one that is marked for PSS signatures alone, which is not read")]
-    RsaPss,
+    RsaPss {
+        /// Whether it is PKCS#1 under a label of its own.
+        is_pkcs1: bool,
+    },
     /// An RSA key of three primes or more.
     #[error("it is an RSA key of more than two primes, which is not read")]
     MultiPrime,
@@ -148,7 +151,7 @@ pub(super) fn of_label(label: &str) -> Form {
         "PUBLIC KEY" | "RSA PUBLIC KEY" => Form::Public,
         "EC PRIVATE KEY" => Form::Algorithm("elliptic curves"),
         "DSA PRIVATE KEY" => Form::Algorithm("DSA"),
-        "RSA-PSS PRIVATE KEY" => Form::RsaPss,
+        "RSA-PSS PRIVATE KEY" => Form::RsaPss { is_pkcs1: true },
         label if label.starts_with("PGP ") => Form::Pgp,
         label if label.contains("CERTIFICATE") => Form::Certificate,
         label if label.ends_with("PRIVATE KEY") => Form::Private,
@@ -159,7 +162,7 @@ pub(super) fn of_label(label: &str) -> Form {
 /// A key for another algorithm than `rsaEncryption`, by the algorithm's name.
 pub(super) fn of_algorithm(oid: ObjectIdentifier) -> Option<Form> {
     if oid == RSA_PSS {
-        return Some(Form::RsaPss);
+        return Some(Form::RsaPss { is_pkcs1: false });
     }
     ALGORITHMS.iter().find(|(known, _)| *known == oid).map(|(_, name)| Form::Algorithm(name))
 }

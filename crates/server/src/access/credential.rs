@@ -25,7 +25,10 @@ impl FromStr for Credential {
             Some(name) => name.parse().map(Self::Psk),
             None => text.parse().map(Self::Key).map_err(|_| Error::Rule {
                 text: text.into(),
-                problem: "is neither a fingerprint, SHA256:..., nor psk:NAME",
+                problem: match format!("SHA256:{text}").parse::<KeyId>() {
+                    Ok(_) => "is a fingerprint without the SHA256: that belongs before it",
+                    Err(_) => "is neither a fingerprint, SHA256:..., nor psk:NAME",
+                },
             }),
         }
     }
