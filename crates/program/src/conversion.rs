@@ -68,8 +68,17 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
                     .into(),
             );
         }
+        // The one file of a fingerprint alone is a server's id for its pre-shared keys.
+        KeyProblem::Fingerprint(_) => {
+            return Some(
+                "restore it from a copy: it is the third word of each pre-shared key that was made here"
+                    .into(),
+            );
+        }
         KeyProblem::TicketKey => {
-            return Some("restore it from a copy, or move it away: a new one is made at the next start".into());
+            return Some(
+                "restore it from a copy, or move it away: a new one is made at the next start".into(),
+            );
         }
         KeyProblem::AesKeyLength { .. } => {
             return Some("the file holds the key's bytes and nothing else, or these in hexadecimal".into());

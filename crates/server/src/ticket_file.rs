@@ -48,7 +48,8 @@ mod tests {
         read_or_make_ticket_key(&path).unwrap();
         let made = private_file::read_text(&path).unwrap();
         read_or_make_ticket_key(&path).unwrap();
-        for damaged in ["", "sockseal-ticket-key-v1", &made[..made.len() - 3], "-----BEGIN PRIVATE KEY-----"] {
+        for damaged in ["", "sockseal-ticket-key-v1", &made[..made.len() - 3], "-----BEGIN PRIVATE KEY-----"]
+        {
             private_file::replace(&path, damaged.as_bytes()).unwrap();
             let error = read_or_make_ticket_key(&path).err().unwrap();
             assert!(error.to_string().contains("not a ticket key"), "{error}");
