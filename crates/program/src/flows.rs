@@ -270,7 +270,7 @@ impl DatagramSocket for Flow {
     }
 
     fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_send_ready(cx)
+        self.socket.poll_send_ready(self.from, cx)
     }
 
     fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
@@ -309,9 +309,11 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::*;
+    use crate::address::Address;
+    use crate::listener::Families;
 
     async fn socket() -> (Flows<Correspondent>, SocketAddr) {
-        let socket = UdpListener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let socket = UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         (Flows::new(socket.into(), "here".into(), &DropCounter::default()), address)
     }
@@ -330,7 +332,7 @@ mod tests {
 
     fn from(port: usize) -> Correspondent {
         let peer = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
-        Correspondent { peer, here: None }
+        Correspondent { peer, here: None, socket: 0 }
     }
 
     fn hand_on(flows: &mut Flows<Correspondent>, port: usize, payload: &[u8]) -> Option<Flow> {
@@ -437,14 +439,55 @@ mod tests {
         assert_eq!(&buf[..len], b"from 53: that");
     }
 
+    /// Whoever asks `localhost` asks either family.
+    #[tokio::test]
+    async fn one_port_is_listened_on_at_all_addresses_of_a_name() {
+        let all = ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"].map(|address| address.parse().unwrap());
+        let listener = UdpListener::bind_all(&all, Families::AsUsual).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let listener = Arc::new(listener);
+        let mut flows = Flows::new(Arc::clone(&listener), "here".into(), &DropCounter::default());
+        for mut asked in all {
+            asked.set_port(port);
+            let client = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).await.unwrap();
+            client.send_to(b"?", asked).await.unwrap();
+            let (from, mut flow) = flows.next(by_source).await;
+            assert_eq!((from.peer, listener.address_of(&from)), (client.local_addr().unwrap(), Some(asked)));
+            poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
+            flow.try_send(b"!").unwrap();
+            let mut buf = [0; 10];
+            assert_eq!(client.recv_from(&mut buf).await.unwrap(), (1, asked));
+        }
+        // Each is taken: none of them may be left out in silence.
+        let taken = all.map(|address| SocketAddr::new(address.ip(), port));
+        for address in taken {
+            let free = SocketAddr::from(([127, 0, 0, 3], port));
+            let error = UdpListener::bind_all(&[free, address], Families::AsUsual).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[tokio::test]
+    async fn all_of_ipv4_and_all_of_ipv6_are_listened_on_side_by_side() {
+        let ipv4 = UdpListener::bind_to("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        let [first, second] = ["0.0.0.0", "::"].map(|host| Address::Tcp { host: host.into(), port });
+        UdpListener::bind_beside(&second, &[]).await.expect_err("the first has IPv4");
+        UdpListener::bind_beside(&second, &[first]).await.unwrap();
+    }
+
     /// A resolver's client does not take the answer from another address than it has asked.
     #[tokio::test]
     async fn an_answer_comes_from_the_address_that_was_asked() {
         for (bound, asked) in [
             ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.8.7"][..]),
             ("[::]:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+            ("*:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+            ("localhost:0", &["127.0.0.1"]),
         ] {
-            let listener = UdpListener::bind(&bound.parse().unwrap()).await.unwrap();
+            let (host, _) = bound.rsplit_once(':').unwrap();
+            let address = Address::Tcp { host: host.trim_matches(&['[', ']'][..]).into(), port: 0 };
+            let listener = UdpListener::bind_beside(&address, &[]).await.unwrap();
             let port = listener.local_addr().unwrap().port();
             let mut flows = Flows::new(listener.into(), "here".into(), &DropCounter::default());
             for asked in asked {

@@ -72,8 +72,7 @@ impl Listener {
         match address {
             Address::Tcp { host, port } => {
                 let addresses = candidates(host, *port).await?;
-                let with_ipv4 = others.iter().any(|other| is_all_of_ipv4(other, *port));
-                let families = if with_ipv4 { Families::Apart } else { Families::of(&addresses) };
+                let families = Families::beside(&addresses, others, *port);
                 TcpListeners::bind(&addresses, on_drop, families)
                     .map(|listeners| Self::Tcp(listeners, on_drop))
             }
@@ -168,7 +167,7 @@ pub struct TcpListeners {
 
 /// What `[::]` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Families {
+pub(crate) enum Families {
     /// IPv6 alone: somebody else of us has IPv4.
     Apart,
     /// What the system makes of it: both, as a rule.
@@ -176,6 +175,12 @@ enum Families {
 }
 
 impl Families {
+    /// For `addresses` that are listened on by this port beside `others`.
+    pub(crate) fn beside(addresses: &[SocketAddr], others: &[Address], port: u16) -> Self {
+        let with_ipv4 = others.iter().any(|other| is_all_of_ipv4(other, port));
+        if with_ipv4 { Self::Apart } else { Self::of(addresses) }
+    }
+
     fn of(addresses: &[SocketAddr]) -> Self {
         let has_ipv4 = addresses.iter().any(|address| address.ip() == Ipv4Addr::UNSPECIFIED);
         if has_ipv4 { Self::Apart } else { Self::AsUsual }
@@ -184,19 +189,7 @@ impl Families {
 
 impl TcpListeners {
     fn bind(addresses: &[SocketAddr], on_drop: OnDrop, families: Families) -> io::Result<Self> {
-        let mut tries = PORT_TRIES;
-        loop {
-            let bound = bind_all(addresses, |address| bind_tcp(address, on_drop, families));
-            match bound {
-                // The port that the system chose for the first is somebody else's at another address.
-                Err(error)
-                    if is_chosen(addresses) && error.kind() == io::ErrorKind::AddrInUse && tries > 0 =>
-                {
-                    tries -= 1;
-                }
-                bound => return bound.map(Self::new),
-            }
-        }
+        bind_by_one_port(addresses, |address| bind_tcp(address, on_drop, families)).map(Self::new)
     }
 
     fn new(sockets: Vec<TcpListener>) -> Self {
@@ -235,6 +228,26 @@ pub(crate) async fn candidates(host: &str, port: u16) -> io::Result<Vec<SocketAd
     // However they were found: what is announced first is always the same.
     found.sort_by_key(|address| (address.is_ipv6(), *address));
     Ok(found)
+}
+
+/// As [`bind_all`], with a port that is free at all of the addresses where the system chooses it.
+///
+/// # Errors
+/// As [`bind_all`].
+pub(crate) fn bind_by_one_port<T: LocalAddress>(
+    addresses: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<Vec<T>> {
+    let mut tries = PORT_TRIES;
+    loop {
+        match bind_all(addresses, &mut bind) {
+            // The port that the system chose for the first is somebody else's at another address.
+            Err(error) if is_chosen(addresses) && error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
+                tries -= 1;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Binds every one of `addresses` that this machine has, all with the port of the first.

@@ -1,11 +1,13 @@
-//! A UDP socket that others send to. What goes back to them leaves from the address that they have sent to, also where the
+//! UDP sockets that others send to. What goes back to them leaves from the address that they have sent to, also where the
 //! socket is bound to all of the machine's: left to itself the system would choose the one that the route begins with,
 //! and whoever has asked another does not take the answer.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use nix::cmsg_space;
@@ -13,27 +15,45 @@ use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::address::{Address, EVERYWHERE};
-use crate::listener::candidates;
+use crate::address::Address;
+use crate::dial::{lacks_scope, scope_missing};
+use crate::listener::{Families, LocalAddress, bind_by_one_port, candidates};
 
-/// A UDP socket that others send to.
+/// What others send to: one UDP socket, or one for each address of a name.
 #[derive(Debug)]
 pub struct UdpListener {
+    /// At least one, all with one port.
+    sockets: Vec<Bound>,
+    /// The one that is asked first next time, so that none that is busy keeps another one waiting.
+    first: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Bound {
     socket: UdpSocket,
     /// It is bound to all addresses of the machine, so that each datagram says to which it came.
     is_everywhere: bool,
 }
 
-/// Where a datagram came from, and to which address of this machine. As it is written, where it came from.
+impl LocalAddress for Bound {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Where a datagram came from, and by which socket and to which address of this machine. As it is written, where it came
+/// from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Correspondent {
     /// The other side.
     pub peer: SocketAddr,
     /// `None` where the socket is bound to one address.
-    pub here: Option<IpAddr>,
+    pub(crate) here: Option<IpAddr>,
+    pub(crate) socket: usize,
 }
 
 impl fmt::Display for Correspondent {
@@ -43,56 +63,61 @@ impl fmt::Display for Correspondent {
 }
 
 impl UdpListener {
-    /// Binds the first address of a name that can be bound.
+    /// Binds all addresses that a name has, and with `*` all of this machine, as [`Listener::bind_beside`] does.
     ///
     /// # Errors
-    /// Those of the socket; `Unsupported` for a path.
-    pub async fn bind(address: &Address) -> io::Result<Self> {
+    /// As [`Listener::bind`]; `Unsupported` for a path.
+    ///
+    /// [`Listener::bind`]: crate::listener::Listener::bind
+    /// [`Listener::bind_beside`]: crate::listener::Listener::bind_beside
+    pub async fn bind_beside(address: &Address, others: &[Address]) -> io::Result<Self> {
         let Address::Tcp { host, port } = address else { return Err(io::ErrorKind::Unsupported.into()) };
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut addresses = candidates(host, *port).await?;
-        if host == EVERYWHERE {
-            // The socket of IPv6 takes both families.
-            addresses.reverse();
-        }
-        for candidate in addresses {
-            match Self::bind_to(candidate).await {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let addresses = candidates(host, *port).await?;
+        let families = Families::beside(&addresses, others, *port);
+        Self::bind_all(&addresses, families)
     }
 
     /// Binds `address`.
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn bind_to(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address).await?;
-        let is_everywhere = address.ip().is_unspecified();
-        match address {
-            _ if !is_everywhere => {}
-            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-        }
-        Ok(Self { socket, is_everywhere })
+    pub fn bind_to(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_all(&[address], Families::AsUsual)
     }
 
-    /// The address, with the port that the system chose.
+    pub(crate) fn bind_all(addresses: &[SocketAddr], families: Families) -> io::Result<Self> {
+        let sockets = bind_by_one_port(addresses, |address| bind(address, families))?;
+        Ok(Self { sockets, first: AtomicUsize::new(0) })
+    }
+
+    /// The first address, with the port that the system chose and all have.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.sockets.first().ok_or(io::ErrorKind::AddrNotAvailable)?.local_address()
     }
 
-    /// Waits until a datagram has come. Can be dropped and called again.
+    /// To which address a datagram came.
+    #[must_use]
+    pub fn address_of(&self, correspondent: &Correspondent) -> Option<SocketAddr> {
+        let bound = self.sockets.get(correspondent.socket)?.local_address().ok()?;
+        Some(SocketAddr::new(correspondent.here.unwrap_or(bound.ip()), bound.port()))
+    }
+
+    /// Waits until a datagram has come. Can be dropped and called again, by one task at a time.
     ///
     /// # Errors
     /// Those of the socket.
     pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        poll_fn(|cx| {
+            let mut sockets = self.sockets.iter();
+            match sockets.find_map(|bound| ready_of(bound.socket.poll_recv_ready(cx))) {
+                Some(ready) => Poll::Ready(ready),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Receives a datagram, if one has come. Gives its length.
@@ -100,9 +125,66 @@ impl UdpListener {
     /// # Errors
     /// `WouldBlock` where none has, else those of the socket.
     pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Correspondent)> {
+        let (all, first) = (self.sockets.len(), self.first.fetch_add(1, Ordering::Relaxed));
+        for place in (0..all).map(|place| (first % all + place) % all) {
+            match self.sockets[place].try_recv(buffer) {
+                Ok((len, peer, here)) => return Ok((len, Correspondent { peer, here, socket: place })),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Sends what `parts` are together to where something came from, if that can be done at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`, else those of the socket.
+    pub fn try_send(&self, to: Correspondent, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bound = self.sockets.get(to.socket).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        bound.try_send(to, parts)
+    }
+
+    /// Ready once [`UdpListener::try_send`] is of use.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_send_ready(&self, to: Correspondent, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let bound = self.sockets.get(to.socket).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        bound.socket.poll_send_ready(cx)
+    }
+}
+
+fn ready_of<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(ready) => Some(ready),
+        Poll::Pending => None,
+    }
+}
+
+fn bind(address: SocketAddr, families: Families) -> io::Result<Bound> {
+    if lacks_scope(address) {
+        return Err(scope_missing(address.ip()));
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    let is_everywhere = address.ip().is_unspecified();
+    if families == Families::Apart && address.is_ipv6() && is_everywhere {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    match address {
+        _ if !is_everywhere => {}
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+    }
+    Ok(Bound { socket: UdpSocket::from_std(socket.into())?, is_everywhere })
+}
+
+impl Bound {
+    fn try_recv(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
         if !self.is_everywhere {
             let (len, peer) = self.socket.try_recv_from(buffer)?;
-            return Ok((len, Correspondent { peer, here: None }));
+            return Ok((len, peer, None));
         }
         self.socket.try_io(Interest::READABLE, || {
             let mut control = cmsg_space!(in_pktinfo, in6_pktinfo);
@@ -128,15 +210,11 @@ impl UdpListener {
             let here = here.filter(|here| !here.is_multicast());
             let peer = received.address.as_ref().and_then(socket_address);
             let peer = peer.ok_or_else(|| io::Error::other("a datagram does not say where it comes from"))?;
-            Ok((received.bytes, Correspondent { peer, here }))
+            Ok((received.bytes, peer, here))
         })
     }
 
-    /// Sends what `parts` are together to where something came from, if that can be done at once.
-    ///
-    /// # Errors
-    /// `WouldBlock`, else those of the socket.
-    pub fn try_send(&self, to: Correspondent, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn try_send(&self, to: Correspondent, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let peer = SockaddrStorage::from(to.peer);
         let send = |control: &[ControlMessage<'_>]| {
             let sent = sendmsg(self.socket.as_raw_fd(), parts, control, MsgFlags::empty(), Some(&peer));
@@ -154,14 +232,6 @@ impl UdpListener {
                 ipi6_ifindex: 0,
             })]),
         })
-    }
-
-    /// Ready once [`UdpListener::try_send`] is of use.
-    ///
-    /// # Errors
-    /// Those of the socket.
-    pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_send_ready(cx)
     }
 }
 

@@ -53,7 +53,7 @@ impl Association {
     pub async fn open(control: &mut Socket, drops: &DropCounter) -> io::Result<Self> {
         let here = control.local_address().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
         let (client, reached) = (control.peer_address().map(|address| address.ip()), here.to_canonical());
-        match UdpListener::bind_to((reached, 0).into()).await {
+        match UdpListener::bind_to((reached, 0).into()) {
             Ok(socket) => {
                 let address = socket.local_addr()?;
                 reply(control, Dialect::Socks5, Reply::Succeeded, address).await?;

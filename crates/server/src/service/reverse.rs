@@ -84,7 +84,7 @@ impl Door {
             ListenKind::Stream | ListenKind::Socks => {
                 Self::Stream(Listener::bind_divisible(&address, OnDrop::Resets, others).await?)
             }
-            ListenKind::Datagram => Self::Datagram(UdpListener::bind(&address).await?.into()),
+            ListenKind::Datagram => Self::Datagram(UdpListener::bind_beside(&address, others).await?.into()),
         })
     }
 
@@ -359,11 +359,9 @@ impl Lease {
     async fn accept_datagrams(&self, socket: &Arc<UdpListener>) -> Infallible {
         let name = format!("{}/udp", escape(self.key.0.to_string().as_bytes()));
         let mut flows = Flows::new(Arc::clone(socket), name, &self.leases.drops);
-        let here = socket.local_addr().ok();
         loop {
             let (from, flow) = flows.next(flows::by_source).await;
-            let here = here.map(|here| SocketAddr::new(from.here.unwrap_or(here.ip()), here.port()));
-            let target = forwarded(from.to_string(), here);
+            let target = forwarded(from.to_string(), socket.address_of(&from));
             self.jobs.try_add(flow, target, || flows.give_way());
         }
     }

@@ -49,7 +49,7 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
         address: site.pool.connector().server().address.to_string(),
         source: RelayError::Channel(source),
     };
-    let deadline = Instant::now() + site.wait;
+    let mut deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     loop {
         let mut stream = tokio::select! {
@@ -65,10 +65,12 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
                 site.pool.put(stream);
                 drop(open);
                 // One that came while the end was said.
-                if flow.has_waiting() {
-                    continue;
+                if !flow.has_waiting() {
+                    return Ok(());
                 }
-                return Ok(());
+                deadline = Instant::now() + site.wait;
+                attempts = Attempts::until(deadline);
+                continue;
             }
             Err(error) => error,
         };

@@ -31,7 +31,7 @@ impl Entrance {
         let address = &forward.listen.address;
         match forward.listen.transport {
             Transport::Stream => bind(address, listened_on).await.map(Self::Stream),
-            Transport::Datagram => match UdpListener::bind(address).await {
+            Transport::Datagram => match UdpListener::bind_beside(address, listened_on).await {
                 Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
                 Err(source) => Err(Error::Listen { address: address.to_string(), source }),
             },
