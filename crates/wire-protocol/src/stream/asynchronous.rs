@@ -285,6 +285,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         }
     }
 
+    /// Reads data of the stream as [`AsyncRead`] does, and gives the bytes, 0 at the end of the stream; `None` for a sign of
+    /// life in between. Can be dropped and called again.
+    ///
+    /// # Errors
+    /// Whatever ends the channel.
+    pub async fn read_or_sign_of_life(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.reading.ended {
+            return Ok(Some(0));
+        }
+        match self.any_event().await? {
+            Event::Data => {
+                let data = self.reading.receiver.data();
+                let len = data.len().min(buf.len());
+                buf[..len].copy_from_slice(&data[..len]);
+                self.reading.receiver.consume(len);
+                Ok(Some(len))
+            }
+            Event::EndOfStream => {
+                self.reading.ended = true;
+                Ok(Some(0))
+            }
+            Event::Ping(_) | Event::Pong(_) => Ok(None),
+            _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+        }
+    }
+
     /// Answers the other side's Open: there will be no stream. The channel is idle again.
     ///
     /// # Errors

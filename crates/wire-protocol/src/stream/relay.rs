@@ -26,6 +26,8 @@ use crate::message::ResetCode;
 /// while the other direction waits for input that may never come; its thread is left to itself then, since
 /// nothing can interrupt a blocking read.
 ///
+/// `output` is dropped once all of the other side's stream is in it.
+///
 /// # Errors
 /// [`RelayError`].
 pub fn relay<R, W>(
@@ -269,12 +271,13 @@ fn send_all<W: Write>(
 /// noticed even while the local input still waits for somebody to type.
 fn receive_all<R: Read, W>(
     mut half: ReadHalf<R>,
-    mut output: impl Write,
+    output: impl Write,
     ends: &mpsc::Sender<Ended<W>>,
     close_is_due: &AtomicBool,
     stop: &OnceLock<ResetCode>,
 ) {
-    let received = receive_stream(&mut half, &mut output, stop).map(|()| End::Received);
+    // The output goes with the end of the stream: whoever reads it knows then, and need not have ended the input.
+    let received = receive_stream(&mut half, output, stop).map(|()| End::Received);
     if ends.send(received).is_err() {
         return;
     }
@@ -290,7 +293,7 @@ fn receive_all<R: Read, W>(
 /// Reads on when the relay is stopped, without handing anything on.
 fn receive_stream<R: Read>(
     half: &mut ReadHalf<R>,
-    output: &mut impl Write,
+    mut output: impl Write,
     stop: &OnceLock<ResetCode>,
 ) -> Result<(), RelayError> {
     loop {
