@@ -32,6 +32,7 @@ mod rights;
 mod second;
 mod secret;
 mod socks;
+mod terminal;
 mod trust;
 mod tunnel;
 mod udp;
@@ -93,6 +94,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         listener::SCENARIOS,
         message::SCENARIOS,
         trust::SCENARIOS,
+        terminal::SCENARIOS,
         access::SCENARIOS,
         psk::SCENARIOS,
         resumption::SCENARIOS,

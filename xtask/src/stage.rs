@@ -71,7 +71,11 @@ impl Stage {
 
     /// One of the two programs, deaf to the settings of the person who runs the tests.
     pub(crate) fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        self.deaf(Command::new(self.programs.join(name)))
+    }
+
+    /// A command that starts one of them, as deaf.
+    pub(crate) fn deaf(&self, mut command: Command) -> Command {
         for setting in ["RUST_LOG", "SOCKSEAL_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
             command.env_remove(setting);
         }

@@ -10,6 +10,7 @@ use crypto_core::identity::KeyId;
 use program::address::Address;
 use program::classic::Classic;
 use program::duration;
+use program::escape::Escaped;
 use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
 use program::identity::Keygen;
 use program::logging::Verbosity;
@@ -44,6 +45,17 @@ impl Cli {
                 "--server-key and --psk go with an address; a configuration file has server_key and psk";
             Self::command().error(ErrorKind::MissingRequiredArgument, message).exit();
         }
+        // A hyphen makes no option of a text, but two of them more often than not make a mistyped one.
+        if let Command::Send { text: Some(text), .. } = &cli.command
+            && text.starts_with("--")
+            && !std::env::args_os().any(|argument| argument == "--")
+        {
+            let message = format!(
+                "unexpected argument '{}' found\n\n  tip: to send it as a message, use 'client send ADDRESS -- {0}'",
+                Escaped(text)
+            );
+            Self::command().error(ErrorKind::UnknownArgument, message).exit();
+        }
         cli
     }
 }
@@ -56,6 +68,9 @@ pub enum Command {
         /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
         address: Address,
         /// The message; without it, or with -, standard input
+        ///
+        /// It may begin with a hyphen; one that could be an option goes behind --.
+        #[arg(allow_hyphen_values = true)]
         text: Option<String>,
         /// How the server proves itself.
         #[command(flatten)]

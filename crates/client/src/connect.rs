@@ -1,10 +1,10 @@
 //! From an address to a channel: dial, decide on the server's key, do the handshake.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crypto_core::identity::{ClientKey, KeyId, PublicKey};
+use crypto_core::identity::{ClientKey, KeyId};
 use crypto_core::psk::PreSharedKey;
 use program::address::Address;
 use program::dial::in_time;
@@ -12,8 +12,9 @@ use program::home::Home;
 use program::identity::{self, Identity as _};
 use program::private_file;
 use program::socket::Socket;
+use program::terminal::Terminal;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
-use wire_protocol::message::Target;
+use wire_protocol::message::{DeniedCode, Target};
 use wire_protocol::stream::{self, Peer, SecureStream, error_in};
 
 use crate::tickets::{TicketCache, Tickets};
@@ -210,12 +211,13 @@ async fn first_contact(server: &Server) -> Result<(KnownServer, Option<Socket>),
     let key = fetched.map_err(|source| Error::Handshake { address: address(), source })?;
     match server.policy {
         TrustPolicy::AcceptNew => Ok((KnownServer { id: key.id(), key: Some(key) }, Some(socket))),
-        _ if !io::stdin().is_terminal() => {
-            Err(Error::UnknownServer { address: address(), offered: key.id() })
-        }
         _ => {
+            let Ok(terminal) = Terminal::open() else {
+                return Err(Error::UnknownServer { address: address(), offered: key.id() });
+            };
             drop(socket);
-            let (key, trusted) = tokio::task::spawn_blocking(move || ask(&key).map(|yes| (key, yes)))
+            let question = format!("The key of the server at {} is {}. Trust it?", server.address, key.id());
+            let trusted = tokio::task::spawn_blocking(move || terminal.confirm(&question))
                 .await
                 .map_err(io::Error::other)
                 .flatten()
@@ -228,14 +230,6 @@ async fn first_contact(server: &Server) -> Result<(KnownServer, Option<Socket>),
     }
 }
 
-/// Shows a fingerprint and asks. Anything but a yes is a no.
-fn ask(key: &PublicKey) -> io::Result<bool> {
-    write!(io::stderr(), "The server's key is {}. Trust it? [y/N] ", key.id())?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
 async fn handshake(
     socket: Socket,
     config: ClientConfig,
@@ -245,6 +239,10 @@ async fn handshake(
     in_time(stream::connect_channel(socket, config)).await.map_err(|source| match error_in(&source) {
         Some(&wire_protocol::Error::ServerKeyMismatch { expected, offered }) => {
             Error::ServerKeyChanged { address: address(), expected, offered }
+        }
+        Some(wire_protocol::Error::Denied(DeniedCode::NotAllowed)) if server.psk.is_some() => {
+            let id = server.psk.as_ref().map(|psk| psk.id().to_owned()).unwrap_or_default();
+            Error::Psk { address: address(), id, source }
         }
         _ => Error::Handshake { address: address(), source },
     })

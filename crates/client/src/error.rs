@@ -32,6 +32,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The server does not let this pre-shared key in.
+    #[error("the server at {address} does not let the pre-shared key {id} in: {source}")]
+    Psk {
+        /// Which server.
+        address: String,
+        /// The key's id.
+        id: String,
+        /// What it said.
+        source: io::Error,
+    },
     /// The channel failed later.
     #[error("the channel with {address} failed: {source}")]
     Channel {
@@ -42,7 +52,7 @@ pub enum Error {
     },
     /// The server has another key than the one that is trusted. Nothing was sent.
     #[error(
-        "the key of {address} is not the one that is trusted\n  trusted: {expected}\n  offered: {offered}"
+        "the key of {address} is not the one that is trusted: {expected} is trusted, {offered} was offered"
     )]
     ServerKeyChanged {
         /// Whose.
@@ -53,7 +63,7 @@ pub enum Error {
         offered: KeyId,
     },
     /// The key given on the command line is not the one that is known.
-    #[error("the key given for {address} is not the one that is known\n  known: {known}\n  given: {given}")]
+    #[error("the key given for {address} is not the one that is known: {known} is known, {given} was given")]
     ServerKeyContradicts {
         /// Whose.
         address: String,
@@ -180,6 +190,7 @@ impl Report for Error {
                 exit_of_io(source, Phase::Handshake)
             }
             Self::Channel { source, .. } => exit_of_io(source, Phase::Established),
+            Self::Psk { source, .. } => exit_of_io(source, Phase::Handshake),
             Self::ServerKeyChanged { .. }
             | Self::ServerKeyContradicts { .. }
             | Self::UnknownServer { .. }
@@ -200,10 +211,21 @@ impl Report for Error {
         }
     }
 
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Program(error) => error.lines(),
+            _ => vec![self.to_string()],
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
             Self::Connect { address, source } => Some(connect_hint(address, source).into()),
+            Self::Psk { id, .. } => Some(format!(
+                "its owner has revoked it, or limits it: server list shows what it may do, and server keygen --psk NAME \
+                 makes another in place of {id}"
+            )),
             Self::Handshake { source, .. } | Self::Channel { source, .. } => protocol_hint(source),
             Self::Listen { address, source } => Some(listen_hint(address, source).into()),
             Self::Listening { source, .. } => match error_in(source) {
@@ -332,4 +354,19 @@ fn protocol_hint(error: &io::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_knows_is_no_matter_of_paths() {
+        let hint = |address: &str| {
+            let source = io::ErrorKind::NotFound.into();
+            Error::Connect { address: address.into(), source }.hint().unwrap()
+        };
+        assert!(hint("nosuch.example:5000").contains("name"));
+        assert!(hint("unix:/nosuch").contains("path"));
+    }
 }

@@ -10,6 +10,9 @@
 //!
 //! [`connect()`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
 
+// They panic where the output cannot be written: program::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod command;
 pub mod config;

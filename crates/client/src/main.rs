@@ -1,5 +1,8 @@
 //! The `client` program: parses, calls the library, reports.
 
+// They panic where the output cannot be written: program::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::future::Future;
 use std::process::ExitCode;
 

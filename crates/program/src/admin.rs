@@ -7,7 +7,7 @@ mod folder;
 mod socket;
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub use answer::{Answer, Counts, Status};
 pub(crate) use folder::MAX_ADDRESS_LEN;
 pub use socket::{AdminSocket, Responder};
 
-use crate::Error;
 use crate::home::Home;
+use crate::{Error, output};
 use folder::{Folder, socket_name};
 
 /// What a running program can be told.
@@ -112,13 +112,16 @@ pub fn print_status(home: &Home, program: &'static str, json: bool) -> Result<()
         let text = match answer {
             Answer::Status(status) if json => status.to_json(),
             Answer::Status(status) => status.to_string(),
-            answer => {
-                tracing::warn!(pid, ?answer, "a running {program} does not say how it is");
+            Answer::Failed { error, .. } => {
+                tracing::warn!(pid, error, "a running {program} does not say how it is");
+                continue;
+            }
+            Answer::Done => {
+                tracing::warn!(pid, "a running {program} does not say how it is");
                 continue;
             }
         };
-        let printed = writeln!(io::stdout(), "{text}");
-        printed.map_err(|source| Error::Stdio { stream: "standard output", source })?;
+        output::print_lines(&text)?;
     }
     Ok(())
 }

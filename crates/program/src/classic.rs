@@ -8,7 +8,7 @@ mod aes_eax;
 mod connection;
 mod rsa_oaep;
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,11 +16,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use crypto_core::classic::OaepHash;
 use zeroize::Zeroizing;
 
-use crate::Error;
 use crate::address::Address;
 use crate::classic::connection::Connection;
 use crate::duration;
+use crate::escape::escape;
 use crate::home::Home;
+use crate::output::say;
+use crate::{Error, hardening};
 
 /// `classic`: the tutorial's exchanges.
 #[derive(Debug, Subcommand)]
@@ -128,17 +130,19 @@ impl Exchange {
     }
 }
 
-/// Says something to the user, who may have closed standard error: the exchange goes on without.
 fn warn(text: &str) {
-    writeln!(io::stderr(), "warning: {text}").ok();
+    say(format_args!("warning: {text}"));
 }
 
 fn print(message: &[u8]) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(message)
-        .and_then(|()| stdout.flush())
-        .map_err(|source| Error::Stdio { stream: "standard output", source })
+    let mut output = hardening::standard_output()?;
+    // Whoever sent it is not known: to a file it goes as it is, to a terminal it must not do anything.
+    let written = if output.is_terminal() {
+        writeln!(output, "{}", escape(message.strip_suffix(b"\n").unwrap_or(message)))
+    } else {
+        output.write_all(message)
+    };
+    written.map_err(|source| Error::Stdio { stream: "standard output", source })
 }
 
 /// Reads the time limit. A socket takes no time at all for no limit at all.

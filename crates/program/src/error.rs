@@ -125,6 +125,9 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// A new passphrase protects nothing.
+    #[error("an empty passphrase protects nothing")]
+    EmptyPassphrase,
     /// The two passphrases typed differ.
     #[error("the two passphrases differ")]
     PassphraseMismatch,
@@ -233,6 +236,7 @@ impl Report for Error {
             | Self::Config { .. }
             | Self::Duration { .. }
             | Self::ClassicTooLong { .. }
+            | Self::EmptyPassphrase
             | Self::PassphraseMismatch
             | Self::Crypto(_)
             // A key file of our own that cannot be used is configuration: 3 is kept for the alarm that somebody
@@ -256,9 +260,29 @@ impl Report for Error {
         }
     }
 
+    fn lines(&self) -> Vec<String> {
+        match self {
+            // It shows the place in the file.
+            Self::Config { .. } => self.to_string().lines().map(str::to_owned).collect(),
+            _ => vec![self.to_string()],
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoHome => Some("give one with --home DIR or SOCKSEAL_HOME".into()),
+            Self::File { action: "read", source, path } if source.kind() == io::ErrorKind::NotFound => {
+                match path.file_name().and_then(|name| name.to_str()) {
+                    Some("client.key") => Some("client keygen makes one".into()),
+                    Some("server.key") => {
+                        Some("server keygen makes one, and so does the server's first start".into())
+                    }
+                    _ if path.extension().is_some_and(|kind| kind == "psk") => {
+                        Some("the server's owner makes one with server keygen --psk NAME --out FILE".into())
+                    }
+                    _ => None,
+                }
+            }
             Self::File { action: "read", source, path }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
@@ -307,6 +331,9 @@ impl Report for Error {
                 }
                 _ => "write HOST:PORT, [::1]:PORT or unix:/PATH".into(),
             }),
+            Self::EmptyPassphrase => {
+                Some("a key without a passphrase is made without --passphrase-prompt".into())
+            }
             Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
             Self::Key { source: crypto_core::Error::Key(problem), path } => conversion::hint(problem, path),
             Self::NoTerminal { .. } => {
@@ -338,5 +365,24 @@ impl Report for Error {
             Self::ClassicTooLong { .. } => Some("use the secure channel: client send".into()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto_core::identity::{ClientKey, ServerKey};
+
+    use super::*;
+    use crate::home::Home;
+    use crate::identity;
+
+    #[test]
+    fn a_key_that_is_not_there_has_a_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(folder.path().into())).unwrap();
+        let hint = |error: Error| error.hint().unwrap();
+        assert!(hint(identity::read::<ClientKey>(&home).err().unwrap()).contains("client keygen"));
+        assert!(hint(identity::read::<ServerKey>(&home).err().unwrap()).contains("server keygen"));
+        assert!(hint(identity::read_psk(&home.file("a.psk")).err().unwrap()).contains("keygen --psk"));
     }
 }

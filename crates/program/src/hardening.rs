@@ -2,10 +2,11 @@
 //! and that it has the standard input and output that it needs.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+use rustix::net::{Shutdown, shutdown};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 use crate::Error;
@@ -60,6 +61,7 @@ pub fn standard_output() -> Result<File, Error> {
 ///
 /// # Errors
 /// [`Error::Stdio`].
+#[expect(clippy::disallowed_methods, reason = "the descriptor is what is wanted")]
 pub fn standard_output_if_any() -> Result<Option<File>, Error> {
     let failed = |source| Error::Stdio { stream: "standard output", source };
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
@@ -73,16 +75,38 @@ pub fn standard_output_if_any() -> Result<Option<File>, Error> {
 }
 
 /// Standard output as [`standard_output`] gives it, and as the only one: once it is dropped, whoever reads the other
-/// end of a pipe knows that nothing more comes.
+/// end of a pipe or a socket knows that nothing more comes.
 ///
 /// # Errors
 /// [`Error::Stdio`].
-pub fn take_standard_output() -> Result<File, Error> {
-    let output = standard_output()?;
+pub fn take_standard_output() -> Result<LastOutput, Error> {
+    let output = LastOutput(standard_output()?);
     let failed = |source| Error::Stdio { stream: "standard output", source };
     let nowhere = File::options().write(true).open("/dev/null").map_err(failed)?;
     rustix::stdio::dup2_stdout(&nowhere).map_err(|error| failed(error.into()))?;
     Ok(output)
+}
+
+/// An output that ends when it is dropped. A socket that is standard input too, as inetd and socat give it, is still open
+/// then: it is shut down for writing.
+#[derive(Debug)]
+pub struct LastOutput(File);
+
+impl Write for LastOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Drop for LastOutput {
+    fn drop(&mut self) {
+        // It fails for what is no socket, which ends with its last descriptor.
+        shutdown(&self.0, Shutdown::Write).ok();
+    }
 }
 
 /// More than any server of ours needs.

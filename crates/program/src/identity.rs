@@ -1,6 +1,5 @@
 //! Key files: read with a passphrase where they need one, and made.
 
-use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use getrandom::SysRng;
 use zeroize::Zeroizing;
 
 use crate::home::Home;
+use crate::terminal::Terminal;
 use crate::{Error, private_file};
 
 /// An identity that is kept in a file: a server's or a client's.
@@ -91,7 +91,7 @@ pub struct Keygen {
     passphrase_prompt: bool,
     /// Replace the key that is there
     #[arg(long)]
-    force: bool,
+    pub force: bool,
 }
 
 impl Default for Keygen {
@@ -121,7 +121,7 @@ pub fn make<K: Identity>(home: &Home, options: &Keygen) -> Result<K, Error> {
     }
     let passphrase = if options.passphrase_prompt { Some(ask_new_passphrase(&path)?) } else { None };
     let key = K::generate(options.bits)?;
-    let pem = key.to_pem(passphrase.as_ref().map(|passphrase| passphrase.as_bytes()))?;
+    let pem = key.to_pem(passphrase.as_ref().map(|passphrase| passphrase.as_slice()))?;
     if options.force {
         private_file::replace(&path, pem.as_bytes())?;
     } else {
@@ -156,7 +156,7 @@ pub(crate) fn with_passphrase<K>(
     let parsed = match parse(&text, None) {
         Err(crypto_core::Error::Key(KeyProblem::NeedsPassphrase)) => {
             let passphrase = ask(path, &format!("Passphrase for {}: ", path.display()))?;
-            parse(&text, Some(passphrase.as_bytes()))
+            parse(&text, Some(&passphrase))
         }
         parsed => parsed,
     };
@@ -164,19 +164,18 @@ pub(crate) fn with_passphrase<K>(
 }
 
 /// Asks for a new passphrase, twice.
-fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<String>, Error> {
+fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let first = ask(path, &format!("New passphrase for {}: ", path.display()))?;
+    if first.is_empty() {
+        return Err(Error::EmptyPassphrase);
+    }
     let second = ask(path, "The same again: ")?;
     if *first == *second { Ok(first) } else { Err(Error::PassphraseMismatch) }
 }
 
-fn ask(path: &Path, prompt: &str) -> Result<Zeroizing<String>, Error> {
-    if !io::stdin().is_terminal() {
-        return Err(Error::NoTerminal { path: path.into() });
-    }
-    rpassword::prompt_password(prompt)
-        .map(Zeroizing::new)
-        .map_err(|source| Error::Stdio { stream: "the terminal", source })
+fn ask(path: &Path, question: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let terminal = Terminal::open().map_err(|_| Error::NoTerminal { path: path.into() })?;
+    terminal.ask_secret(question).map_err(|source| Error::Stdio { stream: "the terminal", source })
 }
 
 /// Reads the size of a key.

@@ -1,6 +1,9 @@
 //! What Sockseal's two programs share as programs, and nothing of the protocol: how they end and report, where
 //! they keep their files, how addresses are written, and the `classic` commands, which both have.
 
+// They panic where the output cannot be written: program::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod address;
 pub mod admin;
 pub mod classic;
@@ -21,11 +24,13 @@ pub mod home;
 pub mod identity;
 pub mod listener;
 pub mod logging;
+pub mod output;
 pub mod private_file;
 pub mod proxy_header;
 pub mod report;
 pub mod socket;
 pub mod socks;
+pub mod terminal;
 pub mod udp;
 pub mod wakeable;
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use wire_protocol::stream::error_in;
 use wire_protocol::{InvalidMessage, message};
 
+use crate::output::say;
+
 /// How a program ended. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +57,11 @@ pub trait Report: std::error::Error {
     /// The exit code.
     fn exit(&self) -> Exit;
 
+    /// What went wrong, in the lines that it is shown in: one, but for what quotes a file of our own.
+    fn lines(&self) -> Vec<String> {
+        vec![self.to_string()]
+    }
+
     /// What to do next, where that is worth a line.
     fn hint(&self) -> Option<String> {
         None
@@ -62,14 +69,15 @@ pub trait Report: std::error::Error {
 }
 
 /// Prints what went wrong, if anything, and gives the exit code.
-#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
 pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let mut lines = error.lines().into_iter();
+            say(format_args!("error: {}", lines.next().unwrap_or_default()));
+            lines.for_each(say);
             if let Some(hint) = error.hint() {
-                eprintln!("hint: {hint}");
+                say(format_args!("hint: {hint}"));
             }
             ExitCode::from(error.exit().code())
         }

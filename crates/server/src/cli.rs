@@ -70,6 +70,9 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take messages and print each on a line of its own, and serve tunnels to allowed clients (the default)
+    ///
+    /// In a message that is printed as text, what would move the cursor or cannot be seen is written as an escape, such
+    /// as \\n or \\u{1b}, and a backslash as \\\\: so that an escape can be told from text that looks like one.
     Run(Run),
     /// Be one end of a pipe for one client: standard input to it, what it sends to standard output
     Pipe(Listen),
@@ -187,8 +190,11 @@ pub struct MakeKey {
     #[command(flatten)]
     pub rsa: Keygen,
     /// Make a pre-shared key for the client of this name instead, and print it
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["bits", "passphrase_prompt", "force"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bits", "passphrase_prompt"])]
     pub psk: Option<String>,
+    /// Write the pre-shared key to this file, which only its owner can read, instead of printing it
+    #[arg(long, value_name = "FILE", requires = "psk")]
+    pub out: Option<PathBuf>,
 }
 
 /// Options of `allow`.

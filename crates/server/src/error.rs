@@ -51,6 +51,12 @@ pub enum Error {
         /// As it was given.
         name: String,
     },
+    /// A second pre-shared key of one name would be made.
+    #[error("a pre-shared key for {name} has been made already")]
+    PskExists {
+        /// The name.
+        name: String,
+    },
     /// The file of allowed clients has one key twice: whose rights would hold?
     #[error("the key {key} is there twice")]
     DuplicateKey {
@@ -140,6 +146,7 @@ impl Report for Error {
             | Self::AccessFileGone { .. }
             | Self::UnknownClient { .. }
             | Self::NameTaken { .. }
+            | Self::PskExists { .. }
             | Self::DuplicateKey { .. }
             | Self::BadName { .. }
             | Self::Rule { .. }
@@ -157,6 +164,17 @@ impl Report for Error {
         }
     }
 
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Program(error) => error.lines(),
+            // It shows the place in the file, also where a running server has read it.
+            Self::AccessFile { .. } | Self::NotReloaded { .. } => {
+                self.to_string().lines().map(str::to_owned).collect()
+            }
+            _ => vec![self.to_string()],
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
@@ -167,6 +185,7 @@ impl Report for Error {
                 marker.display()
             )),
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
+            Self::PskExists { .. } => Some("choose another name, or make a second one with --force".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
             Self::NoName => Some("give it one with --name NAME".into()),
             Self::PskName { .. } => Some("leave --name out".into()),

@@ -1,7 +1,7 @@
 //! The keys of a server: found, made on first use, and noted where clients can be revoked by their names.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crypto_core::identity::{KeyId, ServerKey};
@@ -10,7 +10,8 @@ use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::home::Home;
 use program::identity::{self, Identity as _, Keygen};
-use program::private_file;
+use program::terminal::Terminal;
+use program::{output, private_file};
 
 use crate::{AccessFile, Error, Identity};
 
@@ -26,6 +27,12 @@ pub fn read_identity(home: &Home, psks: &[PathBuf], access: &AccessFile) -> Resu
     let psks = read_psks(psks)?;
     note_psks(access, &psks)?;
     Ok(Identity::Psk(psks))
+}
+
+/// Whether [`read_identity`] reads what is there, and makes nothing.
+#[must_use]
+pub fn has_identity(home: &Home, psks: &[PathBuf]) -> bool {
+    !psks.is_empty() || home.file(ServerKey::FILE_NAME).exists()
 }
 
 fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
@@ -68,6 +75,37 @@ fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) ->
         }
         noted => noted,
     }
+}
+
+/// Makes a pre-shared key, into a file or to standard output. Nobody makes a second one of a name unasked: it does
+/// not replace the first where that is in use.
+///
+/// # Errors
+/// [`Error::PskExists`] where it was not wanted, or nobody could be asked and it is not to be forced; those of
+/// [`make_psk`].
+pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> Result<(), Error> {
+    if !force {
+        if let Some(path) = out.filter(|path| path.exists()) {
+            return Err(program::Error::Exists { path: path.into() }.into());
+        }
+        let is_known = AccessFile::new(home.clone()).read()?.is_some_and(|access| access.has_psk(name));
+        if is_known {
+            let again = Error::PskExists { name: name.into() };
+            let Ok(terminal) = Terminal::open() else { return Err(again) };
+            let failed = |source| program::Error::Stdio { stream: "the terminal", source };
+            let question = format!("{again}, and goes on being good. Make another one of that name?");
+            if !terminal.confirm(&question).map_err(failed)? {
+                return Err(again);
+            }
+        }
+    }
+    let text = make_psk(home, name)?;
+    match out {
+        None => output::print_as_it_is(&text)?,
+        Some(path) if force => private_file::replace(path, text.as_bytes())?,
+        Some(path) => private_file::create_new(path, text.as_bytes())?,
+    }
+    Ok(())
 }
 
 /// Makes a pre-shared key for the client `name`, as the text of its file.

@@ -11,6 +11,9 @@
 //!
 //! [`serve()`] does all of it over sockets that are bound already; `main.rs` parses and reports.
 
+// They panic where the output cannot be written: program::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod access;
 pub mod cli;
 pub mod config;
@@ -33,7 +36,7 @@ pub use access::{
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;
-pub use keys::{make_psk, read_identity};
+pub use keys::{has_identity, keygen_psk, make_psk, read_identity};
 pub use live::Live;
 pub use serve::{Listeners, listen, serve};
 pub use service::Service;

@@ -1,8 +1,11 @@
 //! The `server` program: parses, calls the library, takes signals, reports.
 
+// They panic where the output cannot be written: program::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod announce;
 mod signals;
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,20 +15,21 @@ use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use jiff::Timestamp;
-use program::address::Address;
 use program::admin::{self, Answer, Command as Ask};
 use program::home::Home;
 use program::identity;
-use program::{classic, hardening, logging, report};
+use program::{classic, hardening, logging, output, report};
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Pipe, Service, Settings,
-    listen, make_psk, read_identity, read_or_make_ticket_key, serve,
+    AccessFile, Control, Error, Live, MessageFormat, Messages, Pipe, Service, Settings, has_identity,
+    keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
 };
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use signals::{Reload, Signals};
+use crate::announce::{Start, announce};
+use crate::signals::{Reload, Signals};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
+    let given_home = cli.home.clone();
     let home = Home::resolve(cli.home)?;
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(options) => {
@@ -48,27 +53,29 @@ fn run(cli: Cli) -> Result<(), Error> {
             }
             let reload =
                 Box::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
-            listen_and_serve(&home, &config, Service::Messages(messages), reload)
+            listen_and_serve(&home, given_home.as_deref(), &config, Service::Messages(messages), reload)
         }
         Command::Pipe(options) => {
             let config = options.overlay(ServerConfig::default());
-            let pipe = Pipe::new(hardening::standard_input()?, hardening::standard_output()?);
+            let pipe = Pipe::new(hardening::standard_input()?, hardening::take_standard_output()?);
             let unchanged = config.clone();
             // A pipe has no configuration file.
             let reload = Box::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
-            listen_and_serve(&home, &config, Service::Pipe(pipe), reload)
+            listen_and_serve(&home, given_home.as_deref(), &config, Service::Pipe(pipe), reload)
         }
         Command::Check { config } => check(&home, config.as_deref()),
         Command::Reload => reload(&home),
         Command::Status { json } => Ok(admin::print_status(&home, "server", json)?),
-        Command::Keygen(MakeKey { psk: Some(name), .. }) => print(make_psk(&home, &name)?.trim_end()),
-        Command::Keygen(MakeKey { rsa, psk: None }) => {
+        Command::Keygen(MakeKey { psk: Some(name), rsa, out }) => {
+            keygen_psk(&home, &name, out.as_deref(), rsa.force)
+        }
+        Command::Keygen(MakeKey { rsa, psk: None, .. }) => {
             let key: ServerKey = identity::make(&home, &rsa)?;
-            print(&key.public().id().to_string())
+            Ok(output::print(key.public().id())?)
         }
         Command::Fingerprint => {
             let key: ServerKey = identity::read(&home)?;
-            print(&key.public().id().to_string())
+            Ok(output::print(key.public().id())?)
         }
         Command::Allow(allow) => {
             let grant = allow.grant(Timestamp::now());
@@ -83,7 +90,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::List => {
             let access = AccessFile::new(home).read()?;
             let now = Timestamp::now();
-            access.iter().flat_map(|access| access.lines(now)).try_for_each(|line| print(&line))
+            let mut lines = access.iter().flat_map(|access| access.lines(now));
+            Ok(lines.try_for_each(|line| output::print_row(line.split('\t')))?)
         }
         Command::Classic(command) => Ok(classic::run(&command, &home)?),
     }
@@ -91,24 +99,35 @@ fn run(cli: Cli) -> Result<(), Error> {
 
 fn listen_and_serve(
     home: &Home,
+    given_home: Option<&Path>,
     config: &ServerConfig,
     service: Service,
     reload: Reload,
 ) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
     // A file that makes no sense would refuse everybody later: better said now.
-    access.read()?;
-    let identity = read_identity(home, &config.psk, &access)?;
-    let tickets = match &config.ticket_keys {
-        Some(path) => read_or_make_ticket_key(path)?,
-        None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
+    let admits_nobody = access.read()?.is_none() && !config.anyone && config.psk.is_empty();
+    // A passphrase is asked for before anybody can be kept waiting; a key is made once the address is free to listen on.
+    let identity = match has_identity(home, &config.psk) {
+        true => Some(read_identity(home, &config.psk, &access)?),
+        false => None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
         let listeners = listen(&config.listen).await?;
+        let identity = match identity {
+            Some(identity) => identity,
+            None => block_in_place(|| read_identity(home, &config.psk, &access))?,
+        };
+        let tickets = match &config.ticket_keys {
+            Some(path) => read_or_make_ticket_key(path)?,
+            None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
+        };
         // Before anybody can know that the server is there: whoever reads the banner may signal at once.
         let signals = Signals::listen(home)?;
-        announce(&listeners, &identity, &service)?;
+        let program = std::env::args_os().next().unwrap_or_else(|| "server".into());
+        let start = Start { program: &program, home: given_home, psks: &config.psk, admits_nobody };
+        announce(&listeners, &identity, &service, &start)?;
         let settings =
             Settings { identity, tickets: Arc::new(tickets), access, service, live: Live::from(config) };
         let (control, events) = Control::new();
@@ -133,9 +152,16 @@ fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
         identity::read_psk(psk)?;
     }
     match path {
-        Some(path) => print(&format!("{}: good, {} services", path.display(), config.services.len())),
-        None => print("no configuration file: the defaults hold"),
+        Some(path) => {
+            output::print(format_args!("{}: good, {}", path.display(), services(config.services.len())))?
+        }
+        None => output::print("no configuration file: the defaults hold")?,
     }
+    Ok(())
+}
+
+fn services(count: usize) -> String {
+    format!("{count} service{}", if count == 1 { "" } else { "s" })
 }
 
 /// Tells running servers of this home that rights have changed.
@@ -160,48 +186,8 @@ fn reload(home: &Home) -> Result<(), Error> {
     for (pid, answer) in answers {
         match answer {
             Answer::Failed { error, hint } => return Err(Error::NotReloaded { pid, error, hint }),
-            _ => print(&format!("{pid} goes by the configuration as it is now"))?,
+            _ => output::print(format_args!("{pid} goes by the configuration as it is now"))?,
         }
     }
     Ok(())
-}
-
-/// Prints where the server is to be found and a command to paste.
-#[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
-fn announce(listeners: &Listeners, identity: &Identity, service: &Service) -> Result<(), Error> {
-    let addresses: Vec<Vec<Address>> = listeners
-        .iter()
-        .map(|(_, listener)| listener.addresses())
-        .collect::<Result<_, _>>()
-        .map_err(Error::Runtime)?;
-    let addresses = addresses.concat();
-    for address in &addresses {
-        eprintln!("listening on {address}");
-    }
-    let option = match identity {
-        Identity::Key(key) => {
-            let id = key.public().id();
-            eprintln!("server key  {id}");
-            format!("--server-key {id}")
-        }
-        Identity::Psk(psks) => {
-            let names: Vec<&str> = psks.keys().map(String::as_str).collect();
-            eprintln!("server id   psk:{}", names.join(","));
-            "--psk FILE".to_owned()
-        }
-    };
-    if let Some(address) = addresses.first() {
-        match service {
-            Service::Messages(messages) if messages.are_taken() => {
-                eprintln!("try:        client send {address} \"Hello, World!\" {option}");
-            }
-            Service::Messages(_) => eprintln!("try:        client ping {address} {option}"),
-            Service::Pipe(_) => eprintln!("try:        client pipe {address} {option}"),
-        }
-    }
-    Ok(())
-}
-
-fn print(line: &str) -> Result<(), Error> {
-    writeln!(io::stdout(), "{line}").map_err(Error::Print)
 }

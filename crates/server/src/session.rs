@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use program::crew;
 use program::dial::in_time;
-use program::escape::escape;
 use program::listener::Source;
 use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
@@ -147,11 +146,7 @@ impl Server {
             }
             // One stable line for each, for fail2ban and the like. Every text in it is our own.
             Err(error) => {
-                tracing::warn!(
-                    peer = source.name,
-                    error = escape(error.to_string().as_bytes()),
-                    "connection failed"
-                );
+                tracing::warn!(peer = source.name, error = error.to_string(), "connection failed");
             }
         }
     }

@@ -30,6 +30,7 @@ impl Signals {
         let admin = AdminSocket::bind(home, "server");
         let admin =
             admin.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server")).ok();
+        program::terminal::leave_signals_to_program();
         let on = |kind| signal(kind).map_err(Error::Runtime);
         Ok(Self {
             terminate: on(SignalKind::terminate())?,

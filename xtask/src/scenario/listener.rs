@@ -1,6 +1,5 @@
 //! Goal: a server listens where it is told to, takes nothing that is not its own, and leaves nothing behind.
 
-use std::io::Write as _;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -10,6 +9,7 @@ use crate::scenario::scenarios;
 use crate::stage::{Exit, Key, Process, Server, Site, Stage, Target};
 
 scenarios![
+    busy_address_makes_no_key,
     every_listener_is_served,
     unix_socket_goes_with_its_server,
     unix_socket_of_a_server_that_was_killed_is_replaced,
@@ -24,7 +24,7 @@ fn every_listener_is_served(stage: &Stage) -> Result<()> {
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         arguments.extend(["--listen", "[::1]:0"]);
     } else {
-        writeln!(std::io::stderr(), "no IPv6 loopback here: [::1] is not tried")?;
+        eprintln!("no IPv6 loopback here: [::1] is not tried");
     }
     let server = Server::start(stage, &home, &arguments)?;
     ensure!(server.addresses().len() * 2 == arguments.len(), "the banner names {:?}", server.addresses());
@@ -99,6 +99,19 @@ fn server_without_an_output_takes_no_message(stage: &Stage) -> Result<()> {
         outer.args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
         let ended = Process::start(outer)?.finish()?.expect(Exit::Network)?;
         ended.error_names(&["standard output", "> FILE"])?;
+    }
+    Ok(())
+}
+
+fn busy_address_makes_no_key(stage: &Stage) -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let home = stage.home()?;
+    let tickets = home.file("ticket-keys");
+    let arguments = ["--listen", &address, "--ticket-keys", tickets.to_str().unwrap_or_default()];
+    stage.server(&home, &arguments).run()?.expect(Exit::Network)?.error_names(&[&address])?;
+    for file in ["server.key", "ticket-keys"] {
+        ensure!(!home.file(file).exists(), "{file} was made for a server that never was");
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! Goal: a message that was confirmed to its sender is on the server's standard output, one line each, as it was written.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Server, Stage, Tap, Way};
+use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage, Tap, Way};
 
 scenarios![
     first_start_makes_a_key_and_prints_how_to_use_it,
+    command_to_paste_works_as_it_stands,
     default_command_is_run,
     message_from_standard_input_is_one_escaped_line,
     one_trailing_newline_is_dropped,
@@ -45,6 +48,29 @@ fn first_start_makes_a_key_and_prints_how_to_use_it(stage: &Stage) -> Result<()>
 
     stage.send(&stage.home()?, &server, "Hello, World!")?.expect(Exit::Done)?.expect_stdout(b"")?;
     server.printed("[anonymous] Hello, World!")
+}
+
+/// The line that a server prints, given to a shell as it stands, by somebody who has never used the client.
+fn command_to_paste_works_as_it_stands(stage: &Stage) -> Result<()> {
+    for (arguments, printed) in [
+        (&["--listen", "0.0.0.0:0"][..], "[anonymous] Hello, World!\n"),
+        (&["--listen", "[::]:0"], "[anonymous] Hello, World!\n"),
+        (&["pipe", "--listen", "127.0.0.1:0"], "through the pipe"),
+    ] {
+        let server_home = stage.home_with(Key::Server)?;
+        let mut server = Server::start(stage, &server_home, arguments)?;
+        server.process.close_input();
+        let line = server.process.stderr.wait_line(PATIENCE, |line| line.starts_with("try:"))?;
+        let mut shell = stage.deaf(Command::new("sh"));
+        let home = stage.home()?;
+        shell.args(["-c", line.trim_start_matches("try:")]).env("HOME", home.path());
+        let mut shell = Process::start(shell)?;
+        shell.write(b"through the pipe")?;
+        shell.finish()?.expect(Exit::Done)?;
+        server.process.stdout.wait_len(PATIENCE, printed.len())?;
+        ensure!(server.process.stdout.text() == printed, "{:?} was printed", server.process.stdout.text());
+    }
+    Ok(())
 }
 
 /// `server --listen ...` without a command is `server run --listen ...`.

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::{expect_reset, local, works_again};
 use crate::stage::{
-    Done, End, Exchange, Forward, Hosts, Load, PATIENCE, Port, Server, Site, Stage, Tap, Target, dial,
-    echoed, read_to_end_of, throughout, until,
+    Done, End, Exchange, Exit, Forward, Hosts, Load, PATIENCE, Port, Process, Server, Site, Stage, Tap,
+    Target, dial, echoed, read_to_end_of, throughout, until,
 };
 
 scenarios![
@@ -22,6 +22,7 @@ scenarios![
     name_is_resolved_anew,
     attempts_are_spaced_out,
     killed_client_leaves_nothing_at_the_server,
+    nobody_has_to_hear_what_a_forward_says,
 ];
 
 fn server_that_comes_later_is_waited_for(stage: &Stage) -> Result<()> {
@@ -235,4 +236,24 @@ fn killed_client_leaves_nothing_at_the_server(stage: &Stage) -> Result<()> {
 /// One exchange before the load, so that what a first connection costs is not taken for a leak.
 fn echoless(forward: &Forward<'_>, exchange: Exchange) -> Result<()> {
     exchange.ask(forward.dial()?)
+}
+
+/// `client forward ... 2>&1 | head -1`, and then the server goes and comes back.
+fn nobody_has_to_hear_what_a_forward_says(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
+    let address = site.address();
+    let local = local(&target);
+    let arguments = ["forward", &address, "--server-key", site.key(), "-L", &local];
+    let command = stage.client(site.alice(), &arguments).into_command();
+    let (mut process, heard) = Process::start_unheard(command, 1)?;
+    let listening = heard[0].split_ascii_whitespace().nth(1).context("no address")?.to_owned();
+    works_again(&listening)?;
+    site.kill()?;
+    site.start()?;
+    works_again(&listening)?;
+    ensure!(!process.has_ended()?, "it has ended");
+    process.signal(rustix::process::Signal::TERM)?;
+    process.finish()?.expect(Exit::Done)?;
+    Ok(())
 }

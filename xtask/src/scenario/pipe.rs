@@ -1,11 +1,15 @@
 //! Goal: what goes into one end of a pipe comes out of the other, byte for byte, both ways at once, and ends when it ends.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 
 use anyhow::{Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, Lines, PATIENCE, PHRASE, Server, Stage, Tap, Way, digest, digest_of};
+use crate::stage::{
+    Exit, Key, Lines, PATIENCE, PHRASE, Process, Server, Site, Stage, Tap, Way, digest, digest_of,
+};
 
 scenarios![
     both_ways_at_once_byte_for_byte,
@@ -16,6 +20,7 @@ scenarios![
     conversation_is_not_held_back,
     next_client_finds_nobody,
     banner_names_the_pipe_command,
+    input_and_output_may_be_one_socket,
 ];
 
 fn both_ways_at_once_byte_for_byte(stage: &Stage) -> Result<()> {
@@ -127,5 +132,62 @@ fn banner_names_the_pipe_command(stage: &Stage) -> Result<()> {
     let server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let command = format!("client pipe {}", server.address());
     server.process.stderr.wait_line(PATIENCE, |line| line.contains(&command))?;
+    Ok(())
+}
+
+/// As with inetd, systemd's Accept=yes and socat: closing alone tells nobody of an end, since the input is still open.
+fn input_and_output_may_be_one_socket(stage: &Stage) -> Result<()> {
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let home = stage.home()?;
+    let (near, far) = UnixStream::pair()?;
+    let client = Process::start_over(stage.client(&home, &arguments).into_command(), far)?;
+    server.process.write(b"question")?;
+    server.process.close_input();
+    answered_behind_the_end(near)?;
+    client.finish()?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
+
+    let (near, far) = UnixStream::pair()?;
+    let mut command = stage.program("server");
+    let server_home = stage.home_with(Key::Server)?;
+    command.arg("--home").arg(&server_home);
+    command.args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
+    let server = Server::from_process(Process::start_over(command, far)?)?;
+    let arguments = ["pipe", server.address(), "--server-key", server.key()?];
+    let mut client = stage.client(&home, &arguments).start()?;
+    client.write(b"question")?;
+    client.close_input();
+    answered_behind_the_end(near)?;
+    server.finish()?.expect(Exit::Done)?;
+    client.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
+
+    // And -W, to a target that says all it has before it listens.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let target = listener.local_addr()?.to_string();
+    let site = Site::open(stage, &["--tcp", &target])?;
+    let address = site.address();
+    let arguments = ["forward", &address, "--server-key", site.key(), "-W", &target];
+    let (near, far) = UnixStream::pair()?;
+    let client = Process::start_over(stage.client(site.alice(), &arguments).into_command(), far)?;
+    let (mut plain, _) = listener.accept()?;
+    plain.write_all(b"question")?;
+    plain.shutdown(Shutdown::Write)?;
+    answered_behind_the_end(near)?;
+    let mut answer = Vec::new();
+    plain.read_to_end(&mut answer)?;
+    ensure!(answer == b"answer", "the target got {answer:?}");
+    client.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// Answers a question once its end is known, and not before.
+fn answered_behind_the_end(mut socket: UnixStream) -> Result<()> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut question = Vec::new();
+    socket.read_to_end(&mut question)?;
+    ensure!(question == b"question", "{question:?} came");
+    socket.write_all(b"answer")?;
+    socket.shutdown(Shutdown::Write)?;
     Ok(())
 }

@@ -21,8 +21,9 @@ scenarios![
 ];
 
 /// Makes a shared key and saves it where both sides read it.
+/// Makes a shared key, whether or not there is one of this name.
 pub(super) fn shared_key(stage: &Stage, home: &Home, name: &str) -> Result<PathBuf> {
-    let text = stage.server(home, &["keygen", "--psk", name]).run()?.expect(Exit::Done)?.stdout;
+    let text = stage.server(home, &["keygen", "--psk", name, "--force"]).run()?.expect(Exit::Done)?.stdout;
     home.write(&format!("{name}.psk"), text)
 }
 
@@ -96,7 +97,8 @@ fn revoked_key_opens_nothing(stage: &Stage) -> Result<()> {
     send(&server, phone, "while I can")?.expect(Exit::Done)?;
     stage.server(&home, &["revoke", "phone"]).run()?.expect(Exit::Done)?;
     // The second try could resume the first one's channel: its ticket is worth nothing either.
-    send(&server, phone, "once more")?.expect_any(&[Exit::Identity, Exit::Refused])?;
+    let refused = send(&server, phone, "once more")?.expect_any(&[Exit::Identity, Exit::Refused])?;
+    refused.error_names(&["phone"])?.hint_names(&["server keygen --psk"])?;
     send(&server, laptop, "I still can")?.expect(Exit::Done)?;
     server.process.signal(Signal::TERM)?;
     server.finish()?.expect(Exit::Done)?;

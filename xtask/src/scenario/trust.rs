@@ -34,7 +34,7 @@ fn unknown_server_without_a_terminal_needs_a_flag(stage: &Stage) -> Result<()> {
     let home = stage.home()?;
     for trust in [&[][..], &["--trust", "ask"]] {
         let arguments = [&["send", server.address(), "hello"], trust].concat();
-        let outcome = stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+        let outcome = stage.client(&home, &arguments).detached().run()?.expect(Exit::Identity)?;
         outcome.error_names(&[server.address()])?.hint_names(&["--server-key", "--trust accept-new"])?;
     }
     ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");

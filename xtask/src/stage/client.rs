@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::stage::{Home, Outcome, Process, Server, Stage};
+use crate::stage::{Home, Outcome, Process, Server, Stage, wrapped};
 
 /// A command that is about to run.
 pub(crate) struct Run {
@@ -22,6 +22,12 @@ impl Run {
 
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// In a session of its own, without a terminal on which it could ask.
+    pub(crate) fn detached(mut self) -> Self {
+        self.command = wrapped(&["setsid".to_owned()], self.command);
         self
     }
 

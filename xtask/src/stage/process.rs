@@ -1,6 +1,8 @@
 //! A running program: its input, what it has printed, how it ended.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +45,29 @@ impl Process {
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = Recording::of(child.stderr.take().context("no standard error")?);
         Ok((Self { child, shown, stdin, stdout: Recording::over(), stderr }, stdout))
+    }
+
+    /// Starts a program whose standard input and output are both `socket`, as inetd and socat give them.
+    pub(crate) fn start_over(mut command: Command, socket: UnixStream) -> Result<Self> {
+        let shown = workspace::shown(&command);
+        let input = OwnedFd::from(socket.try_clone()?);
+        command.stdin(input).stdout(OwnedFd::from(socket)).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;
+        let stderr = Recording::of(child.stderr.take().context("no standard error")?);
+        Ok(Self { child, shown, stdin: None, stdout: Recording::over(), stderr })
+    }
+
+    /// Starts a program, hears these many lines of its standard error, and no more.
+    pub(crate) fn start_unheard(mut command: Command, lines: usize) -> Result<(Self, Vec<String>)> {
+        let shown = workspace::shown(&command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;
+        let stdout = Recording::of(child.stdout.take().context("no standard output")?);
+        // As `head` does it: so many lines, and then the other end of the pipe is gone.
+        let heard = BufReader::new(child.stderr.take().context("no standard error")?);
+        let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
+        let heard = heard.lines().take(lines).collect::<io::Result<_>>()?;
+        Ok((process, heard))
     }
 
     /// Writes to the program's input and leaves it open.

@@ -15,7 +15,7 @@ mod orders;
 mod remote;
 mod stdio;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use program::drops::DropCounter;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
+use program::output;
 use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
 use serde::Serialize;
@@ -307,14 +308,11 @@ impl Site {
     }
 
     /// Says what has happened. That nobody listens any more is no reason to stop.
-    #[expect(clippy::print_stderr, reason = "this is where a program speaks to its user")]
     fn tell(&self, event: &Event<'_>) {
         match self.format {
-            EventFormat::Text => eprintln!("{event}"),
+            EventFormat::Text => output::say(event),
             EventFormat::Json => {
-                if let Ok(line) = serde_json::to_string(event) {
-                    writeln!(io::stdout(), "{line}").ok();
-                }
+                output::print_json(event).ok();
             }
         }
     }

@@ -1,10 +1,9 @@
 //! `client keygen` and `client fingerprint`.
 
-use std::io::{self, Write as _};
-
 use crypto_core::identity::ClientKey;
 use program::home::Home;
 use program::identity::{self, Keygen};
+use program::output;
 
 use crate::Error;
 
@@ -25,6 +24,5 @@ pub fn fingerprint(home: &Home) -> Result<(), Error> {
 }
 
 fn print(key: &ClientKey) -> Result<(), Error> {
-    writeln!(io::stdout(), "{}", key.public().id())
-        .map_err(|source| Error::Stdio { stream: "standard output", source })
+    Ok(output::print(key.public().id())?)
 }

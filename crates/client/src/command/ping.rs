@@ -1,9 +1,9 @@
 //! `client ping`: how long it takes, and what was negotiated.
 
-use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use program::dial::in_time;
+use program::output;
 use serde::Serialize;
 use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
@@ -48,7 +48,12 @@ pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) ->
     }
     close(stream).await;
 
-    report.print(options).map_err(|source| Error::Stdio { stream: "standard output", source })
+    if options.json {
+        output::print_json(&report)?;
+    } else {
+        report.lines().into_iter().try_for_each(output::print)?;
+    }
+    Ok(())
 }
 
 /// What a ping saw.
@@ -66,31 +71,34 @@ struct PingReport {
 }
 
 impl PingReport {
-    fn print(&self, options: &Ping) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        if options.json {
-            return writeln!(stdout, "{}", serde_json::to_string(self)?);
-        }
-        let unknown = || "none".to_owned();
-        writeln!(stdout, "address     {}", self.address)?;
-        writeln!(stdout, "mode        {}", self.mode)?;
-        writeln!(
-            stdout,
-            "suite       {} (RSA-OAEP, X25519 + ML-KEM-768, AES-256-CTR, HMAC-SHA-256)",
-            self.suite
-        )?;
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("address     {}", self.address),
+            format!("mode        {}", self.mode),
+            format!("suite       {} ({})", self.suite, primitives(self.psk.is_some())),
+        ];
         match &self.psk {
-            Some(id) => writeln!(stdout, "key         psk:{id}")?,
+            Some(id) => lines.push(format!("key         psk:{id}")),
             None => {
-                writeln!(stdout, "server key  {}", self.server_key.clone().unwrap_or_else(unknown))?;
-                writeln!(stdout, "client key  {}", self.client_key.clone().unwrap_or_else(unknown))?;
+                for (name, key) in [("server", &self.server_key), ("client", &self.client_key)] {
+                    lines.push(format!("{name} key  {}", key.as_deref().unwrap_or("none")));
+                }
             }
         }
-        writeln!(stdout, "handshake   {:.3} ms", self.handshake_ms)?;
+        lines.push(format!("handshake   {:.3} ms", self.handshake_ms));
         for (index, rtt) in self.rtt_ms.iter().enumerate() {
-            writeln!(stdout, "ping {:<6} {rtt:.3} ms", index + 1)?;
+            lines.push(format!("ping {:<6} {rtt:.3} ms", index + 1));
         }
-        Ok(())
+        lines
+    }
+}
+
+/// What a channel is made of.
+fn primitives(has_psk: bool) -> &'static str {
+    if has_psk {
+        "pre-shared key, X25519 + ML-KEM-768, AES-256-CTR, HMAC-SHA-256"
+    } else {
+        "RSA-OAEP, X25519 + ML-KEM-768, AES-256-CTR, HMAC-SHA-256"
     }
 }
 

@@ -15,7 +15,7 @@ use crate::connect::{Credentials, Server, confirm, connect};
 /// # Errors
 /// [`Error`]; [`Error::Pipe`] when data may have been lost.
 pub async fn pipe(credentials: &Credentials, server: &Server) -> Result<(), Error> {
-    let (input, output) = (hardening::standard_input()?, hardening::standard_output()?);
+    let (input, output) = (hardening::standard_input()?, hardening::take_standard_output()?);
     let stream = confirm(connect(credentials, server, Some(Target::Pipe)).await?, server).await?;
     let channel = |source| Error::Channel { address: server.address.to_string(), source };
     let (socket, parts) = stream.into_parts();

@@ -1,12 +1,14 @@
 //! `client send`: one message, confirmed by the server or not sent.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
 use program::dial::in_time;
-use program::socket::Socket;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use program::output::say;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
 use wire_protocol::message::Target;
-use wire_protocol::stream::{SecureStream, error_in};
+use wire_protocol::stream::{HEARTBEAT, SILENCE, SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
@@ -21,30 +23,42 @@ pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>
     let channel = |source| Error::Channel { address: server.address.to_string(), source };
     match text {
         Some(text) => copy(&mut text.as_bytes(), &mut stream, channel).await?,
-        None => copy(&mut tokio::io::stdin(), &mut stream, channel).await?,
+        None => {
+            if io::stdin().is_terminal() {
+                say("reading the message from the terminal, up to Ctrl-D on a line of its own");
+            }
+            copy(&mut tokio::io::stdin(), &mut stream, channel).await?;
+        }
+    }
+    // What the server says before it has the whole message confirms nothing. What has arrived is looked at.
+    let early = timeout(Duration::ZERO, stream.read_or_sign_of_life(&mut [0])).await;
+    if early.ok().transpose().map_err(channel)?.flatten().is_some() {
+        return Err(channel(unasked()));
     }
     stream.shutdown().await.map_err(channel)?;
     // The server's end of the stream is its confirmation; it has nothing to say before it.
     match stream.read(&mut [0]).await {
         Ok(0) => {}
-        Ok(_) => return Err(channel(ProtocolError::from(PeerMisbehaved::UnexpectedMessage).into())),
+        Ok(_) => return Err(channel(unasked())),
         Err(error) => return Err(channel(error)),
     }
     // A server that is gone without a Close has not said all of it.
     in_time(stream.close()).await.map_err(channel)
 }
 
-async fn copy(
+async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
     input: &mut (impl AsyncRead + Unpin),
-    stream: &mut SecureStream<Socket>,
+    stream: &mut SecureStream<S>,
     channel: impl Fn(io::Error) -> Error,
 ) -> Result<(), Error> {
     let mut chunk = vec![0; CHUNK];
     loop {
-        let read = input
-            .read(&mut chunk)
-            .await
-            .map_err(|source| Error::Stdio { stream: "standard input", source })?;
+        let read = tokio::select! {
+            biased;
+            read = input.read(&mut chunk) => read,
+            error = wait(stream) => return Err(channel(error)),
+        };
+        let read = read.map_err(|source| Error::Stdio { stream: "standard input", source })?;
         if read == 0 {
             return Ok(());
         }
@@ -54,8 +68,40 @@ async fn copy(
     }
 }
 
+/// Keeps the channel up while the input has nothing, with signs of life both ways; gives what ends it. Can be
+/// dropped at any time.
+async fn wait<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut SecureStream<S>) -> io::Error {
+    let mut last_heard = Instant::now();
+    loop {
+        match timeout(HEARTBEAT, stream.read_or_sign_of_life(&mut [0])).await {
+            Ok(Ok(None)) => last_heard = Instant::now(),
+            Ok(Ok(Some(_))) => return unasked(),
+            Ok(Err(error)) => return error,
+            Err(_) if last_heard.elapsed() >= SILENCE => {
+                return io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the server has not been heard of for too long",
+                );
+            }
+            Err(_) => {
+                if let Err(error) = stream.begin_ping().await {
+                    return error;
+                }
+            }
+        }
+    }
+}
+
+/// The server has said something, if only the end of its stream, before it could have anything to say.
+fn unasked() -> io::Error {
+    ProtocolError::from(PeerMisbehaved::UnexpectedMessage).into()
+}
+
 /// A server that gives a message up says why and is gone: its last word tells more than the write that failed.
-async fn reason(stream: &mut SecureStream<Socket>, failed: io::Error) -> io::Error {
+async fn reason<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut SecureStream<S>,
+    failed: io::Error,
+) -> io::Error {
     match stream.read(&mut [0]).await {
         Err(error) if matches!(error_in(&error), Some(ProtocolError::Reset(_))) => error,
         _ => failed,
@@ -63,3 +109,102 @@ async fn reason(stream: &mut SecureStream<Socket>, failed: io::Error) -> io::Err
 }
 
 const CHUNK: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crypto_core::psk::PreSharedKey;
+    use getrandom::SysRng;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::sleep;
+    use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+    use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+    use wire_protocol::message::ServerLimits;
+    use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
+
+    use super::*;
+
+    /// A client and a server between which a message is open.
+    async fn open() -> (SecureStream<DuplexStream>, SecureStream<DuplexStream>) {
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let config = ServerConfig {
+            identity: None,
+            psks: [("laptop".to_owned(), Arc::clone(&psk))].into(),
+            tickets: None,
+            client_auth: ClientAuth::Optional,
+            limits: ServerLimits { idle_timeout_seconds: 600 },
+        };
+        let (here, there) = duplex(1 << 16);
+        let pool = RsaPool::new(1);
+        let expected = ExpectedServer::Psk(psk);
+        let client = ClientConfig { server: expected, identity: None, open: Some(Target::Message) };
+        let (client, server) = tokio::join!(
+            connect_channel(here, client),
+            accept_channel(there, Arc::new(config), &pool, |_| Ok(()))
+        );
+        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
+        server.answer_open().await.unwrap();
+        client.confirm_opened().await.unwrap();
+        (client, server)
+    }
+
+    fn failed(source: io::Error) -> Error {
+        Error::Channel { address: "there".into(), source }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn input_that_takes_its_time_is_waited_for() {
+        let (mut client, mut server) = open().await;
+        let (mut typing, mut input) = duplex(16);
+        let typing = async move {
+            for word in ["slow", "er"] {
+                sleep(Duration::from_secs(600)).await;
+                typing.write_all(word.as_bytes()).await.unwrap();
+            }
+        };
+        let sending = async {
+            copy(&mut input, &mut client, failed).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let receiving = async {
+            let mut message = Vec::new();
+            let mut chunk = [0; 16];
+            loop {
+                let heard = timeout(SILENCE, server.read_or_sign_of_life(&mut chunk)).await;
+                match heard.expect("the client says that it is there").unwrap() {
+                    None => {}
+                    Some(0) => return message,
+                    Some(len) => message.extend_from_slice(&chunk[..len]),
+                }
+            }
+        };
+        let ((), (), message) = tokio::join!(typing, sending, receiving);
+        assert_eq!(message, b"slower");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_goes_is_noticed_while_the_input_waits() {
+        let (_typing, mut input) = duplex(16);
+        // It is gone.
+        let (mut client, server) = open().await;
+        let started = Instant::now();
+        let (sent, ()) = tokio::join!(copy(&mut input, &mut client, failed), async { drop(server) });
+        assert!(matches!(sent, Err(Error::Channel { .. })), "{sent:?}");
+        assert!(started.elapsed() < HEARTBEAT);
+        // It is there, and says nothing any more.
+        let (mut client, _server) = open().await;
+        let Err(Error::Channel { source, .. }) = copy(&mut input, &mut client, failed).await else {
+            panic!("a message to nobody");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::TimedOut);
+        // It says that it has all of the message, of which it has nothing.
+        let (mut client, mut server) = open().await;
+        server.shutdown().await.unwrap();
+        let Err(Error::Channel { source, .. }) = copy(&mut input, &mut client, failed).await else {
+            panic!("a message that was confirmed before it was sent");
+        };
+        assert!(matches!(error_in(&source), Some(ProtocolError::PeerMisbehaved(_))), "{source:?}");
+    }
+}

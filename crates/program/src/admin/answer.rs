@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::fmt::friendly::SpanPrinter;
 use serde::{Deserialize, Serialize};
 
-use crate::escape::escape;
+use crate::escape::{Escaped, escape_json};
 use crate::report::Report;
 
 /// What a running program answers.
@@ -94,7 +94,7 @@ impl Status {
     /// Never: names and numbers can always be written.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("names and numbers can be written as JSON")
+        escape_json(&serde_json::to_string(self).expect("names and numbers can be written as JSON"))
     }
 }
 
@@ -102,8 +102,7 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uptime = Duration::from_secs(self.uptime_seconds);
-        let [program, version] = [&self.program, &self.version].map(|text| escape(text.as_bytes()));
-        writeln!(f, "program   {program} {version}")?;
+        writeln!(f, "program   {} {}", Escaped(&self.program), Escaped(&self.version))?;
         writeln!(f, "process   {}", self.pid)?;
         writeln!(f, "up        {}", SpanPrinter::new().unsigned_duration_to_string(&uptime))?;
         writeln!(f, "tasks     {}", self.tasks)?;

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::address::{Address, AddressProblem};
 use crate::dial::dial;
 use crate::listener::{Listener, OnDrop};
+use crate::output::say;
 use crate::socket::{BlockingSocket, Socket};
 
 /// A connection, the address that errors on it name, and for how long each side may keep the other waiting.
@@ -86,7 +87,7 @@ async fn accept_one(address: &Address, limit: Duration) -> Result<Socket, Error>
     let failed = |source| Error::Network { action: action(true), address: address.to_string(), source };
     let listener = Listener::bind(address, OnDrop::Ends).await.map_err(failed)?;
     for bound in listener.addresses().map_err(failed)? {
-        writeln!(io::stderr(), "listening on {bound}").ok();
+        say(format_args!("listening on {bound}"));
     }
     match timeout(limit, listener.accept()).await {
         Ok(accepted) => Ok(accepted.map_err(failed)?.0),

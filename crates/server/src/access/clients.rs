@@ -140,6 +140,12 @@ impl Access {
         self.psk(name).is_some()
     }
 
+    /// Whether a pre-shared key of this name was noted, and not revoked since.
+    #[must_use]
+    pub fn has_psk(&self, name: &str) -> bool {
+        self.psk(name).is_some_and(|psk| !psk.revoked)
+    }
+
     /// Revokes whoever has this name, fingerprint or `psk:NAME`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use program::socket::Socket;
 use program::{crew, escape};
 use serde::Serialize;
 use tempfile::SpooledTempFile;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
@@ -109,12 +109,8 @@ impl Messages {
             let read = tokio::select! {
                 biased;
                 () = revoked.cancelled() => return revoke(stream).await,
-                read = timeout(STALL_TIMEOUT, stream.read(&mut chunk)) => read,
+                read = next(&mut stream, &mut chunk) => read?,
             };
-            let Ok(read) = read else {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the message stopped coming"));
-            };
-            let read = read?;
             if read == 0 {
                 break;
             }
@@ -158,6 +154,22 @@ impl Messages {
     }
 }
 
+/// Reads more of a message, 0 bytes at its end. A client that waits for its own input has nothing to send but that it is
+/// there.
+async fn next<S>(stream: &mut SecureStream<S>, chunk: &mut [u8]) -> io::Result<usize>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let Ok(read) = timeout(STALL_TIMEOUT, stream.read_or_sign_of_life(chunk)).await else {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the message stopped coming"));
+        };
+        if let Some(read) = read? {
+            return Ok(read);
+        }
+    }
+}
+
 impl Output {
     fn print(
         &mut self,
@@ -186,7 +198,7 @@ impl Output {
 
 /// The last newline of a message goes: it is what `echo` adds, and the line has one of its own.
 fn print_text(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io::Write) -> io::Result<()> {
-    write!(output, "[{}] ", guest.name)?;
+    write!(output, "[{}] ", escape::Escaped(&guest.name))?;
     let mut newline_held = false;
     escape::copy_chunks(message, |chunk| {
         if newline_held && !chunk.is_empty() {
@@ -210,33 +222,20 @@ fn print_json(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io
     message.rewind()?;
 
     let head = serde_json::to_string(&Head { from: &guest.name, key: guest.key().as_deref() })?;
+    let head = escape::escape_json(&head);
     let head = head.strip_suffix('}').unwrap_or(&head);
     if is_text {
         write!(output, "{head},\"text\":\"")?;
         escape::copy_chunks(message, |chunk| {
             let text = serde_json::to_string(&String::from_utf8_lossy(chunk))?;
             // What stands between the quotes of each chunk, between one pair of quotes.
-            output.write_all(escape_json(text.get(1..text.len() - 1).unwrap_or_default()).as_bytes())
+            output.write_all(escape::escape_json(text.get(1..text.len() - 1).unwrap_or_default()).as_bytes())
         })?;
     } else {
         write!(output, "{head},\"base64\":\"")?;
         write_base64(message, output)?;
     }
     output.write_all(b"\"}\n")
-}
-
-/// The same JSON string with what would move a terminal written as `\u` escapes.
-fn escape_json(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if escape::is_harmless(c) {
-            escaped.push(c);
-        } else {
-            let mut units = [0; 2];
-            escaped.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    escaped
 }
 
 fn write_base64(message: &mut impl io::Read, output: &mut impl io::Write) -> io::Result<()> {
@@ -262,7 +261,7 @@ struct Head<'a> {
     key: Option<&'a str>,
 }
 
-/// How long a message may make no progress. A person may be typing it.
+/// How long nothing may come of a message, not even a sign of life. A client that sends none may have a person type it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 const CHUNK: usize = 16 * 1024;
 const BASE64_CHUNK: usize = 3 * 16 * 1024;
@@ -271,7 +270,15 @@ const BASE64_CHUNK: usize = 3 * 16 * 1024;
 mod tests {
     use std::fs::File;
 
-    use wire_protocol::message::ClientIdentity;
+    use std::sync::Arc;
+
+    use crypto_core::psk::PreSharedKey;
+    use getrandom::SysRng;
+    use tokio::io::{DuplexStream, duplex};
+    use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+    use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+    use wire_protocol::message::{ClientIdentity, ServerLimits, Target};
+    use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
 
     use super::*;
     use crate::access::{Rights, Standing};
@@ -300,6 +307,52 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
     }
 
+    /// A client and a server, and a message between them of which nothing has come.
+    async fn open() -> (SecureStream<DuplexStream>, SecureStream<DuplexStream>) {
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let config = ServerConfig {
+            identity: None,
+            psks: [("laptop".to_owned(), Arc::clone(&psk))].into(),
+            tickets: None,
+            client_auth: ClientAuth::Optional,
+            limits: ServerLimits { idle_timeout_seconds: 600 },
+        };
+        let (here, there) = duplex(1 << 16);
+        let pool = RsaPool::new(1);
+        let expected = ExpectedServer::Psk(psk);
+        let client = ClientConfig { server: expected, identity: None, open: Some(Target::Message) };
+        let (client, server) = tokio::join!(
+            connect_channel(here, client),
+            accept_channel(there, Arc::new(config), &pool, |_| Ok(()))
+        );
+        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
+        server.answer_open().await.unwrap();
+        client.confirm_opened().await.unwrap();
+        (client, server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_waited_for_as_long_as_its_client_is_there() {
+        let (mut client, mut server) = open().await;
+        let mut chunk = [0; 16];
+        let typing = async {
+            for _ in 0..10 {
+                tokio::time::sleep(STALL_TIMEOUT - Duration::from_secs(1)).await;
+                client.ping().await.unwrap();
+            }
+            client.write_all(b"done").await.unwrap();
+        };
+        let ((), read) = tokio::join!(typing, next(&mut server, &mut chunk));
+        assert_eq!(&chunk[..read.unwrap()], b"done");
+        // And no longer.
+        let started = tokio::time::Instant::now();
+        let error = next(&mut server, &mut chunk).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), STALL_TIMEOUT.as_secs());
+        drop(client);
+    }
+
     #[test]
     fn a_message_is_one_line_whatever_is_in_it() {
         let text = MessageFormat::Text;
@@ -307,18 +360,10 @@ mod tests {
         check(text, b"hello\n", "[alice] hello\n");
         check(text, b"\n\n", "[alice] \\n\n");
         check(text, b"a\nb\x1b[2J\xff", "[alice] a\\nb\\u{1b}[2J\\xff\n");
+        check(text, b"a\\nb", "[alice] a\\\\nb\n");
         let json = MessageFormat::Json;
         check(json, b"a\"\n", "{\"from\":\"alice\",\"key\":null,\"text\":\"a\\\"\\n\"}\n");
         check(json, b"\xff\xfe", "{\"from\":\"alice\",\"key\":null,\"base64\":\"//4=\"}\n");
-    }
-
-    #[test]
-    fn json_moves_no_terminal_and_stays_the_same_value() {
-        let text = "a\u{9b}31m\u{202e}b\u{7f}\u{e0001}😀";
-        let quoted = serde_json::to_string(text).unwrap();
-        let escaped = escape_json(&quoted);
-        assert!(escaped.chars().all(escape::is_harmless), "{escaped}");
-        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use program::hardening::LastOutput;
 use program::socket::{BlockingSocket, Socket};
 use program::wakeable::{WakeableInput, Waker};
 use tokio::time::timeout;
@@ -27,13 +28,13 @@ pub struct Pipe {
 #[derive(Debug)]
 pub(crate) struct Ends {
     input: File,
-    output: File,
+    output: LastOutput,
 }
 
 impl Pipe {
     /// A pipe that nobody has opened yet.
     #[must_use]
-    pub fn new(input: File, output: File) -> Self {
+    pub fn new(input: File, output: LastOutput) -> Self {
         Self { ends: Mutex::new(Some(Ends { input, output })) }
     }
 

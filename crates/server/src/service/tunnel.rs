@@ -139,7 +139,7 @@ async fn refuse(
     Refusal { code, error }: Refusal,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    let target = program::escape::escape(target.to_string().as_bytes());
+    let target = target.to_string();
     let (peer, client, error) = (&visit.source.name, &visit.guest.name, error.map(tracing::field::display));
     tracing::info!(peer, client, target, reason = %code, error, "stream refused");
     stream.refuse_open(code).await?;

@@ -30,6 +30,7 @@ impl Orders {
         let admin =
             admin.inspect_err(|error| tracing::info!(%error, "commands cannot reach this client")).ok();
         let on = |kind| signal(kind).map_err(Error::Runtime);
+        program::terminal::leave_signals_to_program();
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())?, admin })
     }
 

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::thread;
 
-use program::hardening;
+use program::hardening::{self, LastOutput};
 use program::socket::Socket;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -87,7 +87,7 @@ fn carry_input(mut input: File, mut socket: &BlockingUnix, failed: oneshot::Send
 }
 
 /// The output is closed as soon as the target has said all it has, so that whoever reads it knows.
-fn carry_output(mut socket: BlockingUnix, mut output: File) -> io::Result<()> {
+fn carry_output(mut socket: BlockingUnix, mut output: LastOutput) -> io::Result<()> {
     // Not io::copy: between a socket and a pipe that has the kernel wait until it has a lot.
     let mut chunk = vec![0; CHUNK];
     let copied = loop {

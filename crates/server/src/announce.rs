@@ -1,0 +1,185 @@
+//! What a server says when it starts: where it is to be found, and a command to paste that works as it stands.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use program::address::Address;
+use program::output::say;
+use server::{Error, Identity, Listeners, Service};
+
+/// What the command to paste depends on.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// What the program was started as.
+    pub(crate) program: &'a OsStr,
+    /// The home folder, where the command line gave one.
+    pub(crate) home: Option<&'a Path>,
+    /// The files of pre-shared keys.
+    pub(crate) psks: &'a [PathBuf],
+    /// Whether nobody has been allowed yet, and strangers are not let in.
+    pub(crate) admits_nobody: bool,
+}
+
+/// Says where the server is to be found, and a command to paste.
+pub(crate) fn announce(
+    listeners: &Listeners,
+    identity: &Identity,
+    service: &Service,
+    start: &Start<'_>,
+) -> Result<(), Error> {
+    let addresses: Vec<Vec<Address>> = listeners
+        .iter()
+        .map(|(_, listener)| listener.addresses())
+        .collect::<Result<_, _>>()
+        .map_err(Error::Runtime)?;
+    let addresses = addresses.concat();
+    for address in &addresses {
+        say(format_args!("listening on {address}"));
+    }
+    match identity {
+        Identity::Key(key) => say(format_args!("server key  {}", key.public().id())),
+        Identity::Psk(psks) => {
+            let names: Vec<&str> = psks.keys().map(String::as_str).collect();
+            say(format_args!("server id   psk:{}", names.join(",")));
+        }
+    }
+    if let Some(address) = addresses.first() {
+        let task = match service {
+            Service::Messages(messages) if messages.are_taken() => Task::Send,
+            Service::Messages(_) => Task::Ping,
+            Service::Pipe(_) => Task::Pipe,
+        };
+        let key = match identity {
+            Identity::Key(key) => Some(key.public().id().to_string()),
+            Identity::Psk(_) => None,
+        };
+        // Between words of the user's own, paths above all, and not of a peer.
+        say(format_args!("try:        {}", start.command(task, address, key.as_deref())));
+    }
+    Ok(())
+}
+
+/// What a client can try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Send,
+    Ping,
+    Pipe,
+}
+
+impl Start<'_> {
+    /// A command for a shell on this machine. `key` is the server's fingerprint, where it has one.
+    fn command(&self, task: Task, address: &Address, key: Option<&str>) -> String {
+        let client = word(&self.neighbor("client"));
+        let address = word(&reachable(address).to_string());
+        let trust = match (key, self.psks.first()) {
+            (Some(key), _) => format!("--server-key {key}"),
+            (None, Some(file)) => format!("--psk {}", word(&file.display().to_string())),
+            (None, None) => String::new(),
+        };
+        match task {
+            Task::Send => format!("{client} send {address} \"Hello, World!\" {trust}"),
+            Task::Ping => format!("{client} ping {address} {trust}"),
+            // Strangers may send messages from this machine, and no more.
+            Task::Pipe if self.admits_nobody => {
+                let home = self.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
+                format!(
+                    "{} allow \"$({client} fingerprint 2>/dev/null || {client} keygen)\" --name me{} \
+                     && {client} pipe {address} {trust}",
+                    word(&self.program.to_string_lossy()),
+                    home.unwrap_or_default()
+                )
+            }
+            Task::Pipe => format!("{client} pipe {address} {trust}"),
+        }
+    }
+
+    /// The program of this name as it is started: beside this one where that was started by its path.
+    fn neighbor(&self, name: &str) -> String {
+        let beside = Path::new(self.program).parent().map(|folder| folder.join(name));
+        match beside {
+            Some(path) if path.components().count() > 1 && path.is_file() => path.display().to_string(),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+/// An address at which a client on this machine reaches what is listened on: the one that stands for all is nobody's.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Tcp { host, port } => {
+            let host = match host.parse() {
+                Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1",
+                Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "::1",
+                _ => host,
+            };
+            Address::Tcp { host: host.into(), port: *port }
+        }
+        Address::Unix(_) => address.clone(),
+    }
+}
+
+/// `text` as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-+@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start<'a>(program: &'a str, psks: &'a [PathBuf]) -> Start<'a> {
+        Start { program: OsStr::new(program), home: None, psks, admits_nobody: false }
+    }
+
+    #[test]
+    fn the_address_is_one_that_a_client_reaches() {
+        for (listening, tried) in [
+            ("0.0.0.0:5000", "127.0.0.1:5000"),
+            ("[::]:5000", "'[::1]:5000'"),
+            ("192.0.2.7:5000", "192.0.2.7:5000"),
+            ("unix:/tmp/it's here", r"'unix:/tmp/it'\''s here'"),
+        ] {
+            let command = start("server", &[]).command(Task::Ping, &listening.parse().unwrap(), Some("K"));
+            assert_eq!(command, format!("client ping {tried} --server-key K"));
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_may_use_is_allowed_first() {
+        let home = Path::new("/home/a b");
+        let address = "127.0.0.1:1".parse().unwrap();
+        let fresh = Start { admits_nobody: true, home: Some(home), ..start("server", &[]) };
+        assert_eq!(
+            fresh.command(Task::Pipe, &address, Some("K")),
+            "server allow \"$(client fingerprint 2>/dev/null || client keygen)\" --name me --home '/home/a b' && \
+             client pipe 127.0.0.1:1 --server-key K"
+        );
+        assert_eq!(
+            start("server", &[]).command(Task::Pipe, &address, Some("K")),
+            "client pipe 127.0.0.1:1 --server-key K"
+        );
+    }
+
+    #[test]
+    fn programs_are_named_as_they_are_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server").display().to_string();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let psks = [PathBuf::from("a.psk")];
+        // Without a client beside it, the one in the path is the best guess.
+        assert_eq!(
+            start(&path, &psks).command(Task::Ping, &address, None),
+            "client ping 127.0.0.1:1 --psk a.psk"
+        );
+        std::fs::write(folder.path().join("client"), "").unwrap();
+        let client = folder.path().join("client").display().to_string();
+        let command = start(&path, &psks).command(Task::Send, &address, None);
+        assert_eq!(command, format!("{client} send 127.0.0.1:1 \"Hello, World!\" --psk a.psk"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Goal: a person at a terminal is asked there, whatever standard input is, and finds the terminal as it was.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::scenario::scenarios;
+use crate::stage::{Exit, Home, Key, Outcome, Process, Server, Stage};
+
+scenarios![
+    passphrase_is_asked_for_unseen,
+    interrupted_question_leaves_the_terminal_as_it_was,
+    questions_are_asked_on_the_terminal_where_input_is_data,
+    trust_is_asked_for_by_name,
+    second_shared_key_of_a_name_is_asked_for,
+    message_may_be_typed,
+];
+
+/// Tabs count, what is typed is never shown, and the same words open the key again.
+fn passphrase_is_asked_for_unseen(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
+    let typed = "one\ttwo words";
+    let steps = json!([
+        ["see", "New passphrase for "],
+        ["echo", false],
+        ["type", format!("{typed}\n")],
+        ["see", "The same again: "],
+        ["echo", false],
+        ["type", format!("{typed}\n")],
+        ["see", "SHA256:"],
+        ["exit", 0],
+    ]);
+    let shown = at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?.text();
+    ensure!(!shown.contains("two words"), "a passphrase was shown: {shown:?}");
+
+    let fingerprint = ["client", "--home", text(&home), "fingerprint"];
+    let steps = |passphrase: &str, code| {
+        json!([
+            ["see", "Passphrase for "],
+            ["echo", false],
+            ["type", format!("{passphrase}\n")],
+            ["exit", code]
+        ])
+    };
+    at_terminal(stage, &steps(typed, 0), &fingerprint)?.expect(Exit::Done)?;
+    at_terminal(stage, &steps("onetwo words", 2), &fingerprint)?.expect(Exit::Done)?;
+    // An empty one is none.
+    let other = stage.home()?;
+    let keygen = ["client", "--home", text(&other), "keygen", "--bits", "2048", "--passphrase-prompt"];
+    let steps =
+        json!([["see", "New passphrase for "], ["type", "\n"], ["see", "error: an empty"], ["exit", 2]]);
+    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    ensure!(!other.file("client.key").exists(), "a key was made");
+    Ok(())
+}
+
+fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
+    for (cut, end) in
+        [(json!(["type", "\u{3}"]), -2), (json!(["type", "\u{1c}"]), -3), (json!(["signal", 15]), -15)]
+    {
+        let steps = json!([["see", "New passphrase for "], ["echo", false], cut, ["exit", end]]);
+        at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    }
+    Ok(())
+}
+
+/// `tar c . | client pipe HOST`: the data goes where it belongs, and so do the answers.
+fn questions_are_asked_on_the_terminal_where_input_is_data(stage: &Stage) -> Result<()> {
+    let alice = stage.home()?;
+    let keygen = ["client", "--home", text(&alice), "keygen", "--bits", "2048", "--passphrase-prompt"];
+    let steps = json!([
+        ["see", "New passphrase"],
+        ["type", "secret\n"],
+        ["see", "again: "],
+        ["type", "secret\n"],
+        ["exit", 0],
+    ]);
+    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+
+    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    server.process.close_input();
+    let client = stage.program("client");
+    let client = client.get_program().to_string_lossy();
+    let command = format!("printf data | '{client}' --home '{}' pipe {}", text(&alice), server.address());
+    let steps = json!([
+        ["see", "Passphrase for "],
+        ["echo", false],
+        ["type", "secret\n"],
+        ["see", server.address()],
+        ["see", server.key()?],
+        ["see", "Trust it? [y/N] "],
+        ["echo", true],
+        ["type", "y\n"],
+        ["exit", 0],
+    ]);
+    at_terminal(stage, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?;
+    server.finish()?.expect(Exit::Done)?.expect_stdout(b"data")?;
+    Ok(())
+}
+
+fn trust_is_asked_for_by_name(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    let send = ["client", "--home", text(&home), "send", server.address(), "-hi"];
+    for (answer, code) in [("", 3), ("no", 3), ("\u{4}", 3), ("Yes", 0)] {
+        let end = if answer == "\u{4}" { "" } else { "\n" };
+        let question =
+            format!("The key of the server at {} is {}. Trust it? [y/N] ", server.address(), server.key()?);
+        let steps = json!([["see", question], ["type", format!("{answer}{end}")], ["exit", code]]);
+        at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+    }
+    server.printed("[anonymous] -hi")
+}
+
+fn message_may_be_typed(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    let send = ["client", "--home", text(&home), "send", server.address(), "--server-key", server.key()?];
+    let steps = json!([["see", "Ctrl-D"], ["type", "hand made\n\u{4}"], ["exit", 0]]);
+    at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+    server.printed("[anonymous] hand made")
+}
+
+/// Without a terminal it takes --force, and a file is its owner's alone.
+fn second_shared_key_of_a_name_is_asked_for(stage: &Stage) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = stage.home()?;
+    let file = home.file("laptop.psk");
+    let keygen = ["server", "--home", text(&home), "keygen", "--psk", "laptop"];
+    let out = [&keygen[1..], &["--out", file.to_str().unwrap_or_default()]].concat();
+    stage.server(&home, &out[2..]).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
+    let mode = std::fs::metadata(&file)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "the file of a shared key has mode {mode:o}");
+    let first = std::fs::read(&file)?;
+    stage.server(&home, &out[2..]).detached().run()?.expect(Exit::Usage)?.hint_names(&["--force"])?;
+    ensure!(std::fs::read(&file)? == first, "a shared key was replaced");
+    let again = stage.server(&home, &keygen[3..]).detached().run()?.expect(Exit::Usage)?;
+    again.error_names(&["laptop"])?.hint_names(&["--force"])?.expect_stdout(b"")?;
+    let steps = json!([["see", "laptop"], ["see", "[y/N] "], ["type", "n\n"], ["exit", 2]]);
+    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    let steps = json!([["see", "[y/N] "], ["type", "y\n"], ["exit", 0]]);
+    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    let forced = [&out[2..], &["--force"]].concat();
+    stage.server(&home, &forced).detached().run()?.expect(Exit::Done)?;
+    ensure!(std::fs::read(&file)? != first, "it is the same key still");
+    Ok(())
+}
+
+/// Has one of the two programs, or another one, run in a terminal.
+fn at_terminal(stage: &Stage, steps: &Value, command: &[&str]) -> Result<Outcome> {
+    let mut person = stage.peer("terminal.py")?;
+    person.arg(steps.to_string());
+    match command {
+        [name @ ("client" | "server"), arguments @ ..] => {
+            person.arg(stage.program(name).get_program()).args(arguments)
+        }
+        words => person.args(words),
+    };
+    Process::start(stage.deaf(person))?.finish()
+}
+
+fn text(home: &Home) -> &str {
+    home.path().to_str().unwrap_or_default()
+}
