@@ -434,3 +434,24 @@ const MAX_NEGOTIATIONS: usize = 256;
 /// How long they may take for it.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(origin: &str, here: Option<&str>, expected: &str) {
+        let here = here.map(|here| here.parse().unwrap());
+        let destination = expected.into();
+        assert_eq!(forwarded(origin.into(), here), Target::Forwarded { origin: origin.into(), destination });
+    }
+
+    #[test]
+    fn a_visitors_destination_is_the_address_that_it_came_to() {
+        check("192.0.2.1:4711", Some("198.51.100.2:443"), "198.51.100.2:443");
+        check("[2001:db8::1]:4711", Some("[2001:db8::2]:443"), "[2001:db8::2]:443");
+        // As a socket of IPv6 that takes both families has it.
+        check("192.0.2.1:4711", Some("[::ffff:198.51.100.2]:443"), "198.51.100.2:443");
+        check("unix:/run/web", None, "unix:/run/web");
+    }
+}
