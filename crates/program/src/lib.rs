@@ -23,6 +23,7 @@ pub mod hardening;
 pub mod home;
 pub mod identity;
 pub mod listener;
+pub mod log_limit;
 pub mod logging;
 pub mod output;
 pub mod private_file;

@@ -1,7 +1,7 @@
 //! Sockseal's server: takes messages, is the far end of tunnels, or one end of a pipe.
 //!
 //! ```text
-//! serve      accepts, within limits  --> session   handshake, access, then one stream after another
+//! serve      accepts  --> admission   within limits  --> session   handshake, access, then one stream after another
 //!   ^                                        |
 //! control    status, reload, end             +--> service::message   a stream that is printed once it is whole
 //!                                            +--> service::tunnel    a stream to a target that the client may reach
@@ -15,13 +15,16 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod admission;
 pub mod cli;
 pub mod config;
 mod control;
+mod descriptors;
 mod error;
 mod keys;
 mod limits;
 mod live;
+mod log;
 mod serve;
 mod server;
 mod service;

@@ -1,6 +1,7 @@
 //! The server as a whole: accepts on all its sockets until it is told to end or its service is done.
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,15 +9,14 @@ use std::time::{Duration, Instant};
 use program::address::Address;
 use program::listener::{Listener, OnDrop, Source};
 use program::socket::Socket;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use wire_protocol::message::AbortCode;
-use wire_protocol::stream::abort_frame;
+use wire_protocol::stream::{Duplex as _, abort_frame};
 
+use crate::admission::Turned;
 use crate::control::{ControlEvent, ControlEvents};
-use crate::limits::Turned;
 use crate::server::Server;
 use crate::{Error, Live, Settings};
 
@@ -65,11 +65,13 @@ pub async fn serve(
     let (done, mut service_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
     let mut doors = Doors::open(&server, listeners);
-    tokio::pin!(shutdown);
+    let telling = server.log_limits.tell();
+    tokio::pin!(shutdown, telling);
     loop {
         let event = tokio::select! {
             biased;
             () = &mut shutdown => break,
+            never = &mut telling => match never {},
             event = events.next() => event,
             result = service_done.recv() => {
                 doors.close().await;
@@ -92,6 +94,7 @@ pub async fn serve(
         }
     }
     doors.close().await;
+    server.log_limits.tell_once();
     server.stopped()?;
     drain(&server, &mut events).await
 }
@@ -185,16 +188,18 @@ async fn accept_all(listener: Listener, server: Arc<Server>) {
             Err(error) => {
                 // Mostly descriptors that have run out, or a client that is gone again. Accepting at once would
                 // fail at once.
-                tracing::warn!(%error, "cannot accept a connection");
+                if server.log_limits.not_accepted.admits() {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn begin(mut socket: Socket, source: Source, server: &Arc<Server>) {
+fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
     let accountable = source.ip().filter(|ip| !is_local(*ip));
-    match server.limits.begin_handshake(accountable, Instant::now()) {
+    match server.admission.begin(accountable, Instant::now()) {
         Ok(place) => {
             let connection = Arc::clone(server);
             server.crew.spawn(server.connections.track_future(async move {
@@ -202,11 +207,11 @@ fn begin(mut socket: Socket, source: Source, server: &Arc<Server>) {
             }));
         }
         Err(Turned::Busy) => {
-            tracing::warn!(peer = source.name, "connection turned away: too many handshakes");
-            tokio::spawn(async move {
-                let frame = abort_frame(AbortCode::Busy);
-                timeout(ABORT_DEADLINE, socket.write_all(&frame)).await
-            });
+            if server.log_limits.turned_away.admits() {
+                tracing::warn!(peer = source.name, "connection turned away: too many handshakes");
+            }
+            // It goes into an empty socket buffer: where it does not, the client is not worth waiting for.
+            socket.try_write_vectored(&[IoSlice::new(&abort_frame(AbortCode::Busy))]).ok();
         }
         Err(Turned::Penalized) => {
             tracing::debug!(peer = source.name, "connection turned away: the source has failed too often");
@@ -220,5 +225,3 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The hint goes into an empty socket buffer: if that takes longer, the client is not worth it.
-const ABORT_DEADLINE: Duration = Duration::from_secs(1);

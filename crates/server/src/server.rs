@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, DeniedCode, ServerLimits};
-use wire_protocol::stream::RsaPool;
 
 use crate::Error;
 use crate::access::{AccessFile, Guest, Origin};
-use crate::limits::{Limits, MAX_RSA};
+use crate::admission::Admission;
+use crate::descriptors::Shares;
+use crate::limits::Limits;
 use crate::live::{Current, Live};
+use crate::log::LogLimits;
 use crate::service::Service;
 use crate::service::reverse::Leases;
 use crate::settings::{Identity, Settings};
@@ -33,7 +35,8 @@ pub(crate) struct Server {
     pub(crate) service: Service,
     live: Current,
     pub(crate) limits: Arc<Limits>,
-    rsa_pool: RsaPool,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) log_limits: LogLimits,
     pub(crate) leases: Arc<Leases>,
     pub(crate) streams: Counter,
     pub(crate) drops: DropCounter,
@@ -54,14 +57,16 @@ impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
         let Settings { identity, tickets, access, service, live } = settings;
         let drops = DropCounter::default();
+        let shares = Shares::of(program::hardening::raise_descriptor_limit());
         Self {
             identity,
             tickets,
             access,
             service,
             live: Current::new(live),
-            limits: Arc::new(Limits::new(program::hardening::raise_descriptor_limit())),
-            rsa_pool: RsaPool::new(MAX_RSA),
+            admission: Arc::new(Admission::new(&shares)),
+            limits: Arc::new(Limits::new(shares.channels)),
+            log_limits: LogLimits::default(),
             leases: Arc::new(Leases::new(drops.clone())),
             streams: Counter::default(),
             drops,
@@ -87,10 +92,6 @@ impl Server {
     pub(crate) fn recheck(&self) {
         self.access.look_again();
         self.rechecks.send_replace(());
-    }
-
-    pub(crate) fn rsa_pool(&self) -> &RsaPool {
-        &self.rsa_pool
     }
 
     pub(crate) fn authorize(

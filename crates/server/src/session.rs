@@ -15,11 +15,13 @@ use program::socket::Socket;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{DeniedCode, Mode, RefusedCode, Target};
-use wire_protocol::stream::{self, Incoming, SecureStream, error_in};
+use wire_protocol::message::{DeniedCode, RefusedCode, Target};
+use wire_protocol::stream::{self, Incoming, SecureStream};
 
 use crate::access::{Guest, Origin, Rights, Standing, Transport};
-use crate::limits::{FAILURE, HalfOpen, Holder, RSA_HANDSHAKE, network};
+use crate::admission::fault::{self, Fault};
+use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen, host};
+use crate::limits::Holder;
 use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
@@ -66,32 +68,32 @@ impl Server {
             _ => Origin::Local,
         };
         let mut admitted = None;
-        let handshake =
-            stream::accept_channel(socket, self.handshake_config(origin), self.rsa_pool(), |client| {
-                let guest = self.authorize(client, source.ip(), origin)?;
-                let holder = match guest.standing {
-                    Standing::Allowed => Holder::Client(&guest.name),
-                    Standing::Stranger => Holder::Stranger(accountable),
-                };
-                let most = guest.rights.max_channels();
-                let in_all = self.live().max_channels;
-                let channel =
-                    self.limits.begin_channel(&holder, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
-                admitted = Some((guest, channel));
-                Ok(())
-            });
-        let deadline = place.deadline();
+        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
+            let guest = self.authorize(client, source.ip(), origin)?;
+            let holder = match guest.standing {
+                Standing::Allowed => Holder::Client(&guest.name),
+                Standing::Stranger => Holder::Stranger(accountable),
+            };
+            let most = guest.rights.max_channels();
+            let in_all = self.live().max_channels;
+            let channel =
+                self.limits.begin_channel(&holder, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+            admitted = Some((guest, channel));
+            Ok(())
+        });
         let handshake = tokio::select! {
-            handshake = timeout(deadline, handshake) => handshake.unwrap_or_else(|_| {
-                let message = format!("the handshake took longer than {} seconds", deadline.as_secs());
+            handshake = timeout(HANDSHAKE_DEADLINE, handshake) => handshake.unwrap_or_else(|_| {
+                let message =
+                    format!("the handshake took longer than {} seconds", HANDSHAKE_DEADLINE.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))
             }),
             // Whoever is not in yet does not hold up the end.
             () = self.stopping.cancelled() => return,
         };
+        let reached = place.reached();
         drop(place);
 
-        let result = match (handshake, admitted) {
+        match (handshake, admitted) {
             (Ok(stream), Some((guest, _channel))) => {
                 tracing::debug!(
                     peer = source.name,
@@ -99,8 +101,8 @@ impl Server {
                     mode = %stream.session().mode,
                     "connection established"
                 );
-                if stream.session().mode == Mode::Rsa {
-                    self.limits.charge(accountable, RSA_HANDSHAKE, Instant::now());
+                if guest.standing == Standing::Allowed {
+                    self.admission.note_known(accountable, Instant::now());
                 }
                 let throttle = self.limits.throttle(&guest.name);
                 throttle.set_rate(guest.rights.max_rate());
@@ -115,38 +117,53 @@ impl Server {
                     target: Mutex::new(None),
                     revoked: CancellationToken::new(),
                 };
-                let mut served = pin!(session.serve(stream));
-                tokio::select! {
-                    served = &mut served => served,
-                    () = session.until_revoked(rechecks) => {
-                        session.revoked.cancel();
-                        // Only dropping it would leave threads at work, and the client without the reason.
-                        timeout(FAREWELL, served).await.ok();
-                        Err(revoked())
+                let served = {
+                    let mut served = pin!(session.serve(stream));
+                    tokio::select! {
+                        served = &mut served => served,
+                        () = session.until_revoked(rechecks) => {
+                            session.revoked.cancel();
+                            // Only dropping it would leave threads at work, and the client without the reason.
+                            timeout(FAREWELL, served).await.ok();
+                            Err(revoked())
+                        }
                     }
+                };
+                session.log_end(served);
+            }
+            (Ok(_), None) => {
+                tracing::error!(peer = source.name, "a client was let in that nobody has judged");
+            }
+            (Err(error), _) => self.log_failure(&source, accountable, &error, fault::of(&error, reached)),
+        }
+    }
+
+    /// Notes that a handshake has come to nothing. "connection failed" with its peer is one stable line for each, for fail2ban
+    /// and the like: only garbage and clients that do not belong here get it. Every text in it is our own.
+    fn log_failure(&self, source: &Source, accountable: Option<IpAddr>, error: &io::Error, fault: Fault) {
+        if fault == Fault::Client {
+            self.admission.charge(accountable, Instant::now());
+        }
+        let (peer, limits) = (&source.name, &self.log_limits);
+        match fault {
+            Fault::Client | Fault::Denied => {
+                if limits.failed.admits() {
+                    tracing::warn!(peer, error = error.to_string(), "connection failed");
                 }
             }
-            (Ok(_), None) => Err(io::Error::other("a client was let in that nobody has judged")),
-            // A first contact: the client shows the key to somebody and comes back.
-            (Err(error), _) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                tracing::debug!(peer = source.name, %error, "connection closed");
-                return;
-            }
-            (Err(error), _) => {
-                if !is_full(&error) {
-                    self.limits.charge(accountable, FAILURE, Instant::now());
+            Fault::Full | Fault::Busy => {
+                if limits.turned_away.admits() {
+                    tracing::info!(peer, %error, "connection turned away");
                 }
-                Err(error)
             }
-        };
-        match result {
-            Ok(()) => tracing::debug!(peer = source.name, "connection closed"),
-            Err(error) if is_full(&error) => {
-                tracing::info!(peer = source.name, %error, "connection turned away");
+            // A first contact, which shows the key to somebody and comes back, or a balancer that looks after us.
+            Fault::Nobody if error.kind() == io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(peer, %error, "connection closed");
             }
-            // One stable line for each, for fail2ban and the like. Every text in it is our own.
-            Err(error) => {
-                tracing::warn!(peer = source.name, error = error.to_string(), "connection failed");
+            Fault::Nobody => {
+                if limits.unfinished.admits() {
+                    tracing::info!(peer, %error, "handshake not finished");
+                }
             }
         }
     }
@@ -265,6 +282,18 @@ impl Session<'_> {
         Ok(Some(stream))
     }
 
+    /// Notes how a connection of a client has ended that was in.
+    fn log_end(&self, served: io::Result<()>) {
+        let (peer, client) = (&self.source.name, &self.guest().name);
+        let Err(error) = served else {
+            tracing::debug!(peer, client, "connection closed");
+            return;
+        };
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let target = target.map(|open| open.target.to_string());
+        tracing::info!(peer, client, target, error = error.to_string(), "connection ended early");
+    }
+
     /// Waits until the client may no longer be in, or may no longer have what it has open.
     async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) {
         loop {
@@ -300,7 +329,7 @@ impl Session<'_> {
     fn payer(&self, guest: &Guest) -> String {
         match (guest.standing, self.source.ip()) {
             (Standing::Allowed, _) => format!("client {}", guest.name),
-            (Standing::Stranger, Some(ip)) => format!("source {}", network(ip)),
+            (Standing::Stranger, Some(ip)) => format!("source {}", host(ip)),
             (Standing::Stranger, None) => "this machine".into(),
         }
     }
@@ -343,11 +372,6 @@ fn allows(rights: &Rights, open: &OpenTarget) -> bool {
         Target::Listen { address, .. } => rights.allows_listen(address),
         Target::Forwarded { .. } => false,
     }
-}
-
-/// Whether a client has as many channels as it may: it proved who it is, and has done nothing wrong.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error_in(error), Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels)))
 }
 
 /// A file may have been edited by hand, and a clock set anew.

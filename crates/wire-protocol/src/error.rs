@@ -53,6 +53,9 @@ pub enum Error {
     /// The hello names another server, or a key that this server does not have, and no answer is left.
     #[error("the client asked for another server or another pre-shared key")]
     UnknownServerOrPsk(AbortCode),
+    /// The server has too much to do: the client may come back later.
+    #[error("too many handshakes are under way")]
+    Busy,
     /// The caller did something out of turn.
     #[error("the channel is not in a state for that: {0}")]
     ApiMisuse(&'static str),
@@ -70,6 +73,7 @@ impl Error {
             Self::InvalidMessage(InvalidMessage::Version(_)) => Some(AbortCode::Version),
             Self::PeerMisbehaved(PeerMisbehaved::NoCommonSuite) => Some(AbortCode::Suite),
             Self::UnknownServerOrPsk(code) => Some(*code),
+            Self::Busy => Some(AbortCode::Busy),
             _ => None,
         }
     }

@@ -42,9 +42,10 @@ use crate::record::{MAX_BATCH, SendBuffer, batch};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    ANSWERED_IDLE, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Pace, ReadHalf, RsaPool,
-    SecureStream, Split, WriteHalf, accept, accept_channel, connect, connect_channel, fetch_server_key,
-    never_stood, open_early, relay_datagrams, send_past_earlier_errors, tunnel, tunnel_until,
+    ANSWERED_IDLE, Admission, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Operation, Pace,
+    Progress, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect,
+    connect_channel, fetch_server_key, never_stood, open_early, relay_datagrams, send_past_earlier_errors,
+    tunnel, tunnel_until,
 };
 
 /// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).
@@ -332,7 +333,7 @@ fn unix_time() -> Duration {
 /// The peer has left in the middle of a handshake; `ConnectionAborted` where it did nothing wrong with that.
 fn closed_during_handshake(peer_may_leave: bool) -> io::Error {
     if peer_may_leave {
-        io::Error::new(io::ErrorKind::ConnectionAborted, "the client asked for the key and left")
+        io::Error::new(io::ErrorKind::ConnectionAborted, "the client left without a hello")
     } else {
         io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection during the handshake")
     }

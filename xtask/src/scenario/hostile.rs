@@ -9,6 +9,7 @@ use crate::stage::{Exit, Key, PATIENCE, Server, Stage, Tap, Visitor, Way};
 
 scenarios![
     silent_and_slow_peers_are_closed_at_the_deadline,
+    connecting_and_closing_is_no_failure,
     other_protocols_are_named_in_the_log,
     malformed_frames_are_refused,
     truncated_frames_are_refused,
@@ -40,10 +41,27 @@ fn silent_and_slow_peers_are_closed_at_the_deadline(stage: &Stage) -> Result<()>
     }
     silent.closed_within(LATEST.saturating_sub(started.elapsed())).context("a silent peer")?;
     ensure!(started.elapsed() >= EARLIEST, "closed after {:?} already", started.elapsed());
-    for visitor in [&silent, &slow] {
-        server.logged(&["connection failed", &visitor.source()?])?;
-    }
+    server.logged(&["connection failed", &slow.source()?])?;
+    server.logged(&["handshake not finished", &silent.source()?])?;
     server.still_serves(stage)
+}
+
+/// As a balancer's health check does it. What counts for fail2ban are garbage and failed proofs.
+fn connecting_and_closing_is_no_failure(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let mut sources = Vec::new();
+    for _ in 0..50 {
+        let visitor = Visitor::connect(server.address())?;
+        sources.push(visitor.source()?);
+        visitor.close_write();
+        visitor.closed_within(SOON)?;
+    }
+    server.still_serves(stage)?;
+    let log = server.process.stderr.text();
+    ensure!(!log.contains("connection failed"), "connections that were closed count as failed:\n{log}");
+    let named = sources.iter().filter(|source| log.contains(*source)).count();
+    ensure!(named == 0, "{named} lines on connections that said nothing:\n{log}");
+    Ok(())
 }
 
 fn other_protocols_are_named_in_the_log(stage: &Stage) -> Result<()> {

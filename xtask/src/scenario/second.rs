@@ -347,7 +347,7 @@ fn broken_message_is_not_printed(stage: &Stage) -> Result<()> {
     for fault in broken() {
         let outcome = client(stage, &server, "send", &["--fault", fault], sent()?)?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?;
-        server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
+        server.logged(&["connection ended early", source(&outcome)?]).context(fault)?;
         server.still_serves(stage).context(fault)?;
     }
     ensure!(!server.process.stdout.text().contains("nobody between"), "a part of a message was printed");
@@ -369,7 +369,7 @@ fn idle_channel_takes_no_stray_record(stage: &Stage) -> Result<()> {
     for fault in BROKEN.into_iter().chain(["data", "end"]) {
         let outcome = client(stage, &server, "ping", &["--fault", fault], "")?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?;
-        server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
+        server.logged(&["connection ended early", source(&outcome)?]).context(fault)?;
     }
     client(stage, &server, "ping", &["--fault", "update"], "")?.expect(Exit::Done)?;
     server.still_serves(stage)

@@ -124,9 +124,10 @@ impl Handshake for ServerHandshake {
         }
     }
 
-    /// Behind a KeyOffer: a client that has asked for the key to show it to somebody.
+    /// Before a hello: a client that has asked for the key to show it to somebody, or one that only wanted to know whether
+    /// somebody listens here.
     fn peer_may_leave(&self) -> bool {
-        matches!(self, Self::ClientHello(state) if state.key_offers > 0)
+        matches!(self, Self::ClientHello(_))
     }
 
     fn handle<R: TryCryptoRng + ?Sized>(

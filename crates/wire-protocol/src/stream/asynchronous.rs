@@ -31,7 +31,10 @@ pub use datagram::{
 pub use duplex::Duplex;
 pub use early::{never_stood, open_early};
 pub use halves::{ReadHalf, Split, WriteHalf};
-pub use handshake::{RsaPool, accept, accept_channel, connect, connect_channel, fetch_server_key};
+pub use handshake::{
+    Admission, Operation, Progress, RsaPool, accept, accept_channel, connect, connect_channel,
+    fetch_server_key,
+};
 pub use tunnel::{Pace, tunnel, tunnel_until};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.

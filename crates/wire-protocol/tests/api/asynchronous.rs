@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Notify;
 use wire_protocol::Error;
 use wire_protocol::channel::KeyLimits;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
@@ -18,7 +19,8 @@ use wire_protocol::handshake::server::ServerConfig;
 use wire_protocol::message::{AbortCode, ClientIdentity, DeniedCode, Mode, RefusedCode, ResetCode, Target};
 use wire_protocol::record::batch;
 use wire_protocol::stream::{
-    Peer, RsaPool, SecureStream, accept, accept_channel, connect, connect_channel, error_in, fetch_server_key,
+    Admission, Operation, Peer, Progress, RsaPool, SecureStream, accept, accept_channel, connect,
+    connect_channel, error_in, fetch_server_key,
 };
 
 use super::keys;
@@ -323,10 +325,70 @@ async fn a_peer_that_leaves_during_the_handshake_is_an_error_on_both_sides() {
     let (there, here) = duplex(1 << 16);
     drop(there);
     assert!(connect(here, knows_psk()).await.is_err());
+    // Whoever only looks whether somebody is there has done nothing wrong, other than who breaks off a hello.
+    for (said, expected) in
+        [(&b""[..], io::ErrorKind::ConnectionAborted), (b"SKS", io::ErrorKind::UnexpectedEof)]
+    {
+        let (there, mut here) = duplex(1 << 16);
+        here.write_all(said).await.unwrap();
+        drop(here);
+        let error = accept(there, Arc::new(server_config()), |_| Ok(())).await.err().unwrap();
+        assert_eq!(error.kind(), expected);
+    }
+}
+
+/// An admission that notes how far handshakes come, never does RSA, and gives them up once it is told to.
+#[derive(Default)]
+struct Crowded {
+    noted: Mutex<Vec<Progress>>,
+    waiting: Notify,
+    given_up: Notify,
+}
+
+impl Admission for Crowded {
+    async fn execute(&self, _: Operation) -> io::Result<()> {
+        self.waiting.notify_one();
+        std::future::pending().await
+    }
+
+    fn note(&self, progress: Progress) {
+        self.noted.lock().unwrap().push(progress);
+    }
+
+    async fn given_up(&self) -> Error {
+        self.given_up.notified().await;
+        Error::Busy
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_while_rsa_is_waited_for_is_noticed() {
     let (there, here) = duplex(1 << 16);
-    drop(here);
-    let error = accept(there, Arc::new(server_config()), |_| Ok(())).await.err().unwrap();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    let crowded = Crowded::default();
+    let (_, server) = tokio::join!(
+        async {
+            tokio::select! {
+                client = connect_channel(here, knows_key()) => drop(client),
+                () = crowded.waiting.notified() => {}
+            }
+        },
+        accept_channel(there, Arc::new(server_config()), &crowded, |_| Ok(()))
+    );
+    assert_eq!(server.err().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(*crowded.noted.lock().unwrap(), [Progress::FirstBytes, Progress::Hello]);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_given_up_is_told_that_the_server_is_busy() {
+    let (there, here) = duplex(1 << 16);
+    let crowded = Crowded::default();
+    crowded.given_up.notify_one();
+    let (client, server) = tokio::join!(
+        connect_channel(here, knows_key()),
+        accept_channel(there, Arc::new(server_config()), &crowded, |_| Ok(()))
+    );
+    assert_eq!(error_in(&client.err().unwrap()), Some(&Error::Aborted(AbortCode::Busy)));
+    assert_eq!(error_in(&server.err().unwrap()), Some(&Error::Busy));
 }
 
 #[tokio::test]

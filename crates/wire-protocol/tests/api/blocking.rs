@@ -153,7 +153,7 @@ fn a_peer_that_leaves_or_talks_nonsense_is_an_error() {
     let (there, here) = UnixStream::pair().unwrap();
     drop(here);
     let error = accept(there, Arc::new(server_config()), |_| Ok(())).err().unwrap();
-    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
 
     let (there, mut here) = UnixStream::pair().unwrap();
     here.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

@@ -9,7 +9,7 @@ use std::vec::Vec;
 use crypto_core::identity::PublicKey;
 use getrandom::SysRng;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::SecureStream;
@@ -23,6 +23,39 @@ use crate::stream::{
 };
 use crate::{Error, PeerMisbehaved};
 
+/// One RSA operation of a handshake.
+pub type Operation = Box<dyn FnOnce() + Send>;
+
+/// How far a server's handshake has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The client has said something.
+    FirstBytes,
+    /// A whole hello has come that does not end in a key offer: it is answered, or RSA has to be done for it first.
+    Hello,
+}
+
+/// What a server has to say about a connection while its handshake goes on: where its RSA is done, and whether it is
+/// given up for others. [`RsaPool`] is the simplest one.
+pub trait Admission: Sync {
+    /// Runs `operation` where it does not stand in the reactor's way, and waits for its end. Where the future is dropped
+    /// before the operation has begun, it should never begin: the client is gone, or out of time.
+    ///
+    /// # Errors
+    /// Whatever kept the operation from being run; [`Error::Busy`] tells the client to come back later.
+    fn execute(&self, operation: Operation) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Is told how far the handshake has come.
+    fn note(&self, progress: Progress) {
+        let _ = progress;
+    }
+
+    /// Resolves once the handshake has to be given up, with the reason.
+    fn given_up(&self) -> impl Future<Output = Error> + Send {
+        std::future::pending()
+    }
+}
+
 /// Does RSA on threads of its own, a bounded number at once, so that it never stands in the reactor's way.
 #[derive(Debug, Clone)]
 pub struct RsaPool(Arc<Semaphore>);
@@ -33,25 +66,52 @@ impl RsaPool {
     pub fn new(size: usize) -> Self {
         Self(Arc::new(Semaphore::new(size)))
     }
+}
 
-    async fn run<H, W>(&self, work: W, mut out: Vec<u8>) -> io::Result<(Step<H>, Vec<u8>)>
-    where
-        H: Handshake + Send + 'static,
-        H::Outcome: Send,
-        H::Work: Send,
-        W: Work<H> + 'static,
-    {
+impl Admission for RsaPool {
+    async fn execute(&self, operation: Operation) -> io::Result<()> {
         let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
         tokio::task::spawn_blocking(move || {
             // Held by the thread, not by the waiting task: one that gives up must not make room for another
             // while its work still goes on.
             let _permit = permit;
-            let step = work.run(&mut SysRng, &mut out)?;
-            Ok((step, out))
+            operation();
         })
         .await
-        .map_err(io::Error::other)?
+        .map_err(io::Error::other)
     }
+}
+
+/// Has `work` done, and gives its outcome and what is to be sent.
+async fn run<H, W>(admission: &impl Admission, work: W, mut out: Vec<u8>) -> io::Result<(Step<H>, Vec<u8>)>
+where
+    H: Handshake + Send + 'static,
+    H::Outcome: Send,
+    H::Work: Send,
+    W: Work<H> + 'static,
+{
+    let (done, outcome) = oneshot::channel();
+    let operation = Box::new(move || {
+        let step = work.run(&mut SysRng, &mut out).map(|step| (step, out));
+        // Nobody waits for it any more where the connection is gone.
+        done.send(step).ok();
+    });
+    admission.execute(operation).await?;
+    Ok(outcome.await.map_err(io::Error::other)??)
+}
+
+/// Waits until the peer has closed the connection without having said anything more. What it says is kept, a chunk at
+/// most, and tells more than the end behind it.
+async fn closed<S: AsyncRead + Unpin>(io: &mut S, inbox: &mut Vec<u8>) -> io::Error {
+    if inbox.is_empty() {
+        let mut chunk = vec![0; HANDSHAKE_CHUNK];
+        match io.read(&mut chunk).await {
+            Ok(0) => return closed_during_handshake(false),
+            Ok(len) => inbox.extend_from_slice(&chunk[..len]),
+            Err(error) => return error,
+        }
+    }
+    std::future::pending().await
 }
 
 /// Connects as a client and opens what `config` says, or else a pipe.
@@ -116,22 +176,30 @@ where
     Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
 }
 
-/// Does the server's handshake and no more: the channel is idle. How long that may take is for the caller to say, which
-/// has to: a client may be silent for ever.
+/// Does the server's handshake and no more: the channel is idle. `admission` says where RSA is done. How long all of it may
+/// take is for the caller to say, which has to: a client may be silent for ever.
 ///
 /// # Errors
-/// As [`accept`].
+/// As [`accept`], and what `admission` gives up a handshake with. `ConnectionAborted` where the client left without a
+/// hello, which is no fault: it may have asked for the key, or only whether somebody listens here.
 pub async fn accept_channel<S>(
     mut io: S,
     config: Arc<ServerConfig>,
-    pool: &RsaPool,
+    admission: &impl Admission,
     authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
 ) -> io::Result<SecureStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let start = Step::Continue(ServerHandshake::new(config, unix_time()));
-    let driven: io::Result<(Box<Authorization>, _)> = Box::pin(drive(&mut io, start, Vec::new(), pool)).await;
+    let driven: io::Result<(Box<Authorization>, _)> = {
+        let driving = Box::pin(drive(&mut io, start, Vec::new(), admission));
+        tokio::select! {
+            biased;
+            driven = driving => driven,
+            reason = admission.given_up() => Err(reason.into()),
+        }
+    };
     let (authorization, early) = match driven {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -174,7 +242,7 @@ where
     io.flush().await?;
     let mut inbox = Vec::new();
     // A server sends nothing of its own accord behind the offer, so that nothing can be lost with `inbox`.
-    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix), false).await?;
+    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix), false, || ()).await?;
     if inbox.is_empty() {
         Ok(fetch.handle(&message)?)
     } else {
@@ -187,7 +255,7 @@ async fn drive<H, S>(
     io: &mut S,
     mut step: Step<H>,
     mut out: Vec<u8>,
-    pool: &RsaPool,
+    admission: &impl Admission,
 ) -> io::Result<(H::Outcome, Vec<u8>)>
 where
     H: Handshake + Send + 'static,
@@ -202,17 +270,28 @@ where
                 io.write_all(&out).await?;
                 io.flush().await?;
                 out.clear();
+                let awaits_hello = handshake.peer_may_leave();
                 let mut message = next_message(
                     io,
                     &mut inbox,
                     |prefix| handshake.message_len(prefix),
-                    handshake.peer_may_leave(),
+                    awaits_hello,
+                    || admission.note(Progress::FirstBytes),
                 )
                 .await?;
-                handshake.handle(&mut message, &mut SysRng, &mut out)?
+                let next = handshake.handle(&mut message, &mut SysRng, &mut out)?;
+                if awaits_hello && !matches!(&next, Step::Continue(next) if next.peer_may_leave()) {
+                    admission.note(Progress::Hello);
+                }
+                next
             }
             Step::Work(work) => {
-                let (step, filled) = pool.run(work, out).await?;
+                // Whoever has closed the connection meanwhile is not worked for.
+                let (step, filled) = tokio::select! {
+                    biased;
+                    done = run(admission, work, std::mem::take(&mut out)) => done?,
+                    error = closed(io, &mut inbox) => return Err(error),
+                };
                 out = filled;
                 step
             }
@@ -228,6 +307,7 @@ async fn next_message<S: AsyncRead + Unpin>(
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
     peer_may_leave: bool,
+    received: impl Fn(),
 ) -> io::Result<Vec<u8>> {
     loop {
         match message_len(inbox)? {
@@ -236,7 +316,10 @@ async fn next_message<S: AsyncRead + Unpin>(
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
                 match io.read(&mut chunk).await? {
                     0 => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
-                    len => inbox.extend_from_slice(&chunk[..len]),
+                    len => {
+                        received();
+                        inbox.extend_from_slice(&chunk[..len]);
+                    }
                 }
             }
         }

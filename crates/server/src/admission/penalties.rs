@@ -1,0 +1,168 @@
+//! What sources owe for garbage and failed proofs, and which ones clients are known to come from.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What a failure costs its source.
+const FAILURE: Duration = Duration::from_secs(2);
+/// A source is turned away while it owes more than this: one failure is a mistake, eight in a row are not.
+const TOLERATED: Duration = Duration::from_secs(15);
+/// What a source owes that is turned away for the first time. Each further time doubles it: at a constant price, a thousand
+/// sources that fail for ever would keep all processors busy.
+const BAN: Duration = Duration::from_secs(60);
+/// No source owes more than this, so that everybody is forgiven in the end; and for so long after a source owes nothing any
+/// more it is remembered how often it was turned away.
+const MAX_OWED: Duration = Duration::from_secs(600);
+/// Sources that are remembered. Each takes about 50 bytes.
+const MAX_SOURCES: usize = 65536;
+/// How long a source stays known after an allowed client has come in from it.
+const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// Known sources that are remembered. Only allowed clients make some.
+const MAX_KNOWN: usize = 8192;
+/// Of so many, the one that matters least is forgotten for a new one. To look at all of them would take longer than a
+/// handshake.
+const SAMPLE: usize = 16;
+
+/// How a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// An allowed client has come in from here, and nothing has failed since for which it still owes.
+    Known,
+    /// Nothing is known against it.
+    Clean,
+    /// It has failed a moment ago.
+    Owing,
+    /// It has failed too often.
+    Banned,
+}
+
+/// By source.
+#[derive(Debug, Default)]
+pub(super) struct Penalties {
+    debts: HashMap<IpAddr, Debt>,
+    known: HashMap<IpAddr, Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Debt {
+    /// When the source will owe nothing any more.
+    until: Instant,
+    /// How often it has come to be turned away.
+    bans: u32,
+}
+
+impl Penalties {
+    pub(super) fn charge(&mut self, source: IpAddr, now: Instant) {
+        make_room(&mut self.debts, MAX_SOURCES, source, |debt| debt.until);
+        let debt = self.debts.entry(source).or_insert(Debt { until: now, bans: 0 });
+        if debt.until + MAX_OWED < now {
+            debt.bans = 0;
+        }
+        debt.until = (debt.until.max(now) + FAILURE).min(now + MAX_OWED);
+        if debt.until - now > TOLERATED {
+            let ban = BAN.saturating_mul(1 << debt.bans.min(8)).min(MAX_OWED);
+            debt.until = debt.until.max(now + ban);
+            debt.bans += 1;
+        }
+    }
+
+    pub(super) fn note_known(&mut self, source: IpAddr, now: Instant) {
+        make_room(&mut self.known, MAX_KNOWN, source, |since| *since);
+        self.known.insert(source, now);
+    }
+
+    pub(super) fn standing(&self, source: IpAddr, now: Instant) -> Standing {
+        let owed =
+            self.debts.get(&source).map_or(Duration::ZERO, |debt| debt.until.saturating_duration_since(now));
+        let is_known =
+            self.known.get(&source).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR);
+        match (is_known, owed) {
+            (true, Duration::ZERO) => Standing::Known,
+            (false, Duration::ZERO) => Standing::Clean,
+            // Clients that belong here share the address with whoever fails: they wait behind everybody else, but they
+            // are heard.
+            (false, owed) if owed > TOLERATED => Standing::Banned,
+            _ => Standing::Owing,
+        }
+    }
+}
+
+/// Sees to it that `map` has room for `key`: of a few, the one with the earliest moment goes.
+fn make_room<T>(map: &mut HashMap<IpAddr, T>, most: usize, key: IpAddr, moment: impl Fn(&T) -> Instant) {
+    if map.len() >= most && !map.contains_key(&key) {
+        let sample = map.iter().take(SAMPLE);
+        if let Some(least) = sample.min_by_key(|(_, value)| moment(value)).map(|(key, _)| *key) {
+            map.remove(&least);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn failed(times: usize, now: Instant) -> Penalties {
+        let mut penalties = Penalties::default();
+        for _ in 0..times {
+            penalties.charge(SOURCE, now);
+        }
+        penalties
+    }
+
+    #[test]
+    fn eight_failures_in_a_row_are_too_many_and_are_forgiven() {
+        let now = Instant::now();
+        assert_eq!(failed(0, now).standing(SOURCE, now), Standing::Clean);
+        assert_eq!(failed(7, now).standing(SOURCE, now), Standing::Owing);
+        let penalties = failed(8, now);
+        assert_eq!(penalties.standing(SOURCE, now), Standing::Banned);
+        assert_eq!(penalties.standing(SOURCE, now + BAN - TOLERATED), Standing::Owing);
+        assert_eq!(penalties.standing(SOURCE, now + BAN), Standing::Clean);
+        let penalties = failed(10_000, now);
+        assert_eq!(penalties.standing(SOURCE, now + MAX_OWED), Standing::Clean);
+    }
+
+    #[test]
+    fn whoever_goes_on_failing_is_turned_away_for_longer_and_longer() {
+        let mut now = Instant::now();
+        let mut penalties = Penalties::default();
+        let mut failures = 0;
+        let end = now + Duration::from_secs(3600);
+        while now < end {
+            if penalties.standing(SOURCE, now) != Standing::Banned {
+                penalties.charge(SOURCE, now);
+                failures += 1;
+            }
+            now += Duration::from_millis(100);
+        }
+        assert!(failures < 20, "{failures} failures in an hour");
+    }
+
+    #[test]
+    fn a_known_source_is_heard_even_while_somebody_there_fails() {
+        let now = Instant::now();
+        let mut penalties = failed(0, now);
+        penalties.note_known(SOURCE, now);
+        assert_eq!(penalties.standing(SOURCE, now), Standing::Known);
+        assert_eq!(penalties.standing(SOURCE, now + KNOWN_FOR), Standing::Clean);
+        for _ in 0..100 {
+            penalties.charge(SOURCE, now);
+        }
+        assert_eq!(penalties.standing(SOURCE, now), Standing::Owing);
+    }
+
+    #[test]
+    fn sources_that_are_remembered_are_bounded() {
+        let now = Instant::now();
+        let mut penalties = Penalties::default();
+        for host in 0..=u32::try_from(MAX_SOURCES).unwrap() {
+            penalties.charge(IpAddr::V4(host.into()), now);
+            penalties.note_known(IpAddr::V4(host.into()), now);
+        }
+        assert_eq!(penalties.debts.len(), MAX_SOURCES);
+        assert_eq!(penalties.known.len(), MAX_KNOWN);
+    }
+}
