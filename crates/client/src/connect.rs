@@ -3,18 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use crypto_core::identity::{ClientKey, KeyId};
 use crypto_core::psk::PreSharedKey;
 use program::address::Address;
-use program::dial::in_time;
+use program::dial::{DEADLINE, in_time};
 use program::home::Home;
 use program::identity::{self, Identity as _};
 use program::private_file;
 use program::socket::Socket;
 use program::terminal::Terminal;
+use tokio::time::{Instant, sleep_until};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
-use wire_protocol::message::{DeniedCode, Target};
+use wire_protocol::message::{AbortCode, DeniedCode, Target};
 use wire_protocol::stream::{self, Peer, SecureStream, error_in};
 
 use crate::tickets::{TicketCache, Tickets};
@@ -125,29 +128,40 @@ async fn connect_with(
     tickets: &OnceLock<TicketCache>,
     known_servers: &KnownServers,
 ) -> Result<SecureStream<Socket>, Error> {
+    let mut patience = Patience::new();
     if let Some(psk) = &server.psk {
-        let socket = dial(&server.address).await?;
-        let expected = ExpectedServer::Psk(Arc::clone(psk));
-        return handshake(socket, ClientConfig { server: expected, identity: None, open }, server).await;
+        loop {
+            let socket = dial(&server.address).await?;
+            let expected = ExpectedServer::Psk(Arc::clone(psk));
+            let config = ClientConfig { server: expected, identity: None, open: open.clone() };
+            match handshake(socket, config, server).await {
+                Err(error) => patience.endure(error).await?,
+                connected => return connected,
+            }
+        }
     }
 
-    let (known, socket) = match trusted(known_servers, server)? {
+    let (known, mut socket) = match trusted(known_servers, server)? {
         Some(known) => (known, None),
-        None => first_contact(server).await?,
+        None => first_contact(server, &mut patience).await?,
     };
     let client = credentials.identity.as_ref().map(|key| key.public().id());
     let tickets = tickets.get_or_init(|| Tickets::new(&credentials.home, known.id, client).cached());
-    let ticket = tickets.take();
-    let socket = match socket {
-        Some(socket) => socket,
-        None => dial(&server.address).await?,
+    let mut stream = loop {
+        let socket = match socket.take() {
+            Some(socket) => socket,
+            None => dial(&server.address).await?,
+        };
+        let config = ClientConfig {
+            server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket: tickets.take() },
+            identity: credentials.identity.clone(),
+            open: open.clone(),
+        };
+        match handshake(socket, config, server).await {
+            Ok(stream) => break stream,
+            Err(error) => patience.endure(error).await?,
+        }
     };
-    let config = ClientConfig {
-        server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket },
-        identity: credentials.identity.clone(),
-        open,
-    };
-    let mut stream = handshake(socket, config, server).await?;
 
     if let Some(ticket) = stream.session_mut().ticket.take() {
         tickets.keep(ticket);
@@ -166,6 +180,40 @@ async fn connect_with(
         }
     }
     Ok(stream)
+}
+
+/// How long a client puts up with a server that has too much to do: as long as it would wait for a handshake.
+struct Patience {
+    ends: Instant,
+    pauses: ExponentialBackoff,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(MIN_BUSY_PAUSE)
+            .with_max_delay(MAX_BUSY_PAUSE)
+            .with_jitter()
+            .without_max_times();
+        Self { ends: Instant::now() + DEADLINE, pauses: pauses.build() }
+    }
+
+    /// Waits before the next attempt, where the server was busy and there is time for one.
+    async fn endure(&mut self, error: Error) -> Result<(), Error> {
+        let is_busy = match &error {
+            Error::Handshake { source, .. } => {
+                matches!(error_in(source), Some(wire_protocol::Error::Aborted(AbortCode::Busy)))
+            }
+            _ => false,
+        };
+        let next = Instant::now() + self.pauses.next().unwrap_or(MAX_BUSY_PAUSE);
+        if !is_busy || next >= self.ends {
+            return Err(error);
+        }
+        tracing::debug!(%error, "the server is busy: trying again");
+        sleep_until(next).await;
+        Ok(())
+    }
 }
 
 /// Waits until the stream stands that was opened with the handshake.
@@ -201,14 +249,21 @@ fn trusted(known_servers: &KnownServers, server: &Server) -> Result<Option<Known
 
 /// Asks a server for its key and decides whether to trust it. Also gives the socket where the handshake can go on
 /// on it: not after a human was asked, since the server does not wait that long.
-async fn first_contact(server: &Server) -> Result<(KnownServer, Option<Socket>), Error> {
+async fn first_contact(
+    server: &Server,
+    patience: &mut Patience,
+) -> Result<(KnownServer, Option<Socket>), Error> {
     let address = || server.address.to_string();
     if server.policy == TrustPolicy::Strict {
         return Err(Error::NotKnown { address: address() });
     }
-    let mut socket = dial(&server.address).await?;
-    let fetched = in_time(stream::fetch_server_key(&mut socket)).await;
-    let key = fetched.map_err(|source| Error::Handshake { address: address(), source })?;
+    let (key, socket) = loop {
+        let mut socket = dial(&server.address).await?;
+        match in_time(stream::fetch_server_key(&mut socket)).await {
+            Ok(key) => break (key, socket),
+            Err(source) => patience.endure(Error::Handshake { address: address(), source }).await?,
+        }
+    };
     match server.policy {
         TrustPolicy::AcceptNew => Ok((KnownServer { id: key.id(), key: Some(key) }, Some(socket))),
         _ => {
@@ -252,3 +307,7 @@ async fn dial(address: &Address) -> Result<Socket, Error> {
     let failed = |source| Error::Connect { address: address.to_string(), source };
     program::dial::dial(address).await.map_err(failed)
 }
+
+/// Between two attempts to connect to a server that is busy, at first and later.
+const MIN_BUSY_PAUSE: Duration = Duration::from_millis(100);
+const MAX_BUSY_PAUSE: Duration = Duration::from_secs(1);
