@@ -44,11 +44,21 @@ pub async fn dial(address: &Address) -> io::Result<Socket> {
 /// # Errors
 /// `NotFound` when there is none, `TimedOut` after [`DEADLINE`].
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    resolve_for("", host, port).await
+}
+
+/// As [`resolve`], at the expense of others that are looked up for `asker`: see [`lookup_pool::look_up`].
+///
+/// # Errors
+/// As [`resolve`]; `ResourceBusy` where too many are.
+///
+/// [`lookup_pool::look_up`]: crate::lookup_pool::look_up
+pub async fn resolve_for(asker: &str, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Some(ip) = parse_ip(host) {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let in_vain = || format!("the name could not be looked up within {} seconds", DEADLINE.as_secs());
-    let mut found = within(lookup::find(host), in_vain).await?;
+    let mut found = within(lookup::find(asker, host), in_vain).await?;
     for address in &mut found {
         address.set_port(port);
     }

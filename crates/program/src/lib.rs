@@ -24,6 +24,7 @@ pub mod home;
 pub mod identity;
 pub mod listener;
 pub mod log_limit;
+pub mod lookup_pool;
 pub mod logging;
 pub mod output;
 pub mod private_file;

@@ -1,23 +1,26 @@
-//! Looking names up: whoever asks for a name that is being looked up already waits for that answer.
+//! Looking names up: whoever asks for a name that is being looked up for the same asker already waits for that answer.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::lookup_host;
 use tokio::sync::watch;
 
-/// The addresses of a name, in the order of the system, with port 0.
-pub(super) async fn find(host: &str) -> io::Result<Vec<SocketAddr>> {
+use crate::lookup_pool;
+
+/// The addresses of a name, in the order of the system, with port 0. `asker` is the one of [`lookup_pool::look_up`].
+pub(super) async fn find(asker: &str, host: &str) -> io::Result<Vec<SocketAddr>> {
     static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::default);
-    LOOKUPS.find(host, look_up).await
+    LOOKUPS.find(asker, host, look_up).await
 }
 
 /// Asks the system.
-async fn look_up(host: String) -> io::Result<Vec<SocketAddr>> {
-    let found = lookup_host((host.as_str(), 0)).await.map_err(|error| explain(&host, error))?;
-    Ok(found.collect())
+async fn look_up(asker: String, host: String) -> io::Result<Vec<SocketAddr>> {
+    lookup_pool::look_up(&asker, host.clone()).await.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => error,
+        _ => explain(&host, error),
+    })
 }
 
 /// What the system says of a name that it does not know is of no kind of its own.
@@ -31,20 +34,29 @@ fn explain(host: &str, error: io::Error) -> io::Error {
     }
 }
 
-/// Names that are being looked up.
+/// Names that are being looked up. One asker does not wait for the lookup of another, who may have too many of them.
 #[derive(Debug, Default)]
-struct Lookups(Mutex<HashMap<String, watch::Receiver<Option<Answer>>>>);
+struct Lookups(Mutex<HashMap<Name, watch::Receiver<Option<Answer>>>>);
+
+/// A name, behind who asks for it.
+type Name = (String, String);
 
 type Answer = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
 
 impl Lookups {
     /// Starts `look_up` where nobody else has. It goes on where whoever began it stops waiting.
-    async fn find<F>(&'static self, host: &str, look_up: impl Fn(String) -> F) -> io::Result<Vec<SocketAddr>>
+    async fn find<F>(
+        &'static self,
+        asker: &str,
+        host: &str,
+        look_up: impl Fn(String, String) -> F,
+    ) -> io::Result<Vec<SocketAddr>>
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
+        let name = (asker.to_owned(), host.to_owned());
         loop {
-            let mut under_way = self.join(host, &look_up);
+            let mut under_way = self.join(&name, &look_up);
             // A task that has ended without an answer has ended with its runtime.
             let Ok(answer) = under_way.wait_for(Option::is_some).await else { continue };
             let answer = answer.clone().unwrap_or_else(|| Ok(Vec::new()));
@@ -52,17 +64,22 @@ impl Lookups {
         }
     }
 
-    fn join<F>(&'static self, host: &str, look_up: impl Fn(String) -> F) -> watch::Receiver<Option<Answer>>
+    fn join<F>(
+        &'static self,
+        name: &Name,
+        look_up: impl Fn(String, String) -> F,
+    ) -> watch::Receiver<Option<Answer>>
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let mut under_way = self.under_way();
-        if let Some(answer) = under_way.get(host) {
+        if let Some(answer) = under_way.get(name) {
             return answer.clone();
         }
         let (tell, answer) = watch::channel(None);
-        under_way.insert(host.to_owned(), answer.clone());
-        let (entry, asked) = (Entry { lookups: self, host: host.to_owned() }, look_up(host.to_owned()));
+        under_way.insert(name.clone(), answer.clone());
+        let entry = Entry { lookups: self, name: name.clone() };
+        let asked = look_up(name.0.clone(), name.1.clone());
         tokio::spawn(async move {
             let answer = asked.await.map_err(|error| (error.kind(), error.to_string()));
             // Whoever comes after the answer asks anew.
@@ -72,7 +89,7 @@ impl Lookups {
         answer
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Answer>>>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Name, watch::Receiver<Option<Answer>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,12 +97,12 @@ impl Lookups {
 /// A name that is being looked up, until it is dropped.
 struct Entry {
     lookups: &'static Lookups,
-    host: String,
+    name: Name,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.lookups.under_way().remove(&self.host);
+        self.lookups.under_way().remove(&self.name);
     }
 }
 
@@ -103,7 +120,7 @@ mod tests {
         static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::default);
         static ASKED: AtomicUsize = AtomicUsize::new(0);
         static GO: Semaphore = Semaphore::const_new(0);
-        let look_up = |host: String| async move {
+        let look_up = |_: String, host: String| async move {
             ASKED.fetch_add(1, Ordering::Relaxed);
             drop(GO.acquire().await);
             match host.as_str() {
@@ -112,8 +129,8 @@ mod tests {
             }
         };
         // Whoever has begun it goes away.
-        let mut begun: Vec<_> = (0..=100).map(|_| Box::pin(LOOKUPS.find("one", look_up))).collect();
-        let mut other = Box::pin(LOOKUPS.find("two", look_up));
+        let mut begun: Vec<_> = (0..=100).map(|_| Box::pin(LOOKUPS.find("", "one", look_up))).collect();
+        let mut other = Box::pin(LOOKUPS.find("", "two", look_up));
         let mut cx = Context::from_waker(Waker::noop());
         for waiting in begun.iter_mut().chain([&mut other]) {
             assert!(waiting.as_mut().poll(&mut cx).is_pending());

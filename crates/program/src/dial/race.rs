@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::{history, in_time, lacks_scope, scope_missing};
@@ -36,7 +37,22 @@ pub(super) async fn connect_first(candidates: Vec<SocketAddr>) -> io::Result<(Tc
             }
             continue;
         };
-        if let Some(given_up) = attempts.begin(candidate) {
+        // The first has the descriptor that its connection is going to have.
+        let permit = loop {
+            if attempts.0.is_empty() {
+                break None;
+            }
+            tokio::select! {
+                biased;
+                permit = MORE_ATTEMPTS.acquire() => break permit.ok(),
+                ended = attempts.next() => match ended {
+                    Some(Ok(connected)) => return Ok(connected),
+                    Some(Err(error)) => failure.note(error),
+                    None => break None,
+                }
+            }
+        };
+        if let Some(given_up) = attempts.begin(candidate, permit) {
             failure.note(given_up);
         }
         match timeout(ATTEMPT_DELAY, attempts.next()).await {
@@ -49,15 +65,19 @@ pub(super) async fn connect_first(candidates: Vec<SocketAddr>) -> io::Result<(Tc
 
 /// Attempts under way, the oldest first.
 #[derive(Default)]
-struct Attempts(VecDeque<(SocketAddr, Attempt)>);
+struct Attempts(VecDeque<(SocketAddr, Attempt, Option<SemaphorePermit<'static>>)>);
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 impl Attempts {
     /// Where there are too many, the oldest is given up, and how it has ended is told.
-    fn begin(&mut self, candidate: SocketAddr) -> Option<io::Error> {
+    fn begin(
+        &mut self,
+        candidate: SocketAddr,
+        permit: Option<SemaphorePermit<'static>>,
+    ) -> Option<io::Error> {
         let oldest = if self.0.len() >= MAX_ATTEMPTS { self.0.pop_front() } else { None };
-        self.0.push_back((candidate, Box::pin(in_time(connect(candidate)))));
+        self.0.push_back((candidate, Box::pin(in_time(connect(candidate))), permit));
         oldest.map(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within two seconds"))
     }
 
@@ -68,7 +88,7 @@ impl Attempts {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
         for at in 0..self.0.len() {
-            let Some((candidate, attempt)) = self.0.get_mut(at) else { break };
+            let Some((candidate, attempt, _)) = self.0.get_mut(at) else { break };
             let Poll::Ready(ended) = attempt.as_mut().poll(cx) else { continue };
             let candidate = *candidate;
             self.0.remove(at);
@@ -146,6 +166,9 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// At once, each of which has a descriptor: where more are due, the oldest, which has had two seconds, gives way.
 const MAX_ATTEMPTS: usize = 8;
+/// Attempts of the whole process beside the first one of each connection: what is set aside for descriptors has room for as
+/// many. Where there are more, the next address waits for its turn.
+static MORE_ATTEMPTS: Semaphore = Semaphore::const_new(32);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use program::crew;
 use program::datagram_target::DatagramTarget;
-use program::dial::{PROMPT, dial, dial_first, refusal, resolve};
+use program::dial::{PROMPT, dial, dial_first, refusal, resolve_for};
 use program::drops::DropCounter;
 use program::escape::escape;
 use program::listener::Source;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{ClientIdentity, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_until};
 
-use crate::access::{Guest, Rights, Transport};
+use crate::access::{Guest, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
 use crate::service::farewell::{revoke, revoked};
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
     let reached = tokio::select! {
         biased;
         () = visit.revoked.cancelled() => return revoke(stream).await,
-        reached = timeout(REACH_DEADLINE, reach(target, &visit.guest.rights, live)) => reached,
+        reached = timeout(REACH_DEADLINE, reach(target, visit.guest, live)) => reached,
     };
     let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into())) {
         Ok(reached) => reached,
@@ -91,7 +91,7 @@ async fn serve_datagrams(
     let permitted = tokio::select! {
         biased;
         () = visit.revoked.cancelled() => return revoke(stream).await,
-        permitted = addresses(Transport::Udp, host, port, &visit.guest.rights) => permitted,
+        permitted = addresses(Transport::Udp, host, port, visit.guest) => permitted,
     };
     let connected = permitted.and_then(|permitted| {
         let reached = |address| (visit.reached)(Some(address), ProxyHeader::None);
@@ -150,12 +150,13 @@ async fn refuse(
 /// who connects: that is for the rules of this server alone to say.
 async fn reach(
     target: &Target,
-    rights: &Rights,
+    guest: &Guest,
     live: &Live,
 ) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), Refusal> {
+    let rights = &guest.rights;
     let reached = match target {
         Target::Tcp { host, port } => {
-            let permitted = addresses(Transport::Tcp, host, *port, rights).await?;
+            let permitted = addresses(Transport::Tcp, host, *port, guest).await?;
             let reached = dial_first(permitted).await;
             reached.map(|(socket, address)| (socket, Some(address), rights.tcp_header(host, address)))
         }
@@ -178,17 +179,19 @@ async fn reach(
     Ok(reached?)
 }
 
-/// The addresses of a host that the client may connect to. A name that no right speaks of is not even looked up.
+/// The addresses of a host that the client may connect to. A name that no right speaks of is not even looked up, and one
+/// that is goes at the client's own expense.
 async fn addresses(
     transport: Transport,
     host: &str,
     port: u16,
-    rights: &Rights,
+    guest: &Guest,
 ) -> Result<Vec<SocketAddr>, Refusal> {
+    let rights = &guest.rights;
     if !rights.may_resolve(transport, host, port) {
         return Err(RefusedCode::NotAllowed.into());
     }
-    let mut addresses = resolve(host, port).await?;
+    let mut addresses = resolve_for(&guest.name, host, port).await?;
     addresses.retain(|address| rights.allows_address(transport, host, *address));
     if addresses.is_empty() { Err(RefusedCode::NotAllowed.into()) } else { Ok(addresses) }
 }
