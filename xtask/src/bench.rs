@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run, or counted in
-//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one, or counted too.
+//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one, or counted too; `bench admission`:
+//! honest clients beside floods.
 
+mod admission;
 mod callgrind;
 mod counts;
 mod tunnel;
@@ -17,6 +19,8 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
         Some(BenchWhat::Tunnel { instructions: true, .. }) => tunnel::counts::run(),
         Some(BenchWhat::Tunnel { peers: Some(harness), peer, .. }) => tunnel::beside(harness, peer),
         Some(BenchWhat::Tunnel { peers: None, .. }) => tunnel::alone(),
+        Some(BenchWhat::Admission { seconds, inside: false }) => admission::outside(*seconds),
+        Some(BenchWhat::Admission { seconds, inside: true }) => admission::inside(*seconds),
         None if flags.instructions => counts::run(),
         None => primitives(flags),
     }

@@ -118,4 +118,13 @@ pub(crate) enum BenchWhat {
         #[arg(long, conflicts_with = "peers")]
         instructions: bool,
     },
+    /// Measures honest clients beside floods from thousands of sources, in a network of its own
+    Admission {
+        /// How long each flood lasts
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// The network is there already
+        #[arg(long, hide = true)]
+        inside: bool,
+    },
 }
