@@ -28,6 +28,7 @@ def main():
     steps, command = json.loads(sys.argv[1]), sys.argv[2:]
     # The other end stays open here: so its settings can still be read when the program is gone.
     terminal, slave = os.openpty()
+    before = termios.tcgetattr(slave)
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -35,7 +36,6 @@ def main():
         for stream in range(3):
             os.dup2(slave, stream)
         os.execvp(command[0], command)
-    before = termios.tcgetattr(slave)
     shown, looked = b"", 0
     deadline = time.monotonic() + PATIENCE
 
