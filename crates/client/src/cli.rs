@@ -14,7 +14,7 @@ use program::escape::Escaped;
 use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
 use program::identity::Keygen;
 use program::logging::Verbosity;
-use program::report::EXIT_CODES;
+use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
 
 use crate::trust::TrustPolicy;
 
@@ -37,7 +37,9 @@ impl Cli {
     /// Reads the command line, or ends the program as clap does.
     #[must_use]
     pub fn read() -> Self {
-        let cli = Self::parse();
+        let cli = Self::try_parse().unwrap_or_else(|error| {
+            end_for_usage(&error, hint_of_usage::<program::Error>(&error));
+        });
         if let Command::Forward(Forward { address: None, trust, .. }) = &cli.command
             && (trust.server_key.is_some() || trust.psk.is_some())
         {
@@ -191,4 +193,37 @@ pub struct Ping {
     /// How the server proves itself.
     #[command(flatten)]
     pub trust: Trust,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_has_a_hint() {
+        for (address, hint) in [("localhost", "port"), (":5000", "127.0.0.1")] {
+            let error = Cli::try_parse_from(["client", "send", address, "hello"]).unwrap_err();
+            assert!(hint_of_usage::<program::Error>(&error).unwrap().contains(hint), "{address}");
+        }
+        let error = Cli::try_parse_from(["client", "sned"]).unwrap_err();
+        assert_eq!(hint_of_usage::<program::Error>(&error), None);
+    }
+
+    #[test]
+    fn a_text_may_begin_with_a_hyphen_and_options_stay_options() {
+        let text = |words: &[&str]| {
+            let words = [&["client", "send", "a:1"], words].concat();
+            let cli = Cli::try_parse_from(words).unwrap();
+            let Command::Send { text, trust, .. } = cli.command else { panic!("it is send") };
+            (text, trust.trust)
+        };
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(text(&["-hi"]), (said("-hi"), TrustPolicy::Ask));
+        assert_eq!(text(&["-5"]), (said("-5"), TrustPolicy::Ask));
+        assert_eq!(text(&["-"]), (said("-"), TrustPolicy::Ask));
+        assert_eq!(text(&["--trust", "strict", "-hi"]), (said("-hi"), TrustPolicy::Strict));
+        assert_eq!(text(&["-hi", "--trust", "strict"]), (said("-hi"), TrustPolicy::Strict));
+        assert_eq!(text(&["-v"]), (None, TrustPolicy::Ask));
+        assert_eq!(text(&["--", "--trust"]), (said("--trust"), TrustPolicy::Ask));
+    }
 }

@@ -84,6 +84,22 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     }
 }
 
+/// Ends the program because of its command line, with what to do next where what was given has said so.
+pub fn end_for_usage(error: &clap::Error, hint: Option<String>) -> ! {
+    // Where it cannot be written, the exit code says it.
+    error.print().ok();
+    if let Some(hint) = hint {
+        say(format_args!("hint: {hint}"));
+    }
+    std::process::exit(error.exit_code())
+}
+
+/// The hint of an error of type `E` that a command line did not pass for.
+#[must_use]
+pub fn hint_of_usage<E: Report + 'static>(error: &clap::Error) -> Option<String> {
+    std::error::Error::source(error)?.downcast_ref::<E>()?.hint()
+}
+
 /// The exit code for an error of a connection: while it was being made, or once it stood.
 #[must_use]
 pub fn exit_of_io(error: &io::Error, phase: Phase) -> Exit {

@@ -15,7 +15,7 @@ use program::classic::Classic;
 use program::duration;
 use program::identity::Keygen;
 use program::logging::Verbosity;
-use program::report::EXIT_CODES;
+use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
 
 use crate::Error;
 use crate::access::{
@@ -49,7 +49,12 @@ impl Cli {
     #[must_use]
     pub fn read() -> Self {
         let mut command = Self::command();
-        let matches = command.get_matches_mut();
+        let end = |error: clap::Error| -> ! {
+            let hint = hint_of_usage::<program::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
+            end_for_usage(&error, hint)
+        };
+        let matches =
+            command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|error| end(error));
         // clap's own `args_conflicts_with_subcommands` would refuse the global options as well.
         if let Some(name) = matches.subcommand_name() {
             let misplaced = Run::augment_args(clap::Command::new("run"))
@@ -62,7 +67,7 @@ impl Cli {
                 command.error(ErrorKind::ArgumentConflict, message).exit();
             }
         }
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| end(error))
     }
 }
 
@@ -72,7 +77,7 @@ pub enum Command {
     /// Take messages and print each on a line of its own, and serve tunnels to allowed clients (the default)
     ///
     /// In a message that is printed as text, what would move the cursor or cannot be seen is written as an escape, such
-    /// as \\n or \\u{1b}, and a backslash as \\\\: so that an escape can be told from text that looks like one.
+    /// as \n or \u{1b}, and a backslash as \\: so that an escape can be told from text that looks like one.
     Run(Run),
     /// Be one end of a pipe for one client: standard input to it, what it sends to standard output
     Pipe(Listen),

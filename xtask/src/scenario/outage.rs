@@ -23,6 +23,7 @@ scenarios![
     attempts_are_spaced_out,
     killed_client_leaves_nothing_at_the_server,
     nobody_has_to_hear_what_a_forward_says,
+    nobody_has_to_read_on_what_a_command_prints,
 ];
 
 fn server_that_comes_later_is_waited_for(stage: &Stage) -> Result<()> {
@@ -255,5 +256,19 @@ fn nobody_has_to_hear_what_a_forward_says(stage: &Stage) -> Result<()> {
     ensure!(!process.has_ended()?, "it has ended");
     process.signal(rustix::process::Signal::TERM)?;
     process.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// `server list | head -0`: whoever has read enough is no fault, and nothing is said about it.
+fn nobody_has_to_read_on_what_a_command_prints(stage: &Stage) -> Result<()> {
+    let site = Site::open(stage, &[])?;
+    for command in [&["list"][..], &["fingerprint"], &["status"], &["status", "--json"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut server = stage.server(site.home(), command).into_command();
+        let output =
+            server.stdout(writer).stderr(std::process::Stdio::piped()).spawn()?.wait_with_output()?;
+        ensure!(output.status.success() && output.stderr.is_empty(), "{command:?}: {output:?}");
+    }
     Ok(())
 }
