@@ -4,6 +4,7 @@ pub(crate) mod budget;
 pub(crate) mod farewell;
 pub(crate) mod message;
 pub(crate) mod pipe;
+pub(crate) mod refusal;
 pub(crate) mod reverse;
 pub(crate) mod tunnel;
 

@@ -26,6 +26,7 @@ use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::farewell::{revoke, revoked};
+use crate::service::refusal::Refusal;
 use crate::service::tunnel::{self, Visit};
 use crate::throttle::Throttle;
 
@@ -221,14 +222,14 @@ impl Session<'_> {
     /// Serves one stream; `None` where the channel has ended with it.
     async fn serve_stream(
         &self,
-        mut stream: SecureStream<Socket>,
+        stream: SecureStream<Socket>,
         target: Target,
     ) -> io::Result<Option<SecureStream<Socket>>> {
         // Rights may have changed since the handshake.
         let Ok(guest) = self.judge_again() else { return revoke(stream).await };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
-        match (&target, &self.server.service) {
+        let refusal: Refusal = match (&target, &self.server.service) {
             (Target::Message, Service::Messages(messages)) => {
                 if guest.rights.messages() {
                     return messages
@@ -236,11 +237,9 @@ impl Session<'_> {
                         .await
                         .map(Some);
                 }
-                stream.refuse_open(RefusedCode::NotAllowed).await?;
+                RefusedCode::NotAllowed.into()
             }
-            (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => {
-                stream.refuse_open(RefusedCode::NotAllowed).await?;
-            }
+            (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => RefusedCode::NotAllowed.into(),
             (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
                 Some(ends) => {
                     let result = ends.serve(stream, &self.revoked).await;
@@ -248,18 +247,17 @@ impl Session<'_> {
                     self.server.done.send(result).await.ok();
                     return Ok(None);
                 }
-                None => stream.refuse_open(RefusedCode::Busy).await?,
+                None => RefusedCode::Busy.into(),
             },
             (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
-                if !guest.rights.allows_listen(address) {
-                    stream.refuse_open(RefusedCode::NotAllowed).await?;
-                    return Ok(Some(stream));
-                }
-                match self.server.leases.claim(&guest.identity, address, *kind, *lease).await {
-                    Ok(lease) => {
-                        return lease.hold(stream, &self.server.stopping, &self.revoked).await;
-                    }
-                    Err(code) => stream.refuse_open(code).await?,
+                let claimed = if guest.rights.allows_listen(address) {
+                    self.server.leases.claim(&guest.identity, address, *kind, *lease).await
+                } else {
+                    Err(RefusedCode::NotAllowed.into())
+                };
+                match claimed {
+                    Ok(lease) => return lease.hold(stream, &self.server.stopping, &self.revoked).await,
+                    Err(refusal) => refusal,
                 }
             }
             (
@@ -277,9 +275,9 @@ impl Session<'_> {
                 };
                 return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
             }
-            _ => stream.refuse_open(RefusedCode::NotOffered).await?,
-        }
-        Ok(Some(stream))
+            _ => RefusedCode::NotOffered.into(),
+        };
+        refusal.tell(stream, &target, &self.source.name, &guest.name).await.map(Some)
     }
 
     /// Notes how a connection of a client has ended that was in.

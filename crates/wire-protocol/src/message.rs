@@ -463,7 +463,7 @@ impl fmt::Display for RefusedCode {
             Self::Busy => "it has no room for that now",
             Self::TargetRefused => "the target refused the connection",
             Self::TargetUnreachable => "the target cannot be reached",
-            Self::UnknownHost => "the name has no address",
+            Self::UnknownHost => "it finds no address for the name",
             Self::TargetTimedOut => "the target did not answer in time",
             Self::Stopping => "it is stopping",
             Self::AddressInUse => "another client or program listens on that address",

@@ -184,7 +184,7 @@ fn why_a_target_is_not_reached_is_said(stage: &Stage) -> Result<()> {
     let site = Site::open(stage, &rights)?;
     for (target, error, hint, logged) in [
         (nobody.address(), "the target refused the connection", "running", "Connection refused"),
-        ("no-such-host.invalid:80".to_owned(), "the name has no address", "name", "lookup"),
+        ("no-such-host.invalid:80".to_owned(), "it finds no address for the name", "name", "lookup"),
         (missing, "there is no socket at the target's path", "path", "No such file or directory"),
         (file, "there is no socket at the target's path", "path", "Socket operation on non-socket"),
         ("[fe80::1]:80".to_owned(), "the target cannot be reached", "[fe80::1%eth0]:PORT", "is link-local"),
@@ -212,14 +212,14 @@ fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
         ),
         // A network for documentation (RFC 5737).
         ("203.0.113.77:0".to_owned(), "its machine has no such address", "address", "Cannot assign"),
-        ("no-such-host.invalid:0".to_owned(), "the name has no address", "name", "lookup"),
+        ("no-such-host.invalid:0".to_owned(), "it finds no address for the name", "name", "lookup"),
         ("[fe80::1]:0".to_owned(), "its machine has no such address", "address", "is link-local"),
         (path, "its machine has no such address", "folder", "No such file or directory"),
     ] {
         let outcome = site.forward_to_the_end(site.alice(), &["-R", &format!("{listen}:127.0.0.1:9")])?;
         let outcome = outcome.expect(Exit::Refused).with_context(|| listen.clone())?;
         outcome.error_names(&[&listen, error])?.hint_names(&[hint])?;
-        site.server()?.logged(&["cannot listen for a client", &listen, error, logged])?;
+        site.server()?.logged(&["stream refused", &listen, error, logged])?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use program::address::Address;
-use program::dial::{in_time, listen_refusal};
+use program::dial::in_time;
 use program::drops::DropCounter;
 use program::escape::escape;
 use program::flows::{self, Flows};
@@ -34,6 +34,7 @@ use wire_protocol::message::{
 use wire_protocol::stream::SecureStream;
 
 use crate::service::farewell::revoke;
+use crate::service::refusal::Refusal;
 use jobs::{Jobs, MAX_WAIT, Wants};
 pub(crate) use parking::Parking;
 
@@ -119,7 +120,7 @@ impl Leases {
     /// Listens for `owner`, or takes over what is listened on for the same client already.
     ///
     /// # Errors
-    /// The reason, of which the log says more: [`RefusedCode::AddressInUse`] where another client, or another program, has
+    /// Why not: [`RefusedCode::AddressInUse`] where another client, or another program, has
     /// the address.
     pub(crate) async fn claim(
         self: &Arc<Self>,
@@ -127,17 +128,14 @@ impl Leases {
         address: &ListenAddress,
         kind: ListenKind,
         id: [u8; LEASE_LEN],
-    ) -> Result<Lease, RefusedCode> {
+    ) -> Result<Lease, Refusal> {
         if let Some(taken_over) = self.take_over(owner, address, kind, id) {
             return taken_over;
         }
         let others = self.listened_on_by(owner);
         let bound = in_time(Door::bind(address, kind, &others)).await;
-        let door = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error)).map_err(|error| {
-            let reason = listen_refusal(&error);
-            tracing::info!(%address, %reason, %error, "cannot listen for a client");
-            reason
-        })?;
+        let door = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error));
+        let door = door.map_err(Refusal::of_listening)?;
         let mut key = (address.clone(), kind);
         let bound = door.port();
         if let ListenAddress::Port { port, .. } = &mut key.0 {
@@ -158,12 +156,12 @@ impl Leases {
         address: &ListenAddress,
         kind: ListenKind,
         id: [u8; LEASE_LEN],
-    ) -> Option<Result<Lease, RefusedCode>> {
+    ) -> Option<Result<Lease, Refusal>> {
         let key = (address.clone(), kind);
         let mut all = self.held();
         let held = all.get_mut(&key)?;
         if held.owner != *owner {
-            return Some(Err(RefusedCode::AddressInUse));
+            return Some(Err(RefusedCode::AddressInUse.into()));
         }
         held.ended.cancel();
         held.ended = CancellationToken::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use program::crew;
 use program::datagram_target::DatagramTarget;
-use program::dial::{PROMPT, dial, dial_first, refusal, resolve_for};
+use program::dial::{PROMPT, dial, dial_first, resolve_for};
 use program::drops::DropCounter;
 use program::escape::escape;
 use program::listener::Source;
@@ -22,6 +22,7 @@ use crate::access::{Guest, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
 use crate::service::farewell::{revoke, revoked};
+use crate::service::refusal::Refusal;
 use crate::throttle::{Throttle, Throttled};
 
 /// Who asks, and from where.
@@ -66,7 +67,7 @@ pub(crate) async fn serve(
         let header =
             proxy_header::v2(visit.source.address, stream.get_ref().local_address(), client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
-            return refuse(stream, target, error.into(), visit).await;
+            return refuse(stream, target, Refusal::of_target(error), visit).await;
         }
     }
     if asked.elapsed() < PROMPT {
@@ -95,7 +96,7 @@ async fn serve_datagrams(
     };
     let connected = permitted.and_then(|permitted| {
         let reached = |address| (visit.reached)(Some(address), ProxyHeader::None);
-        DatagramTarget::connect(permitted, drops.clone(), reached).map_err(Refusal::from)
+        DatagramTarget::connect(permitted, drops.clone(), reached).map_err(Refusal::of_target)
     });
     let socket = match connected {
         Ok(socket) => socket,
@@ -112,38 +113,14 @@ async fn serve_datagrams(
     }
 }
 
-/// Why there is no stream.
-struct Refusal {
-    /// What the client is told.
-    code: RefusedCode,
-    /// What the system says, which is for the log alone.
-    error: Option<io::Error>,
-}
-
-impl From<RefusedCode> for Refusal {
-    fn from(code: RefusedCode) -> Self {
-        Self { code, error: None }
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
-        Self { code: refusal(&error), error: Some(error) }
-    }
-}
-
 /// What is not to be had is told, and the channel is idle again.
 async fn refuse(
-    mut stream: SecureStream<Socket>,
+    stream: SecureStream<Socket>,
     target: &Target,
-    Refusal { code, error }: Refusal,
+    refusal: Refusal,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    let target = target.to_string();
-    let (peer, client, error) = (&visit.source.name, &visit.guest.name, error.map(tracing::field::display));
-    tracing::info!(peer, client, target, reason = %code, error, "stream refused");
-    stream.refuse_open(code).await?;
-    Ok(stream)
+    refusal.tell(stream, target, &visit.source.name, &visit.guest.name).await
 }
 
 /// Connects to a target. Also gives the address that its host has led to, where it has a host, and whether it is told
@@ -176,7 +153,7 @@ async fn reach(
         }
         _ => return Err(RefusedCode::NotOffered.into()),
     };
-    Ok(reached?)
+    reached.map_err(Refusal::of_target)
 }
 
 /// The addresses of a host that the client may connect to. A name that no right speaks of is not even looked up, and one
@@ -191,7 +168,7 @@ async fn addresses(
     if !rights.may_resolve(transport, host, port) {
         return Err(RefusedCode::NotAllowed.into());
     }
-    let mut addresses = resolve_for(&guest.name, host, port).await?;
+    let mut addresses = resolve_for(&guest.name, host, port).await.map_err(Refusal::of_target)?;
     addresses.retain(|address| rights.allows_address(transport, host, *address));
     if addresses.is_empty() { Err(RefusedCode::NotAllowed.into()) } else { Ok(addresses) }
 }

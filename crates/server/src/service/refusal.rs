@@ -1,0 +1,50 @@
+//! Why a client does not get the stream that it has asked for: in a word for the client, and with all that is known for the log.
+
+use std::io;
+
+use program::dial;
+use program::socket::Socket;
+use wire_protocol::message::{RefusedCode, Target};
+use wire_protocol::stream::SecureStream;
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What the client is told.
+    code: RefusedCode,
+    /// What the system says, which is for the log alone.
+    error: Option<io::Error>,
+}
+
+impl Refusal {
+    /// The target cannot be reached.
+    pub(crate) fn of_target(error: io::Error) -> Self {
+        Self { code: dial::refusal(&error), error: Some(error) }
+    }
+
+    /// The address cannot be listened on.
+    pub(crate) fn of_listening(error: io::Error) -> Self {
+        Self { code: dial::listen_refusal(&error), error: Some(error) }
+    }
+
+    /// Tells the client and the log, and gives the channel back, idle. `peer` and `client` say whose it is.
+    pub(crate) async fn tell(
+        self,
+        mut stream: SecureStream<Socket>,
+        target: &Target,
+        peer: &str,
+        client: &str,
+    ) -> io::Result<SecureStream<Socket>> {
+        let Self { code, error } = self;
+        let (target, error) = (target.to_string(), error.map(tracing::field::display));
+        tracing::info!(peer, client, target, reason = %code, error, "stream refused");
+        stream.refuse_open(code).await?;
+        Ok(stream)
+    }
+}
+
+impl From<RefusedCode> for Refusal {
+    fn from(code: RefusedCode) -> Self {
+        Self { code, error: None }
+    }
+}
