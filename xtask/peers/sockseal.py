@@ -640,7 +640,8 @@ class ServerSide(Side):
         secret = expand_label(resumption_secret, "ticket", nonce)
         since = self.ticket.full_handshake_at if self.ticket else now()
         ticket = options.tickets.seal(Ticket(sha256(self.spki), secret, now(), since, client))
-        self.send(channel.outgoing, WELCOME, u8(1) + u32(Ticket.LIFETIME) + nonce + blob(ticket), keep=False)
+        lifetime = min(Ticket.LIFETIME, since + Ticket.CHAIN - now())
+        self.send(channel.outgoing, WELCOME, u8(1) + u32(lifetime) + nonce + blob(ticket), keep=False)
         return channel, shown(client) if client else "anonymous"
 
     def receive_client_auth(self, incoming):
@@ -722,7 +723,7 @@ class TicketKeys:
 
 OPEN, OPENED, REFUSED, END_OF_STREAM, RESET, PING, PONG, KEY_UPDATE, CLOSE = range(9)
 MESSAGE, PIPE = range(2)
-CODES = {OPEN: 2, REFUSED: 3, RESET: 4}
+CODES = {OPEN: 2, REFUSED: 13, RESET: 6}
 NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "KeyUpdate", "Close"]
 
 
@@ -851,6 +852,11 @@ class Channel:
                 while self.expect(DATA, (CONTROL, END_OF_STREAM))[0] == DATA:
                     pass
                 continue
+            if self.options.fault == "early-end":
+                # In one piece, so that the client has both before it can say anything.
+                answers = [self.outgoing.seal(CONTROL, u32(number)) for number in (OPENED, END_OF_STREAM)]
+                self.wire.write(b"".join(answers))
+                raise Failure("a confirmation before there is a message")
             self.say(OPENED)
             if target == PIPE:
                 self.stream(pieces(self.options), output, DATA)
@@ -866,6 +872,8 @@ class Channel:
         if harm:
             harm(self)
         self.say(END_OF_STREAM)
+        if self.options.fault == "no-close":
+            raise Failure("gone without a Close")
 
 
 # What a peer with real keys may do to a stream. Each goes out between two records of data, and ends the channel.
@@ -931,6 +939,7 @@ HARM = {
     "control-and-more": control(PING, bytes(9)),
     "half-a-control": control(PING, bytes(7)),
     "data": lambda channel: channel.send(DATA, b"some"),
+    "empty-data": lambda channel: channel.send(DATA, b""),
     "end": control(END_OF_STREAM),
     "pong": control(PONG, u64(1)),
     "two-pings": lambda channel: [channel.say(PING, u64(1)), channel.say(PING, u64(2))],

@@ -466,3 +466,82 @@ const LIMIT_PAUSE: Duration = Duration::from_millis(200);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) const END_DEADLINE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crypto_core::psk::PreSharedKey;
+    use getrandom::SysRng;
+    use program::home::Home;
+    use tokio::net::TcpListener;
+    use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+    use wire_protocol::message::ServerLimits;
+    use wire_protocol::stream::{Incoming, RsaPool, accept_channel};
+
+    use super::*;
+    use crate::connect::{Credentials, Server};
+    use crate::trust::TrustPolicy;
+
+    #[test]
+    fn signs_of_life_come_in_time_whatever_the_limit() {
+        for limit in 1..=86_400 {
+            let every = keep_alive_within(limit);
+            assert!(every * 2 < Duration::from_secs(limit.into()), "{limit}");
+            assert!(every > Duration::ZERO && every <= KEEP_ALIVE_EVERY, "{limit}");
+        }
+        assert!(keep_alive_within(0) > Duration::ZERO, "or it would do nothing else");
+    }
+
+    /// A server that closes what has been idle for two seconds, as the library's stream does.
+    #[tokio::test]
+    async fn a_short_idle_timeout_closes_no_warm_channel() {
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let config = Arc::new(ServerConfig {
+            identity: None,
+            psks: BTreeMap::from([(psk.id().to_owned(), Arc::clone(&psk))]),
+            tickets: None,
+            client_auth: ClientAuth::Optional,
+            limits: ServerLimits { idle_timeout_seconds: 2 },
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let closed = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&closed);
+        let (kept, mut is_kept) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (config, kept, counted) = (Arc::clone(&config), kept.clone(), Arc::clone(&counted));
+                tokio::spawn(async move {
+                    let accepted = accept_channel(socket, config, &RsaPool::new(1), |_| Ok(())).await;
+                    let (mut stream, mut signs) = (accepted.unwrap(), 0);
+                    while let Ok(Ok(Incoming::SignOfLife)) =
+                        timeout(Duration::from_secs(2), stream.next_incoming()).await
+                    {
+                        signs += 1;
+                        if signs == SIGNS {
+                            kept.try_send(()).ok();
+                        }
+                    }
+                    counted.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+
+        let folder = tempfile::tempdir().unwrap();
+        let credentials = Credentials::read(Home::resolve(Some(folder.path().into())).unwrap()).unwrap();
+        let server = Server { address, pinned: None, policy: TrustPolicy::Strict, psk: Some(psk) };
+        let pool = Pool::new(Connector::new(credentials, server));
+        let keeping = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.keep_up(|| {}).await }
+        });
+        timeout(Duration::from_secs(30), is_kept.recv()).await.expect("no channel was kept up").unwrap();
+        assert_eq!(closed.load(Ordering::Relaxed), 0);
+        keeping.abort();
+    }
+
+    /// More than two seconds' worth of them.
+    const SIGNS: usize = 5;
+}

@@ -412,6 +412,12 @@ impl Receiver {
         if self.gathered.is_unfinished() { self.gathered.bytes.len() } else { 0 }
     }
 
+    /// Whether the stream is a message that this side sends, of which the other side may say nothing until its end.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn awaits_confirmation(&self) -> bool {
+        self.state == ReceiveState::Streaming && self.opening == Opening::Message
+    }
+
     /// This side has sent a Refused: what comes until the other side's EndOfStream counts for nothing.
     pub fn discard_stream(&mut self) {
         if self.state == ReceiveState::Streaming {

@@ -356,7 +356,7 @@ fn broken_message_is_not_printed(stage: &Stage) -> Result<()> {
 
 /// The message has arrived; what comes in place of the confirmation is none.
 fn broken_answer_confirms_nothing(stage: &Stage) -> Result<()> {
-    for fault in broken().chain(["data"]) {
+    for fault in broken().chain(["data", "empty-data", "early-end", "no-close"]) {
         let server = keyed(stage, &["--fault", fault], "")?;
         let outcome = stage.send(&stage.home()?, &server, "hello")?;
         outcome.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
@@ -366,7 +366,7 @@ fn broken_answer_confirms_nothing(stage: &Stage) -> Result<()> {
 
 fn idle_channel_takes_no_stray_record(stage: &Stage) -> Result<()> {
     let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    for fault in BROKEN.into_iter().chain(["data", "end"]) {
+    for fault in BROKEN.into_iter().chain(["data", "empty-data", "end"]) {
         let outcome = client(stage, &server, "ping", &["--fault", fault], "")?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?;
         server.logged(&["connection ended early", source(&outcome)?]).context(fault)?;
@@ -442,7 +442,7 @@ fn broken() -> impl Iterator<Item = &'static str> {
 }
 
 /// What no state of a channel has room for.
-const BROKEN: [&str; 20] = [
+const BROKEN: [&str; 21] = [
     "replay",
     "reorder",
     "drop",
@@ -463,6 +463,7 @@ const BROKEN: [&str; 20] = [
     "unknown-code",
     "control-and-more",
     "half-a-control",
+    "pong",
 ];
 
 /// Records with 0 to 255 bytes of padding and with as much as there is room for, and a new key every seventh.

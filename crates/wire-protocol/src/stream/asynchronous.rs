@@ -484,6 +484,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.writing.sender.is_streaming() {
+            this.reading.check_before_end(&mut this.io, cx)?;
+        }
         let polled = this.writing.poll_shutdown(&mut this.io, cx);
         this.blocked_writer = polled.is_pending().then(|| cx.waker().clone());
         polled

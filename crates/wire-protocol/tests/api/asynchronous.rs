@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
@@ -16,16 +17,18 @@ use wire_protocol::Error;
 use wire_protocol::channel::KeyLimits;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::handshake::server::ServerConfig;
-use wire_protocol::message::{AbortCode, ClientIdentity, DeniedCode, Mode, RefusedCode, ResetCode, Target};
+use wire_protocol::message::{
+    AbortCode, ClientIdentity, DeniedCode, ListenAddress, ListenKind, Mode, RefusedCode, ResetCode, Target,
+};
 use wire_protocol::record::batch;
 use wire_protocol::stream::{
-    Admission, Operation, Peer, Progress, RsaPool, SecureStream, accept, accept_channel, connect,
-    connect_channel, error_in, fetch_server_key,
+    Admission, HANDSHAKE_DEADLINE, Incoming, Operation, Peer, Progress, RsaPool, SecureStream, accept,
+    accept_channel, connect, connect_channel, error_in, fetch_server_key,
 };
 
 use super::keys;
 use super::line::pattern;
-use super::pair::{expecting, knows_id, knows_key, knows_psk, opening, server_config, with_identity};
+use super::pair::{LIMITS, expecting, knows_id, knows_key, knows_psk, opening, server_config, with_identity};
 
 type Ends<S> = (SecureStream<S>, SecureStream<S>);
 
@@ -612,4 +615,85 @@ async fn unix_sockets_come_apart_too() {
     client.read_to_string(&mut echoed).await.unwrap();
     assert_eq!(echoed, "Hello, World!");
     echo.await.unwrap().unwrap();
+}
+
+/// Section 8: nobody waits for a client that says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_gets_as_long_as_a_handshake_may_take() {
+    let start = tokio::time::Instant::now();
+    let (there, here) = duplex(1 << 16);
+    let accepted = accept(there, Arc::new(server_config()), |_| Ok(())).await;
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(start.elapsed(), HANDSHAKE_DEADLINE);
+    drop(here);
+    let (_there, here) = duplex(1 << 16);
+    let connected = connect(here, knows_psk()).await;
+    assert_eq!(connected.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(start.elapsed(), 2 * HANDSHAKE_DEADLINE);
+}
+
+/// In good order: the client learns of it, and both have said Close.
+#[tokio::test(start_paused = true)]
+async fn a_server_closes_a_channel_that_is_idle_for_longer_than_it_said() {
+    let (there, here) = duplex(1 << 16);
+    let client = async {
+        let mut client = connect_channel(here, knows_psk()).await.unwrap();
+        assert_eq!(client.session().limits, LIMITS);
+        assert_eq!(client.next_incoming().await.unwrap(), Incoming::Close);
+        client.answer_close().await.unwrap();
+    };
+    let start = tokio::time::Instant::now();
+    let ((), accepted) = tokio::join!(client, accept(there, Arc::new(server_config()), |_| Ok(())));
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let limit = Duration::from_secs(LIMITS.idle_timeout_seconds.into());
+    assert!((limit..limit + Duration::from_secs(1)).contains(&start.elapsed()), "{:?}", start.elapsed());
+
+    // A Ping counts as use, and a client may wait for as long as it likes.
+    let (mut client, mut server) = idle(knows_psk()).await;
+    let start = tokio::time::Instant::now();
+    let client = async {
+        tokio::time::timeout(limit / 2, client.next_open()).await.unwrap_err();
+        client.ping().await.unwrap();
+        assert_eq!(client.next_open().await.unwrap(), None);
+        client.answer_close().await.unwrap();
+    };
+    let ((), closed) = tokio::join!(client, server.next_open());
+    assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert!(start.elapsed() >= limit * 3 / 2, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn connect_opens_what_its_config_says() {
+    let (there, here) = duplex(1 << 16);
+    let pool = RsaPool::new(1);
+    let (client, ()) = tokio::join!(connect(here, opening(knows_psk(), Target::Message)), async {
+        let config = Arc::new(server_config());
+        let mut server = accept_channel(there, config, &pool, |_| Ok(())).await.unwrap();
+        assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
+        server.answer_open().await.unwrap();
+    });
+    client.unwrap();
+    let (_there, here) = duplex(1 << 16);
+    let address = ListenAddress::Unix { path: "/run/somewhere".into() };
+    let listen = Target::Listen { address, kind: ListenKind::Stream, lease: [7; 16] };
+    let error = connect(here, opening(knows_psk(), listen)).await.unwrap_err();
+    assert!(matches!(error_in(&error), Some(Error::ApiMisuse(_))), "{error}");
+}
+
+/// What has come with Opened is looked at before the end of the message goes out, which it would look like an answer to.
+#[tokio::test]
+async fn a_confirmation_that_comes_with_opened_confirms_nothing() {
+    let (mut client, mut server) = idle(knows_psk()).await;
+    client.begin_open(&Target::Message).unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
+    server.begin_answer().unwrap();
+    server.shutdown().await.unwrap();
+    client.confirm_opened().await.unwrap();
+    client.write_all(b"hello").await.unwrap();
+    check_error(
+        client.shutdown().await,
+        io::ErrorKind::InvalidData,
+        wire_protocol::PeerMisbehaved::UnexpectedMessage.into(),
+    );
 }

@@ -137,7 +137,7 @@ fn keys_that_cannot_be_used_are_refused_by_name() {
     p256.extend([1; 64]);
     for (spki, problem) in [
         (keys::SMALL_SPKI.to_vec(), KeyProblem::TooSmall { bits: 1024 }),
-        (p256, KeyProblem::NotRsa),
+        (p256, KeyProblem::Form(crypto_core::pem::Form::Algorithm("elliptic curves"))),
         (Vec::new(), KeyProblem::Malformed),
         ([&good[..], &[0]].concat(), KeyProblem::Malformed),
         (good[1..].to_vec(), KeyProblem::Malformed),

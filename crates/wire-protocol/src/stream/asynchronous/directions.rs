@@ -42,6 +42,25 @@ impl Reading {
         }
     }
 
+    /// Looks at what has arrived before the end of a message is said: a confirmation that is there already confirms nothing,
+    /// which the channel can tell only until then.
+    pub(super) fn check_before_end<R: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut R,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
+        while self.receiver.awaits_confirmation() {
+            match self.poll_event(io, cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Event::Ping(nonce))) => self.pongs.set(nonce),
+                Poll::Ready(Ok(Event::Pong(_))) => {}
+                Poll::Ready(Ok(_)) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Data for the reader; nothing left in `buf` changed means the end of the stream.
     pub(super) fn poll_read<R: AsyncRead + Unpin>(
         &mut self,
