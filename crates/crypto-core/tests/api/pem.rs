@@ -2,10 +2,11 @@
 
 use crypto_core::KeyProblem;
 use crypto_core::pem::{
-    Form, read_client_key, read_public_key, read_server_key, write_client_key, write_public_key,
+    self, Form, read_client_key, read_public_key, read_server_key, write_client_key, write_public_key,
     write_server_key,
 };
 use getrandom::SysRng;
+use proptest::prelude::*;
 
 /// The one passphrase in `fixtures/make.py`.
 const PASSPHRASE: &[u8] = b"test only";
@@ -261,4 +262,32 @@ fn check(pem: &str, passphrase: Option<&[u8]>, problem: KeyProblem) {
 #[track_caller]
 fn check_public(pem: &str, problem: KeyProblem) {
     assert_eq!(read_public_key(pem).unwrap_err(), problem.into());
+}
+
+proptest! {
+    /// What a peer of the classic exchange sends comes here as it is.
+    #[test]
+    fn no_text_and_no_bytes_harm_the_reader(
+        at in 0..4000usize,
+        cut in 0..4000usize,
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let pieces = ["-----BEGIN ", "PRIVATE KEY-----\n", "-----END ", "Proc-Type: 4,ENCRYPTED\n", "MIIB", "\n\n", ":"];
+        let noise: String = bytes.iter().map(|byte| pieces[usize::from(*byte) % pieces.len()]).collect();
+        let der = [&[0x30, 0x82], bytes.as_slice()].concat();
+        for pem in [fixture!("rsa-public"), fixture!("rsa-pbkdf2"), fixture!("rsa-openssh"), noise.as_str()] {
+            let mut changed = pem.as_bytes().to_vec();
+            let at = at.min(changed.len());
+            let end = (at + cut).min(changed.len());
+            changed.splice(at..end, bytes.iter().copied());
+            let text = String::from_utf8_lossy(&changed);
+            if let Ok(key) = read_public_key(&text) {
+                prop_assert_eq!(&read_public_key(&write_public_key(&key)).unwrap(), &key);
+            }
+            // A private key that is read is the one that was written: a change makes no other one of it.
+            let good = read_public_key(fixture!("rsa-public")).unwrap();
+            prop_assert!(read_client_key(&text, None).ok().is_none_or(|key| *key.public() == good));
+            let _: (Option<Form>, Option<Form>) = (pem::identify(&changed), pem::identify(&der));
+        }
+    }
 }
