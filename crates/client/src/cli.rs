@@ -88,6 +88,12 @@ pub enum Command {
     },
     /// Tunnels that stay up: ports here to targets there (-L, -D), ports there to targets here (-R)
     Forward(Forward),
+    /// Check the configuration file, the keys that it names, and the file of known servers
+    Check {
+        /// The configuration file [default: sockseal/client.toml in the XDG configuration folder, or in /etc]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Measure round trips and show what was negotiated
     Ping(Ping),
     /// Show how running forwards of this home are

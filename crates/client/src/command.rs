@@ -1,5 +1,6 @@
 //! What a client can be told to do.
 
+pub mod check;
 pub mod forward;
 pub mod keygen;
 pub mod ping;

@@ -39,6 +39,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let credentials = Credentials::read(home)?;
             block_on(run_forward(credentials, options))
         }
+        Command::Check { config } => command::check::check(&home, config.as_deref()),
         Command::Ping(options) => {
             let server = Server::from_options(options.address.clone(), &options.trust)?;
             let credentials = Credentials::read(home)?;

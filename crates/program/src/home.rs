@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
 
@@ -33,6 +33,18 @@ impl Home {
     /// [`Error::File`].
     pub fn create(&self) -> Result<(), Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(Error::file("create", &self.0))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether it is the folder that is taken where none is given.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        Self::resolve(None).is_ok_and(|default| default.0 == self.0)
     }
 
     /// The path of the file `name` in it.
