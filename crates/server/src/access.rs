@@ -6,8 +6,11 @@
 //!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
 //! ```
 
+mod advice;
+mod client_name;
 mod clients;
 mod credential;
+mod doubt;
 mod entry;
 mod file;
 mod grant;
@@ -28,8 +31,11 @@ use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use wire_protocol::message::{ClientIdentity, DeniedCode};
 
-pub use self::clients::Access;
+pub(crate) use self::advice::Advice;
+pub use self::client_name::ClientName;
+pub use self::clients::{Access, Allowed};
 pub use self::credential::Credential;
+pub use self::doubt::{Lookup, Surroundings};
 pub use self::file::AccessFile;
 use self::file::Unusable;
 pub use self::grant::{Expiry, Grant};
@@ -107,6 +113,12 @@ impl AccessFile {
             Err(Unusable::ForTheMoment) => None,
             Err(Unusable::Lost) => Some(Err(DeniedCode::NotAllowed)),
         }
+    }
+
+    /// What to do about a client that was refused.
+    pub(crate) fn advice(&self, client: &ClientIdentity, source: Option<IpAddr>) -> Advice {
+        let access = self.consult().ok().flatten();
+        Advice::of(client, source, access.as_deref(), self.home())
     }
 
     /// Whether a client without a key could be let in at all.
@@ -213,7 +225,7 @@ mod tests {
     }
 
     fn allow(file: &AccessFile, key: KeyId, name: &str, grant: Grant) -> Result<(), Error> {
-        file.edit(|access| access.allow(&Credential::Key(key), Some(&name.parse()?), grant))
+        file.edit(|access| access.allow(&Credential::Key(key), Some(&name.parse()?), grant)).map(drop)
     }
 
     fn usual() -> Grant {

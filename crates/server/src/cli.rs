@@ -19,7 +19,8 @@ use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
 
 use crate::Error;
 use crate::access::{
-    Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights, SocketPath, TargetRule,
+    Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
+    SocketPath, TargetRule,
 };
 use crate::config::ServerConfig;
 
@@ -102,7 +103,8 @@ pub enum Command {
     /// Allow a client, or change what it may do
     ///
     /// Whoever is given no right by name may send messages and use the pipe; whoever is given some may do exactly
-    /// that. What a client could do before is replaced as a whole.
+    /// that. What a client could do before is replaced as a whole, and what it may do no longer is said; with --add or
+    /// --remove only what is named changes.
     Allow(Box<Allow>),
     /// Revoke a client: its tickets are worth nothing from now on
     Revoke {
@@ -111,7 +113,11 @@ pub enum Command {
         client: String,
     },
     /// List the allowed clients
-    List,
+    List {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Speak with the tutorial's programs: neither authenticated nor forward-secret
     #[command(subcommand)]
     Classic(Classic),
@@ -208,9 +214,18 @@ pub struct Allow {
     /// Fingerprint of the client's key, or name of its pre-shared key
     #[arg(value_name = "SHA256:...|psk:NAME")]
     pub client: Credential,
-    /// What the client is called here; a pre-shared key has its own name
+    /// What the client is called here, in any script; one that is known keeps its name, a pre-shared key has its own
     #[arg(long)]
-    pub name: Option<Name>,
+    pub name: Option<ClientName>,
+    /// Add what is named to what the client may do already
+    #[arg(long, conflicts_with = "remove")]
+    pub add: bool,
+    /// Remove what is named, and leave the rest
+    #[arg(long, conflicts_with_all = ["expires", "max_channels", "max_rate"])]
+    pub remove: bool,
+    /// Configuration file of the server, to look up services in for a warning [default: as for server run]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Let it send messages
     #[arg(long, help_heading = RIGHTS)]
     pub messages: bool,
@@ -259,9 +274,40 @@ pub struct Allow {
 }
 
 impl Allow {
-    /// What is granted, as of `now`.
+    /// Whether all that a client could do before goes.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        !self.add && !self.remove
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of [`Access::allow`], [`Access::add`] and [`Access::remove`]; [`Error::NothingNamed`].
+    pub fn apply(&self, access: &mut Access, now: Timestamp) -> Result<Allowed, Error> {
+        let (client, name) = (&self.client, self.name.as_ref());
+        if self.replaces() {
+            return access.allow(client, name, self.grant(now));
+        }
+        let named = self.named(now);
+        if named == Grant::unlimited(Rights::none()) {
+            return Err(Error::NothingNamed);
+        }
+        if self.add { access.add(client, name, &named) } else { access.remove(client, name, &named) }
+    }
+
+    /// What is granted in place of everything else, as of `now`.
     #[must_use]
     pub fn grant(&self, now: Timestamp) -> Grant {
+        let mut grant = self.named(now);
+        if grant.rights.is_none() {
+            grant.rights = Arc::new(Rights { messages: true, pipe: true, ..Rights::clone(&grant.rights) });
+        }
+        grant
+    }
+
+    /// What is named, as of `now`.
+    fn named(&self, now: Timestamp) -> Grant {
         let limits = Rights { max_channels: self.max_channels, max_rate: self.max_rate, ..Rights::none() };
         let named = Rights {
             tcp: self.tcp.clone(),
@@ -273,9 +319,8 @@ impl Allow {
             pipe: self.pipe,
             ..limits
         };
-        let rights = if named.is_none() { Rights { messages: true, pipe: true, ..limits } } else { named };
         Grant {
-            rights: Arc::new(rights),
+            rights: Arc::new(named),
             expires: self.expires.map(|expiry| expiry.moment(now)),
             from: Some(self.from.clone()).filter(|from| !from.is_empty()),
         }

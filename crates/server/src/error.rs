@@ -69,6 +69,18 @@ pub enum Error {
         /// As it was given.
         name: String,
     },
+    /// A client's name would not stay on its line.
+    #[error("{name:?} is not a name: 1 to 64 letters and digits of any script, and . _ - are")]
+    BadClientName {
+        /// As it was given.
+        name: String,
+    },
+    /// A right is to be taken away that the client does not have.
+    #[error("the client has no {right} that could be removed")]
+    NotHeld {
+        /// In the words of the options of `server allow`.
+        right: String,
+    },
     /// What a client may do, or when, or from where, cannot be read.
     #[error("{text:?} {problem}")]
     Rule {
@@ -77,6 +89,9 @@ pub enum Error {
         /// What is wrong with it, as the rest of a sentence.
         problem: &'static str,
     },
+    /// Rights are to be added or removed, and none is named.
+    #[error("nothing is named that could be added or removed")]
+    NothingNamed,
     /// A client with a key would have no name.
     #[error("a client that is known by its key needs a name")]
     NoName,
@@ -149,8 +164,11 @@ impl Report for Error {
             | Self::PskExists { .. }
             | Self::DuplicateKey { .. }
             | Self::BadName { .. }
+            | Self::BadClientName { .. }
+            | Self::NotHeld { .. }
             | Self::Rule { .. }
             | Self::NoName
+            | Self::NothingNamed
             | Self::PskName { .. }
             | Self::UnknownPsk { .. }
             | Self::RevokedPsk { .. }
@@ -187,6 +205,12 @@ impl Report for Error {
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
             Self::PskExists { .. } => Some("choose another name, or make a second one with --force".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
+            Self::NothingNamed => {
+                Some("name it with --tcp, --service, --messages and the others of server allow --help".into())
+            }
+            Self::NotHeld { .. } => {
+                Some("server list shows what each client may do, in the words of these options".into())
+            }
             Self::NoName => Some("give it one with --name NAME".into()),
             Self::PskName { .. } => Some("leave --name out".into()),
             Self::UnknownPsk { id } => {

@@ -34,8 +34,8 @@ mod throttle;
 mod ticket_file;
 
 pub use access::{
-    Access, AccessFile, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
-    SocketPath, TargetRule, Transport,
+    Access, AccessFile, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Lookup, Name, Network,
+    Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule, Transport,
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;

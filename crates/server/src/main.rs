@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod announce;
+mod granting;
 mod signals;
 
 use std::path::Path;
@@ -14,7 +15,6 @@ use crypto_core::identity::ServerKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
-use jiff::Timestamp;
 use program::admin::{self, Answer, Command as Ask};
 use program::home::Home;
 use program::identity;
@@ -78,21 +78,14 @@ fn run(cli: Cli) -> Result<(), Error> {
             Ok(output::print(key.public().id())?)
         }
         Command::Allow(allow) => {
-            let grant = allow.grant(Timestamp::now());
-            let file = AccessFile::new(home.clone());
-            file.edit(|access| access.allow(&allow.client, allow.name.as_ref(), grant))?;
+            granting::allow(&home, &allow)?;
             recheck(&home)
         }
         Command::Revoke { client } => {
             AccessFile::new(home.clone()).edit(|access| access.revoke(&client))?;
             recheck(&home)
         }
-        Command::List => {
-            let access = AccessFile::new(home).read()?;
-            let now = Timestamp::now();
-            let mut lines = access.iter().flat_map(|access| access.lines(now));
-            Ok(lines.try_for_each(|line| output::print_row(line.split('\t')))?)
-        }
+        Command::List { json } => granting::list(&home, json),
         Command::Classic(command) => Ok(classic::run(&command, &home)?),
     }
 }
@@ -147,9 +140,12 @@ fn listen_and_serve(
 /// What there is to know before a server is started with it, found out without starting it.
 fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     let (config, path) = config::read(file)?;
-    AccessFile::new(home.clone()).read()?;
+    let access = AccessFile::new(home.clone()).read()?;
     for psk in &config.psk {
         identity::read_psk(psk)?;
+    }
+    if let Some(access) = access {
+        granting::warn_of_doubts(&access, &config);
     }
     match path {
         Some(path) => {

@@ -1,9 +1,9 @@
 //! Goal: a server with allowed clients serves these and nobody else, from the moment that it is told.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Server, Stage};
+use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage};
 
 scenarios![
     allowed_client_is_known_by_name,
@@ -13,6 +13,8 @@ scenarios![
     anyone_may_when_the_server_says_so,
     pipe_is_closed_to_strangers,
     whoever_loses_the_pipe_loses_it_at_once,
+    line_in_the_log_lets_the_refused_client_in,
+    single_rights_are_added_and_what_is_taken_is_said,
     allow_refuses_what_is_no_fingerprint,
     keygen_keeps_a_key_that_is_there,
 ];
@@ -149,6 +151,59 @@ fn whoever_loses_the_pipe_loses_it_at_once(stage: &Stage) -> Result<()> {
         let outcome = server.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
         outcome.expect_stdout(b"up\n")?;
     }
+    Ok(())
+}
+
+fn line_in_the_log_lets_the_refused_client_in(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "алиса"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &[])?;
+    stage.send(&mallory, &server, "let me in")?.expect(Exit::Refused)?;
+    let key = stage.fingerprint("client", &mallory)?;
+    server.logged(&["client refused", "127.0.0.1", &key, "nobody has allowed it"])?;
+    let log = server.process.stderr.text();
+    let line = log.lines().find(|line| line.contains("client refused")).context("no line")?;
+    let (_, command) = line.split_once("allow=\"server ").context("no command in the line")?;
+    let words: Vec<&str> = command.trim_end().trim_end_matches('"').split(' ').collect();
+    let mut pasted = stage.program("server");
+    pasted.args(&words);
+    Process::start(pasted)?.finish()?.expect(Exit::Done)?;
+    stage.send(&mallory, &server, "thank you")?.expect(Exit::Done)?;
+    server.printed(&format!("[{}] thank you", words.last().context("an empty command")?))?;
+    stage.send(&alice, &server, "по имени")?.expect(Exit::Done)?;
+    server.printed("[алиса] по имени")
+}
+
+fn single_rights_are_added_and_what_is_taken_is_said(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let key = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
+    let allow = |options: &[&str]| {
+        let words = [&["allow", &key], options].concat();
+        stage.server(&home, &words).run()?.expect(Exit::Done)
+    };
+    let said = allow(&["--name", "alice", "--tcp", "127.0.0.1:80", "--service", "db"])?.stderr;
+    ensure!(
+        said.contains("--service db") && !said.contains("no longer"),
+        "no doubt about the service: {said}"
+    );
+    let said = allow(&["--add", "--messages"])?.stderr;
+    ensure!(!said.contains("no longer"), "{said}");
+    let said = allow(&["--remove", "--service", "db"])?.stderr;
+    ensure!(said.contains("alice may no longer: --service db\n"), "{said}");
+    let said = allow(&["--tcp", "127.0.0.1:81"])?.stderr;
+    ensure!(said.contains("alice may no longer: --messages --tcp 127.0.0.1:80\n"), "{said}");
+    let listed = stage.server(&home, &["list", "--json"]).run()?.expect(Exit::Done)?.text();
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    ensure!(listed["name"] == "alice" && listed["tcp"] == serde_json::json!(["127.0.0.1:81"]), "{listed}");
+    let words = ["allow", &key, "--remove", "--messages"];
+    stage.server(&home, &words).run()?.expect(Exit::Usage)?.error_names(&["--messages"])?;
+    let checked = stage.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
+    ensure!(!checked.contains("warning"), "{checked}");
+    allow(&["--add", "--service", "db"])?;
+    let checked = stage.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
+    ensure!(checked.contains("warning: alice: --service db"), "{checked}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::access::client_name::ClientName;
 use crate::access::grant::{Grant, moment};
 use crate::access::name::Name;
 use crate::access::network::Network;
@@ -20,12 +21,12 @@ use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 /// Both kinds of clients have the same rights. serde could share them with `flatten`, but then unknown keys would pass
 /// and errors would lose their line.
 macro_rules! entry {
-    ($(#[$documentation:meta])* $entry:ident { $(#[$attribute:meta])* $own:ident: $kind:ty }) => {
+    ($(#[$documentation:meta])* $entry:ident { name: $name:ty, $(#[$attribute:meta])* $own:ident: $kind:ty }) => {
         $(#[$documentation])*
         #[derive(Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $entry {
-            pub(super) name: Text<Name>,
+            pub(super) name: Text<$name>,
             $(#[$attribute])*
             pub(super) $own: $kind,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +55,7 @@ macro_rules! entry {
 
         impl $entry {
             /// Every right that is there is named, and where there is none, that one is not.
-            pub(super) fn new(name: Name, $own: $kind, grant: &Grant) -> Self {
+            pub(super) fn new(name: $name, $own: $kind, grant: &Grant) -> Self {
                 let rights = &*grant.rights;
                 Self {
                     name: Text(name),
@@ -105,6 +106,7 @@ macro_rules! entry {
 entry! {
     /// `[[client]]`: a client with a key.
     ClientEntry {
+        name: ClientName,
         key: Text<KeyId>
     }
 }
@@ -112,6 +114,7 @@ entry! {
 entry! {
     /// `[[psk]]`: a pre-shared key that was made or used here.
     PskEntry {
+        name: Name,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         revoked: bool
     }

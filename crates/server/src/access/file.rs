@@ -134,6 +134,10 @@ impl AccessFile {
         &self.path
     }
 
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// Looks at the file again next time, however short ago that was.
     pub(crate) fn look_again(&self) {
         self.cached().looked_at = None;

@@ -13,7 +13,7 @@ use program::duration;
 
 use crate::Error;
 use crate::access::network::Network;
-use crate::access::rights::{Rights, option};
+use crate::access::rights::{Rights, difference, option, union};
 
 /// What somebody has granted a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,42 @@ impl Grant {
         options.join(" ")
     }
 
-    fn has_expired(&self, now: Timestamp) -> bool {
+    /// Its limits, each in the words of the options of `server allow`.
+    pub(super) fn limit_words(&self) -> Vec<String> {
+        let mut words = self.rights.limit_words();
+        words.extend(self.from.iter().flatten().map(|network| option("--from", network)));
+        words.extend(self.expires.map(|expires| option("--expires", expires)));
+        words
+    }
+
+    /// This, and what is in `more`, whose limits go before.
+    pub(super) fn with(&self, more: &Self) -> Self {
+        let from = match (&self.from, &more.from) {
+            (Some(ones), Some(others)) => Some(union(ones, others)),
+            (ones, others) => others.clone().or_else(|| ones.clone()),
+        };
+        Self {
+            rights: Arc::new(self.rights.with(&more.rights)),
+            expires: more.expires.or(self.expires),
+            from,
+        }
+    }
+
+    /// This without the rights and the networks of `less`, all of which have to be there.
+    pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
+        let held = self.from.as_deref().unwrap_or_default();
+        let gone = less.from.as_deref().unwrap_or_default();
+        if let Some(network) = gone.iter().find(|network| !held.contains(network)) {
+            return Err(Error::NotHeld { right: option("--from", network) });
+        }
+        Ok(Self {
+            rights: Arc::new(self.rights.without(&less.rights)?),
+            expires: self.expires,
+            from: self.from.as_deref().map(|from| difference(from, gone)),
+        })
+    }
+
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 }

@@ -23,6 +23,17 @@ impl Network {
         LOOPBACK.iter().any(|loopback| self.0.contains(loopback) || loopback.contains(&self.0))
     }
 
+    /// Whether all of it is multicast, broadcast or reserved.
+    pub(super) fn takes_no_connection(self) -> bool {
+        NO_CONNECTION.iter().any(|network| network.contains(&self.0))
+    }
+
+    /// The address, where it is a single one that a machine can have.
+    pub(super) fn single(self) -> Option<IpAddr> {
+        let is_single = self.0.prefix_len() == self.0.max_prefix_len() && !self.0.addr().is_unspecified();
+        is_single.then(|| self.0.addr())
+    }
+
     /// Whether it is written with colons.
     pub(super) fn is_ipv6(self) -> bool {
         self.0.addr().is_ipv6()
@@ -64,6 +75,10 @@ impl fmt::Display for Network {
     }
 }
 
+const NO_CONNECTION: [IpNet; 2] = [
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+    IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
 const NO_NETWORK: &str = "is neither an address nor a network such as 10.0.0.0/8";
 /// Bits in front of the IPv4 address in `::ffff:0:0/96`.
 const MAPPED_PREFIX: u8 = 96;

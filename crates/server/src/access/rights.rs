@@ -8,6 +8,7 @@ use program::address::EVERYWHERE;
 use program::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
+use crate::Error;
 use crate::access::host::Host;
 use crate::access::name::Name;
 use crate::access::proxied::{Proxied, header_of};
@@ -180,9 +181,9 @@ impl Rights {
     }
 }
 
-/// In the words of the options of `server allow`.
-impl fmt::Display for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Rights {
+    /// Each right in the words of the options of `server allow`.
+    pub(super) fn words(&self) -> Vec<String> {
         let mut options = Vec::new();
         options.extend(self.messages.then(|| "--messages".to_owned()));
         options.extend(self.pipe.then(|| "--pipe".to_owned()));
@@ -191,9 +192,67 @@ impl fmt::Display for Rights {
         options.extend(self.unix.iter().map(|path| option("--unix", path)));
         options.extend(self.services.iter().map(|name| option("--service", name)));
         options.extend(self.listen.iter().map(|rule| option("--listen", rule)));
+        options
+    }
+
+    /// Each limit likewise.
+    pub(super) fn limit_words(&self) -> Vec<String> {
+        let mut options = Vec::new();
         options.extend(self.max_channels.map(|count| option("--max-channels", count)));
         options.extend(self.max_rate.map(|rate| option("--max-rate", rate)));
-        f.write_str(&options.join(" "))
+        options
+    }
+
+    /// These, and those of `more`; the limits of `more` where it has any.
+    pub(super) fn with(&self, more: &Self) -> Self {
+        Self {
+            tcp: union(&self.tcp, &more.tcp),
+            udp: union(&self.udp, &more.udp),
+            unix: union(&self.unix, &more.unix),
+            services: union(&self.services, &more.services),
+            listen: union(&self.listen, &more.listen),
+            messages: self.messages || more.messages,
+            pipe: self.pipe || more.pipe,
+            max_channels: more.max_channels.or(self.max_channels),
+            max_rate: more.max_rate.or(self.max_rate),
+        }
+    }
+
+    /// These without those of `less`, whose limits do not count. All of `less` has to be there.
+    pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
+        let held = self.words();
+        if let Some(right) = less.words().into_iter().find(|right| !held.contains(right)) {
+            return Err(Error::NotHeld { right });
+        }
+        Ok(Self {
+            tcp: difference(&self.tcp, &less.tcp),
+            udp: difference(&self.udp, &less.udp),
+            unix: difference(&self.unix, &less.unix),
+            services: difference(&self.services, &less.services),
+            listen: difference(&self.listen, &less.listen),
+            messages: self.messages && !less.messages,
+            pipe: self.pipe && !less.pipe,
+            max_channels: self.max_channels,
+            max_rate: self.max_rate,
+        })
+    }
+}
+
+/// All of `ones`, and of `others` what is not among them.
+pub(super) fn union<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
+    ones.iter().chain(others.iter().filter(|other| !ones.contains(other))).cloned().collect()
+}
+
+/// `ones` without `others`.
+pub(super) fn difference<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
+    ones.iter().filter(|one| !others.contains(one)).cloned().collect()
+}
+
+/// In the words of the options of `server allow`.
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [self.words(), self.limit_words()].concat();
+        f.write_str(&words.join(" "))
     }
 }
 

@@ -7,7 +7,10 @@ use std::str::FromStr;
 use wire_protocol::message::ListenAddress;
 
 use crate::Error;
+use crate::access::doubt::TOO_LONG;
 use crate::access::host::{Host, HostRule, LOCALHOST};
+use crate::access::rights::Transport;
+use crate::access::special::is_own;
 
 /// Where a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`, an address or
 /// a network, those of IPv6 in brackets; `localhost` means the loopback addresses. Whether a target is told who connects,
@@ -33,6 +36,32 @@ impl TargetRule {
     pub(super) fn may_resolve(&self, name: &Host, port: u16) -> bool {
         self.ports.cover(port) && self.host.may_resolve(name)
     }
+
+    /// Why nothing can be reached by it, where that is certain.
+    pub(super) fn reaches_nothing(&self, transport: Transport) -> Option<&'static str> {
+        match &self.host {
+            HostRule::Name(name) | HostRule::Subdomains(name) if is_below_localhost(name) => {
+                Some("the name leads to this machine alone, where no rule by name leads: write localhost")
+            }
+            HostRule::Network(network) if transport == Transport::Tcp && network.takes_no_connection() => {
+                Some("nobody takes a connection at a multicast or broadcast address")
+            }
+            _ => None,
+        }
+    }
+
+    /// The one name that it means, with a port of it.
+    pub(super) fn named(&self) -> Option<(&str, u16)> {
+        match &self.host {
+            HostRule::Name(name) if !is_below_localhost(name) => Some((name, self.ports.first())),
+            _ => None,
+        }
+    }
+}
+
+/// Names that every resolver takes for this machine (RFC 6761, 6.3). A rule for those below a name begins with a dot.
+fn is_below_localhost(name: &str) -> bool {
+    name.rsplit('.').next() == Some(LOCALHOST)
 }
 
 impl FromStr for TargetRule {
@@ -88,6 +117,20 @@ impl ListenRule {
     }
 }
 
+impl ListenRule {
+    /// Why nothing can be listened on by it, where that is certain now.
+    pub(super) fn binds_nothing(&self) -> Option<&'static str> {
+        match &self.0 {
+            Listen::Unix(path) if path.is_too_long() => Some(TOO_LONG),
+            Listen::Port { host: HostRule::Network(network), .. } => {
+                let is_foreign = network.single().is_some_and(|ip| !is_own(ip));
+                is_foreign.then_some("no interface of this machine has the address")
+            }
+            _ => None,
+        }
+    }
+}
+
 impl FromStr for ListenRule {
     type Err = Error;
 
@@ -126,6 +169,11 @@ impl SocketPath {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it does not fit a socket's address, which has room for 108 bytes, one of which ends it.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.0.len() > MAX_PATH
+    }
 }
 
 impl FromStr for SocketPath {
@@ -155,6 +203,14 @@ enum Ports {
 }
 
 impl Ports {
+    /// The lowest of them.
+    fn first(self) -> u16 {
+        match self {
+            Self::All => 1,
+            Self::Range(low, _) => low,
+        }
+    }
+
     fn cover(self, port: u16) -> bool {
         match self {
             Self::All => port != 0,
@@ -208,6 +264,9 @@ fn split(text: &str) -> Result<Option<(&str, &str)>, Error> {
         split => Ok(split),
     }
 }
+
+/// Bytes of the longest path that a socket can have.
+const MAX_PATH: usize = 107;
 
 fn problem(text: &str, problem: &'static str) -> Error {
     Error::Rule { text: text.into(), problem }

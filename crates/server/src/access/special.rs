@@ -11,7 +11,7 @@ pub(super) fn is_special(ip: IpAddr) -> bool {
 }
 
 /// Whether this machine has the address, on whichever interface: what listens on all of them listens there as well.
-fn is_own(ip: IpAddr) -> bool {
+pub(super) fn is_own(ip: IpAddr) -> bool {
     is_own_by(UdpSocket::bind((ip.to_canonical(), 0)).map(drop))
 }
 

@@ -1,0 +1,202 @@
+//! What in a client's rights can come to nothing, as far as can be told: said to whoever grants them, so that nobody looks
+//! for the fault in the network.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use program::address::Address;
+
+use crate::access::grant::Grant;
+use crate::access::rights::{Rights, Transport, option};
+
+/// What a server offers, and where.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The names of its services.
+    pub services: BTreeSet<String>,
+    /// Where it listens.
+    pub listen: Vec<Address>,
+}
+
+/// What a rule's name leads to, as [`lead`] asks for it.
+pub type Lookup<'a> = dyn Fn(&[(String, u16)]) -> Vec<Vec<SocketAddr>> + 'a;
+
+impl Grant {
+    /// What of it can come to nothing, each as a line. `lookup` gives the addresses of names, each with a port, in the same
+    /// order; where it knows none, nothing is said.
+    #[must_use]
+    pub fn doubts(&self, surroundings: &Surroundings, now: Timestamp, lookup: &Lookup<'_>) -> Vec<String> {
+        let rights = &*self.rights;
+        let mut doubts = Vec::new();
+        let mut doubt = |option: String, why: &str| doubts.push(format!("{option}: {why}"));
+        for name in rights.services.iter().filter(|name| !surroundings.services.contains(name.as_str())) {
+            doubt(option("--service", name), "server.toml has no [[service]] of this name");
+        }
+        let tcp = rights.tcp.iter().map(|proxied| (option("--tcp", proxied), &proxied.rule));
+        for (option, rule) in tcp {
+            if let Some(why) = rule.reaches_nothing(Transport::Tcp) {
+                doubt(option, why);
+            }
+        }
+        for rule in &rights.udp {
+            if let Some(why) = rule.reaches_nothing(Transport::Udp) {
+                doubt(option("--udp", rule), why);
+            }
+        }
+        for path in rights.unix.iter().filter(|path| path.rule.is_too_long()) {
+            doubt(option("--unix", path), TOO_LONG);
+        }
+        for rule in &rights.listen {
+            if let Some(why) = rule.binds_nothing() {
+                doubt(option("--listen", rule), why);
+            }
+        }
+        if let Some(from) = &self.from {
+            let is_unix = |address: &Address| matches!(address, Address::Unix(_));
+            if from.is_empty() {
+                doubt("from = []".into(), "the client is refused wherever it comes from");
+            } else if !surroundings.listen.is_empty() && surroundings.listen.iter().all(is_unix) {
+                let networks: Vec<String> = from.iter().map(|network| option("--from", network)).collect();
+                doubt(
+                    networks.join(" "),
+                    "the server listens on unix sockets alone, where nobody comes from a network",
+                );
+            }
+        }
+        if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
+            doubt(option("--expires", expires), "it has expired");
+        }
+        doubts.extend(lead(rights, lookup));
+        doubts
+    }
+}
+
+/// Rules by name whose name leads only where no name leads: above all to the server itself.
+fn lead(rights: &Rights, lookup: &Lookup<'_>) -> Vec<String> {
+    let tcp = rights.tcp.iter().map(|proxied| (Transport::Tcp, option("--tcp", proxied), &proxied.rule));
+    let udp = rights.udp.iter().map(|rule| (Transport::Udp, option("--udp", rule), rule));
+    let named: Vec<_> = tcp
+        .chain(udp)
+        .filter_map(|(transport, option, rule)| {
+            let (name, port) = rule.named()?;
+            Some((transport, option, name.to_owned(), port))
+        })
+        .collect();
+    let asked: Vec<(String, u16)> = named.iter().map(|(_, _, name, port)| (name.clone(), *port)).collect();
+    if asked.is_empty() {
+        return Vec::new();
+    }
+    let mut doubts = Vec::new();
+    for ((transport, option, name, _), addresses) in named.into_iter().zip(lookup(&asked)) {
+        let Some(first) = addresses.first() else { continue };
+        if !addresses.iter().any(|address| rights.allows_address(transport, &name, *address)) {
+            doubts.push(format!(
+                "{option}: the name leads to {} alone, where no rule by name leads: allow the address as well",
+                first.ip()
+            ));
+        }
+    }
+    doubts
+}
+
+pub(super) const TOO_LONG: &str = "no socket has a path of more than 107 bytes";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn surroundings(listen: &[&str]) -> Surroundings {
+        let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+        Surroundings { services: BTreeSet::from(["db".to_owned()]), listen }
+    }
+
+    fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
+        let found = |(name, port): &(String, u16)| match name.as_str() {
+            "myself.example.org" => vec![SocketAddr::new("127.0.1.1".parse().unwrap(), *port)],
+            "both.example.org" => {
+                ["127.0.1.1", "192.0.2.1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), *port)).to_vec()
+            }
+            _ => Vec::new(),
+        };
+        asked.iter().map(found).collect()
+    }
+
+    #[track_caller]
+    fn check(rights: Rights, expected: &[&str]) {
+        let now = Timestamp::now();
+        let doubts = Grant::unlimited(rights).doubts(&surroundings(&["127.0.0.1:5000"]), now, &lookup);
+        assert_eq!(doubts.len(), expected.len(), "{doubts:?}");
+        for (doubt, expected) in doubts.iter().zip(expected) {
+            assert!(doubt.starts_with(expected), "{doubt}");
+        }
+    }
+
+    fn read<T: std::str::FromStr<Err = crate::Error>>(texts: &[&str]) -> Vec<T> {
+        texts.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect()
+    }
+
+    #[test]
+    fn services_that_do_not_exist_are_named() {
+        check(
+            Rights { services: read(&["db", "dB", "web"]), ..Rights::none() },
+            &["--service dB: ", "--service web: "],
+        );
+    }
+
+    #[test]
+    fn rules_that_match_nothing_are_named_and_others_are_not() {
+        check(Rights::usual(), &[]);
+        let good = [
+            "127.0.0.1:80",
+            "*:*",
+            "10.0.0.0/8:443",
+            "[fe80::1]:80",
+            "unknown.example.org:80",
+            "localhost:80",
+        ];
+        check(Rights { tcp: read(&good), udp: read(&["224.0.0.251:5353"]), ..Rights::none() }, &[]);
+        let bad = [
+            "x.localhost:80",
+            "224.0.0.1:80",
+            "[ff02::/16]:80",
+            "255.255.255.255:80",
+            "myself.example.org:80",
+        ];
+        check(
+            Rights { tcp: read(&bad), ..Rights::none() },
+            &[
+                "--tcp x.localhost:80: ",
+                "--tcp 224.0.0.1:80: ",
+                "--tcp '[ff02::/16]:80': ",
+                "--tcp 255.255.255.255:80: ",
+                "--tcp myself.example.org:80: the name leads to 127.0.1.1 alone",
+            ],
+        );
+        check(Rights { tcp: read(&["both.example.org:80"]), ..Rights::none() }, &[]);
+        check(Rights { tcp: read(&["myself.example.org:80", "127.0.1.1:80"]), ..Rights::none() }, &[]);
+        let long = format!("/{}", "x".repeat(107));
+        check(Rights { unix: read(&[&long, "/run/x"]), ..Rights::none() }, &["--unix /xxx"]);
+        let listen = ["8080", "0.0.0.0:80", "*:80", "10.0.0.0/8:80", "192.0.2.1:80", "unix:/run/x"];
+        check(Rights { listen: read(&listen), ..Rights::none() }, &["--listen 192.0.2.1:80: "]);
+    }
+
+    #[test]
+    fn limits_that_let_nobody_in_are_named() {
+        let now = Timestamp::now();
+        let hour = std::time::Duration::from_secs(3600);
+        let network = || Some(vec!["10.0.0.0/8".parse().unwrap()]);
+        for (expires, from, listen, expected) in [
+            (None, None, "127.0.0.1:1", ""),
+            (Some(now + hour), network(), "127.0.0.1:1", ""),
+            (Some(now - hour), None, "127.0.0.1:1", "expired"),
+            (None, Some(Vec::new()), "127.0.0.1:1", "wherever it comes from"),
+            (None, network(), "unix:/run/x", "unix sockets alone"),
+        ] {
+            let grant = Grant { expires, from, ..Grant::unlimited(Rights::usual()) };
+            let doubts = grant.doubts(&surroundings(&[listen]), now, &lookup);
+            assert_eq!(doubts.is_empty(), expected.is_empty(), "{doubts:?}");
+            assert!(doubts.iter().all(|doubt| doubt.contains(expected)), "{doubts:?}");
+        }
+    }
+}
