@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use answer::{Answer, Counts, Status};
+pub use answer::{Answer, Counts, Open, Status};
 pub(crate) use folder::MAX_ADDRESS_LEN;
 pub use socket::{AdminSocket, Responder};
 

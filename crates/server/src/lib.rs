@@ -25,6 +25,7 @@ mod keys;
 mod limits;
 mod live;
 mod log;
+mod open;
 mod serve;
 mod server;
 mod service;

@@ -8,6 +8,8 @@ use tokio::time::sleep;
 pub(crate) struct LogLimits {
     /// A connection failed: what fail2ban reads. Enough of them for it to get to know every source that goes on.
     pub(crate) failed: LogLimit,
+    /// A client was refused: how to let it in.
+    pub(crate) refused: LogLimit,
     /// A connection was turned away, or given up.
     pub(crate) turned_away: LogLimit,
     /// A handshake came to nothing, by nobody's fault.
@@ -20,6 +22,7 @@ impl Default for LogLimits {
     fn default() -> Self {
         Self {
             failed: LogLimit::new(300),
+            refused: LogLimit::new(30),
             turned_away: LogLimit::new(5),
             unfinished: LogLimit::new(5),
             not_accepted: LogLimit::new(2),
@@ -40,6 +43,7 @@ impl LogLimits {
     pub(crate) fn tell_once(&self) {
         let kinds = [
             (&self.failed, "more connections failed"),
+            (&self.refused, "more clients were refused"),
             (&self.turned_away, "more connections were turned away"),
             (&self.unfinished, "more handshakes came to nothing"),
             (&self.not_accepted, "more connections could not be accepted"),

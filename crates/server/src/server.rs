@@ -9,6 +9,7 @@ use program::admin::{Counts, Status};
 use program::counter::Counter;
 use program::crew::Crew;
 use program::drops::DropCounter;
+use program::listener::Source;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,12 +17,13 @@ use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, DeniedCode, ServerLimits};
 
 use crate::Error;
-use crate::access::{AccessFile, Guest, Origin};
+use crate::access::{AccessFile, Advice, Guest, Origin};
 use crate::admission::Admission;
 use crate::descriptors::Shares;
 use crate::limits::Limits;
 use crate::live::{Current, Live};
 use crate::log::LogLimits;
+use crate::open::OpenSessions;
 use crate::service::Service;
 use crate::service::reverse::Leases;
 use crate::settings::{Identity, Settings};
@@ -39,6 +41,7 @@ pub(crate) struct Server {
     pub(crate) log_limits: LogLimits,
     pub(crate) leases: Arc<Leases>,
     pub(crate) streams: Counter,
+    pub(crate) open: OpenSessions,
     pub(crate) drops: DropCounter,
     /// Where a service that is done says so.
     pub(crate) done: mpsc::Sender<Result<(), Error>>,
@@ -69,6 +72,7 @@ impl Server {
             log_limits: LogLimits::default(),
             leases: Arc::new(Leases::new(drops.clone())),
             streams: Counter::default(),
+            open: OpenSessions::default(),
             drops,
             done,
             rechecks: watch::Sender::new(()),
@@ -119,6 +123,15 @@ impl Server {
         self.access.reauthorize(client, source, origin, self.live().strangers)
     }
 
+    /// Says in the log who was refused, and how to let it in.
+    pub(crate) fn tell_refused(&self, client: &ClientIdentity, source: &Source) {
+        if !self.log_limits.refused.admits() {
+            return;
+        }
+        let Advice { client, reason, command } = self.access.advice(client, source.ip());
+        tracing::info!(peer = source.name, client, reason, allow = command, "client refused");
+    }
+
     /// Whether a client can have proved to this server that it is who it says. A ticket says so too, and whoever shares the
     /// ticket key, or has stolen it, can write anything into one: a pre-shared key counts only where it is in use.
     fn could_be(&self, client: &ClientIdentity) -> bool {
@@ -162,6 +175,6 @@ impl Server {
             idle_channels: channels.saturating_sub(streams),
             dropped_datagrams: self.drops.count(),
         };
-        Status::of_this_process("server", self.started, counts)
+        Status::of_this_process("server", self.started, counts).with_open(self.open.list())
     }
 }

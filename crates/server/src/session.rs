@@ -22,6 +22,7 @@ use crate::access::{Guest, Origin, Rights, Standing, Transport};
 use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen, host};
 use crate::limits::Holder;
+use crate::open::{Meter, Seen};
 use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
@@ -30,6 +31,12 @@ use crate::service::refusal::Refusal;
 use crate::service::tunnel::{self, Visit};
 use crate::throttle::Throttle;
 
+impl OpenTarget {
+    pub(crate) fn new(target: Target, since: Timestamp) -> Self {
+        Self { target, since, address: None, header: None }
+    }
+}
+
 /// A client that is in.
 #[derive(Debug)]
 struct Session<'a> {
@@ -37,18 +44,21 @@ struct Session<'a> {
     source: &'a Source,
     origin: Origin,
     /// As it was judged last.
-    guest: Mutex<Arc<Guest>>,
+    guest: Arc<Mutex<Arc<Guest>>>,
     throttle: Throttle,
     /// What it has open, or waits for.
-    target: Mutex<Option<OpenTarget>>,
+    target: Arc<Mutex<Option<OpenTarget>>>,
+    /// Bytes of that.
+    meter: Meter,
     /// It has lost the right to that: whatever serves it tells it so, and ends.
     revoked: CancellationToken,
 }
 
 /// What a client has open.
 #[derive(Debug, Clone)]
-struct OpenTarget {
-    target: Target,
+pub(crate) struct OpenTarget {
+    pub(crate) target: Target,
+    pub(crate) since: Timestamp,
     /// Where its host has led to.
     address: Option<SocketAddr>,
     /// Whether the target was told who connects, once it is connected to.
@@ -70,7 +80,9 @@ impl Server {
         };
         let mut admitted = None;
         let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
-            let guest = self.authorize(client, source.ip(), origin)?;
+            let guest = self
+                .authorize(client, source.ip(), origin)
+                .inspect_err(|_| self.tell_refused(client, &source))?;
             let holder = match guest.standing {
                 Standing::Allowed => Holder::Client(&guest.name),
                 Standing::Stranger => Holder::Stranger(accountable),
@@ -105,7 +117,8 @@ impl Server {
                 if guest.standing == Standing::Allowed {
                     self.admission.note_known(accountable, Instant::now());
                 }
-                let throttle = self.limits.throttle(&guest.name);
+                let meter = Meter::default();
+                let throttle = self.limits.throttle(&guest.name).metered(meter.clone());
                 throttle.set_rate(guest.rights.max_rate());
                 // Before the first look at the rights, so that no change goes by between the two.
                 let rechecks = self.rechecks.subscribe();
@@ -114,10 +127,12 @@ impl Server {
                     source: &source,
                     origin,
                     throttle,
-                    guest: Mutex::new(Arc::new(guest)),
-                    target: Mutex::new(None),
+                    guest: Arc::new(Mutex::new(Arc::new(guest))),
+                    target: Arc::default(),
+                    meter,
                     revoked: CancellationToken::new(),
                 };
+                let _seen = self.open.enter(session.seen());
                 let served = {
                     let mut served = pin!(session.serve(stream));
                     tokio::select! {
@@ -233,7 +248,7 @@ impl Session<'_> {
             (Target::Message, Service::Messages(messages)) => {
                 if guest.rights.messages() {
                     return messages
-                        .receive(stream, &guest, self.payer(&guest), &self.revoked)
+                        .receive(stream, &guest, self.payer(&guest), &self.meter, &self.revoked)
                         .await
                         .map(Some);
                 }
@@ -242,7 +257,7 @@ impl Session<'_> {
             (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => RefusedCode::NotAllowed.into(),
             (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
                 Some(ends) => {
-                    let result = ends.serve(stream, &self.revoked).await;
+                    let result = ends.serve(stream, &self.meter, &self.revoked).await;
                     // The server is ending already when nobody is there to be told.
                     self.server.done.send(result).await.ok();
                     return Ok(None);
@@ -323,6 +338,11 @@ impl Session<'_> {
         Ok(guest)
     }
 
+    fn seen(&self) -> Seen {
+        let (guest, target) = (Arc::clone(&self.guest), Arc::clone(&self.target));
+        Seen { guest, target, meter: self.meter.clone() }
+    }
+
     /// Who answers for what the client takes up: a stranger could make up as many names as it likes.
     fn payer(&self, guest: &Guest) -> String {
         match (guest.standing, self.source.ip()) {
@@ -337,7 +357,8 @@ impl Session<'_> {
     }
 
     fn note(&self, target: Option<Target>) {
-        let open = target.map(|target| OpenTarget { target, address: None, header: None });
+        self.meter.reset();
+        let open = target.map(|target| OpenTarget::new(target, Timestamp::now()));
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 

@@ -19,9 +19,11 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire_protocol::record::batch;
 use wire_protocol::stream::{DatagramSocket, Dropped, Pace};
 
+use crate::open::Meter;
+
 /// The pace of a client, which all its channels share. Its rate may change at any time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Throttle(Arc<Shared>);
+pub(crate) struct Throttle(Arc<Shared>, Meter);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -45,13 +47,22 @@ impl Throttle {
         }
     }
 
+    /// The same pace, for a channel whose bytes `meter` counts.
+    pub(crate) fn metered(&self, meter: Meter) -> Self {
+        Self(Arc::clone(&self.0), meter)
+    }
+
     fn rate(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.0.rate.load(Ordering::Relaxed))
     }
 
     /// Whether a datagram may pass now: those that come too soon are lost.
     fn admits(&self, datagram: usize) -> bool {
-        self.rate().is_none_or(|rate| self.0.datagrams.takes(datagram, rate))
+        let admits = self.rate().is_none_or(|rate| self.0.datagrams.takes(datagram, rate));
+        if admits {
+            self.1.add(datagram);
+        }
+        admits
     }
 
     /// Whether anybody else holds it.
@@ -63,6 +74,7 @@ impl Throttle {
 impl Pace for Throttle {
     fn note(&self, bytes: usize) -> Option<Instant> {
         crew::note(bytes);
+        self.1.add(bytes);
         self.rate().and_then(|rate| self.0.streams.book(bytes, rate))
     }
 

@@ -30,6 +30,7 @@ scenarios![
     rate_changes_under_a_live_stream,
     address_that_is_withdrawn_ends_what_its_name_has_open,
     list_shows_the_rights,
+    status_shows_who_has_what_open,
     allow_refuses_what_it_cannot_understand,
 ];
 
@@ -341,6 +342,33 @@ fn list_shows_the_rights(stage: &Stage) -> Result<()> {
         ensure!(line.contains(word), "list does not show {word}: {line}");
     }
     Ok(())
+}
+
+fn status_shows_who_has_what_open(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut streams = [forward.dial()?, forward.dial()?];
+    for stream in &mut streams {
+        echoed(stream, b"twelve bytes")?;
+    }
+    let status = site.command(&["status", "--json"])?.expect(Exit::Done)?.text();
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    let open = &status["open"][0];
+    ensure!(open["client"] == "alice" && open["streams"] == 2 && open["bytes"] == 48, "{status}");
+    ensure!(open["target"].as_str().is_some_and(|text| text.contains(&target.address())), "{status}");
+    let text = site.command(&["status"])?.expect(Exit::Done)?.text();
+    let line = text.lines().find(|line| line.starts_with("open")).context("no line")?;
+    ensure!(
+        line.contains("alice") && line.contains(&target.address()) && line.contains("48 bytes"),
+        "{line}"
+    );
+    drop(streams);
+    until(PATIENCE, "nothing is open", || {
+        let text = site.command(&["status"])?.expect(Exit::Done)?.text();
+        ensure!(!text.contains("alice"), "{text}");
+        Ok(())
+    })
 }
 
 fn allow_refuses_what_it_cannot_understand(stage: &Stage) -> Result<()> {

@@ -53,6 +53,27 @@ pub struct Status {
     /// What it has open.
     #[serde(flatten)]
     pub counts: Counts,
+    /// The same by client and target.
+    #[serde(default)]
+    pub open: Vec<Open>,
+    /// How many pairs of the two `open` leaves out.
+    #[serde(default)]
+    pub open_left_out: usize,
+}
+
+/// What a client has open to one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The client's name.
+    pub client: String,
+    /// The target, as the client names it.
+    pub target: String,
+    /// Streams, or channels that wait for one.
+    pub streams: usize,
+    /// Bytes that have passed, both ways together.
+    pub bytes: u64,
+    /// When the oldest of them began, as in RFC 3339.
+    pub since: String,
 }
 
 /// What a running program has open.
@@ -85,7 +106,15 @@ impl Status {
             uptime_seconds: started.elapsed().as_secs(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             counts,
+            open: Vec::new(),
+            open_left_out: 0,
         }
+    }
+
+    /// The same with what is open, by client and target, and how many pairs of the two are left out.
+    #[must_use]
+    pub fn with_open(self, (open, open_left_out): (Vec<Open>, usize)) -> Self {
+        Self { open, open_left_out, ..self }
     }
 
     /// As one line of JSON, without its end.
@@ -110,7 +139,15 @@ impl fmt::Display for Status {
         writeln!(f, "channels  {channels}, {idle_channels} idle")?;
         writeln!(f, "streams   {streams}")?;
         writeln!(f, "leases    {leases}")?;
-        write!(f, "dropped   {dropped_datagrams} datagrams")
+        write!(f, "dropped   {dropped_datagrams} datagrams")?;
+        for Open { client, target, streams, bytes, since } in &self.open {
+            let [client, target, since] = [client, target, since].map(Escaped);
+            write!(f, "\nopen      {client}: {target}, {streams}x, {bytes} bytes, since {since}")?;
+        }
+        match self.open_left_out {
+            0 => Ok(()),
+            left_out => write!(f, "\nopen      and {left_out} more"),
+        }
     }
 }
 
@@ -163,6 +200,8 @@ mod tests {
             uptime_seconds: 7384,
             tasks: 14,
             counts: Counts { channels: 12, streams: 9, leases: 1, idle_channels: 3, dropped_datagrams: 5 },
+            open: Vec::new(),
+            open_left_out: 0,
         }
     }
 
@@ -182,6 +221,26 @@ mod tests {
         assert!(
             hostile.to_string().starts_with("program   server \\u{1b}[2J\\n\nprocess   4711\nup        ")
         );
+    }
+
+    #[test]
+    fn what_is_open_stands_below_and_moves_no_terminal() {
+        let open = Open {
+            client: "\u{202e}alice".into(),
+            target: "unix:/run/\x1b[2J\n".into(),
+            streams: 2,
+            bytes: 1234,
+            since: "2026-11-24T10:00:00Z".into(),
+        };
+        let status = status().with_open((vec![open], 7));
+        let text = status.to_string();
+        let (_, behind) = text.split_once("datagrams\n").unwrap();
+        assert!(
+            behind
+                .starts_with("open      \\u{202e}alice: unix:/run/\\u{1b}[2J\\n, 2x, 1234 bytes, since 2026")
+        );
+        assert_eq!(behind.lines().nth(1), Some("open      and 7 more"));
+        assert_eq!(serde_json::from_str::<Status>(&status.to_json()).unwrap(), status);
     }
 
     #[test]

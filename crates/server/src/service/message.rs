@@ -17,6 +17,7 @@ use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
 use crate::access::Guest;
+use crate::open::Meter;
 use crate::service::budget::{Budget, MAX_UNFINISHED, Room};
 use crate::service::farewell::{reset, revoke};
 
@@ -84,6 +85,7 @@ impl Messages {
         mut stream: SecureStream<Socket>,
         guest: &Guest,
         payer: String,
+        meter: &Meter,
         revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
         let Some(output) = &self.output else {
@@ -118,6 +120,7 @@ impl Messages {
                 reset(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
             }
+            meter.add(read);
             let room = match share.grow(read) {
                 Ok(room) => room,
                 Err(no_room) => {

@@ -1,7 +1,7 @@
 //! The pipe: an input to one client, that client to an output.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use program::hardening::LastOutput;
@@ -16,6 +16,7 @@ use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
 use wire_protocol::stream::{SecureStream, blocking};
 
 use crate::Error;
+use crate::open::Meter;
 
 /// One end of a pipe, for the first client that opens it.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl Ends {
     pub(crate) async fn serve(
         self,
         mut stream: SecureStream<Socket>,
+        meter: &Meter,
         revoked: &CancellationToken,
     ) -> Result<(), Error> {
         let broken = |error| Error::Pipe(RelayError::Channel(error));
@@ -63,6 +65,7 @@ impl Ends {
         let (read, write) = blocking::SecureStream::from_parts(socket, parts).into_split().map_err(broken)?;
         let Self { input, output } = self;
         let (input, waker) = WakeableInput::new(input).map_err(broken)?;
+        let (input, output) = (Metered(input, meter.clone()), Metered(output, meter.clone()));
         let relay = Relay::new(input, output, read, write);
         let mut reins = Reins { stop: relay.stop_handle(), waker: Some(waker), socket: Some(ours) };
         let mut relaying = tokio::task::spawn_blocking(move || relay.run());
@@ -85,6 +88,29 @@ impl Ends {
             Err(RelayError::Stopped(ResetCode::NotAllowed)) => Err(Error::PipeRevoked),
             Err(error) => Err(Error::Pipe(error)),
         }
+    }
+}
+
+/// An input or output whose bytes are counted.
+struct Metered<T>(T, Meter);
+
+impl<T: Read> Read for Metered<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).inspect(|read| self.1.add(*read))
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.0.read_vectored(bufs).inspect(|read| self.1.add(*read))
+    }
+}
+
+impl<T: Write> Write for Metered<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect(|written| self.1.add(*written))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -1,0 +1,181 @@
+//! What clients have open, as `server status` shows it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use program::admin::Open;
+
+use crate::access::Guest;
+use crate::session::OpenTarget;
+
+/// The clients that are in, and what each has open.
+#[derive(Debug, Default)]
+pub(crate) struct OpenSessions(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    next: u64,
+    all: BTreeMap<u64, Seen>,
+}
+
+/// What can be seen of a session from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// As it was judged last.
+    pub(crate) guest: Arc<Mutex<Arc<Guest>>>,
+    pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
+    /// Bytes of what is open.
+    pub(crate) meter: Meter,
+}
+
+/// Counts bytes, both ways together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An entry among the sessions, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    sessions: &'a OpenSessions,
+    number: u64,
+}
+
+impl OpenSessions {
+    pub(crate) fn enter(&self, seen: Seen) -> Entry<'_> {
+        let mut entries = self.entries();
+        let number = entries.next;
+        entries.next += 1;
+        entries.all.insert(number, seen);
+        Entry { sessions: self, number }
+    }
+
+    /// What is open, by client and target, what has most streams first: as much of it as goes into an answer. Also gives
+    /// how many pairs of the two are left out.
+    pub(crate) fn list(&self) -> (Vec<Open>, usize) {
+        let mut grouped: BTreeMap<(String, String), Open> = BTreeMap::new();
+        for seen in self.entries().all.values() {
+            let Some(OpenTarget { target, since, .. }) =
+                seen.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            else {
+                continue;
+            };
+            let client = seen.guest.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
+            let (target, since, bytes) = (target.to_string(), since.to_string(), seen.meter.bytes());
+            let open = grouped.entry((client.clone(), target.clone())).or_insert_with(|| Open {
+                client,
+                target,
+                streams: 0,
+                bytes: 0,
+                since: since.clone(),
+            });
+            open.streams += 1;
+            open.bytes = open.bytes.saturating_add(bytes);
+            open.since = since.min(std::mem::take(&mut open.since));
+        }
+        let mut all: Vec<Open> = grouped.into_values().collect();
+        all.sort_by_key(|open| std::cmp::Reverse(open.streams));
+        let mut room = MAX_LISTED_LEN;
+        let is_listed = |open: &Open| {
+            let len = serde_json::to_string(open).map_or(usize::MAX, |text| text.len());
+            room = room.saturating_sub(len);
+            room > 0
+        };
+        let listed = all.iter().map(is_listed).take_while(|is_listed| *is_listed).count();
+        let left_out = all.len() - listed;
+        all.truncate(listed);
+        (all, left_out)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.sessions.entries().all.remove(&self.number);
+    }
+}
+
+/// Bytes of JSON: an answer has 64 KiB in all.
+const MAX_LISTED_LEN: usize = 48 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use wire_protocol::message::{ClientIdentity, Target};
+
+    use super::*;
+    use crate::access::{Rights, Standing};
+
+    fn seen(name: &str, target: Option<Target>, since: &str) -> Seen {
+        let guest = Guest {
+            identity: ClientIdentity::Anonymous,
+            name: name.into(),
+            rights: Rights::usual().into(),
+            expires: None,
+            standing: Standing::Allowed,
+        };
+        let open = target.map(|target| OpenTarget::new(target, since.parse().unwrap()));
+        Seen {
+            guest: Arc::new(Mutex::new(Arc::new(guest))),
+            target: Arc::new(Mutex::new(open)),
+            meter: Meter::default(),
+        }
+    }
+
+    fn service(name: &str) -> Option<Target> {
+        Some(Target::Service { name: name.into() })
+    }
+
+    #[test]
+    fn what_is_open_is_told_by_client_and_target_until_it_ends() {
+        let sessions = OpenSessions::default();
+        let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let all = [
+            seen("bob", service("db"), first),
+            seen("alice", service("db"), second),
+            seen("alice", service("db"), first),
+            seen("alice", None, first),
+        ];
+        let entries: Vec<Entry<'_>> = all.iter().cloned().map(|seen| sessions.enter(seen)).collect();
+        for (seen, bytes) in all.iter().zip([1, 20, 300]) {
+            seen.meter.add(bytes);
+        }
+        let (open, left_out) = sessions.list();
+        let told: Vec<_> = open
+            .iter()
+            .map(|open| (open.client.as_str(), open.streams, open.bytes, open.since.as_str()))
+            .collect();
+        assert_eq!(told, [("alice", 2, 320, first), ("bob", 1, 1, first)]);
+        assert!(open.iter().all(|open| open.target.contains("db")));
+        assert_eq!(left_out, 0);
+        drop(entries);
+        assert_eq!(sessions.list(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn an_answer_has_an_end_and_says_what_it_leaves_out() {
+        let sessions = OpenSessions::default();
+        let path = |number: usize| Some(Target::Unix { path: format!("/{}{number}", "\n".repeat(4000)) });
+        let entries: Vec<Entry<'_>> = (0..100)
+            .map(|number| sessions.enter(seen("alice", path(number), "2026-01-01T00:00:00Z")))
+            .collect();
+        let (open, left_out) = sessions.list();
+        assert_eq!(open.len() + left_out, entries.len());
+        assert!(left_out > 0 && serde_json::to_string(&open).unwrap().len() < 60 * 1024);
+    }
+}
