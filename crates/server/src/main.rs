@@ -149,7 +149,7 @@ fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     }
     match path {
         Some(path) => {
-            output::print(format_args!("{}: good, {}", path.display(), services(config.services.len())))?
+            output::print(format_args!("{}: good, {}", path.display(), services(config.services.len())))?;
         }
         None => output::print("no configuration file: the defaults hold")?,
     }

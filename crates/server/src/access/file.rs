@@ -173,7 +173,7 @@ impl AccessFile {
         match private_file::create_new(&self.marker, MARKER_TEXT.as_bytes()) {
             Ok(()) | Err(program::Error::Exists { .. }) => {}
             Err(error) => {
-                tracing::debug!(%error, "it cannot be noted that there is a file of allowed clients")
+                tracing::debug!(%error, "it cannot be noted that there is a file of allowed clients");
             }
         }
     }

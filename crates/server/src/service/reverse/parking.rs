@@ -34,6 +34,14 @@ pub(crate) struct Parking {
     pub(super) ended: CancellationToken,
 }
 
+/// On which terms what comes in is carried.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    throttle: &'a Throttle,
+    /// The client has lost the right to it.
+    revoked: &'a CancellationToken,
+}
+
 impl Parking {
     /// What the client needs the right to.
     pub(crate) fn target(&self) -> Target {
@@ -69,7 +77,7 @@ impl Parking {
                 }
                 job = self.jobs.take() => {
                     let _open = streams.begin();
-                    stream = self.carry(stream, job, throttle, revoked).await?;
+                    stream = self.carry(stream, job, Terms { throttle, revoked }).await?;
                 }
             }
         }
@@ -79,20 +87,17 @@ impl Parking {
         &self,
         stream: SecureStream<Socket>,
         job: Job,
-        throttle: &Throttle,
-        revoked: &CancellationToken,
+        terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
         match job.wants {
             Wants::Client { socket, target, early } => {
-                self.carry_to_client(stream, socket, job.since, target, early, throttle, revoked).await
+                self.carry_to_client(stream, socket, job.since, target, early, terms).await
             }
             Wants::Target { socket, dialect, host, port } => {
                 let target = Target::Tcp { host, port };
-                self.carry_to_target(stream, socket, job.since, dialect, target, throttle, revoked).await
+                self.carry_to_target(stream, socket, job.since, dialect, target, terms).await
             }
-            Wants::Datagrams { flow, target } => {
-                self.carry_datagrams(stream, flow, target, throttle, revoked).await
-            }
+            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, target, terms).await,
         }
     }
 
@@ -101,9 +106,9 @@ impl Parking {
         mut stream: SecureStream<Socket>,
         flow: Flow,
         target: Target,
-        throttle: &Throttle,
-        revoked: &CancellationToken,
+        terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
+        let Terms { throttle, revoked } = terms;
         // There may be many of them, without an end.
         crew::leave().await;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
@@ -139,9 +144,9 @@ impl Parking {
         since: Instant,
         target: Target,
         mut early: Vec<u8>,
-        throttle: &Throttle,
-        revoked: &CancellationToken,
+        terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
+        let Terms { throttle, revoked } = terms;
         let opened = tokio::select! {
             biased;
             () = revoked.cancelled() => return revoke(stream).await,
@@ -171,9 +176,9 @@ impl Parking {
         since: Instant,
         dialect: Dialect,
         target: Target,
-        throttle: &Throttle,
-        revoked: &CancellationToken,
+        terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
+        let Terms { throttle, revoked } = terms;
         let opened = tokio::select! {
             biased;
             () = revoked.cancelled() => return revoke(stream).await,
