@@ -69,13 +69,17 @@ impl Jobs {
         }
     }
 
-    /// Adds a flow of datagrams where there is room. They do not wait: those that nobody takes are lost. `give_way` ends
-    /// another flow there, so that there is a channel again.
+    /// Adds a flow of datagrams where there is room. They do not wait: those that nobody takes are lost. Where channels
+    /// have run out, `give_way` ends another flow there, whose channel comes back.
     pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
+        let has_run_out =
+            self.queue().waiting.front().is_some_and(|(job, _)| job.since.elapsed() >= PROMPTLY);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.add(Wants::Datagrams { flow, target }, Some(place));
         } else {
             flow.lose(DropReason::NoChannel);
+        }
+        if has_run_out {
             give_way();
         }
     }
@@ -134,4 +138,43 @@ impl Jobs {
 const MAX_JOBS: usize = 64;
 /// How long they do.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A parked channel takes whoever waits in this time, or the client makes another one, unless it can have no more.
+const PROMPTLY: Duration = Duration::from_millis(250);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use program::drops::DropCounter;
+    use program::flows::{Flows, by_source};
+    use program::udp::UdpListener;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// A client that can have no more channels answered nobody's datagrams any more.
+    #[tokio::test]
+    async fn a_flow_gives_way_once_another_one_has_waited() {
+        let drops = DropCounter::default();
+        let listener = Arc::new(UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap());
+        let address = listener.local_addr().unwrap();
+        let mut flows = Flows::new(listener, "here".into(), &drops);
+        let jobs = Jobs::new();
+        let gave_way = Cell::new(0);
+        let mut sources = Vec::new();
+        for number in 0..=MAX_JOBS + 1 {
+            let source = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            source.send_to(b"?", address).await.unwrap();
+            sources.push(source);
+            let (_, flow) = flows.next(by_source).await;
+            if number == MAX_JOBS {
+                // The first has waited by now.
+                jobs.queue().waiting[0].0.since -= PROMPTLY;
+            }
+            let target = Target::Udp { host: "x".into(), port: 1 };
+            jobs.try_add(flow, target, || gave_way.set(gave_way.get() + 1));
+        }
+        assert_eq!((jobs.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_JOBS, 2, 2));
+    }
+}
