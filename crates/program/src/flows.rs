@@ -413,9 +413,9 @@ mod tests {
         for flow in &mut open {
             assert_eq!(received(flow).await.unwrap(), [1]);
         }
-        for place in 2..12 {
-            open[place].ended().await;
-            assert_eq!(received(&mut open[place]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        for flow in &mut open[2..12] {
+            flow.ended().await;
+            assert_eq!(received(flow).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
         assert_eq!(received(&mut open[0]).await.unwrap(), [2]);
         assert!(!flows.open[&from(13)].queue.is_closed());

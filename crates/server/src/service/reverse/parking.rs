@@ -137,6 +137,7 @@ impl Parking {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of a job, and what ends it")]
     async fn carry_to_client(
         &self,
         mut stream: SecureStream<Socket>,
@@ -169,6 +170,7 @@ impl Parking {
         Err(into_io(error))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of a job, and what ends it")]
     async fn carry_to_target(
         &self,
         mut stream: SecureStream<Socket>,
