@@ -63,6 +63,11 @@ fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<(
         let steps = json!([["see", "New passphrase for "], ["echo", false], cut, ["exit", end]]);
         at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
     }
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let send = ["client", "--home", text(&home), "send", server.address(), "hello"];
+    let steps = json!([["see", "Trust it? [y/N] "], ["type", "\u{3}"], ["exit", -2]]);
+    at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+    ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");
     Ok(())
 }
 

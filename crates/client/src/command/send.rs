@@ -31,9 +31,10 @@ pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>
         }
     }
     // What the server says before it has the whole message confirms nothing. What has arrived is looked at.
-    let early = timeout(Duration::ZERO, stream.read_or_sign_of_life(&mut [0])).await;
-    if early.ok().transpose().map_err(channel)?.flatten().is_some() {
-        return Err(channel(unasked()));
+    while let Ok(said) = timeout(Duration::ZERO, stream.read_or_sign_of_life(&mut [0])).await {
+        if said.map_err(channel)?.is_some() {
+            return Err(channel(unasked()));
+        }
     }
     stream.shutdown().await.map_err(channel)?;
     // The server's end of the stream is its confirmation; it has nothing to say before it.
