@@ -168,6 +168,24 @@ fn a_pong_is_taken_for_each_ping_and_no_more() {
     assert_eq!(client.hear(&pong(&mut server)), unasked);
 }
 
+/// What thousands of them came to would stay on an idle channel for good.
+#[test]
+fn many_short_records_are_opened_a_batch_at_a_time() {
+    let (mut client, mut server) = streaming_ends();
+    let said: Vec<u8> = (0..300).flat_map(|_| client.data(b"x")).collect();
+    let spare = server.receiver.spare();
+    spare[..said.len()].copy_from_slice(&said);
+    server.receiver.handle_input(said.len());
+    let mut heard = 0;
+    while server.receiver.poll_event().unwrap() == Some(Event::Data) {
+        let opened = server.receiver.data_slices().count();
+        assert!((1..=16).contains(&opened), "{opened} records at once");
+        server.receiver.consume(1);
+        heard += 1;
+    }
+    assert_eq!(heard, 300);
+}
+
 /// Whatever has come, part of a record on an idle channel holds no more memory than it is long.
 #[test]
 fn part_of_a_record_on_an_idle_channel_holds_only_itself() {

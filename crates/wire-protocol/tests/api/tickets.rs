@@ -117,6 +117,20 @@ fn a_chain_of_daily_tickets_breaks_after_a_week_and_promises_no_more() {
     check(now + step, has_ticket(ticket), server_config(), Mode::Rsa);
 }
 
+/// One that is good for nothing would only cost the next connection a round trip.
+#[test]
+fn a_chain_that_ends_now_begets_no_ticket() {
+    for (left, expected) in [(SECOND, Some(1)), (Duration::ZERO, None)] {
+        let full_handshake_at = NOW - TICKET_CHAIN_LIFETIME + left;
+        let old = minted(|content| content.full_handshake_at = full_handshake_at.as_secs());
+        let mut pair = Pair::at(NOW, has_ticket(old), server_config());
+        pair.run();
+        let (client, _, _) = pair.into_established();
+        assert_eq!(client.mode, Mode::Resumption);
+        assert_eq!(client.ticket.map(|ticket| ticket.lifetime_seconds), expected);
+    }
+}
+
 #[test]
 fn tickets_from_the_future_are_refused() {
     // The clock was set back: by a second within the epoch, by a second over its edge, by a week.
