@@ -26,7 +26,7 @@ use program::socks::{self, Association, Dialect, Reply, Request};
 use program::udp::UdpListener;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{
     ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target,
@@ -35,7 +35,7 @@ use wire_protocol::stream::SecureStream;
 
 use crate::service::farewell::revoke;
 use crate::service::refusal::Refusal;
-use jobs::{Jobs, MAX_WAIT, Wants};
+use jobs::{Jobs, MAX_WAIT, PROMPTLY, Wants};
 pub(crate) use parking::Parking;
 
 /// The addresses that are listened on for clients.
@@ -357,8 +357,16 @@ impl Lease {
     async fn accept_datagrams(&self, socket: &Arc<UdpListener>) -> Infallible {
         let name = format!("{}/udp", escape(self.key.0.to_string().as_bytes()));
         let mut flows = Flows::new(Arc::clone(socket), name, &self.leases.drops);
+        let mut is_awaited = false;
         loop {
-            let (from, flow) = flows.next(flows::by_source).await;
+            let (from, flow) = tokio::select! {
+                begun = flows.next(flows::by_source) => begun,
+                () = sleep(PROMPTLY), if is_awaited => {
+                    is_awaited = self.jobs.make_room(|| flows.give_way());
+                    continue;
+                }
+            };
+            is_awaited = true;
             let target = forwarded(from.to_string(), socket.address_of(&from));
             self.jobs.try_add(flow, target, || flows.give_way());
         }
@@ -412,6 +420,7 @@ async fn negotiate(mut socket: Socket, source: Source, jobs: Arc<Jobs>) -> Optio
 
 async fn associate(mut control: Socket, jobs: &Jobs, drops: &DropCounter) -> io::Result<()> {
     let mut association = Association::open(&mut control, drops).await?;
+    let mut is_awaited = false;
     loop {
         let (target, flow) = tokio::select! {
             biased;
@@ -420,7 +429,12 @@ async fn associate(mut control: Socket, jobs: &Jobs, drops: &DropCounter) -> io:
                 return Ok(());
             }
             begun = association.next() => begun,
+            () = sleep(PROMPTLY), if is_awaited => {
+                is_awaited = jobs.make_room(|| association.give_way());
+                continue;
+            }
         };
+        is_awaited = true;
         jobs.try_add(flow, target, || association.give_way());
     }
 }

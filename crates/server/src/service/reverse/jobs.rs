@@ -72,16 +72,22 @@ impl Jobs {
     /// Adds a flow of datagrams where there is room. They do not wait: those that nobody takes are lost. Where channels
     /// have run out, `give_way` ends another flow there, whose channel comes back.
     pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
-        let has_run_out =
-            self.queue().waiting.front().is_some_and(|(job, _)| job.since.elapsed() >= PROMPTLY);
+        self.make_room(give_way);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.add(Wants::Datagrams { flow, target }, Some(place));
         } else {
             flow.lose(DropReason::NoChannel);
         }
-        if has_run_out {
+    }
+
+    /// Has a flow give way where somebody waits for so long that the client can have no more channels. Whether anybody
+    /// waits.
+    pub(super) fn make_room(&self, give_way: impl FnOnce()) -> bool {
+        let Some(since) = self.queue().waiting.front().map(|(job, _)| job.since) else { return false };
+        if since.elapsed() >= PROMPTLY {
             give_way();
         }
+        true
     }
 
     /// Puts one back that turned out not to be served: it has waited longest.
@@ -139,7 +145,7 @@ const MAX_JOBS: usize = 64;
 /// How long they do.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// A parked channel takes whoever waits in this time, or the client makes another one, unless it can have no more.
-const PROMPTLY: Duration = Duration::from_millis(250);
+pub(super) const PROMPTLY: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -175,6 +181,7 @@ mod tests {
             let target = Target::Udp { host: "x".into(), port: 1 };
             jobs.try_add(flow, target, || gave_way.set(gave_way.get() + 1));
         }
-        assert_eq!((jobs.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_JOBS, 2, 2));
+        assert!(jobs.make_room(|| gave_way.set(gave_way.get() + 1)));
+        assert_eq!((jobs.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_JOBS, 3, 2));
     }
 }
