@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use program::admin::Open;
 
 use crate::access::Guest;
@@ -74,6 +75,7 @@ impl OpenSessions {
                 continue;
             };
             let client = seen.guest.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
+            let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
             let (target, since, bytes) = (target.to_string(), since.to_string(), seen.meter.bytes());
             let open = grouped.entry((client.clone(), target.clone())).or_insert_with(|| Open {
                 client,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage};
+use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage, Target, until};
 
 scenarios![
     allowed_client_is_known_by_name,
@@ -13,6 +13,7 @@ scenarios![
     anyone_may_when_the_server_says_so,
     pipe_is_closed_to_strangers,
     whoever_loses_the_pipe_loses_it_at_once,
+    revoked_client_reads_why_whatever_it_has_open,
     line_in_the_log_lets_the_refused_client_in,
     single_rights_are_added_and_what_is_taken_is_said,
     allow_refuses_what_is_no_fingerprint,
@@ -151,6 +152,40 @@ fn whoever_loses_the_pipe_loses_it_at_once(stage: &Stage) -> Result<()> {
         let outcome = server.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
         outcome.expect_stdout(b"up\n")?;
     }
+    Ok(())
+}
+
+/// A message whose end is still to come, and a tunnel between standard input and output.
+fn revoked_client_reads_why_whatever_it_has_open(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let key = stage.fingerprint("client", &alice)?;
+    let target = Target::echo()?;
+    let to = target.address();
+    let rights = ["allow", &key, "--name", "alice", "--messages", "--tcp", &to];
+    stage.server(&home, &rights).run()?.expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &[])?;
+    let trust = ["--server-key", server.key()?];
+    let message = [&["send", server.address(), "-"], &trust[..]].concat();
+    let tunnel = [&["forward", server.address(), "-W", &to], &trust[..]].concat();
+    let mut clients = [stage.client(&alice, &message).start()?, stage.client(&alice, &tunnel).start()?];
+    for client in &mut clients {
+        client.write(b"the beginning")?;
+    }
+    until(PATIENCE, "both are open", || {
+        let status = stage.server(&home, &["status", "--json"]).run()?.expect(Exit::Done)?.text();
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let open = status["open"].as_array().context("nothing is open")?;
+        ensure!(open.len() == 2 && open.iter().all(|open| open["bytes"] != 0), "{status}");
+        Ok(())
+    })?;
+    stage.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+    for mut client in clients {
+        client.wait_for(PATIENCE)?;
+        let outcome = client.finish()?.expect(Exit::Refused)?;
+        outcome.error_names(&["lost the right"])?.hint_names(&["server list"])?;
+    }
+    ensure!(!server.process.stdout.text().contains("beginning"), "half a message was printed");
     Ok(())
 }
 
