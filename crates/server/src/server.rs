@@ -70,7 +70,7 @@ impl Server {
             admission: Arc::new(Admission::new(&shares)),
             limits: Arc::new(Limits::new(shares.channels)),
             log_limits: LogLimits::default(),
-            leases: Arc::new(Leases::new(drops.clone())),
+            leases: Arc::new(Leases::new(drops.clone(), shares.visitors)),
             streams: Counter::default(),
             open: OpenSessions::default(),
             drops,

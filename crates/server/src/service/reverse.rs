@@ -7,6 +7,7 @@
 
 mod jobs;
 mod parking;
+mod visitors;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,10 +22,12 @@ use program::drops::DropCounter;
 use program::escape::escape;
 use program::flows::{self, Flows};
 use program::listener::{Listener, OnDrop, Source};
+use program::log_limit::LogLimit;
 use program::socket::Socket;
 use program::socks::{self, Association, Dialect, Reply, Request};
 use program::udp::UdpListener;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +38,9 @@ use wire_protocol::stream::SecureStream;
 
 use crate::service::farewell::revoke;
 use crate::service::refusal::Refusal;
-use jobs::{Jobs, MAX_WAIT, PROMPTLY, Wants};
+use jobs::{Jobs, MAX_WAIT, PROMPTLY, Place, Wants};
 pub(crate) use parking::Parking;
+use visitors::{Visitor, Visitors};
 
 /// The addresses that are listened on for clients.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub(crate) struct Leases {
     held: Mutex<HashMap<(ListenAddress, ListenKind), Held>>,
     /// Is told of datagrams that are dropped.
     drops: DropCounter,
+    visitors: Visitors,
 }
 
 /// An address that is listened on.
@@ -56,6 +61,8 @@ struct Held {
     jobs: Arc<Jobs>,
     /// Another lease of the same client has taken the address over.
     ended: CancellationToken,
+    /// For the connection that was accepted last.
+    _descriptor: OwnedSemaphorePermit,
 }
 
 /// A lease, until it is dropped.
@@ -109,8 +116,9 @@ fn to_address(address: &ListenAddress) -> Address {
 }
 
 impl Leases {
-    pub(crate) fn new(drops: DropCounter) -> Self {
-        Self { held: Mutex::default(), drops }
+    /// With descriptors for so many `visitors`.
+    pub(crate) fn new(drops: DropCounter, visitors: usize) -> Self {
+        Self { held: Mutex::default(), drops, visitors: Visitors::new(visitors) }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -132,6 +140,9 @@ impl Leases {
         if let Some(taken_over) = self.take_over(owner, address, kind, id) {
             return taken_over;
         }
+        let Some(descriptor) = self.visitors.lease() else {
+            return Err(Refusal::from(RefusedCode::Busy));
+        };
         let others = self.listened_on_by(owner);
         let bound = in_time(Door::bind(address, kind, &others)).await;
         let door = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error));
@@ -141,10 +152,10 @@ impl Leases {
         if let ListenAddress::Port { port, .. } = &mut key.0 {
             *port = bound;
         }
-        let (jobs, ended) = (Arc::new(Jobs::new()), CancellationToken::new());
+        let (jobs, ended) = (Arc::new(Jobs::new(self.visitors.share())), CancellationToken::new());
         let door = Arc::new(door);
         let lease = self.lease(&key, id, bound, &door, &jobs, &ended);
-        let held = Held { owner: owner.clone(), id, port: bound, door, jobs, ended };
+        let held = Held { owner: owner.clone(), id, port: bound, door, jobs, ended, _descriptor: descriptor };
         self.held().insert(key, held);
         Ok(lease)
     }
@@ -300,54 +311,71 @@ impl Lease {
     }
 
     async fn accept_connections(&self, listener: &Listener) -> Infallible {
+        let visitors = &self.leases.visitors;
+        let log_limit = LogLimit::new(2);
+        let max_negotiations = MAX_NEGOTIATIONS.min(visitors.share());
         let mut negotiations = JoinSet::new();
         let mut associations = JoinSet::new();
+        // One that was accepted and waits for a place; the descriptor that it has is the lease's own.
+        let mut accepted = None;
         loop {
-            let accepted = async {
-                let place = self.jobs.place().await;
-                (listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
-                Some(asked) = negotiations.join_next() => {
-                    if let Ok(Some(control)) = asked {
-                        self.begin_association(control, &mut associations);
-                    }
-                    continue;
-                }
-                Some(_) = associations.join_next() => continue,
-                // Where the client takes none for so long, the system keeps the next ones, or refuses them.
-                accepted = accepted, if negotiations.len() < MAX_NEGOTIATIONS => accepted,
-            };
-            let (socket, source) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection for a client");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            match self.key.1 {
-                ListenKind::Socks => {
+            let has_room = self.key.1 != ListenKind::Socks || negotiations.len() < max_negotiations;
+            let place = async {
+                let visitor = visitors.visitor().await?;
+                match self.key.1 {
                     // It may take its time to say what it wants, and takes nobody's place meanwhile.
-                    drop(place);
-                    negotiations.spawn(negotiate(socket, source, Arc::clone(&self.jobs)));
+                    ListenKind::Socks => Some(Room::ToSpeak(visitor)),
+                    ListenKind::Stream | ListenKind::Datagram => {
+                        self.jobs.place(visitor).await.map(Room::ToWait)
+                    }
                 }
-                ListenKind::Stream | ListenKind::Datagram => {
-                    let target = forwarded(source.name, socket.local_address());
-                    self.jobs.add(Wants::Client { socket, target, early: Vec::new() }, place);
+            };
+            tokio::select! {
+                Some(asked) = negotiations.join_next() => {
+                    if let Ok(Some((control, visitor))) = asked {
+                        self.begin_association(control, visitor, &mut associations);
+                    }
+                }
+                Some(_) = associations.join_next() => {}
+                // Where the client takes none for so long, the system keeps the next ones, or refuses them.
+                next = listener.accept(), if accepted.is_none() => match next {
+                    Ok(next) => accepted = Some(next),
+                    Err(error) => {
+                        if log_limit.admits() {
+                            tracing::warn!(%error, "cannot accept a connection for a client");
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                room = place, if accepted.is_some() && has_room => {
+                    let Some((socket, source)) = accepted.take() else { continue };
+                    match room {
+                        Some(Room::ToSpeak(visitor)) => {
+                            negotiations.spawn(negotiate(socket, source, Arc::clone(&self.jobs), visitor));
+                        }
+                        Some(Room::ToWait(place)) => {
+                            let target = forwarded(source.name, socket.local_address());
+                            self.jobs.add(Wants::Client { socket, target, early: Vec::new() }, Some(place));
+                        }
+                        // Nobody closes the semaphores.
+                        None => {}
+                    }
                 }
             }
         }
     }
 
     /// They last as long as the SOCKS client likes, so that there are not too many of them.
-    fn begin_association(&self, control: Socket, associations: &mut JoinSet<()>) {
-        if associations.len() >= MAX_ASSOCIATIONS {
+    fn begin_association(&self, control: Socket, visitor: Visitor, associations: &mut JoinSet<()>) {
+        // The datagrams have a socket of their own.
+        let second = self.leases.visitors.try_visitor();
+        let Some(second) = second.filter(|_| associations.len() < MAX_ASSOCIATIONS) else {
             associations.spawn(socks::refuse(control, Dialect::Socks5, Reply::GeneralFailure));
             return;
-        }
+        };
         let (jobs, drops) = (Arc::clone(&self.jobs), self.leases.drops.clone());
         associations.spawn(async move {
+            let _descriptors = (visitor, second);
             if let Err(error) = associate(control, &jobs, &drops).await {
                 tracing::debug!(%error, "no port for a SOCKS client's datagrams");
             }
@@ -371,6 +399,14 @@ impl Lease {
             self.jobs.try_add(flow, target, || flows.give_way());
         }
     }
+}
+
+/// What there is for a connection that was accepted.
+enum Room {
+    /// To say what it wants.
+    ToSpeak(Visitor),
+    /// To wait for the client.
+    ToWait(Place),
 }
 
 /// Who has ended a lease.
@@ -400,16 +436,21 @@ fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
 }
 
 /// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
-async fn negotiate(mut socket: Socket, source: Source, jobs: Arc<Jobs>) -> Option<Socket> {
+async fn negotiate(
+    mut socket: Socket,
+    source: Source,
+    jobs: Arc<Jobs>,
+    visitor: Visitor,
+) -> Option<(Socket, Visitor)> {
     match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
         Ok(Ok((Request::Connect { host, port }, dialect))) => {
-            match timeout(MAX_WAIT, jobs.place()).await {
+            match timeout(MAX_WAIT, jobs.place(visitor)).await {
                 Ok(place) => jobs.add(Wants::Target { socket, dialect, host, port }, place),
                 Err(_) => socks::refuse(socket, dialect, Reply::GeneralFailure).await,
             }
             return None;
         }
-        Ok(Ok((Request::Associate, _))) => return Some(socket),
+        Ok(Ok((Request::Associate, _))) => return Some((socket, visitor)),
         // Nothing was carried that could look cut off, and what it was told has to arrive.
         Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
         Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),

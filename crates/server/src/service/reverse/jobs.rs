@@ -13,6 +13,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use wire_protocol::message::Target;
 
+use super::visitors::Visitor;
+
 /// Somebody who waits for the client. Dropped, a connection is reset.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -47,17 +49,24 @@ struct Queue {
     is_closed: bool,
 }
 
-/// Room for one that waits.
-pub(super) type Place = OwnedSemaphorePermit;
+/// Room for one that waits, in its lease, and where it has a descriptor, among all visitors of the server.
+#[derive(Debug)]
+pub(super) struct Place {
+    _in_lease: OwnedSemaphorePermit,
+    _visitor: Option<Visitor>,
+}
 
 impl Jobs {
-    pub(super) fn new() -> Self {
-        Self { queue: Mutex::default(), added: Notify::new(), places: Arc::new(Semaphore::new(MAX_JOBS)) }
+    /// With room for `share` visitors, but no more than there is any use for.
+    pub(super) fn new(share: usize) -> Self {
+        let places = Arc::new(Semaphore::new(share.min(MAX_JOBS)));
+        Self { queue: Mutex::default(), added: Notify::new(), places }
     }
 
     /// Waits until there is room for one more.
-    pub(super) async fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    pub(super) async fn place(&self, visitor: Visitor) -> Option<Place> {
+        let in_lease = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        Some(Place { _in_lease: in_lease, _visitor: Some(visitor) })
     }
 
     pub(super) fn add(&self, wants: Wants, place: Option<Place>) {
@@ -73,7 +82,9 @@ impl Jobs {
     /// have run out, `give_way` ends another flow there, whose channel comes back.
     pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
         self.make_room(give_way);
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(in_lease) = Arc::clone(&self.places).try_acquire_owned() {
+            // All flows share the socket of the lease.
+            let place = Place { _in_lease: in_lease, _visitor: None };
             self.add(Wants::Datagrams { flow, target }, Some(place));
         } else {
             flow.lose(DropReason::NoChannel);
