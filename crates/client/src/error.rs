@@ -5,7 +5,7 @@ use std::io;
 use crypto_core::identity::KeyId;
 use program::dial::{connect_hint, listen_hint};
 use program::report::{Exit, Phase, Report, exit_of_io};
-use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode};
+use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
 
@@ -116,6 +116,14 @@ pub enum Error {
         /// How.
         source: RelayError,
     },
+    /// A connection that was carried has ended before its end: the program here, or the target, has broken it off.
+    #[error("the connection to {target} ended early: {source}")]
+    EndedEarly {
+        /// To what.
+        target: String,
+        /// How.
+        source: RelayError,
+    },
     /// Neither the command line nor a configuration file says what to forward.
     #[error("there is nothing to forward")]
     NothingToForward,
@@ -182,6 +190,23 @@ pub enum Error {
     Runtime(#[source] io::Error),
 }
 
+impl Error {
+    /// What has become of a connection to `target` that was carried through the server at `address`: where the channel stands,
+    /// or was ended by the other side for a reason of its own, it is not the channel that broke.
+    pub(crate) fn carried(address: &str, target: &Target, source: RelayError) -> Self {
+        match source {
+            RelayError::Channel(source) if !is_reset(&source) => {
+                Self::Channel { address: address.into(), source }
+            }
+            source => Self::EndedEarly { target: target.to_string(), source },
+        }
+    }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error_in(error), Some(wire_protocol::Error::Reset(_)))
+}
+
 impl Report for Error {
     fn exit(&self) -> Exit {
         match self {
@@ -206,8 +231,13 @@ impl Report for Error {
                 exit_of_io(source, Phase::Established)
             }
             Self::Listen { .. } | Self::Socks(_) | Self::NotDrained => Exit::Network,
-            Self::Pipe { source: RelayError::Channel(error), .. } => exit_of_io(error, Phase::Established),
-            Self::Stdio { .. } | Self::Pipe { .. } | Self::Runtime(_) => Exit::Network,
+            Self::Pipe { source: RelayError::Channel(error), .. }
+            | Self::EndedEarly { source: RelayError::Channel(error), .. } => {
+                exit_of_io(error, Phase::Established)
+            }
+            Self::Stdio { .. } | Self::Pipe { .. } | Self::EndedEarly { .. } | Self::Runtime(_) => {
+                Exit::Network
+            }
         }
     }
 

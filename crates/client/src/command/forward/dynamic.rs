@@ -12,7 +12,7 @@ use program::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksE
 use tokio::time::{Instant, timeout};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
+use wire_protocol::stream::{SILENCE, error_in, tunnel};
 
 use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, shown};
@@ -85,7 +85,7 @@ async fn connect(
     port: u16,
 ) -> Result<(), Error> {
     let address = || site.pool.connector().server().address.to_string();
-    let channel = |source| Error::Pipe { address: address(), source: RelayError::Channel(source) };
+    let channel = |source| Error::Channel { address: address(), source };
     let target = Target::Tcp { host, port };
     let deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
@@ -124,7 +124,7 @@ async fn connect(
     socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await.map_err(channel)?;
     let stream = tunnel(stream, socket, Unlimited)
         .await
-        .map_err(|source| Error::Pipe { address: address(), source })?;
+        .map_err(|source| Error::carried(&address(), &target, source))?;
     site.pool.put(stream);
     Ok(())
 }

@@ -113,14 +113,14 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
                     site.pool.put(stream);
                     Error::Target { target: target.to_string(), address: address(), source }
                 }
-                error => Error::Pipe { address: address(), source: error },
+                error => Error::carried(&address(), target, error),
             });
         }
     };
     drop(early);
     let stream = tunnel(stream, socket, Unlimited)
         .await
-        .map_err(|source| Error::Pipe { address: address(), source })?;
+        .map_err(|source| Error::carried(&address(), target, source))?;
     site.pool.put(stream);
     Ok(())
 }

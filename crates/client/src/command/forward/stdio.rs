@@ -32,7 +32,7 @@ pub(super) async fn forward(
         RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(_))) => {
             Error::Target { target: target.to_string(), address: address(), source }
         }
-        source => Error::Pipe { address: address(), source },
+        source => Error::carried(&address(), target, source),
     };
 
     let (near, far) = BlockingUnix::pair().map_err(channel)?;
