@@ -28,6 +28,7 @@ pub mod logging;
 pub mod lookup_pool;
 pub mod output;
 pub mod private_file;
+pub mod proxied;
 pub mod proxy_header;
 pub mod report;
 pub mod socket;

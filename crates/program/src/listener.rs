@@ -42,6 +42,9 @@ pub struct Source {
     pub name: String,
     /// `None` for a unix socket. An IPv4 client of an IPv6 socket has its own address.
     pub address: Option<SocketAddr>,
+    /// The address that it has come to at a proxy in front, which has said so, as it has said `address`. `None` where there
+    /// is none in between.
+    pub proxied_to: Option<SocketAddr>,
 }
 
 impl Source {
@@ -49,6 +52,18 @@ impl Source {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip())
+    }
+
+    /// What a proxy has said of a connection.
+    #[must_use]
+    pub fn proxied(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { name: source.to_string(), address: Some(source), proxied_to: Some(destination) }
+    }
+
+    /// Whether it comes from this machine itself. Whatever a proxy hands on comes from elsewhere.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.proxied_to.is_none() && self.ip().is_none_or(|ip| ip.to_canonical().is_loopback())
     }
 }
 
@@ -145,13 +160,13 @@ impl Listener {
                 let peer = canonical(peer);
                 Ok((
                     Socket::accepted(stream, peer, *on_drop)?,
-                    Source { name: peer.to_string(), address: Some(peer) },
+                    Source { name: peer.to_string(), address: Some(peer), proxied_to: None },
                 ))
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let name = format!("unix:{}", file.path.display());
-                Ok((Socket::Unix(stream), Source { name, address: None }))
+                Ok((Socket::Unix(stream), Source { name, address: None, proxied_to: None }))
             }
         }
     }

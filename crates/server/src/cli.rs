@@ -17,12 +17,12 @@ use program::identity::Keygen;
 use program::logging::Verbosity;
 use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
 
-use crate::Error;
 use crate::access::{
     Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
     SocketPath, TargetRule,
 };
 use crate::config::ServerConfig;
+use crate::{Error, ProxySource};
 
 /// Takes messages over an encrypted socket, or is one end of an encrypted pipe.
 ///
@@ -168,6 +168,12 @@ pub struct Listen {
     /// Let clients in that nobody has allowed
     #[arg(long)]
     pub anyone: bool,
+    /// Believe this proxy, or network of proxies, or `unix` for all that comes by unix sockets, where it says who connects
+    ///
+    /// Connections from there have to begin with a header of the PROXY protocol, version 1 or 2, and are refused without
+    /// one. Limits, `--from` of `allow` and the log go by the address in it. May be given several times.
+    #[arg(long, value_name = "CIDR|unix")]
+    pub proxy_from: Vec<ProxySource>,
     /// Use this pre-shared key and no RSA key; may be given several times
     #[arg(long, value_name = "FILE")]
     pub psk: Vec<PathBuf>,
@@ -182,6 +188,9 @@ impl Listen {
     pub fn overlay(&self, mut config: ServerConfig) -> ServerConfig {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
+        }
+        if !self.proxy_from.is_empty() {
+            config.proxy_from.clone_from(&self.proxy_from);
         }
         if !self.psk.is_empty() {
             config.psk.clone_from(&self.psk);

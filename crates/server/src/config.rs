@@ -14,7 +14,7 @@ use program::proxy_header::ProxyHeader;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
-use crate::Error;
+use crate::{Error, ProxySource};
 
 /// What `server.toml` says, or what holds where it says nothing. Paths in it are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,6 +25,9 @@ pub struct ServerConfig {
     pub listen: Vec<Address>,
     /// Whether clients that nobody has allowed may come in.
     pub anyone: bool,
+    /// Proxies that say where connections come from.
+    #[serde(deserialize_with = "config::texts")]
+    pub proxy_from: Vec<ProxySource>,
     /// Files of pre-shared keys; with any of them there is no RSA key.
     pub psk: Vec<PathBuf>,
     /// File of the key that seals tickets.
@@ -62,6 +65,7 @@ impl Default for ServerConfig {
         Self {
             listen: vec![Address::Tcp { host: "127.0.0.1".into(), port: 5000 }],
             anyone: false,
+            proxy_from: Vec::new(),
             psk: Vec::new(),
             ticket_keys: None,
             max_message: ByteSize::gib(4),
@@ -250,6 +254,7 @@ mod tests {
         let text = "\
             listen = ['[::]:5000', 'unix:run/socket']\n\
             anyone = true\n\
+            proxy_from = ['10.0.0.0/8', 'unix']\n\
             psk = ['laptop.psk', '/etc/phone.psk']\n\
             ticket_keys = '../tickets'\n\
             max_message = '64MiB'\n\
@@ -268,6 +273,7 @@ mod tests {
         let expected = ServerConfig {
             listen: vec!["[::]:5000".parse().unwrap(), Address::Unix(folder.join("run/socket"))],
             anyone: true,
+            proxy_from: vec!["10.0.0.0/8".parse().unwrap(), ProxySource::Unix],
             psk: vec![folder.join("laptop.psk"), "/etc/phone.psk".into()],
             ticket_keys: Some(folder.join("../tickets")),
             max_message: ByteSize::mib(64),
@@ -304,6 +310,7 @@ mod tests {
         check("listen = [\n'127.0.0.1:5000',\n'127.0.0.1']", 3, "\"127.0.0.1\" is not an address");
         check("\nlisten = '127.0.0.1:5000'", 2, "expected a sequence");
         check("anyone = 'yes'", 1, "expected a boolean");
+        check("\nproxy_from = ['10.0.0.0/33']", 2, "is neither an address nor a network");
         check("anybody = true", 1, "unknown field `anybody`");
         check("\nmax_message = '0B'", 2, "1B to 1TiB are possible");
         check("\nmax_message = '2TiB'", 2, "1B to 1TiB are possible");

@@ -1,9 +1,11 @@
 //! What a running server goes by and can be given anew while it runs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::ProxySource;
 use crate::config::{NamedService, ServerConfig};
 use crate::settings::Strangers;
 
@@ -12,6 +14,8 @@ use crate::settings::Strangers;
 pub struct Live {
     /// Whether clients that nobody has allowed may come in.
     pub strangers: Strangers,
+    /// Proxies that say where connections come from.
+    pub proxies: Vec<ProxySource>,
     /// What clients may ask for by name.
     pub services: BTreeMap<String, NamedService>,
     /// How long a channel may be idle between streams.
@@ -23,6 +27,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// Whether a connection from `source` begins with what a proxy says of it.
+    pub(crate) fn is_proxy(&self, source: Option<IpAddr>) -> bool {
+        self.proxies.iter().any(|proxy| proxy.covers(source))
+    }
+
     pub(crate) fn service(&self, name: &str) -> Option<&NamedService> {
         self.services.get(name)
     }
@@ -33,6 +42,7 @@ impl From<&ServerConfig> for Live {
         let services = config.services.iter();
         Self {
             strangers: if config.anyone { Strangers::Welcome } else { Strangers::Refused },
+            proxies: config.proxy_from.clone(),
             services: services.map(|service| (service.name.clone(), service.clone())).collect(),
             idle_timeout: config.idle_timeout,
             max_channels: config.max_channels,

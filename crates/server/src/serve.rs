@@ -1,21 +1,22 @@
 //! The server as a whole: accepts on all its sockets until it is told to end or its service is done.
 
 use std::future::Future;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use program::address::Address;
 use program::listener::{Listener, OnDrop, Source};
+use program::proxied::{self, Proxied};
 use program::socket::Socket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use wire_protocol::message::AbortCode;
-use wire_protocol::stream::{Duplex as _, abort_frame};
+use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 
-use crate::admission::Turned;
+use crate::admission::{HalfOpen, Turned};
 use crate::control::{ControlEvent, ControlEvents};
 use crate::server::Server;
 use crate::{Error, Live, Settings};
@@ -198,30 +199,75 @@ async fn accept_all(listener: Listener, server: Arc<Server>) {
 }
 
 fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
-    let accountable = source.ip().filter(|ip| !is_local(*ip));
+    let is_proxy = server.live().is_proxy(source.ip());
+    // A proxy answers for nothing that it hands on.
+    let accountable = if is_proxy { None } else { accountable(&source) };
     match server.admission.begin(accountable, Instant::now()) {
         Ok(place) => {
             let connection = Arc::clone(server);
             server.crew.spawn(server.connections.track_future(async move {
-                connection.serve_connection(socket, source, accountable, place).await;
+                if is_proxy {
+                    begin_behind_proxy(socket, source, &connection, place).await;
+                } else {
+                    connection.serve_connection(socket, source, accountable, place).await;
+                }
             }));
         }
-        Err(Turned::Busy) => {
+        Err(turned) => turn_away(&socket, &source, turned, server),
+    }
+}
+
+/// Learns from a proxy where a connection comes from, and goes by that.
+async fn begin_behind_proxy(mut socket: Socket, proxy: Source, server: &Arc<Server>, place: HalfOpen) {
+    let proxied = tokio::select! {
+        proxied = timeout(PROXY_HEADER_DEADLINE, proxied::read_header(&mut socket)) => {
+            proxied.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+        error = place.given_up() => Err(error.into()),
+        () = server.stopping.cancelled() => return,
+    };
+    drop(place);
+    match proxied {
+        Ok(Proxied::Client { source, destination }) => {
+            let source = Source::proxied(source, destination);
+            let accountable = accountable(&source);
+            match server.admission.begin(accountable, Instant::now()) {
+                Ok(place) => server.serve_connection(socket, source, accountable, place).await,
+                Err(turned) => turn_away(&socket, &source, turned, server),
+            }
+        }
+        Ok(Proxied::Check) => tracing::debug!(peer = proxy.name, "a proxy looks whether somebody is here"),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(peer = proxy.name, "connection closed");
+        }
+        Err(error) => {
+            if server.log_limits.turned_away.admits() {
+                tracing::warn!(peer = proxy.name, %error, "connection of a proxy turned away");
+            }
+        }
+    }
+}
+
+/// Who answers for a connection: nobody, where one address stands for all of this machine.
+fn accountable(source: &Source) -> Option<IpAddr> {
+    source.ip().filter(|_| !source.is_local())
+}
+
+fn turn_away(socket: &Socket, source: &Source, turned: Turned, server: &Server) {
+    match turned {
+        Turned::Busy => {
             if server.log_limits.turned_away.admits() {
                 tracing::warn!(peer = source.name, "connection turned away: too many handshakes");
             }
             // It goes into an empty socket buffer: where it does not, the client is not worth waiting for.
             socket.try_write_vectored(&[IoSlice::new(&abort_frame(AbortCode::Busy))]).ok();
         }
-        Err(Turned::Penalized) => {
+        Turned::Penalized => {
             tracing::debug!(peer = source.name, "connection turned away: the source has failed too often");
         }
     }
 }
 
-/// Whether an address is this machine's own.
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The header goes out with the connection: a proxy has nothing to think about.
+const PROXY_HEADER_DEADLINE: Duration = Duration::from_secs(5);

@@ -23,7 +23,6 @@ use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen, host};
 use crate::limits::Holder;
 use crate::open::{Meter, Seen};
-use crate::serve::is_local;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::farewell::{revoke, revoked};
@@ -74,10 +73,7 @@ impl Server {
         accountable: Option<IpAddr>,
         place: HalfOpen,
     ) {
-        let origin = match source.ip() {
-            Some(ip) if !is_local(ip) => Origin::Remote,
-            _ => Origin::Local,
-        };
+        let origin = if source.is_local() { Origin::Local } else { Origin::Remote };
         let mut admitted = None;
         let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
             let guest = self

@@ -1,13 +1,15 @@
 //! Goal: a target that asks for it learns who is connected, in the PROXY protocol's second version, and no client can lie.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::local;
-use crate::stage::{Exit, Key, PATIENCE, Port, Site, Stage, Target, echoed};
+use crate::stage::{Exit, Key, PATIENCE, Port, Server, Site, Stage, Target, Visitor, echoed};
 
 scenarios![
     rule_with_a_header_is_carried_out,
@@ -16,6 +18,7 @@ scenarios![
     without_a_rule_there_is_none,
     connection_without_a_header_ends_with_the_right_to_it,
     visitor_is_told_to_the_target_of_a_remote_forward,
+    source_is_what_a_trusted_proxy_says,
 ];
 
 /// By whichever name the client asks for the target, and whatever else permits it.
@@ -118,6 +121,56 @@ fn connection_without_a_header_ends_with_the_right_to_it(stage: &Stage) -> Resul
     let mut rest = vec![0; 16 + 12 + 3 + stage.fingerprint("client", site.alice())?.len() + 5 - echo.len()];
     stream.read_exact(&mut rest)?;
     echoed(&mut stream, b"still there")
+}
+
+/// In the log, for limits and for `from`; and nobody comes in past the proxy.
+fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let key = stage.fingerprint("client", &alice)?;
+    let allow = ["allow", &key, "--name", "alice", "--from", "198.51.100.0/24"];
+    stage.server(&home, &allow).run()?.expect(Exit::Done)?;
+    let server = Server::start(stage, &home, &["--proxy-from", "127.0.0.0/8"])?;
+
+    let near = proxied(&server, "PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n")?;
+    let far = proxied(&server, "PROXY TCP4 192.0.2.7 203.0.113.1 4711 443\r\n")?;
+    let send = |address: &str| {
+        stage.client(&alice, &["send", address, "through a proxy", "--server-key", server.key()?]).run()
+    };
+    send(&near.address())?.expect(Exit::Done)?;
+    server.printed("[alice] through a proxy")?;
+    send(&far.address())?.expect(Exit::Refused)?;
+    server.logged(&["connection failed", "peer=\"192.0.2.7:4711\""])?;
+    send(server.address())?.expect_failure()?;
+    server.logged(&["connection of a proxy turned away", "no header"])?;
+
+    // The proxy itself is not what fails: it is not turned away with whoever does.
+    for _ in 0..20 {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\nGET / HTTP/1.1\r\n\r\n");
+        visitor.closed_within(PATIENCE)?;
+    }
+    send(&near.address())?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// A proxy that sends `header` in front of each connection.
+fn proxied(server: &Server, header: &'static str) -> Result<Target> {
+    let address = server.address().to_owned();
+    Target::serve(move |near| {
+        let mut far = TcpStream::connect(&address)?;
+        far.write_all(header.as_bytes())?;
+        let (mut from_near, mut to_far) = (near.try_clone()?, far.try_clone()?);
+        let up = thread::spawn(move || {
+            io::copy(&mut from_near, &mut to_far).ok();
+            to_far.shutdown(Shutdown::Write).ok();
+        });
+        let mut near = near;
+        io::copy(&mut far, &mut near).ok();
+        near.shutdown(Shutdown::Write).ok();
+        up.join().ok();
+        Ok(())
+    })
 }
 
 /// The target learns whom its visitor has come to, and not where the client has found the target.

@@ -14,7 +14,7 @@ use crate::Error;
 pub struct Network(IpNet);
 
 impl Network {
-    pub(super) fn covers(self, ip: IpAddr) -> bool {
+    pub(crate) fn covers(self, ip: IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
 

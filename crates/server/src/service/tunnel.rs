@@ -64,8 +64,8 @@ pub(crate) async fn serve(
     (visit.reached)(address, header);
     if header == ProxyHeader::V2 {
         let client = identity(&visit.guest.identity);
-        let header =
-            proxy_header::v2(visit.source.address, stream.get_ref().local_address(), client.as_deref());
+        let destination = visit.source.proxied_to.or_else(|| stream.get_ref().local_address());
+        let header = proxy_header::v2(visit.source.address, destination, client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
             return refuse(stream, target, Refusal::of_target(error), visit).await;
         }
