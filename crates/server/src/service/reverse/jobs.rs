@@ -177,7 +177,7 @@ mod tests {
         let listener = Arc::new(UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap());
         let address = listener.local_addr().unwrap();
         let mut flows = Flows::new(listener, "here".into(), &drops);
-        let jobs = Jobs::new();
+        let jobs = Jobs::new(MAX_JOBS);
         let gave_way = Cell::new(0);
         let mut sources = Vec::new();
         for number in 0..=MAX_JOBS + 1 {
