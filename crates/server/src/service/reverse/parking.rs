@@ -137,7 +137,6 @@ impl Parking {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a job, and what ends it")]
     async fn carry_to_client(
         &self,
         mut stream: SecureStream<Socket>,
@@ -170,7 +169,6 @@ impl Parking {
         Err(into_io(error))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a job, and what ends it")]
     async fn carry_to_target(
         &self,
         mut stream: SecureStream<Socket>,
