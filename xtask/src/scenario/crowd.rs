@@ -16,6 +16,7 @@ scenarios![
     two_thousand_connections_against_a_limit_of_five_hundred,
     descriptors_that_run_out_come_back,
     clients_descriptors_that_run_out_come_back,
+    visitors_of_leases_leave_descriptors_for_commands,
 ];
 
 /// All at once, and each held until its answer is there. The limit is in the server's file.
@@ -125,4 +126,25 @@ fn clients_descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
     target.is_left_alone()
 }
 
+/// More visitors who say nothing than the server has descriptors, at proxies that it opens for a client.
+fn visitors_of_leases_leave_descriptors_for_commands(stage: &Stage) -> Result<()> {
+    let prlimit = Tool::PRLIMIT.find()?.display().to_string();
+    let rights = ["--listen", "*"];
+    let site = Site::wrapped(stage, &rights, &[], &[&prlimit, "--nofile=1024:1024"])?;
+    let forward = site.forward(&["-R", "0"].repeat(LEASES))?;
+    let addresses = (0..LEASES).map(|index| forward.remote(index)).collect::<Result<Vec<_>>>()?;
+    let mut visitors = Vec::new();
+    for _ in 0..1_200 / LEASES {
+        for address in &addresses {
+            visitors.push(dial(address)?);
+        }
+    }
+    let vitals = site.vitals()?;
+    ensure!(vitals.channels >= u64::try_from(LEASES)?, "{} channels", vitals.channels);
+    let log = site.server()?.process.stderr.text();
+    ensure!(!log.contains("cannot accept"), "descriptors have run out:\n{log}");
+    Ok(())
+}
+
+const LEASES: usize = 10;
 const CROWD: usize = 2_000;
