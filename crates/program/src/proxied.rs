@@ -167,9 +167,9 @@ mod tests {
     #[tokio::test]
     async fn whatever_else_comes_is_refused_in_bounds() {
         let endless = [&b"PROXY TCP4 "[..], &[b'1'; 4096]].concat();
-        let long = [&v2::PROTOCOL_PREFIX[..], b"\x21\x11\xff\xff", &[0; 65535]].concat();
-        let unix = [&v2::PROTOCOL_PREFIX[..], b"\x21\x31\x00\xd8", &[0; 216]].concat();
-        let short = [&v2::PROTOCOL_PREFIX[..], b"\x21\x11\x00\x04", &[0; 4]].concat();
+        let long = [v2::PROTOCOL_PREFIX, b"\x21\x11\xff\xff", &[0; 65535]].concat();
+        let unix = [v2::PROTOCOL_PREFIX, b"\x21\x31\x00\xd8", &[0; 216]].concat();
+        let short = [v2::PROTOCOL_PREFIX, b"\x21\x11\x00\x04", &[0; 4]].concat();
         for bytes in [
             &b"SKS\x01\x03\x00\x05\x00hello"[..],
             b"GET / HTTP/1.1\r\n\r\n",
@@ -187,7 +187,7 @@ mod tests {
             let (proxied, _) = read(bytes).await;
             assert_eq!(proxied.unwrap_err().kind(), io::ErrorKind::InvalidData, "{bytes:?}");
         }
-        for bytes in [&b""[..], b"PROXY", b"PROXY TCP4 192.0.2.1", &v2::PROTOCOL_PREFIX[..]] {
+        for bytes in [&b""[..], b"PROXY", b"PROXY TCP4 192.0.2.1", v2::PROTOCOL_PREFIX] {
             let (proxied, _) = read(bytes).await;
             assert_eq!(proxied.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{bytes:?}");
         }
