@@ -295,7 +295,8 @@ impl Report for Error {
             ),
             Self::NotKnown { address } => Some(format!("client trust {address} --server-key SHA256:... makes it known")),
             Self::KnownServers { .. } => Some("mend or remove the line".into()),
-            Self::Pipe { source: RelayError::Channel(error), .. } => match error_in(error) {
+            Self::Pipe { source: RelayError::Channel(error), .. }
+            | Self::EndedEarly { source: RelayError::Channel(error), .. } => match error_in(error) {
                 Some(wire_protocol::Error::Reset(ResetCode::NotAllowed)) => protocol_hint(error),
                 _ => Some("what came out may be incomplete: run both sides again".into()),
             },
