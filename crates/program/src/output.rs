@@ -53,24 +53,24 @@ pub fn print(line: impl Display) -> Result<(), Error> {
     written(print_as_it_is(&format!("{}\n", Escaped(line))))
 }
 
-/// Prints a line of `fields` with tabs between them, as [`print`] does.
+/// Prints a line of `fields` with tabs between them, as [`print()`] does.
 ///
 /// # Errors
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn print_row<T: Display>(fields: impl IntoIterator<Item = T>) -> Result<(), Error> {
     let fields: Vec<String> = fields.into_iter().map(|field| Escaped(field).to_string()).collect();
     written(print_as_it_is(&format!("{}\n", fields.join("\t"))))
 }
 
-/// Prints lines, in each of which whatever may come from a peer has been escaped already, as [`print`] does.
+/// Prints lines, in each of which whatever may come from a peer has been escaped already, as [`print()`] does.
 ///
 /// # Errors
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn print_lines(lines: &str) -> Result<(), Error> {
     written(print_as_it_is(&format!("{lines}\n")))
 }
 
-/// Prints an object on a line of its own on standard output, as [`print`] does.
+/// Prints an object on a line of its own on standard output, as [`print()`] does.
 ///
 /// # Errors
 /// [`Error::Stdio`] where it cannot be written, or shown as JSON.

@@ -19,7 +19,7 @@ pub struct Surroundings {
     pub listen: Vec<Address>,
 }
 
-/// What a rule's name leads to, as [`lead`] asks for it.
+/// What the name of a rule leads to.
 pub type Lookup<'a> = dyn Fn(&[(String, u16)]) -> Vec<Vec<SocketAddr>> + 'a;
 
 impl Grant {
