@@ -95,10 +95,15 @@ impl Pool {
             let message = "too many names are being looked up for this client";
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
         }
-        if *resting == 0 && *threads < MAX_THREADS {
+        // Of those that rest, each that waits already has one that was woken for it and may not have come to take it.
+        if waiting.len() >= *resting && *threads < MAX_THREADS {
             let builder = thread::Builder::new().name("lookup".into()).stack_size(STACK_SIZE);
-            builder.spawn(move || self.work())?;
-            *threads += 1;
+            match builder.spawn(move || self.work()) {
+                Ok(_) => *threads += 1,
+                Err(error) if *threads == 0 => return Err(error),
+                // One of those that there are comes to it.
+                Err(_) => {}
+            }
         }
         waiting.push(Waiting { asker: asker.into(), lookup, done });
         drop(state);
@@ -211,6 +216,29 @@ mod tests {
         drop(release);
         for found in waiting {
             found.await.unwrap().unwrap();
+        }
+    }
+
+    /// A thread that rests is there for the first of two: the second waited behind it, whoever asked for it.
+    #[tokio::test]
+    async fn lookups_that_come_at_once_do_not_wait_for_one_another() {
+        // The thread that is woken for the first may be quicker than we are, but not each time.
+        for _ in 0..8 {
+            let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+            pool.run("", Box::new(|| Ok(Vec::new()))).await.unwrap();
+            while pool.state().as_ref().unwrap().resting == 0 {
+                tokio::task::yield_now().await;
+            }
+            let (release, held) = mpsc::channel::<()>();
+            let silent: Lookup = Box::new(move || {
+                held.recv().ok();
+                Ok(Vec::new())
+            });
+            let first = pool.add("mallory", silent).unwrap();
+            let second = pool.run("alice", Box::new(|| Ok(Vec::new())));
+            timeout(DEADLINE / 2, second).await.expect("it waited for the other one").unwrap();
+            drop(release);
+            first.await.unwrap().unwrap();
         }
     }
 
