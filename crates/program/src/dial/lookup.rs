@@ -55,13 +55,14 @@ impl Lookups {
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let name = (asker.to_owned(), host.to_owned());
-        loop {
+        for _ in 0..TRIES {
             let mut under_way = self.join(&name, &look_up);
-            // A task that has ended without an answer has ended with its runtime.
+            // A task that has ended without an answer has ended with its runtime, which may be ours.
             let Ok(answer) = under_way.wait_for(Option::is_some).await else { continue };
             let answer = answer.clone().unwrap_or_else(|| Ok(Vec::new()));
             return answer.map_err(|(kind, message)| io::Error::new(kind, message));
         }
+        Err(io::Error::other("the lookup was broken off"))
     }
 
     fn join<F>(
@@ -80,6 +81,8 @@ impl Lookups {
         under_way.insert(name.clone(), answer.clone());
         let entry = Entry { lookups: self, name: name.clone() };
         let asked = look_up(name.0.clone(), name.1.clone());
+        // A runtime that ends drops the task, and with it the entry, right here.
+        drop(under_way);
         tokio::spawn(async move {
             let answer = asked.await.map_err(|error| (error.kind(), error.to_string()));
             // Whoever comes after the answer asks anew.
@@ -105,6 +108,9 @@ impl Drop for Entry {
         self.lookups.under_way().remove(&self.name);
     }
 }
+
+/// Of runtimes that end meanwhile there is seldom more than one.
+const TRIES: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +149,37 @@ mod tests {
         let error = other.await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::NotFound, "nobody knows it"));
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+        assert!(LOOKUPS.under_way().is_empty());
+    }
+
+    /// It waited for itself, or asked again without an end.
+    #[test]
+    fn a_lookup_in_a_runtime_that_ends_comes_to_an_end() {
+        static LOOKUPS: LazyLock<Lookups> = LazyLock::new(Lookups::default);
+        /// Looks a name up where the runtime drops the task that it is in.
+        struct AtTheEnd(std::sync::mpsc::Sender<io::ErrorKind>);
+        impl Drop for AtTheEnd {
+            fn drop(&mut self) {
+                let look_up = |_: String, _: String| std::future::pending();
+                let mut lookup = std::pin::pin!(LOOKUPS.find("", "one", look_up));
+                let mut cx = Context::from_waker(Waker::noop());
+                if let std::task::Poll::Ready(Err(error)) = lookup.as_mut().poll(&mut cx) {
+                    self.0.send(error.kind()).ok();
+                }
+            }
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let at_the_end = AtTheEnd(tell);
+            runtime.spawn(async move {
+                let _at_the_end = at_the_end;
+                std::future::pending::<()>().await;
+            });
+            runtime.block_on(tokio::task::yield_now());
+        });
+        let ended = told.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(ended, Ok(io::ErrorKind::Other));
         assert!(LOOKUPS.under_way().is_empty());
     }
 }
