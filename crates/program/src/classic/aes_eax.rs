@@ -93,11 +93,12 @@ fn decode_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     if !matches!(text.len(), 32 | 48 | 64) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect::<Option<Vec<u8>>>()
-        .map(Zeroizing::new)
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut key = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+    for at in (0..text.len()).step_by(2) {
+        key.push(u8::from_str_radix(&text[at..at + 2], 16).ok()?);
+    }
+    Some(key)
 }
 
 fn nonce_len(text: &str) -> Result<usize, String> {
