@@ -145,10 +145,23 @@ fn field(address: &Address) -> String {
     field
 }
 
+/// The address that [`field`] has made a field of; `None` for what it makes of none.
+fn unescaped(field: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut parts = field.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn parse(line: &str) -> Option<(String, KnownServer)> {
     let mut fields = line.split_ascii_whitespace();
     let address = fields.next()?;
-    address.parse::<Address>().ok()?;
+    unescaped(address).as_deref().unwrap_or(address).parse::<Address>().ok()?;
     let id: KeyId = fields.next()?.parse().ok()?;
     let key = match fields.next() {
         Some(encoded) => {
@@ -189,6 +202,18 @@ mod tests {
         assert_eq!(file.find(&b).unwrap(), Some(known(2)));
         let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
         assert!(text.starts_with("# a comment\n") && text.lines().count() == 2, "{text}");
+    }
+
+    /// The escaped percent sign made the interface's name too long for one, and the whole file unreadable.
+    #[test]
+    fn a_link_local_server_is_known_behind_the_longest_name_of_an_interface() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = KnownServers::new(Home::resolve(Some(folder.path().into())).unwrap());
+        for address in ["[fe80::1%enx001122334455]:5000", "[fe80::1%eth0]:5000"] {
+            let address = address.parse().unwrap();
+            file.remember(&address, &known(1)).unwrap();
+            assert_eq!(file.find(&address).unwrap(), Some(known(1)));
+        }
     }
 
     #[test]
