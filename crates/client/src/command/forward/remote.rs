@@ -10,7 +10,7 @@ use crypto_core::secret::Secret;
 use getrandom::SysRng;
 use program::address::Address;
 use program::datagram_target::DatagramTarget;
-use program::dial::{PROMPT, dial, in_time, refusal, resolve};
+use program::dial::{PROMPT, dial, dial_first, in_time, refusal, resolve_for};
 use program::escape::escape;
 use program::forward::{RemoteForward, TargetSpec, Transport};
 use program::proxy_header::{self, ProxyHeader};
@@ -362,7 +362,7 @@ async fn answer(
         }
     };
     let asked = Instant::now();
-    let mut socket = match dial(&address).await {
+    let mut socket = match reach(&address).await {
         Ok(socket) => socket,
         Err(error) => {
             tracing::info!(target = %address, %error, "the target cannot be reached");
@@ -393,6 +393,17 @@ async fn answer(
     }
 }
 
+/// Connects to a target. Names go at the expense of other targets', and not of the server's own.
+async fn reach(address: &Address) -> io::Result<Socket> {
+    match address {
+        Address::Tcp { host, port } => {
+            let candidates = resolve_for(VISITORS, host, *port).await?;
+            dial_first(candidates).await.map(|(socket, _)| socket)
+        }
+        Address::Unix(_) => dial(address).await,
+    }
+}
+
 /// As [`answer`], for a flow of datagrams.
 async fn answer_datagrams(
     parking: &Parking,
@@ -401,7 +412,7 @@ async fn answer_datagrams(
     port: u16,
 ) -> io::Result<SecureStream<Socket>> {
     let drops = parking.site.tunnels.drops.flow(format!("to {}:{port}", escape(host.as_bytes())));
-    let resolved = resolve(host, port).await;
+    let resolved = resolve_for(VISITORS, host, port).await;
     let connected = resolved.and_then(|candidates| DatagramTarget::connect(candidates, drops, |_| {}));
     match connected {
         Ok(mut socket) => {
@@ -431,6 +442,8 @@ fn is_busy(error: &Error) -> bool {
     matches!(error_in(source), Some(wire_protocol::Error::Refused(code)) if *code != RefusedCode::Stopping)
 }
 
+/// For whom the names of targets are looked up: whoever comes in at the server may name many that nobody answers for.
+const VISITORS: &str = "visitors";
 /// Channels that wait at least, for the next connection and one more.
 const MIN_PARKED: usize = 2;
 /// And at most, however many connections come at once.
