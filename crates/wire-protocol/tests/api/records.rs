@@ -429,6 +429,18 @@ fn a_datagram_beyond_the_limit_is_not_sent_and_not_received() {
     }
 }
 
+/// Whoever logs a channel must not log what it carries.
+#[test]
+fn a_datagram_that_is_not_whole_is_not_shown() {
+    let (mut client, mut server) = streaming_ends();
+    server.receiver.expect_datagrams();
+    let first = client.data(&[77; 16384]);
+    assert_eq!(datagrams_of(&mut server.receiver, &first), Ok(vec![]));
+    assert_eq!(server.receiver.unfinished_len(), 16384);
+    let shown = format!("{:?}", server.receiver);
+    assert!(shown.contains("16384") && !shown.contains("77, 77"), "the content is shown");
+}
+
 #[test]
 fn only_a_key_update_or_a_reset_may_stand_within_a_datagram() {
     let out_of_turn = Error::PeerMisbehaved(PeerMisbehaved::UnexpectedMessage);
