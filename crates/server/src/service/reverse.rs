@@ -152,7 +152,10 @@ impl Leases {
         if let ListenAddress::Port { port, .. } = &mut key.0 {
             *port = bound;
         }
-        let (jobs, ended) = (Arc::new(Jobs::new(self.visitors.share())), CancellationToken::new());
+        let (jobs, ended) = (
+            Arc::new(Jobs::new(self.visitors.share(), self.visitors.descriptors())),
+            CancellationToken::new(),
+        );
         let door = Arc::new(door);
         let lease = self.lease(&key, id, bound, &door, &jobs, &ended);
         let held = Held { owner: owner.clone(), id, port: bound, door, jobs, ended, _descriptor: descriptor };

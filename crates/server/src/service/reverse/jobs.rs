@@ -39,6 +39,8 @@ pub(super) struct Jobs {
     queue: Mutex<Queue>,
     added: Notify,
     places: Arc<Semaphore>,
+    /// The descriptors of all visitors of the server.
+    visitors: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -52,21 +54,21 @@ struct Queue {
 /// Room for one that waits, in its lease, and where it has a descriptor, among all visitors of the server.
 #[derive(Debug)]
 pub(super) struct Place {
-    _in_lease: OwnedSemaphorePermit,
+    _in_lease: Option<OwnedSemaphorePermit>,
     _visitor: Option<Visitor>,
 }
 
 impl Jobs {
-    /// With room for `share` visitors, but no more than there is any use for.
-    pub(super) fn new(share: usize) -> Self {
+    /// With room for `share` of all `visitors`, but no more than there is any use for.
+    pub(super) fn new(share: usize, visitors: Arc<Semaphore>) -> Self {
         let places = Arc::new(Semaphore::new(share.min(MAX_JOBS)));
-        Self { queue: Mutex::default(), added: Notify::new(), places }
+        Self { queue: Mutex::default(), added: Notify::new(), places, visitors }
     }
 
     /// Waits until there is room for one more.
     pub(super) async fn place(&self, visitor: Visitor) -> Option<Place> {
         let in_lease = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        Some(Place { _in_lease: in_lease, _visitor: Some(visitor) })
+        Some(Place { _in_lease: Some(in_lease), _visitor: Some(visitor) })
     }
 
     pub(super) fn add(&self, wants: Wants, place: Option<Place>) {
@@ -84,7 +86,7 @@ impl Jobs {
         self.make_room(give_way);
         if let Ok(in_lease) = Arc::clone(&self.places).try_acquire_owned() {
             // All flows share the socket of the lease.
-            let place = Place { _in_lease: in_lease, _visitor: None };
+            let place = Place { _in_lease: Some(in_lease), _visitor: None };
             self.add(Wants::Datagrams { flow, target }, Some(place));
         } else {
             flow.lose(DropReason::NoChannel);
@@ -101,11 +103,20 @@ impl Jobs {
         true
     }
 
-    /// Puts one back that turned out not to be served: it has waited longest.
+    /// Puts one back that turned out not to be served: it has waited longest. Where no descriptor is left for it, it is turned
+    /// away: it had that of a channel, which is gone.
     pub(super) fn put_back(&self, job: Job) {
+        let place = match &job.wants {
+            Wants::Client { .. } | Wants::Target { .. } => {
+                let Ok(visitor) = Arc::clone(&self.visitors).try_acquire_owned() else { return };
+                Some(Place { _in_lease: None, _visitor: Some(visitor) })
+            }
+            // All flows share the socket of the lease.
+            Wants::Datagrams { .. } => None,
+        };
         let mut queue = self.queue();
         if !queue.is_closed {
-            queue.waiting.push_front((job, None));
+            queue.waiting.push_front((job, place));
             drop(queue);
             self.added.notify_one();
         }
@@ -170,6 +181,22 @@ mod tests {
 
     use super::*;
 
+    /// A client that closes one parked channel after the other could have had visitors held without a limit.
+    #[tokio::test]
+    async fn what_is_put_back_has_a_descriptor_or_is_turned_away() {
+        let jobs = Jobs::new(MAX_JOBS, Arc::new(Semaphore::new(2)));
+        let put_back = || {
+            let (_, there) = tokio::net::UnixStream::pair().unwrap();
+            let (socket, host) = (Socket::Unix(there), "x".to_owned());
+            let wants = Wants::Target { socket, dialect: Dialect::Http, host, port: 1 };
+            jobs.put_back(Job { since: Instant::now(), wants });
+            jobs.queue().waiting.len()
+        };
+        assert_eq!([put_back(), put_back(), put_back()], [1, 2, 2]);
+        drop(jobs.take().await);
+        assert_eq!(put_back(), 2);
+    }
+
     /// A client that can have no more channels answered nobody's datagrams any more.
     #[tokio::test]
     async fn a_flow_gives_way_once_another_one_has_waited() {
@@ -177,7 +204,7 @@ mod tests {
         let listener = Arc::new(UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap());
         let address = listener.local_addr().unwrap();
         let mut flows = Flows::new(listener, "here".into(), &drops);
-        let jobs = Jobs::new(MAX_JOBS);
+        let jobs = Jobs::new(MAX_JOBS, Arc::new(Semaphore::new(1)));
         let gave_way = Cell::new(0);
         let mut sources = Vec::new();
         for number in 0..=MAX_JOBS + 1 {

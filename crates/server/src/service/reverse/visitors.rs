@@ -30,6 +30,11 @@ impl Visitors {
         self.share
     }
 
+    /// What [`Visitors::visitor`] waits for.
+    pub(super) fn descriptors(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.visitors)
+    }
+
     /// What another lease needs; `None` where there is none left.
     pub(super) fn lease(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.leases).try_acquire_owned().ok()
