@@ -262,7 +262,7 @@ impl Session<'_> {
             },
             (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
                 let claimed = if guest.rights.allows_listen(address) {
-                    self.server.leases.claim(&guest.identity, address, *kind, *lease).await
+                    self.server.leases.claim(&guest.identity, &guest.name, address, *kind, *lease).await
                 } else {
                     Err(RefusedCode::NotAllowed.into())
                 };

@@ -16,8 +16,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use program::address::Address;
-use program::dial::in_time;
+use program::address::{Address, EVERYWHERE};
+use program::dial::{in_time, resolve_for};
 use program::drops::DropCounter;
 use program::escape::escape;
 use program::flows::{self, Flows};
@@ -108,6 +108,17 @@ impl Door {
     }
 }
 
+/// Looks a name up before it is bound, which asks in the name of nobody in particular: one that nobody answers for must not
+/// hold up what the server itself, or another client, needs.
+async fn look_up(asker: &str, address: &ListenAddress) -> io::Result<()> {
+    match address {
+        ListenAddress::Port { host, port } if host != EVERYWHERE => {
+            resolve_for(asker, host, *port).await.map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn to_address(address: &ListenAddress) -> Address {
     match address {
         ListenAddress::Port { host, port } => Address::Tcp { host: host.clone(), port: *port },
@@ -125,7 +136,8 @@ impl Leases {
         self.held().len()
     }
 
-    /// Listens for `owner`, or takes over what is listened on for the same client already.
+    /// Listens for `owner`, or takes over what is listened on for the same client already. A name is looked up at the expense
+    /// of others that are for `asker`.
     ///
     /// # Errors
     /// Why not: [`RefusedCode::AddressInUse`] where another client, or another program, has
@@ -133,6 +145,7 @@ impl Leases {
     pub(crate) async fn claim(
         self: &Arc<Self>,
         owner: &ClientIdentity,
+        asker: &str,
         address: &ListenAddress,
         kind: ListenKind,
         id: [u8; LEASE_LEN],
@@ -144,7 +157,11 @@ impl Leases {
             return Err(Refusal::from(RefusedCode::Busy));
         };
         let others = self.listened_on_by(owner);
-        let bound = in_time(Door::bind(address, kind, &others)).await;
+        let bound = in_time(async {
+            look_up(asker, address).await?;
+            Door::bind(address, kind, &others).await
+        });
+        let bound = bound.await;
         let door = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error));
         let door = door.map_err(Refusal::of_listening)?;
         let mut key = (address.clone(), kind);
