@@ -67,8 +67,9 @@ pub fn is_absent(path: &Path) -> Result<bool, Error> {
         if stands(folder)? {
             let real = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
             // One that is still to be made will be its maker's own, so that a sticky bit is enough for the one above it.
-            let its_own = if path.parent() == Some(folder) { Sticky::IsNotEnough } else { Sticky::IsEnough };
-            judge_chain(path, &real, its_own)?;
+            let is_its_own = folders(path).next() == Some(folder);
+            judge_chain(path, &real, if is_its_own { Sticky::IsNotEnough } else { Sticky::IsEnough })?;
+            judge_links(path, folder)?;
             break;
         }
     }
@@ -104,18 +105,24 @@ fn is_trusted(owner: u32) -> bool {
     owner == ROOT || owner == geteuid().as_raw()
 }
 
-/// Whoever can change the folder can put another file in the place of this one. Where a link leads to the file, that
-/// holds for both places.
+/// Whoever can change the folder can put another file in the place of this one. Where links lead to the file, that holds
+/// for the place of each.
 fn judge_folders(path: &Path) -> Result<(), Error> {
     let real = fs::canonicalize(path).map_err(Error::file("read", path))?;
     if let Some(folder) = real.parent() {
         judge_chain(path, folder, Sticky::IsNotEnough)?;
     }
-    let metadata = fs::symlink_metadata(path).map_err(Error::file("read", path))?;
-    if metadata.is_symlink() {
-        judge_owner(path, &metadata)?;
-        if let Some(folder) = folders(path).next() {
-            let folder = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
+    judge_links(path, path)
+}
+
+/// Whoever can change a link on the `way` to a file, or put another one in its place, can have it lead elsewhere.
+fn judge_links(path: &Path, way: &Path) -> Result<(), Error> {
+    for place in way.ancestors().filter(|place| !place.as_os_str().is_empty()) {
+        let metadata = fs::symlink_metadata(place).map_err(Error::file("read", place))?;
+        if metadata.is_symlink() {
+            judge_owner(place, &metadata)?;
+            let folder = folder_of(place);
+            let folder = fs::canonicalize(&folder).map_err(Error::file("read", &folder))?;
             judge_chain(path, &folder, Sticky::IsEnough)?;
         }
     }
@@ -312,6 +319,16 @@ mod tests {
             set_mode(&links, links_mode);
             set_mode(path.parent().unwrap(), inner_mode);
             assert_eq!(read(&link).is_ok(), is_good, "{links_mode:o}, {inner_mode:o}");
+        }
+        // So is one further up on the way.
+        set_mode(path.parent().unwrap(), 0o700);
+        let way = links.join("way");
+        symlink(path.parent().unwrap(), &way).unwrap();
+        for (links_mode, is_good) in [(0o755, true), (0o1777, true), (0o777, false)] {
+            set_mode(&links, links_mode);
+            assert_eq!(read(&way.join("secret")).is_ok(), is_good, "{links_mode:o}");
+            assert_eq!(is_absent(&way.join("other")).is_ok(), is_good, "{links_mode:o}");
+            assert_eq!(is_absent(&way.join("no").join("other")).is_ok(), is_good, "{links_mode:o}");
         }
     }
 
