@@ -389,7 +389,8 @@ impl Lease {
     fn begin_association(&self, control: Socket, visitor: Visitor, associations: &mut JoinSet<()>) {
         // The datagrams have a socket of their own.
         let second = self.leases.visitors.try_visitor();
-        let Some(second) = second.filter(|_| associations.len() < MAX_ASSOCIATIONS) else {
+        let most = max_associations(self.leases.visitors.share());
+        let Some(second) = second.filter(|_| associations.len() < most) else {
             associations.spawn(socks::refuse(control, Dialect::Socks5, Reply::GeneralFailure));
             return;
         };
@@ -502,6 +503,11 @@ async fn associate(mut control: Socket, jobs: &Jobs, drops: &DropCounter) -> io:
 
 /// SOCKS clients of one lease that exchange datagrams.
 const MAX_ASSOCIATIONS: usize = 64;
+/// So many of them where a lease has so many descriptors, of which each takes two.
+fn max_associations(share: usize) -> usize {
+    MAX_ASSOCIATIONS.min((share / 2).max(1))
+}
+
 /// SOCKS clients of one lease that have not yet said what they want.
 const MAX_NEGOTIATIONS: usize = 256;
 /// How long they may take for it.
@@ -517,6 +523,16 @@ mod tests {
         let here = here.map(|here| here.parse().unwrap());
         let destination = expected.into();
         assert_eq!(forwarded(origin.into(), here), Target::Forwarded { origin: origin.into(), destination });
+    }
+
+    #[test]
+    fn socks_clients_with_datagrams_take_no_more_descriptors_than_a_lease_has() {
+        for visitors in [1, 120, 4096] {
+            let share = Visitors::new(visitors).share();
+            let most = max_associations(share);
+            assert!(most > 0 && (2 * most <= share || most == 1), "{visitors}: {most} of {share}");
+        }
+        assert_eq!(max_associations(4096), MAX_ASSOCIATIONS);
     }
 
     #[test]
