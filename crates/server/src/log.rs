@@ -16,6 +16,10 @@ pub(crate) struct LogLimits {
     pub(crate) unfinished: LogLimit,
     /// A connection cannot be accepted.
     pub(crate) not_accepted: LogLimit,
+    /// A client that is in did not get a stream.
+    pub(crate) stream_refused: LogLimit,
+    /// A connection of a client that was in has ended early.
+    pub(crate) ended_early: LogLimit,
 }
 
 impl Default for LogLimits {
@@ -26,6 +30,8 @@ impl Default for LogLimits {
             turned_away: LogLimit::new(5),
             unfinished: LogLimit::new(5),
             not_accepted: LogLimit::new(2),
+            stream_refused: LogLimit::new(100),
+            ended_early: LogLimit::new(100),
         }
     }
 }
@@ -47,6 +53,8 @@ impl LogLimits {
             (&self.turned_away, "more connections were turned away"),
             (&self.unfinished, "more handshakes came to nothing"),
             (&self.not_accepted, "more connections could not be accepted"),
+            (&self.stream_refused, "more streams were refused"),
+            (&self.ended_early, "more connections ended early"),
         ];
         for (limit, what) in kinds {
             match limit.take_suppressed() {

@@ -280,6 +280,7 @@ impl Session<'_> {
                     source: self.source,
                     throttle: &self.throttle,
                     drops: &self.server.drops,
+                    log_limits: &self.server.log_limits,
                     stopping: &self.server.stopping,
                     revoked: &self.revoked,
                     reached: &|address, header| self.note_reached(address, header),
@@ -288,7 +289,8 @@ impl Session<'_> {
             }
             _ => RefusedCode::NotOffered.into(),
         };
-        refusal.tell(stream, &target, &self.source.name, &guest.name).await.map(Some)
+        let log_limits = &self.server.log_limits;
+        refusal.tell(stream, &target, &self.source.name, &guest.name, log_limits).await.map(Some)
     }
 
     /// Notes how a connection of a client has ended that was in.
@@ -298,6 +300,9 @@ impl Session<'_> {
             tracing::debug!(peer, client, "connection closed");
             return;
         };
+        if !self.server.log_limits.ended_early.admits() {
+            return;
+        }
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let target = target.map(|open| open.target.to_string());
         tracing::info!(peer, client, target, error = error.to_string(), "connection ended early");

@@ -6,7 +6,8 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use crypto_core::identity::{KeyId, ServerKey};
@@ -24,6 +25,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::Target;
 use wire_protocol::stream::{self, SecureStream};
@@ -57,7 +60,10 @@ async fn fixture() -> Fixture {
         Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
         Address::Unix(path) => panic!("listening on {}", path.display()),
     };
-    let key = Arc::new(ServerKey::generate(&mut SysRng, 2048).unwrap());
+    // It takes a while to make one.
+    static KEY: LazyLock<Arc<ServerKey>> =
+        LazyLock::new(|| Arc::new(ServerKey::generate(&mut SysRng, 2048).unwrap()));
+    let key = Arc::clone(&KEY);
     let printed = Arc::new(Mutex::new(Vec::new()));
     Fixture {
         key: key.public().id(),
@@ -80,11 +86,16 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
     }
 }
 
-async fn open_message(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
+async fn connect(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
     let socket = TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
     let server = ExpectedServer::Key { id, key: None, ticket: None };
     let config = ClientConfig { server, identity: None, open: None };
-    let mut stream = stream::connect_channel(socket, config).await.unwrap();
+    stream::connect_channel(socket, config).await.unwrap()
+}
+
+async fn open_message(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
+    let mut stream = connect(address, id).await;
     stream.open(Target::Message).await.unwrap();
     stream
 }
@@ -132,6 +143,49 @@ async fn a_server_that_waits_for_a_stream_is_ended_through_its_control() {
     };
     let result = timeout(DEADLINE, ended).await.unwrap();
     assert!(matches!(result, Err(Error::NotDrained { streams: 1 })), "{result:?}");
+}
+
+/// Counts the lines about streams that are refused.
+struct Refusals;
+
+static REFUSALS: AtomicUsize = AtomicUsize::new(0);
+
+impl Subscriber for Refusals {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.module_path() == Some("server::service::refusal")
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        REFUSALS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Whoever is in, a stranger included, can ask for what it does not get as fast as the network carries it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_streams_do_not_fill_the_log() {
+    tracing::subscriber::set_global_default(Refusals).unwrap();
+    let Fixture { settings, listeners, address, key, _home, .. } = fixture().await;
+    let (_control, events) = Control::new();
+    let server = tokio::spawn(serve(settings, listeners, std::future::pending(), events));
+    let mut stream = connect(address, key).await;
+    for _ in 0..500 {
+        let error = stream.open(Target::Pipe).await.unwrap_err();
+        assert!(matches!(stream::error_in(&error), Some(wire_protocol::Error::Refused(_))), "{error}");
+    }
+    assert!((1..500).contains(&REFUSALS.load(Ordering::Relaxed)));
+    server.abort();
 }
 
 /// Longer than anything here takes, also where other tests share the machine.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::time::Duration;
 
+use program::log_limit::LogLimit;
 use program::socket::Socket;
 use program::{crew, escape};
 use serde::Serialize;
@@ -93,11 +94,12 @@ impl Messages {
             return Ok(stream);
         };
         let Some(mut share) = self.budget.begin(payer) else {
-            tracing::warn!(
-                client = guest.name,
-                limit = MAX_UNFINISHED,
-                "message refused: too many are unfinished"
-            );
+            static LOG_LIMIT: LogLimit = LogLimit::new(5);
+            if LOG_LIMIT.admits() {
+                let more = Some(LOG_LIMIT.take_suppressed()).filter(|more| *more > 0);
+                let (client, limit) = (&guest.name, MAX_UNFINISHED);
+                tracing::warn!(client, limit, more, "message refused: too many are unfinished");
+            }
             stream.refuse_open(RefusedCode::Busy).await?;
             return Ok(stream);
         };

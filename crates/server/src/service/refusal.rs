@@ -7,6 +7,8 @@ use program::socket::Socket;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::SecureStream;
 
+use crate::log::LogLimits;
+
 /// Why there is no stream.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -27,17 +29,20 @@ impl Refusal {
         Self { code: dial::listen_refusal(&error), error: Some(error) }
     }
 
-    /// Tells the client and the log, and gives the channel back, idle. `peer` and `client` say whose it is.
+    /// Tells the client, and the log within its limit, and gives the channel back, idle. `peer` and `client` say whose it is.
     pub(crate) async fn tell(
         self,
         mut stream: SecureStream<Socket>,
         target: &Target,
         peer: &str,
         client: &str,
+        log_limits: &LogLimits,
     ) -> io::Result<SecureStream<Socket>> {
         let Self { code, error } = self;
-        let (target, error) = (target.to_string(), error.map(tracing::field::display));
-        tracing::info!(peer, client, target, reason = %code, error, "stream refused");
+        if log_limits.stream_refused.admits() {
+            let (target, error) = (target.to_string(), error.map(tracing::field::display));
+            tracing::info!(peer, client, target, reason = %code, error, "stream refused");
+        }
         stream.refuse_open(code).await?;
         Ok(stream)
     }

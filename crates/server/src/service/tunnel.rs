@@ -21,6 +21,7 @@ use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_un
 use crate::access::{Guest, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
+use crate::log::LogLimits;
 use crate::service::farewell::{revoke, revoked};
 use crate::service::refusal::Refusal;
 use crate::throttle::{Throttle, Throttled};
@@ -33,6 +34,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) throttle: &'a Throttle,
     /// Is told of datagrams that are dropped.
     pub(crate) drops: &'a DropCounter,
+    pub(crate) log_limits: &'a LogLimits,
     pub(crate) stopping: &'a CancellationToken,
     /// The client has lost the right to what it has open.
     pub(crate) revoked: &'a CancellationToken,
@@ -120,7 +122,7 @@ async fn refuse(
     refusal: Refusal,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    refusal.tell(stream, target, &visit.source.name, &visit.guest.name).await
+    refusal.tell(stream, target, &visit.source.name, &visit.guest.name, visit.log_limits).await
 }
 
 /// Connects to a target. Also gives the address that its host has led to, where it has a host, and whether it is told
