@@ -143,7 +143,12 @@ async fn connect_with(
 
     let (known, mut socket) = match trusted(known_servers, server)? {
         Some(known) => (known, None),
-        None => first_contact(server, &mut patience).await?,
+        None => {
+            let contact = first_contact(server, &mut patience).await?;
+            // Whoever was asked may have taken their time, which says nothing of the server.
+            patience = Patience::new();
+            contact
+        }
     };
     let client = credentials.identity.as_ref().map(|key| key.public().id());
     let tickets = tickets.get_or_init(|| Tickets::new(&credentials.home, known.id, client).cached());
@@ -311,3 +316,79 @@ async fn dial(address: &Address) -> Result<Socket, Error> {
 /// Between two attempts to connect to a server that is busy, at first and later.
 const MIN_BUSY_PAUSE: Duration = Duration::from_millis(100);
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use getrandom::SysRng;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
+    use wire_protocol::message::ServerLimits;
+    use wire_protocol::stream::{RsaPool, abort_frame, accept_channel};
+
+    use super::*;
+
+    /// Connects to a server that gives `aborts` to the connections that come first, and lets in the one behind them. Gives
+    /// the result with how many connections came.
+    async fn connect_behind(aborts: &[AbortCode]) -> (Result<(), Error>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let credentials = Credentials::read(Home::resolve(Some(folder.path().into())).unwrap()).unwrap();
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server {
+            address: listener.local_addr().unwrap().into(),
+            pinned: None,
+            policy: TrustPolicy::Strict,
+            psk: Some(Arc::clone(&psk)),
+        };
+        let config = Arc::new(ServerConfig {
+            identity: None,
+            psks: BTreeMap::from([("laptop".to_owned(), psk)]),
+            tickets: None,
+            client_auth: ClientAuth::Required,
+            limits: ServerLimits { idle_timeout_seconds: 60 },
+        });
+        let accepted = Cell::new(0);
+        let serve = async {
+            for code in aborts {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                accepted.set(accepted.get() + 1);
+                // All of the hello, or closing the socket would reset it and take the frame along.
+                let mut head = [0; 8];
+                socket.read_exact(&mut head).await.unwrap();
+                let mut hello = vec![0; usize::from(u16::from_be_bytes([head[6], head[7]]))];
+                socket.read_exact(&mut hello).await.unwrap();
+                socket.write_all(&abort_frame(*code)).await.unwrap();
+            }
+            let (socket, peer) = listener.accept().await.unwrap();
+            accepted.set(accepted.get() + 1);
+            let socket = Socket::tcp(socket, peer).unwrap();
+            let _stream = accept_channel(socket, config, &RsaPool::new(1), |_| Ok(())).await.unwrap();
+            std::future::pending::<Infallible>().await
+        };
+        let result = tokio::select! {
+            connected = connect(&credentials, &server, None) => connected.map(drop),
+            never = serve => match never {},
+        };
+        (result, accepted.get())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_busy_is_asked_again() {
+        let (result, accepted) = connect_behind(&[AbortCode::Busy, AbortCode::Busy]).await;
+        result.unwrap();
+        assert_eq!(accepted, 3);
+    }
+
+    #[tokio::test]
+    async fn any_other_abort_is_taken_for_an_answer() {
+        let (result, accepted) = connect_behind(&[AbortCode::UnknownPsk, AbortCode::Busy]).await;
+        let Err(Error::Handshake { source, .. }) = result else { panic!("{result:?}") };
+        assert_eq!(error_in(&source), Some(&wire_protocol::Error::Aborted(AbortCode::UnknownPsk)));
+        assert_eq!(accepted, 1);
+    }
+}
