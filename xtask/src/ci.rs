@@ -82,7 +82,7 @@ fn policy() -> Result<()> {
 }
 
 fn tests() -> Result<()> {
-    let tally = test::run(&TestFlags { filter: None, parts: Vec::new(), big: false, list: false });
+    let tally = test::run(&TestFlags::default());
     ensure!(tally.is_good(), "{tally}");
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) enum Task {
     NoStd,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct TestFlags {
     /// Runs only the tests whose name contains this text
     pub(crate) filter: Option<String>,
@@ -45,10 +45,17 @@ pub(crate) struct TestFlags {
     /// Lists the scenarios and runs nothing
     #[arg(long)]
     pub(crate) list: bool,
+    /// Runs the scenarios with the programs `server` and `client` of this folder, which shows what fails with another build
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["parts", "list"])]
+    pub(crate) programs: Option<PathBuf>,
 }
 
 impl TestFlags {
     pub(crate) fn wants(&self, part: Part) -> bool {
+        // Only scenarios run programs, so they are all that other programs can be tried with.
+        if self.programs.is_some() {
+            return part == Part::Scenarios;
+        }
         self.parts.is_empty() || self.parts.contains(&part)
     }
 }

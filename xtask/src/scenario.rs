@@ -39,7 +39,7 @@ mod udp;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::flags::TestFlags;
@@ -69,7 +69,13 @@ use scenarios;
 
 pub(crate) fn run(flags: &TestFlags) -> Result<Tally> {
     stage::raise_descriptor_limit();
-    let stage = Arc::new(Stage::new(workspace::build_programs()?)?);
+    let programs = match &flags.programs {
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("{} is not a folder", folder.display()))?
+        }
+        None => workspace::build_programs()?,
+    };
+    let stage = Arc::new(Stage::new(programs)?);
     let arguments =
         Arguments { filter: flags.filter.clone(), test_threads: Some(AT_ONCE), ..Arguments::default() };
     let trials = chosen(flags).into_iter().map(|scenario| trial(scenario, Arc::clone(&stage))).collect();

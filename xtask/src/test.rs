@@ -98,7 +98,7 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
 
 /// What is about to happen and how long it takes, said before anything is built.
 fn plan(flags: &TestFlags) -> &'static str {
-    if flags.filter.is_some() || !flags.parts.is_empty() {
+    if flags.filter.is_some() || !flags.parts.is_empty() || flags.programs.is_some() {
         "building, then running the tests that were asked for"
     } else {
         "all tests: units, record kernels, vectors, scenarios with the real programs.\n\
