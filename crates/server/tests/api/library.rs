@@ -1,8 +1,6 @@
 //! The server as a library: it runs until the future that it was given is ready, and writes messages to a sink of the
 //! caller's own.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,0 +1,8 @@
+//! The server through its public API, over real sockets.
+
+#[cfg(test)]
+mod api {
+    mod library;
+    mod running;
+    mod streams;
+}

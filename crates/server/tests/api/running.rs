@@ -1,0 +1,123 @@
+//! A server that runs for a test, with one client that is known by a pre-shared key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto_core::psk::PreSharedKey;
+use crypto_core::secret::Secret;
+use crypto_core::ticket::TicketKey;
+use getrandom::SysRng;
+use program::address::Address;
+use program::home::Home;
+use program::private_file;
+use server::config::ServerConfig;
+use server::{AccessFile, Control, Error, Identity, Live, Service, Settings, listen, serve};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+use wire_protocol::message::{ListenAddress, RefusedCode, Target};
+use wire_protocol::stream::{self, SecureStream};
+
+/// A channel of the client.
+pub(super) type Channel = SecureStream<TcpStream>;
+
+/// A server, and what its client needs.
+pub(super) struct Running {
+    pub(super) control: Control,
+    pub(super) home: tempfile::TempDir,
+    pub(super) server: JoinHandle<Result<(), Error>>,
+    address: SocketAddr,
+    psk: Arc<PreSharedKey>,
+}
+
+impl Running {
+    /// Starts a server with `service` whose only client has `rights`, as they stand in `clients.toml`.
+    pub(super) async fn start(service: Service, config: &ServerConfig, rights: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let listeners = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let address = match listeners[0].1.address().unwrap() {
+            Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
+            Address::Unix(path) => panic!("listening on {}", path.display()),
+        };
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let settings = Settings {
+            identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&psk))])),
+            tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
+            access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
+            service,
+            live: Live::from(config),
+        };
+        let (control, events) = Control::new();
+        let running = |server| Self { control, home, server, address, psk };
+        let server = tokio::spawn(serve(settings, listeners, std::future::pending(), events));
+        let running = running(server);
+        running.write_rights(rights);
+        running
+    }
+
+    /// The file of allowed clients.
+    pub(super) fn access_path(&self) -> PathBuf {
+        self.home.path().join("clients.toml")
+    }
+
+    /// Writes the file of allowed clients as an editor does, without a word to the server.
+    pub(super) fn write_rights(&self, rights: &str) {
+        let text = format!("[[psk]]\nname = \"laptop\"\n{rights}\n");
+        private_file::replace(&self.access_path(), text.as_bytes()).unwrap();
+    }
+
+    /// Gives the client other rights and has the server look at them.
+    pub(super) async fn change_rights(&self, rights: &str) {
+        self.write_rights(rights);
+        assert!(self.control.recheck().await);
+    }
+
+    /// A channel of the client; why there is none where it is refused.
+    pub(super) async fn connect(&self) -> std::io::Result<Channel> {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let server = ExpectedServer::Psk(Arc::clone(&self.psk));
+        let config = ClientConfig { server, identity: None, open: None };
+        timeout(DEADLINE, stream::connect_channel(socket, config)).await.unwrap()
+    }
+
+    /// A channel of the client on which `target` is open; the server's answer where it refuses.
+    pub(super) async fn open(&self, target: &Target) -> Result<Channel, RefusedCode> {
+        let mut channel = self.connect().await.unwrap();
+        let opened = async {
+            match target {
+                Target::Listen { .. } => channel.open_listen(target).await.map(drop),
+                target => channel.open(target.clone()).await,
+            }
+        };
+        match timeout(DEADLINE, opened).await.unwrap() {
+            Ok(()) => Ok(channel),
+            Err(error) => match stream::error_in(&error) {
+                Some(wire_protocol::Error::Refused(code)) => Err(*code),
+                _ => panic!("{target}: {error}"),
+            },
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The target that stands for listening on a port of the system's choice.
+pub(super) fn listening() -> Target {
+    Target::Listen {
+        address: ListenAddress::Port { host: "127.0.0.1".into(), port: 0 },
+        kind: wire_protocol::message::ListenKind::Stream,
+        lease: [1; wire_protocol::message::LEASE_LEN],
+    }
+}
+
+/// Longer than anything here takes, also where other tests share the machine.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);

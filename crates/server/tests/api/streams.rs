@@ -1,0 +1,257 @@
+//! Which streams a client gets, and keeps, with which rights.
+
+use std::time::{Duration, Instant};
+
+use program::address::Address;
+use program::proxy_header::ProxyHeader;
+use server::config::{NamedService, ServerConfig};
+use server::{MessageFormat, Messages, Service};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::time::{sleep, timeout};
+use wire_protocol::message::{RefusedCode, ResetCode, Target};
+use wire_protocol::stream;
+
+use super::running::{Channel, DEADLINE, Running, listening};
+
+/// Echoes of each kind, and a server that leads to them.
+struct Fixture {
+    running: Running,
+    /// Each kind of stream, with the line of `clients.toml` that is its right.
+    kinds: Vec<(Target, String)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let path = folder.path().join("echo.sock").display().to_string();
+        let unix = UnixListener::bind(&path).unwrap();
+        let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = tcp.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let (mut read, mut write) = socket.split();
+                    tokio::io::copy(&mut read, &mut write).await.ok();
+                });
+            }
+        });
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = unix.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let (mut read, mut write) = socket.split();
+                    tokio::io::copy(&mut read, &mut write).await.ok();
+                });
+            }
+        });
+        tokio::spawn(async move {
+            let mut datagram = [0; 1024];
+            loop {
+                let (len, from) = udp.recv_from(&mut datagram).await.unwrap();
+                udp.send_to(&datagram[..len], from).await.unwrap();
+            }
+        });
+        let service = NamedService {
+            name: "db".into(),
+            target: Address::Tcp { host: "127.0.0.1".into(), port: tcp_port },
+            header: ProxyHeader::None,
+        };
+        let config = ServerConfig { services: vec![service], ..ServerConfig::default() };
+        let messages = Messages::new(MessageFormat::Text, 1024, Some(std::io::sink()));
+        let running = Running::start(Service::Messages(messages), &config, "").await;
+        let host = || "127.0.0.1".to_owned();
+        let kinds = vec![
+            (Target::Message, "messages = true".to_owned()),
+            (Target::Tcp { host: host(), port: tcp_port }, format!("tcp = [\"127.0.0.1:{tcp_port}\"]")),
+            (Target::Udp { host: host(), port: udp_port }, format!("udp = [\"127.0.0.1:{udp_port}\"]")),
+            (Target::Unix { path: path.clone() }, format!("unix = [\"{path}\"]")),
+            (Target::Service { name: "db".into() }, "service = [\"db\"]".into()),
+            (listening(), "listen = [\"*\"]".into()),
+        ];
+        Self { running, kinds, _folder: folder }
+    }
+
+    /// All rights but those that `is_left_out` names by their number.
+    fn rights(&self, is_held: impl Fn(usize) -> bool) -> String {
+        let held = self.kinds.iter().enumerate().filter(|(number, _)| is_held(*number));
+        let lines: Vec<&str> = held.map(|(_, (_, line))| line.as_str()).collect();
+        if lines.is_empty() { "messages = false".into() } else { lines.join("\n") }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_opens_its_own_kind_of_stream_and_no_other() {
+    let fixture = Fixture::start().await;
+    for right in 0..fixture.kinds.len() {
+        fixture.running.change_rights(&fixture.rights(|number| number == right)).await;
+        for (number, (target, _)) in fixture.kinds.iter().enumerate() {
+            let refused = fixture.running.open(target).await.err();
+            let expected = if number == right { None } else { Some(RefusedCode::NotAllowed) };
+            assert_eq!(refused, expected, "{target} with {}", fixture.kinds[right].1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
+    let fixture = Fixture::start().await;
+    fixture.running.change_rights("messages = true\npipe = true\nservice = [\"web\"]").await;
+    for target in [Target::Pipe, Target::Service { name: "web".into() }] {
+        assert_eq!(fixture.running.open(&target).await.err(), Some(RefusedCode::NotOffered), "{target}");
+    }
+    // A right is looked at before what the configuration has, so that nobody finds out names.
+    let other = Target::Service { name: "db".into() };
+    assert_eq!(fixture.running.open(&other).await.err(), Some(RefusedCode::NotAllowed));
+
+    let without_output = Messages::new::<std::io::Sink>(MessageFormat::Text, 1024, None);
+    let service = Service::Messages(without_output);
+    let running = Running::start(service, &ServerConfig::default(), "messages = true").await;
+    assert_eq!(running.open(&Target::Message).await.err(), Some(RefusedCode::NotOffered));
+    running.change_rights("messages = false").await;
+    assert_eq!(running.open(&Target::Message).await.err(), Some(RefusedCode::NotAllowed));
+}
+
+/// What the client reads of a stream that the server ends.
+async fn reset_of(channel: &mut Channel) -> Option<ResetCode> {
+    let error = loop {
+        match timeout(DEADLINE, channel.read_or_sign_of_life(&mut [0; 64])).await.unwrap() {
+            Ok(Some(0)) => return None,
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    match stream::error_in(&error) {
+        Some(wire_protocol::Error::Reset(code)) => Some(*code),
+        _ => panic!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_goes_ends_its_own_kind_of_stream_and_no_other() {
+    let fixture = Fixture::start().await;
+    for gone in 0..fixture.kinds.len() {
+        fixture.running.change_rights(&fixture.rights(|_| true)).await;
+        let mut open = Vec::new();
+        for (target, _) in &fixture.kinds {
+            open.push(fixture.running.open(target).await.unwrap());
+        }
+        fixture.running.change_rights(&fixture.rights(|number| number != gone)).await;
+        assert_eq!(reset_of(&mut open[gone]).await, Some(ResetCode::NotAllowed), "{}", fixture.kinds[gone].1);
+        for number in [1, 2, 3, 4].into_iter().filter(|number| *number != gone) {
+            echo(&mut open[number]).await;
+        }
+        for number in [0, 5].into_iter().filter(|number| *number != gone) {
+            open[number].shutdown().await.unwrap();
+            assert_eq!(reset_of(&mut open[number]).await, None, "{}", fixture.kinds[number].1);
+        }
+        drop(open);
+        wait_for_streams(&fixture.running, 0).await;
+    }
+}
+
+/// Datagrams may get lost, but not on loopback with so few of them.
+async fn echo(channel: &mut Channel) {
+    channel.write_all(b"still here").await.unwrap();
+    channel.flush().await.unwrap();
+    let mut back = [0; 10];
+    timeout(DEADLINE, channel.read_exact(&mut back)).await.unwrap().unwrap();
+    assert_eq!(&back, b"still here");
+}
+
+async fn wait_for_streams(running: &Running, count: usize) {
+    let started = Instant::now();
+    while running.control.status().await.unwrap().counts.streams != count {
+        assert!(started.elapsed() < DEADLINE, "streams do not end");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A target that trusts what stands in front of the data would take it from the client otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_to_be_told_who_connects_keeps_no_stream_without() {
+    let fixture = Fixture::start().await;
+    let told = |line: &str| line.replace("\"]", ",proxy\"]");
+    for number in [1, 3] {
+        let (target, line) = &fixture.kinds[number];
+        fixture.running.change_rights(line).await;
+        let mut without = fixture.running.open(target).await.unwrap();
+        fixture.running.change_rights(&told(line)).await;
+        assert_eq!(reset_of(&mut without).await, Some(ResetCode::NotAllowed), "{line}");
+        // One that was told may stay where that is no longer asked for.
+        let mut with = fixture.running.open(target).await.unwrap();
+        fixture.running.change_rights(line).await;
+        let mut header = [0; 16];
+        timeout(DEADLINE, with.read_exact(&mut header)).await.unwrap().unwrap();
+        assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), "{header:?}");
+    }
+}
+
+/// With every stream, the server looks at the file by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel() {
+    let fixture = Fixture::start().await;
+    let (tcp, line) = &fixture.kinds[1];
+    fixture.running.change_rights(line).await;
+    let mut channel = fixture.running.connect().await.unwrap();
+    fixture.running.write_rights("messages = true");
+    let started = Instant::now();
+    loop {
+        let opened = channel.open(tcp.clone()).await;
+        let Err(error) = opened else {
+            assert!(started.elapsed() < Duration::from_secs(5), "the file is not looked at");
+            channel.shutdown().await.unwrap();
+            assert_eq!(channel.read(&mut [0; 1]).await.unwrap(), 0);
+            continue;
+        };
+        let refused = stream::error_in(&error);
+        assert!(
+            matches!(refused, Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed))),
+            "{error}"
+        );
+        return;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_makes_no_sense_keeps_others_out_and_one_that_is_gone_ends_what_is_open() {
+    let fixture = Fixture::start().await;
+    let running = &fixture.running;
+    let (tcp, line) = &fixture.kinds[1];
+    running.change_rights(line).await;
+    let mut channel = running.open(tcp).await.unwrap();
+    let good = std::fs::read(running.access_path()).unwrap();
+
+    std::fs::write(running.access_path(), "[[psk]\n").unwrap();
+    assert!(running.control.recheck().await);
+    assert!(running.connect().await.is_err());
+    echo(&mut channel).await;
+    std::fs::write(running.access_path(), good).unwrap();
+    assert!(running.control.recheck().await);
+    echo(&mut channel).await;
+
+    std::fs::remove_file(running.access_path()).unwrap();
+    assert!(running.control.recheck().await);
+    echo(&mut channel).await;
+    // It may be about to come back, for a second.
+    sleep(Duration::from_millis(1100)).await;
+    assert!(running.control.recheck().await);
+    assert_eq!(reset_of(&mut channel).await, Some(ResetCode::NotAllowed));
+    assert!(running.connect().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_expires_ends_what_is_open_at_that_moment() {
+    let fixture = Fixture::start().await;
+    let (tcp, line) = &fixture.kinds[1];
+    let expires = jiff::Timestamp::now() + Duration::from_secs(2);
+    fixture.running.change_rights(&format!("{line}\nexpires = \"{expires}\"")).await;
+    let mut channel = fixture.running.open(tcp).await.unwrap();
+    assert_eq!(reset_of(&mut channel).await, Some(ResetCode::NotAllowed));
+    let late = jiff::Timestamp::now().duration_since(expires);
+    assert!((0..5).contains(&late.as_secs()) && !late.is_negative(), "{late}");
+    assert!(fixture.running.connect().await.is_err());
+}
