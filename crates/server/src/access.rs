@@ -7,6 +7,7 @@
 //! ```
 
 mod advice;
+mod anonymous;
 mod client_name;
 mod clients;
 mod credential;
@@ -17,6 +18,7 @@ mod grant;
 mod host;
 mod name;
 mod network;
+mod principal;
 mod proxied;
 mod rate;
 mod rights;
@@ -32,6 +34,7 @@ use jiff::Timestamp;
 use wire_protocol::message::{ClientIdentity, DeniedCode};
 
 pub(crate) use self::advice::Advice;
+pub use self::anonymous::AnonymousPolicy;
 pub use self::client_name::ClientName;
 pub use self::clients::{Access, Allowed};
 pub use self::credential::Credential;
@@ -41,49 +44,11 @@ use self::file::Unusable;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;
+pub(crate) use self::principal::{Enrolment, Origin, Principal};
 pub use self::proxied::Proxied;
 pub use self::rate::Rate;
 pub use self::rights::{Rights, Transport};
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
-use crate::settings::Strangers;
-
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// This machine: loopback or a unix socket.
-    Local,
-    /// Anywhere else.
-    Remote,
-}
-
-/// A client that may come in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guest {
-    /// Who it is: the same one has the same.
-    pub(crate) identity: ClientIdentity,
-    /// What it is called in front of its messages.
-    pub(crate) name: String,
-    pub(crate) rights: Arc<Rights>,
-    /// From then on it is refused.
-    pub(crate) expires: Option<Timestamp>,
-    pub(crate) standing: Standing,
-}
-
-impl Guest {
-    /// Its key's fingerprint, if it has one.
-    pub(crate) fn key(&self) -> Option<String> {
-        fingerprint(&self.identity)
-    }
-}
-
-/// Whether somebody has allowed a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Somebody has.
-    Allowed,
-    /// Nobody has; strangers are let in.
-    Stranger,
-}
 
 impl AccessFile {
     /// Decides on a client. A file that cannot be read lets nobody in. `source` is where the client connects from,
@@ -93,10 +58,10 @@ impl AccessFile {
         client: &ClientIdentity,
         source: Option<IpAddr>,
         origin: Origin,
-        strangers: Strangers,
-    ) -> Result<Guest, DeniedCode> {
+        anonymous: AnonymousPolicy,
+    ) -> Result<Principal, DeniedCode> {
         let access = self.consult().map_err(|_| DeniedCode::NotAllowed)?;
-        decide(access.as_deref(), client, source, origin, strangers)
+        decide(access.as_deref(), client, source, origin, anonymous)
     }
 
     /// Decides anew on a client that is in. `None` where the file cannot be used at the moment: whoever mends it must not
@@ -106,10 +71,10 @@ impl AccessFile {
         client: &ClientIdentity,
         source: Option<IpAddr>,
         origin: Origin,
-        strangers: Strangers,
-    ) -> Option<Result<Guest, DeniedCode>> {
+        anonymous: AnonymousPolicy,
+    ) -> Option<Result<Principal, DeniedCode>> {
         match self.consult() {
-            Ok(access) => Some(decide(access.as_deref(), client, source, origin, strangers)),
+            Ok(access) => Some(decide(access.as_deref(), client, source, origin, anonymous)),
             Err(Unusable::ForTheMoment) => None,
             Err(Unusable::Lost) => Some(Err(DeniedCode::NotAllowed)),
         }
@@ -122,8 +87,8 @@ impl AccessFile {
     }
 
     /// Whether a client without a key could be let in at all.
-    pub(crate) fn admits_anonymous(&self, origin: Origin, strangers: Strangers) -> bool {
-        self.authorize(&ClientIdentity::Anonymous, None, origin, strangers).is_ok()
+    pub(crate) fn admits_anonymous(&self, origin: Origin, anonymous: AnonymousPolicy) -> bool {
+        self.authorize(&ClientIdentity::Anonymous, None, origin, anonymous).is_ok()
     }
 }
 
@@ -132,19 +97,19 @@ fn decide(
     client: &ClientIdentity,
     source: Option<IpAddr>,
     origin: Origin,
-    strangers: Strangers,
-) -> Result<Guest, DeniedCode> {
+    anonymous: AnonymousPolicy,
+) -> Result<Principal, DeniedCode> {
     match known(access, client)? {
-        Some(guest) if guest.grant.admits(source, Timestamp::now()) => Ok(Guest {
+        Some(principal) if principal.grant.admits(source, Timestamp::now()) => Ok(Principal {
             identity: client.clone(),
-            name: guest.name.into(),
-            rights: Arc::clone(&guest.grant.rights),
-            expires: guest.grant.expires,
-            standing: Standing::Allowed,
+            name: principal.name.into(),
+            rights: Arc::clone(&principal.grant.rights),
+            expires: principal.grant.expires,
+            enrolment: Enrolment::Enrolled,
         }),
-        // Not even as a stranger: somebody has said when and from where it may come.
+        // Not even as one that nobody has allowed: somebody has said when and from where it may come.
         Some(_) => Err(DeniedCode::NotAllowed),
-        None => stranger(access, client, origin, strangers),
+        None => not_enrolled(access, client, origin, anonymous),
     }
 }
 
@@ -175,34 +140,28 @@ fn known<'a>(
     })
 }
 
-fn stranger(
+fn not_enrolled(
     access: Option<&Access>,
     client: &ClientIdentity,
     origin: Origin,
-    strangers: Strangers,
-) -> Result<Guest, DeniedCode> {
-    let key = fingerprint(client);
-    let rights = match (strangers, access, origin) {
-        (Strangers::Welcome, _, _) => Rights::usual(),
-        (Strangers::Refused, None, Origin::Local) => Rights::messages_alone(),
+    anonymous: AnonymousPolicy,
+) -> Result<Principal, DeniedCode> {
+    let key = principal::fingerprint(client);
+    let rights = match (anonymous, access, origin) {
+        (AnonymousPolicy::Admit, _, _) => Rights::usual(),
+        (AnonymousPolicy::Refuse, None, Origin::Local) => Rights::messages_alone(),
         _ if key.is_none() => return Err(DeniedCode::ClientKeyRequired),
         _ => return Err(DeniedCode::NotAllowed),
     };
-    Ok(Guest {
+    Ok(Principal {
         identity: client.clone(),
         name: key.unwrap_or_else(|| "anonymous".into()),
         rights: Arc::new(rights),
         expires: None,
-        standing: Standing::Stranger,
+        enrolment: Enrolment::Anonymous,
     })
 }
 
-fn fingerprint(client: &ClientIdentity) -> Option<String> {
-    match client {
-        ClientIdentity::Key(id) => Some(KeyId(*id).to_string()),
-        ClientIdentity::Psk(_) | ClientIdentity::Anonymous => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -246,13 +205,13 @@ mod tests {
     #[test]
     fn closed_once_somebody_was_allowed_even_when_nobody_is_any_more() {
         let (_folder, file) = file();
-        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, None, origin, Strangers::Refused);
+        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, None, origin, AnonymousPolicy::Refuse);
         assert_eq!(*anonymous(Origin::Local).unwrap().rights, Rights::messages_alone());
         assert_eq!(anonymous(Origin::Remote), Err(DeniedCode::ClientKeyRequired));
 
         allow(&file, ALICE, "alice", usual()).unwrap();
         assert_eq!(anonymous(Origin::Local), Err(DeniedCode::ClientKeyRequired));
-        let alice = || file.authorize(&key(ALICE), None, Origin::Remote, Strangers::Refused);
+        let alice = || file.authorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse);
         assert_eq!(alice().unwrap().name, "alice");
 
         file.edit(|access| access.revoke("alice")).unwrap();
@@ -261,24 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn strangers_never_get_a_tunnel() {
+    fn clients_that_nobody_has_allowed_never_get_a_tunnel() {
         let (_folder, file) = file();
         for client in [ClientIdentity::Anonymous, key(BOB)] {
-            let guest = file.authorize(&client, None, Origin::Remote, Strangers::Welcome).unwrap();
-            assert_eq!((&*guest.rights, guest.standing), (&Rights::usual(), Standing::Stranger));
-            assert_eq!(guest.identity, client);
+            let principal = file.authorize(&client, None, Origin::Remote, AnonymousPolicy::Admit).unwrap();
+            assert_eq!((&*principal.rights, principal.enrolment), (&Rights::usual(), Enrolment::Anonymous));
+            assert_eq!(principal.identity, client);
         }
     }
 
     #[test]
-    fn a_guest_has_the_rights_that_were_named_for_it() {
+    fn a_principal_has_the_rights_that_were_named_for_it() {
         let (_folder, file) = file_that_says(&format!(
             "[[client]]\nname = \"alice\"\nkey = \"{ALICE}\"\ntcp = [\"10.0.0.1:5432\"]\n\
              [[client]]\nname = \"bob\"\nkey = \"{BOB}\"\nmessages = false\n\
              [[psk]]\nname = \"laptop\"\nservice = [\"db\"]\nmax_channels = 3\nmax_rate = \"1KiB\"\n"
         ));
         let rights = |client: &ClientIdentity| {
-            file.authorize(client, None, Origin::Remote, Strangers::Welcome).unwrap().rights
+            file.authorize(client, None, Origin::Remote, AnonymousPolicy::Admit).unwrap().rights
         };
         let alice = rights(&key(ALICE));
         assert!(alice.may_resolve(Transport::Tcp, "10.0.0.1", 5432) && !alice.messages() && !alice.pipe());
@@ -291,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_expired_or_is_elsewhere_is_not_even_a_stranger() {
+    fn whoever_has_expired_or_is_elsewhere_is_not_let_in_as_anybody_else() {
         let (_folder, file) = file();
         let now = Timestamp::now();
         let hour = std::time::Duration::from_secs(3600);
@@ -321,8 +280,8 @@ mod tests {
             file.edit(|access| access.note_psk("laptop")).unwrap();
             file.edit(|access| access.allow(&"psk:laptop".parse()?, None, grant.clone())).unwrap();
             for client in [key(ALICE), psk("laptop")] {
-                for strangers in [Strangers::Refused, Strangers::Welcome] {
-                    let result = file.authorize(&client, source, Origin::Local, strangers);
+                for anonymous in [AnonymousPolicy::Refuse, AnonymousPolicy::Admit] {
+                    let result = file.authorize(&client, source, Origin::Local, anonymous);
                     let expected = if admitted { None } else { Some(DeniedCode::NotAllowed) };
                     assert_eq!(result.err(), expected, "{grant:?} from {source:?}");
                 }
@@ -338,7 +297,7 @@ mod tests {
              [[psk]]\nname = \"laptop\"\nrevoked = false\n[[psk]]\nname = \"phone\"\nrevoked = true\n"
         ));
         let authorize =
-            |client: &ClientIdentity| file.authorize(client, None, Origin::Local, Strangers::Refused);
+            |client: &ClientIdentity| file.authorize(client, None, Origin::Local, AnonymousPolicy::Refuse);
         assert_eq!(*authorize(&key(ALICE)).unwrap().rights, Rights::usual());
         assert_eq!(*authorize(&psk("laptop")).unwrap().rights, Rights::usual());
         assert_eq!(authorize(&psk("phone")), Err(DeniedCode::NotAllowed));
@@ -353,7 +312,7 @@ mod tests {
         let (_folder, file) = file_that_says(&format!("[[psk]]\nname = \"a\"\n{line}\n"));
         let error = file.read().unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains(said), "{line}: {error}");
-        let denied = file.authorize(&psk("x"), None, Origin::Local, Strangers::Welcome);
+        let denied = file.authorize(&psk("x"), None, Origin::Local, AnonymousPolicy::Admit);
         assert_eq!(denied, Err(DeniedCode::NotAllowed));
     }
 
@@ -389,7 +348,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), None, Origin::Remote, Strangers::Refused)
+            file.reauthorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse)
         };
         assert_eq!(again().unwrap().unwrap().name, "alice");
         let good = std::fs::read(file.path()).unwrap();
@@ -407,7 +366,7 @@ mod tests {
         let (folder, file) = file();
         let another = || AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap());
         let psk = psk("lost");
-        let may = |file: &AccessFile| file.authorize(&psk, None, Origin::Local, Strangers::Welcome).is_ok();
+        let may = |file: &AccessFile| file.authorize(&psk, None, Origin::Local, AnonymousPolicy::Admit).is_ok();
         assert!(may(&file), "it is the server's own key, and nobody has said anything");
         file.edit(|access| access.note_psk("lost")).unwrap();
         file.edit(|access| access.revoke("lost")).unwrap();
@@ -416,7 +375,7 @@ mod tests {
         for file in [&file, &another()] {
             file.look_again();
             assert!(!may(file));
-            assert!(!file.admits_anonymous(Origin::Local, Strangers::Welcome));
+            assert!(!file.admits_anonymous(Origin::Local, AnonymousPolicy::Admit));
             assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
             // Nor is the list begun anew as if nothing had been in it.
             let noted = file.edit(|access| access.note_psk("lost"));
@@ -433,7 +392,7 @@ mod tests {
     fn a_file_that_was_written_by_hand_is_remembered_too() {
         let (folder, file) = file_that_says("[[psk]]\nname = \"lost\"\nrevoked = true\n");
         let may =
-            |file: &AccessFile| file.authorize(&psk("lost"), None, Origin::Local, Strangers::Welcome).is_ok();
+            |file: &AccessFile| file.authorize(&psk("lost"), None, Origin::Local, AnonymousPolicy::Admit).is_ok();
         assert!(!may(&file));
         std::fs::remove_file(file.path()).unwrap();
         assert!(!may(&AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap())));
@@ -445,7 +404,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), None, Origin::Remote, Strangers::Refused)
+            file.reauthorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse)
         };
         assert!(again().unwrap().is_ok());
         let good = std::fs::read(file.path()).unwrap();
@@ -494,7 +453,7 @@ mod tests {
         file.edit(|access| access.revoke("laptop")).unwrap();
         assert!(matches!(file.edit(|access| access.note_psk("laptop")), Err(Error::NameTaken { .. })));
         assert!(matches!(file.edit(|access| access.revoke("psk:laptop")), Err(Error::UnknownClient { .. })));
-        let laptop = file.authorize(&psk("laptop"), None, Origin::Local, Strangers::Welcome);
+        let laptop = file.authorize(&psk("laptop"), None, Origin::Local, AnonymousPolicy::Admit);
         assert_eq!(laptop, Err(DeniedCode::NotAllowed));
         allow(&file, ALICE, "alice2", usual()).unwrap();
         let lines: Vec<String> = file.read().unwrap().unwrap().lines(Timestamp::now()).collect();

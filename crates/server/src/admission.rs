@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::Error;
 use wire_protocol::stream::{self, Operation, Progress};
 
-use penalties::{Penalties, Standing};
+use penalties::{Penalties, Reputation};
 use places::Places;
 use queue::{Class, RsaQueue};
 
@@ -96,7 +96,7 @@ impl Admission {
     /// Why there is none.
     pub(crate) fn begin(self: &Arc<Self>, source: Option<IpAddr>, now: Instant) -> Result<HalfOpen, Turned> {
         let source = source.map(SourceNetwork::from);
-        if self.standing(source, now) == Standing::Banned {
+        if self.reputation(source, now) == Reputation::Banned {
             return Err(Turned::Penalized);
         }
         // Without randomness, nothing is dropped early.
@@ -128,8 +128,8 @@ impl Admission {
         }
     }
 
-    fn standing(&self, source: Option<SourceNetwork>, now: Instant) -> Standing {
-        source.map_or(Standing::Clean, |source| self.penalties().standing(source.host, now))
+    fn reputation(&self, source: Option<SourceNetwork>, now: Instant) -> Reputation {
+        source.map_or(Reputation::Clean, |source| self.penalties().reputation(source.host, now))
     }
 
     fn penalties(&self) -> MutexGuard<'_, Penalties> {
@@ -170,10 +170,10 @@ impl HalfOpen {
         if self.has_been_worked_for.swap(true, Ordering::Relaxed) {
             return Class::Begun;
         }
-        match self.admission.standing(self.source, Instant::now()) {
-            Standing::Known => Class::Known,
-            Standing::Clean => Class::Clean,
-            Standing::Owing | Standing::Banned => Class::Owing,
+        match self.admission.reputation(self.source, Instant::now()) {
+            Reputation::Known => Class::Known,
+            Reputation::Clean => Class::Clean,
+            Reputation::Owing | Reputation::Banned => Class::Owing,
         }
     }
 }

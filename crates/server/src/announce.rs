@@ -17,7 +17,7 @@ pub(crate) struct Start<'a> {
     pub(crate) home: Option<&'a Path>,
     /// The files of pre-shared keys.
     pub(crate) psks: &'a [PathBuf],
-    /// Whether nobody has been allowed yet, and strangers are not let in.
+    /// Whether nobody has been allowed yet, and clients that nobody has allowed are not let in.
     pub(crate) admits_nobody: bool,
 }
 
@@ -81,7 +81,7 @@ impl Start<'_> {
         match task {
             Task::Send => format!("{client} send {address} \"Hello, World!\" {trust}"),
             Task::Ping => format!("{client} ping {address} {trust}"),
-            // Strangers may send messages from this machine, and no more.
+            // Clients that nobody has allowed may send messages from this machine, and no more.
             Task::Pipe if self.admits_nobody => {
                 let home = self.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
                 format!(

@@ -36,7 +36,7 @@ mod throttle;
 mod ticket_file;
 
 pub use access::{
-    Access, AccessFile, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Lookup, Name, Network,
+    Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup, Name, Network,
     Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule, Transport,
 };
 pub use control::{Control, ControlEvents};
@@ -48,5 +48,5 @@ pub use serve::{Listeners, listen, serve};
 pub use service::Service;
 pub use service::message::{MessageFormat, Messages};
 pub use service::pipe::Pipe;
-pub use settings::{Identity, Settings, Strangers};
+pub use settings::{Identity, Settings};
 pub use ticket_file::read_or_make_ticket_key;

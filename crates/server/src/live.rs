@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::ProxySource;
 use crate::config::{NamedService, ServerConfig};
-use crate::settings::Strangers;
+use crate::access::AnonymousPolicy;
 
 /// What a running server goes by.
 #[derive(Debug, Clone)]
 pub struct Live {
     /// Whether clients that nobody has allowed may come in.
-    pub strangers: Strangers,
+    pub anonymous: AnonymousPolicy,
     /// Proxies that say where connections come from.
     pub proxies: Vec<ProxySource>,
     /// What clients may ask for by name.
@@ -41,7 +41,7 @@ impl From<&ServerConfig> for Live {
     fn from(config: &ServerConfig) -> Self {
         let services = config.services.iter();
         Self {
-            strangers: if config.anyone { Strangers::Welcome } else { Strangers::Refused },
+            anonymous: if config.anyone { AnonymousPolicy::Admit } else { AnonymousPolicy::Refuse },
             proxies: config.proxy_from.clone(),
             services: services.map(|service| (service.name.clone(), service.clone())).collect(),
             idle_timeout: config.idle_timeout,

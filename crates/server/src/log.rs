@@ -1,4 +1,4 @@
-//! Lines of the log that strangers can cause, each kind within a limit, and what became of the rest.
+//! Lines of the log that anybody can cause, each kind within a limit, and what became of the rest.
 
 use program::log_limit::{LogLimit, WINDOW};
 use tokio::time::sleep;

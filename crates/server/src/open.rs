@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use program::admin::Open;
 
-use crate::access::Guest;
+use crate::access::Principal;
 use crate::session::OpenTarget;
 
 /// The clients that are in, and what each has open.
@@ -24,7 +24,7 @@ struct Entries {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     /// As it was judged last.
-    pub(crate) guest: Arc<Mutex<Arc<Guest>>>,
+    pub(crate) principal: Arc<Mutex<Arc<Principal>>>,
     pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
     /// Bytes of what is open.
     pub(crate) meter: Meter,
@@ -74,7 +74,7 @@ impl OpenSessions {
             else {
                 continue;
             };
-            let client = seen.guest.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
+            let client = seen.principal.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
             let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
             let (target, since, bytes) = (target.to_string(), since.to_string(), seen.meter.bytes());
             let open = grouped.entry((client.clone(), target.clone())).or_insert_with(|| Open {
@@ -121,19 +121,19 @@ mod tests {
     use wire_protocol::message::{ClientIdentity, Target};
 
     use super::*;
-    use crate::access::{Rights, Standing};
+    use crate::access::{Rights, Enrolment};
 
     fn seen(name: &str, target: Option<Target>, since: &str) -> Seen {
-        let guest = Guest {
+        let principal = Principal {
             identity: ClientIdentity::Anonymous,
             name: name.into(),
             rights: Rights::usual().into(),
             expires: None,
-            standing: Standing::Allowed,
+            enrolment: Enrolment::Enrolled,
         };
         let open = target.map(|target| OpenTarget::new(target, since.parse().unwrap()));
         Seen {
-            guest: Arc::new(Mutex::new(Arc::new(guest))),
+            principal: Arc::new(Mutex::new(Arc::new(principal))),
             target: Arc::new(Mutex::new(open)),
             meter: Meter::default(),
         }

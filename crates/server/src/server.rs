@@ -17,7 +17,7 @@ use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, DeniedCode, ServerLimits};
 
 use crate::Error;
-use crate::access::{AccessFile, Advice, Guest, Origin};
+use crate::access::{AccessFile, Advice, Principal, Origin};
 use crate::admission::Admission;
 use crate::descriptors::Shares;
 use crate::limits::Limits;
@@ -103,11 +103,11 @@ impl Server {
         client: &ClientIdentity,
         source: Option<IpAddr>,
         origin: Origin,
-    ) -> Result<Guest, DeniedCode> {
+    ) -> Result<Principal, DeniedCode> {
         if !self.could_be(client) {
             return Err(DeniedCode::NotAllowed);
         }
-        self.access.authorize(client, source, origin, self.live().strangers)
+        self.access.authorize(client, source, origin, self.live().anonymous)
     }
 
     /// As [`AccessFile::reauthorize`].
@@ -116,11 +116,11 @@ impl Server {
         client: &ClientIdentity,
         source: Option<IpAddr>,
         origin: Origin,
-    ) -> Option<Result<Guest, DeniedCode>> {
+    ) -> Option<Result<Principal, DeniedCode>> {
         if !self.could_be(client) {
             return Some(Err(DeniedCode::NotAllowed));
         }
-        self.access.reauthorize(client, source, origin, self.live().strangers)
+        self.access.reauthorize(client, source, origin, self.live().anonymous)
     }
 
     /// Says in the log who was refused, and how to let it in.
@@ -145,7 +145,7 @@ impl Server {
             Identity::Psk(psks) => (None, psks.clone()),
         };
         let live = self.live();
-        let anonymous = self.access.admits_anonymous(origin, live.strangers);
+        let anonymous = self.access.admits_anonymous(origin, live.anonymous);
         Arc::new(ServerConfig {
             identity,
             psks,

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{DeniedCode, RefusedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream};
 
-use crate::access::{Guest, Origin, Rights, Standing, Transport};
+use crate::access::{Principal, Origin, Rights, Enrolment, Transport};
 use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen, host};
 use crate::limits::Holder;
@@ -43,7 +43,7 @@ struct Session<'a> {
     source: &'a Source,
     origin: Origin,
     /// As it was judged last.
-    guest: Arc<Mutex<Arc<Guest>>>,
+    principal: Arc<Mutex<Arc<Principal>>>,
     throttle: Throttle,
     /// What it has open, or waits for.
     target: Arc<Mutex<Option<OpenTarget>>>,
@@ -76,18 +76,18 @@ impl Server {
         let origin = if source.is_local() { Origin::Local } else { Origin::Remote };
         let mut admitted = None;
         let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
-            let guest = self
+            let principal = self
                 .authorize(client, source.ip(), origin)
                 .inspect_err(|_| self.tell_refused(client, &source))?;
-            let holder = match guest.standing {
-                Standing::Allowed => Holder::Client(&guest.name),
-                Standing::Stranger => Holder::Stranger(accountable),
+            let holder = match principal.enrolment {
+                Enrolment::Enrolled => Holder::Client(&principal.name),
+                Enrolment::Anonymous => Holder::Stranger(accountable),
             };
-            let most = guest.rights.max_channels();
+            let most = principal.rights.max_channels();
             let in_all = self.live().max_channels;
             let channel =
                 self.limits.begin_channel(&holder, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
-            admitted = Some((guest, channel));
+            admitted = Some((principal, channel));
             Ok(())
         });
         let handshake = tokio::select! {
@@ -103,19 +103,19 @@ impl Server {
         drop(place);
 
         match (handshake, admitted) {
-            (Ok(stream), Some((guest, _channel))) => {
+            (Ok(stream), Some((principal, _channel))) => {
                 tracing::debug!(
                     peer = source.name,
-                    client = guest.name,
+                    client = principal.name,
                     mode = %stream.session().mode,
                     "connection established"
                 );
-                if guest.standing == Standing::Allowed {
+                if principal.enrolment == Enrolment::Enrolled {
                     self.admission.note_known(accountable, Instant::now());
                 }
                 let meter = Meter::default();
-                let throttle = self.limits.throttle(&guest.name).metered(meter.clone());
-                throttle.set_rate(guest.rights.max_rate());
+                let throttle = self.limits.throttle(&principal.name).metered(meter.clone());
+                throttle.set_rate(principal.rights.max_rate());
                 // Before the first look at the rights, so that no change goes by between the two.
                 let rechecks = self.rechecks.subscribe();
                 let session = Session {
@@ -123,7 +123,7 @@ impl Server {
                     source: &source,
                     origin,
                     throttle,
-                    guest: Arc::new(Mutex::new(Arc::new(guest))),
+                    principal: Arc::new(Mutex::new(Arc::new(principal))),
                     target: Arc::default(),
                     meter,
                     revoked: CancellationToken::new(),
@@ -194,7 +194,7 @@ impl Session<'_> {
                 incoming = timeout(idle_timeout, stream.next_incoming()) => incoming,
             };
             let Ok(incoming) = incoming else {
-                tracing::debug!(client = self.guest().name, "connection idle for too long");
+                tracing::debug!(client = self.principal().name, "connection idle for too long");
                 return in_time(stream.close()).await;
             };
             match incoming? {
@@ -206,8 +206,8 @@ impl Session<'_> {
                     crew::come_back().await;
                 }
                 Incoming::Park(lease) => {
-                    let guest = self.guest();
-                    let Some(parking) = self.server.leases.parking(&guest.identity, &lease) else {
+                    let principal = self.principal();
+                    let Some(parking) = self.server.leases.parking(&principal.identity, &lease) else {
                         return in_time(stream.close()).await;
                     };
                     self.note(Some(parking.target()));
@@ -237,20 +237,20 @@ impl Session<'_> {
         target: Target,
     ) -> io::Result<Option<SecureStream<Socket>>> {
         // Rights may have changed since the handshake.
-        let Ok(guest) = self.judge_again() else { return revoke(stream).await };
+        let Ok(principal) = self.judge_again() else { return revoke(stream).await };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
         let refusal: Refusal = match (&target, &self.server.service) {
             (Target::Message, Service::Messages(messages)) => {
-                if guest.rights.messages() {
+                if principal.rights.messages() {
                     return messages
-                        .receive(stream, &guest, self.payer(&guest), &self.meter, &self.revoked)
+                        .receive(stream, &principal, self.payer(&principal), &self.meter, &self.revoked)
                         .await
                         .map(Some);
                 }
                 RefusedCode::NotAllowed.into()
             }
-            (Target::Pipe, Service::Pipe(_)) if !guest.rights.pipe() => RefusedCode::NotAllowed.into(),
+            (Target::Pipe, Service::Pipe(_)) if !principal.rights.pipe() => RefusedCode::NotAllowed.into(),
             (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
                 Some(ends) => {
                     let result = ends.serve(stream, &self.meter, &self.revoked).await;
@@ -261,8 +261,8 @@ impl Session<'_> {
                 None => RefusedCode::Busy.into(),
             },
             (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
-                let claimed = if guest.rights.allows_listen(address) {
-                    self.server.leases.claim(&guest.identity, &guest.name, address, *kind, *lease).await
+                let claimed = if principal.rights.allows_listen(address) {
+                    self.server.leases.claim(&principal.identity, &principal.name, address, *kind, *lease).await
                 } else {
                     Err(RefusedCode::NotAllowed.into())
                 };
@@ -276,7 +276,7 @@ impl Session<'_> {
                 Service::Messages(_),
             ) => {
                 let visit = Visit {
-                    guest: &guest,
+                    principal: &principal,
                     source: self.source,
                     throttle: &self.throttle,
                     drops: &self.server.drops,
@@ -290,12 +290,12 @@ impl Session<'_> {
             _ => RefusedCode::NotOffered.into(),
         };
         let log_limits = &self.server.log_limits;
-        refusal.tell(stream, &target, &self.source.name, &guest.name, log_limits).await.map(Some)
+        refusal.tell(stream, &target, &self.source.name, &principal.name, log_limits).await.map(Some)
     }
 
     /// Notes how a connection of a client has ended that was in.
     fn log_end(&self, served: io::Result<()>) {
-        let (peer, client) = (&self.source.name, &self.guest().name);
+        let (peer, client) = (&self.source.name, &self.principal().name);
         let Err(error) = served else {
             tracing::debug!(peer, client, "connection closed");
             return;
@@ -311,50 +311,50 @@ impl Session<'_> {
     /// Waits until the client may no longer be in, or may no longer have what it has open.
     async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) {
         loop {
-            let next = self.guest().expires.map_or(RECHECK_EVERY, |expires| {
+            let next = self.principal().expires.map_or(RECHECK_EVERY, |expires| {
                 let left = Timestamp::now().duration_until(expires);
                 Duration::try_from(left).unwrap_or_default().min(RECHECK_EVERY)
             });
             // Where nobody can call for a look any more, the server has ended.
             timeout(next, rechecks.changed()).await.ok();
-            let Ok(guest) = self.judge_again() else { return };
+            let Ok(principal) = self.judge_again() else { return };
             let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if target.is_some_and(|open| !allows(&guest.rights, &open)) {
+            if target.is_some_and(|open| !allows(&principal.rights, &open)) {
                 return;
             }
         }
     }
 
     /// As the file of clients says now, or as before where that says nothing.
-    fn judge_again(&self) -> Result<Arc<Guest>, DeniedCode> {
-        let before = self.guest();
+    fn judge_again(&self) -> Result<Arc<Principal>, DeniedCode> {
+        let before = self.principal();
         let judged = self.server.reauthorize(&before.identity, self.source.ip(), self.origin);
         let Some(judged) = judged else {
             let has_expired = before.expires.is_some_and(|expires| expires <= Timestamp::now());
             return if has_expired { Err(DeniedCode::NotAllowed) } else { Ok(before) };
         };
-        let guest = Arc::new(judged?);
-        self.throttle.set_rate(guest.rights.max_rate());
-        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&guest);
-        Ok(guest)
+        let principal = Arc::new(judged?);
+        self.throttle.set_rate(principal.rights.max_rate());
+        *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&principal);
+        Ok(principal)
     }
 
     fn seen(&self) -> Seen {
-        let (guest, target) = (Arc::clone(&self.guest), Arc::clone(&self.target));
-        Seen { guest, target, meter: self.meter.clone() }
+        let (principal, target) = (Arc::clone(&self.principal), Arc::clone(&self.target));
+        Seen { principal, target, meter: self.meter.clone() }
     }
 
-    /// Who answers for what the client takes up: a stranger could make up as many names as it likes.
-    fn payer(&self, guest: &Guest) -> String {
-        match (guest.standing, self.source.ip()) {
-            (Standing::Allowed, _) => format!("client {}", guest.name),
-            (Standing::Stranger, Some(ip)) => format!("source {}", host(ip)),
-            (Standing::Stranger, None) => "this machine".into(),
+    /// Who answers for what the client takes up: one that nobody has allowed could make up as many names as it likes.
+    fn payer(&self, principal: &Principal) -> String {
+        match (principal.enrolment, self.source.ip()) {
+            (Enrolment::Enrolled, _) => format!("client {}", principal.name),
+            (Enrolment::Anonymous, Some(ip)) => format!("source {}", host(ip)),
+            (Enrolment::Anonymous, None) => "this machine".into(),
         }
     }
 
-    fn guest(&self) -> Arc<Guest> {
-        Arc::clone(&self.guest.lock().unwrap_or_else(PoisonError::into_inner))
+    fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.principal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note(&self, target: Option<Target>) {

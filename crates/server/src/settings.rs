@@ -48,15 +48,6 @@ impl Identity {
     }
 }
 
-/// Whether clients that nobody has allowed may come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strangers {
-    /// They may not. Only while nobody has been allowed yet, messages are taken from this machine.
-    Refused,
-    /// They may send messages and use the pipe.
-    Welcome,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,9 +24,9 @@ const MAX_KNOWN: usize = 8192;
 /// handshake.
 const SAMPLE: usize = 16;
 
-/// How a source stands.
+/// What is known of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Reputation {
     /// An allowed client has come in from here, and nothing has failed since for which it still owes.
     Known,
     /// Nothing is known against it.
@@ -72,18 +72,18 @@ impl Penalties {
         self.known.insert(source, now);
     }
 
-    pub(super) fn standing(&self, source: IpAddr, now: Instant) -> Standing {
+    pub(super) fn reputation(&self, source: IpAddr, now: Instant) -> Reputation {
         let owed =
             self.debts.get(&source).map_or(Duration::ZERO, |debt| debt.until.saturating_duration_since(now));
         let is_known =
             self.known.get(&source).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR);
         match (is_known, owed) {
-            (true, Duration::ZERO) => Standing::Known,
-            (false, Duration::ZERO) => Standing::Clean,
+            (true, Duration::ZERO) => Reputation::Known,
+            (false, Duration::ZERO) => Reputation::Clean,
             // Clients that belong here share the address with whoever fails: they wait behind everybody else, but they
             // are heard.
-            (false, owed) if owed > TOLERATED => Standing::Banned,
-            _ => Standing::Owing,
+            (false, owed) if owed > TOLERATED => Reputation::Banned,
+            _ => Reputation::Owing,
         }
     }
 }
@@ -115,14 +115,14 @@ mod tests {
     #[test]
     fn eight_failures_in_a_row_are_too_many_and_are_forgiven() {
         let now = Instant::now();
-        assert_eq!(failed(0, now).standing(SOURCE, now), Standing::Clean);
-        assert_eq!(failed(7, now).standing(SOURCE, now), Standing::Owing);
+        assert_eq!(failed(0, now).reputation(SOURCE, now), Reputation::Clean);
+        assert_eq!(failed(7, now).reputation(SOURCE, now), Reputation::Owing);
         let penalties = failed(8, now);
-        assert_eq!(penalties.standing(SOURCE, now), Standing::Banned);
-        assert_eq!(penalties.standing(SOURCE, now + BAN - TOLERATED), Standing::Owing);
-        assert_eq!(penalties.standing(SOURCE, now + BAN), Standing::Clean);
+        assert_eq!(penalties.reputation(SOURCE, now), Reputation::Banned);
+        assert_eq!(penalties.reputation(SOURCE, now + BAN - TOLERATED), Reputation::Owing);
+        assert_eq!(penalties.reputation(SOURCE, now + BAN), Reputation::Clean);
         let penalties = failed(10_000, now);
-        assert_eq!(penalties.standing(SOURCE, now + MAX_OWED), Standing::Clean);
+        assert_eq!(penalties.reputation(SOURCE, now + MAX_OWED), Reputation::Clean);
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         let mut failures = 0;
         let end = now + Duration::from_secs(3600);
         while now < end {
-            if penalties.standing(SOURCE, now) != Standing::Banned {
+            if penalties.reputation(SOURCE, now) != Reputation::Banned {
                 penalties.charge(SOURCE, now);
                 failures += 1;
             }
@@ -146,12 +146,12 @@ mod tests {
         let now = Instant::now();
         let mut penalties = failed(0, now);
         penalties.note_known(SOURCE, now);
-        assert_eq!(penalties.standing(SOURCE, now), Standing::Known);
-        assert_eq!(penalties.standing(SOURCE, now + KNOWN_FOR), Standing::Clean);
+        assert_eq!(penalties.reputation(SOURCE, now), Reputation::Known);
+        assert_eq!(penalties.reputation(SOURCE, now + KNOWN_FOR), Reputation::Clean);
         for _ in 0..100 {
             penalties.charge(SOURCE, now);
         }
-        assert_eq!(penalties.standing(SOURCE, now), Standing::Owing);
+        assert_eq!(penalties.reputation(SOURCE, now), Reputation::Owing);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
-use crate::access::Guest;
+use crate::access::Principal;
 use crate::open::Meter;
 use crate::service::budget::{Budget, MAX_UNFINISHED, Room};
 use crate::service::farewell::{reset, revoke};
@@ -84,7 +84,7 @@ impl Messages {
     pub(crate) async fn receive(
         &self,
         mut stream: SecureStream<Socket>,
-        guest: &Guest,
+        principal: &Principal,
         payer: String,
         meter: &Meter,
         revoked: &CancellationToken,
@@ -97,7 +97,7 @@ impl Messages {
             static LOG_LIMIT: LogLimit = LogLimit::new(5);
             if LOG_LIMIT.admits() {
                 let more = Some(LOG_LIMIT.take_suppressed()).filter(|more| *more > 0);
-                let (client, limit) = (&guest.name, MAX_UNFINISHED);
+                let (client, limit) = (&principal.name, MAX_UNFINISHED);
                 tracing::warn!(client, limit, more, "message refused: too many are unfinished");
             }
             stream.refuse_open(RefusedCode::Busy).await?;
@@ -148,7 +148,7 @@ impl Messages {
             () = revoked.cancelled() => return revoke(stream).await,
             output = output.lock() => output,
         };
-        let printed = block_in_place(|| output.print(&mut message, guest, self.format));
+        let printed = block_in_place(|| output.print(&mut message, principal, self.format));
         drop(output);
         if let Err(error) = printed {
             reset(stream, ResetCode::Output).await?;
@@ -179,7 +179,7 @@ impl Output {
     fn print(
         &mut self,
         message: &mut SpooledTempFile,
-        guest: &Guest,
+        principal: &Principal,
         format: MessageFormat,
     ) -> io::Result<()> {
         message.rewind()?;
@@ -189,8 +189,8 @@ impl Output {
         let printed = writer
             .write_all(newline.as_bytes())
             .and_then(|()| match format {
-                MessageFormat::Text => print_text(message, guest, &mut writer),
-                MessageFormat::Json => print_json(message, guest, &mut writer),
+                MessageFormat::Text => print_text(message, principal, &mut writer),
+                MessageFormat::Json => print_json(message, principal, &mut writer),
             })
             .and_then(|()| writer.flush());
         // What is left of a message that failed must not come out with a later one.
@@ -202,8 +202,8 @@ impl Output {
 }
 
 /// The last newline of a message goes: it is what `echo` adds, and the line has one of its own.
-fn print_text(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io::Write) -> io::Result<()> {
-    write!(output, "[{}] ", escape::Escaped(&guest.name))?;
+fn print_text(message: &mut SpooledTempFile, principal: &Principal, output: &mut impl io::Write) -> io::Result<()> {
+    write!(output, "[{}] ", escape::Escaped(&principal.name))?;
     let mut newline_held = false;
     escape::copy_chunks(message, |chunk| {
         if newline_held && !chunk.is_empty() {
@@ -218,7 +218,7 @@ fn print_text(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io
 }
 
 /// The text as it is where it is UTF-8, else all of it in base64.
-fn print_json(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io::Write) -> io::Result<()> {
+fn print_json(message: &mut SpooledTempFile, principal: &Principal, output: &mut impl io::Write) -> io::Result<()> {
     let mut is_text = true;
     escape::copy_chunks(message, |chunk| {
         is_text &= std::str::from_utf8(chunk).is_ok();
@@ -226,7 +226,7 @@ fn print_json(message: &mut SpooledTempFile, guest: &Guest, output: &mut impl io
     })?;
     message.rewind()?;
 
-    let head = serde_json::to_string(&Head { from: &guest.name, key: guest.key().as_deref() })?;
+    let head = serde_json::to_string(&Head { from: &principal.name, key: principal.key().as_deref() })?;
     let head = escape::escape_json(&head);
     let head = head.strip_suffix('}').unwrap_or(&head);
     if is_text {
@@ -286,15 +286,15 @@ mod tests {
     use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
 
     use super::*;
-    use crate::access::{Rights, Standing};
+    use crate::access::{Rights, Enrolment};
 
-    fn guest() -> Guest {
-        Guest {
+    fn principal() -> Principal {
+        Principal {
             identity: ClientIdentity::Psk("alice".into()),
             name: "alice".into(),
             rights: Rights::usual().into(),
             expires: None,
-            standing: Standing::Allowed,
+            enrolment: Enrolment::Enrolled,
         }
     }
 
@@ -308,7 +308,7 @@ mod tests {
     fn check(format: MessageFormat, text: &[u8], expected: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut output = Output { sink: Box::new(file.reopen().unwrap()), line_is_open: false };
-        output.print(&mut message(text), &guest(), format).unwrap();
+        output.print(&mut message(text), &principal(), format).unwrap();
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
     }
 
@@ -375,9 +375,9 @@ mod tests {
     fn what_is_left_of_a_message_that_failed_does_not_come_out_with_the_next() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut output = Output { sink: Box::new(File::open(file.path()).unwrap()), line_is_open: false };
-        output.print(&mut message(b"lost"), &guest(), MessageFormat::Text).unwrap_err();
+        output.print(&mut message(b"lost"), &principal(), MessageFormat::Text).unwrap_err();
         output.sink = Box::new(file.reopen().unwrap());
-        output.print(&mut message(b"found"), &guest(), MessageFormat::Text).unwrap();
+        output.print(&mut message(b"found"), &principal(), MessageFormat::Text).unwrap();
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "\n[alice] found\n");
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{ClientIdentity, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_until};
 
-use crate::access::{Guest, Transport};
+use crate::access::{Principal, Transport};
 use crate::config::NamedService;
 use crate::live::Live;
 use crate::log::LogLimits;
@@ -29,7 +29,7 @@ use crate::throttle::{Throttle, Throttled};
 /// Who asks, and from where.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit<'a> {
-    pub(crate) guest: &'a Guest,
+    pub(crate) principal: &'a Principal,
     pub(crate) source: &'a Source,
     pub(crate) throttle: &'a Throttle,
     /// Is told of datagrams that are dropped.
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     let reached = tokio::select! {
         biased;
         () = visit.revoked.cancelled() => return revoke(stream).await,
-        reached = timeout(REACH_DEADLINE, reach(target, visit.guest, live)) => reached,
+        reached = timeout(REACH_DEADLINE, reach(target, visit.principal, live)) => reached,
     };
     let (mut socket, address, header) = match reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into())) {
         Ok(reached) => reached,
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     socket.reset_on_drop();
     (visit.reached)(address, header);
     if header == ProxyHeader::V2 {
-        let client = identity(&visit.guest.identity);
+        let client = identity(&visit.principal.identity);
         let destination = visit.source.proxied_to.or_else(|| stream.get_ref().local_address());
         let header = proxy_header::v2(visit.source.address, destination, client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
@@ -89,12 +89,12 @@ async fn serve_datagrams(
     port: u16,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    let flow = format!("{} to {}:{port}", visit.guest.name, escape(host.as_bytes()));
+    let flow = format!("{} to {}:{port}", visit.principal.name, escape(host.as_bytes()));
     let drops = visit.drops.flow(flow);
     let permitted = tokio::select! {
         biased;
         () = visit.revoked.cancelled() => return revoke(stream).await,
-        permitted = addresses(Transport::Udp, host, port, visit.guest) => permitted,
+        permitted = addresses(Transport::Udp, host, port, visit.principal) => permitted,
     };
     let connected = permitted.and_then(|permitted| {
         let reached = |address| (visit.reached)(Some(address), ProxyHeader::None);
@@ -122,20 +122,20 @@ async fn refuse(
     refusal: Refusal,
     visit: Visit<'_>,
 ) -> io::Result<SecureStream<Socket>> {
-    refusal.tell(stream, target, &visit.source.name, &visit.guest.name, visit.log_limits).await
+    refusal.tell(stream, target, &visit.source.name, &visit.principal.name, visit.log_limits).await
 }
 
 /// Connects to a target. Also gives the address that its host has led to, where it has a host, and whether it is told
 /// who connects: that is for the rules of this server alone to say.
 async fn reach(
     target: &Target,
-    guest: &Guest,
+    principal: &Principal,
     live: &Live,
 ) -> Result<(Socket, Option<SocketAddr>, ProxyHeader), Refusal> {
-    let rights = &guest.rights;
+    let rights = &principal.rights;
     let reached = match target {
         Target::Tcp { host, port } => {
-            let permitted = addresses(Transport::Tcp, host, *port, guest).await?;
+            let permitted = addresses(Transport::Tcp, host, *port, principal).await?;
             let reached = dial_first(permitted).await;
             reached.map(|(socket, address)| (socket, Some(address), rights.tcp_header(host, address)))
         }
@@ -164,13 +164,13 @@ async fn addresses(
     transport: Transport,
     host: &str,
     port: u16,
-    guest: &Guest,
+    principal: &Principal,
 ) -> Result<Vec<SocketAddr>, Refusal> {
-    let rights = &guest.rights;
+    let rights = &principal.rights;
     if !rights.may_resolve(transport, host, port) {
         return Err(RefusedCode::NotAllowed.into());
     }
-    let mut addresses = resolve_for(&guest.name, host, port).await.map_err(Refusal::of_target)?;
+    let mut addresses = resolve_for(&principal.name, host, port).await.map_err(Refusal::of_target)?;
     addresses.retain(|address| rights.allows_address(transport, host, *address));
     if addresses.is_empty() { Err(RefusedCode::NotAllowed.into()) } else { Ok(addresses) }
 }
