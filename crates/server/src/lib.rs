@@ -27,6 +27,7 @@ mod live;
 mod log;
 mod open;
 mod proxy_source;
+mod quota;
 mod serve;
 mod server;
 mod service;

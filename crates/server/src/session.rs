@@ -20,9 +20,9 @@ use wire_protocol::stream::{self, Incoming, SecureStream};
 
 use crate::access::{Principal, Origin, Rights, Enrolment, Transport};
 use crate::admission::fault::{self, Fault};
-use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen, host};
-use crate::limits::Holder;
+use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen};
 use crate::open::{Meter, Seen};
+use crate::quota::QuotaKey;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::farewell::{revoke, revoked};
@@ -79,14 +79,11 @@ impl Server {
             let principal = self
                 .authorize(client, source.ip(), origin)
                 .inspect_err(|_| self.tell_refused(client, &source))?;
-            let holder = match principal.enrolment {
-                Enrolment::Enrolled => Holder::Client(&principal.name),
-                Enrolment::Anonymous => Holder::Stranger(accountable),
-            };
+            let key = QuotaKey::of(&principal, accountable);
             let most = principal.rights.max_channels();
             let in_all = self.live().max_channels;
             let channel =
-                self.limits.begin_channel(&holder, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+                self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
             admitted = Some((principal, channel));
             Ok(())
         });
@@ -103,7 +100,7 @@ impl Server {
         drop(place);
 
         match (handshake, admitted) {
-            (Ok(stream), Some((principal, _channel))) => {
+            (Ok(stream), Some((principal, channel))) => {
                 tracing::debug!(
                     peer = source.name,
                     client = principal.name,
@@ -114,7 +111,7 @@ impl Server {
                     self.admission.note_known(accountable, Instant::now());
                 }
                 let meter = Meter::default();
-                let throttle = self.limits.throttle(&principal.name).metered(meter.clone());
+                let throttle = self.limits.throttle(channel.key()).metered(meter.clone());
                 throttle.set_rate(principal.rights.max_rate());
                 // Before the first look at the rights, so that no change goes by between the two.
                 let rechecks = self.rechecks.subscribe();
@@ -244,7 +241,7 @@ impl Session<'_> {
             (Target::Message, Service::Messages(messages)) => {
                 if principal.rights.messages() {
                     return messages
-                        .receive(stream, &principal, self.payer(&principal), &self.meter, &self.revoked)
+                        .receive(stream, &principal, QuotaKey::of(&principal, self.source.ip()), &self.meter, &self.revoked)
                         .await
                         .map(Some);
                 }
@@ -342,15 +339,6 @@ impl Session<'_> {
     fn seen(&self) -> Seen {
         let (principal, target) = (Arc::clone(&self.principal), Arc::clone(&self.target));
         Seen { principal, target, meter: self.meter.clone() }
-    }
-
-    /// Who answers for what the client takes up: one that nobody has allowed could make up as many names as it likes.
-    fn payer(&self, principal: &Principal) -> String {
-        match (principal.enrolment, self.source.ip()) {
-            (Enrolment::Enrolled, _) => format!("client {}", principal.name),
-            (Enrolment::Anonymous, Some(ip)) => format!("source {}", host(ip)),
-            (Enrolment::Anonymous, None) => "this machine".into(),
-        }
     }
 
     fn principal(&self) -> Arc<Principal> {

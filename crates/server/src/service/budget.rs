@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::quota::QuotaKey;
+
 /// What is taken up, by whom.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -18,7 +20,7 @@ pub(crate) struct Budget {
 struct Taken {
     bytes: u64,
     memory: u64,
-    by_client: HashMap<String, Held>,
+    by_client: HashMap<QuotaKey, Held>,
 }
 
 /// What one client has taken up.
@@ -33,7 +35,7 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Share<'a> {
     budget: &'a Budget,
-    client: String,
+    client: QuotaKey,
     bytes: u64,
     /// How much of it is counted as memory.
     memory: u64,
@@ -70,7 +72,7 @@ impl Budget {
     }
 
     /// The share of a message of `client` that begins now; `None` where it has too many that have not ended.
-    pub(crate) fn begin(&self, client: String) -> Option<Share<'_>> {
+    pub(crate) fn begin(&self, client: QuotaKey) -> Option<Share<'_>> {
         let mut taken = self.taken();
         let held = taken.by_client.entry(client.clone()).or_default();
         if held.messages >= MAX_UNFINISHED {
@@ -162,7 +164,11 @@ mod tests {
     const KIB: usize = 1024;
 
     fn begin<'a>(budget: &'a Budget, client: &str) -> Share<'a> {
-        budget.begin(client.into()).unwrap()
+        budget.begin(key(client)).unwrap()
+    }
+
+    fn key(client: &str) -> QuotaKey {
+        QuotaKey::Client(client.into())
     }
 
     #[test]
@@ -171,7 +177,7 @@ mod tests {
         let mut small: Vec<_> = (0..MAX_UNFINISHED).map(|_| begin(&budget, "a")).collect();
         let rooms: Vec<Room> = small.iter_mut().map(|share| share.grow(16 * KIB).unwrap()).collect();
         assert_eq!(rooms.iter().filter(|room| **room == Room::Memory).count(), 64);
-        assert!(budget.begin("a".into()).is_none());
+        assert!(budget.begin(key("a")).is_none());
         // Another client is not affected.
         let mut other = begin(&budget, "b");
         assert_eq!(other.grow(256 * KIB), Ok(Room::Memory));

@@ -19,6 +19,7 @@ use wire_protocol::stream::SecureStream;
 
 use crate::access::Principal;
 use crate::open::Meter;
+use crate::quota::QuotaKey;
 use crate::service::budget::{Budget, MAX_UNFINISHED, Room};
 use crate::service::farewell::{reset, revoke};
 
@@ -80,12 +81,12 @@ impl Messages {
         self.output.is_some()
     }
 
-    /// Takes the message whose Open has just come, and gives the channel back. `payer` is who answers for what it takes up.
+    /// Takes the message whose Open has just come, and gives the channel back. What it takes up is counted for `key`.
     pub(crate) async fn receive(
         &self,
         mut stream: SecureStream<Socket>,
         principal: &Principal,
-        payer: String,
+        key: QuotaKey,
         meter: &Meter,
         revoked: &CancellationToken,
     ) -> io::Result<SecureStream<Socket>> {
@@ -93,7 +94,7 @@ impl Messages {
             stream.refuse_open(RefusedCode::NotOffered).await?;
             return Ok(stream);
         };
-        let Some(mut share) = self.budget.begin(payer) else {
+        let Some(mut share) = self.budget.begin(key) else {
             static LOG_LIMIT: LogLimit = LogLimit::new(5);
             if LOG_LIMIT.admits() {
                 let more = Some(LOG_LIMIT.take_suppressed()).filter(|more| *more > 0);
