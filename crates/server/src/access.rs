@@ -1,37 +1,39 @@
 //! Who may come in and what they may do: the file of allowed clients, looked at afresh for every connection.
 //!
 //! ```text
-//! access   the decision --> file, clients   the list --> entry   one client in the file
+//! policy   the decision --> principal   a client as it stands in --> file --> clients   the list --> entry   one in the file
 //!              |
 //!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
 //! ```
 
-mod advice;
-mod anonymous;
-mod client_name;
+mod policy;
+mod principal;
+
 mod clients;
-mod credential;
-mod doubt;
 mod entry;
 mod file;
+mod snapshot;
+
+mod anonymous;
 mod grant;
+mod permission;
+mod rights;
+
 mod host;
-mod name;
 mod network;
-mod principal;
 mod proxied;
 mod rate;
-mod rights;
 mod rule;
 mod special;
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-use std::sync::Arc;
+mod client_name;
+mod credential;
+mod name;
 
-use crypto_core::identity::KeyId;
-use jiff::Timestamp;
-use wire_protocol::message::{ClientIdentity, DeniedCode};
+mod advice;
+mod doubt;
+
+use wire_protocol::message::ClientIdentity;
 
 pub(crate) use self::advice::Advice;
 pub use self::anonymous::AnonymousPolicy;
@@ -40,28 +42,26 @@ pub use self::clients::{Access, Allowed};
 pub use self::credential::Credential;
 pub use self::doubt::{Lookup, Surroundings};
 pub use self::file::AccessFile;
-use self::file::Unusable;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;
+pub(crate) use self::policy::{Action, Denial, Permit, Request, permits};
 pub(crate) use self::principal::{Enrolment, Origin, Principal};
 pub use self::proxied::Proxied;
 pub use self::rate::Rate;
-pub use self::rights::{Rights, Transport};
+pub use self::rights::Rights;
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
+use self::snapshot::Snapshot;
 
 impl AccessFile {
-    /// Decides on a client. A file that cannot be read lets nobody in. `source` is where the client connects from,
-    /// `None` on a unix socket.
+    /// Decides whether a client may come in. A file that cannot be read lets nobody in.
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,
-        source: Option<IpAddr>,
         origin: Origin,
         anonymous: AnonymousPolicy,
-    ) -> Result<Principal, DeniedCode> {
-        let access = self.consult().map_err(|_| DeniedCode::NotAllowed)?;
-        decide(access.as_deref(), client, source, origin, anonymous)
+    ) -> Result<Principal, Denial> {
+        enter(Principal::identify(client, &self.consult(), origin, anonymous), origin)
     }
 
     /// Decides anew on a client that is in. `None` where the file cannot be used at the moment: whoever mends it must not
@@ -69,107 +69,49 @@ impl AccessFile {
     pub(crate) fn reauthorize(
         &self,
         client: &ClientIdentity,
-        source: Option<IpAddr>,
         origin: Origin,
         anonymous: AnonymousPolicy,
-    ) -> Option<Result<Principal, DeniedCode>> {
+    ) -> Option<Result<Principal, Denial>> {
         match self.consult() {
-            Ok(access) => Some(decide(access.as_deref(), client, source, origin, anonymous)),
-            Err(Unusable::ForTheMoment) => None,
-            Err(Unusable::Lost) => Some(Err(DeniedCode::NotAllowed)),
+            Snapshot::Unusable => None,
+            snapshot => Some(enter(Principal::identify(client, &snapshot, origin, anonymous), origin)),
         }
-    }
-
-    /// What to do about a client that was refused.
-    pub(crate) fn advice(&self, client: &ClientIdentity, source: Option<IpAddr>) -> Advice {
-        let access = self.consult().ok().flatten();
-        Advice::of(client, source, access.as_deref(), self.home())
     }
 
     /// Whether a client without a key could be let in at all.
     pub(crate) fn admits_anonymous(&self, origin: Origin, anonymous: AnonymousPolicy) -> bool {
-        self.authorize(&ClientIdentity::Anonymous, None, origin, anonymous).is_ok()
+        self.authorize(&ClientIdentity::Anonymous, origin, anonymous).is_ok()
     }
 }
 
-fn decide(
-    access: Option<&Access>,
-    client: &ClientIdentity,
-    source: Option<IpAddr>,
-    origin: Origin,
-    anonymous: AnonymousPolicy,
-) -> Result<Principal, DeniedCode> {
-    match known(access, client)? {
-        Some(principal) if principal.grant.admits(source, Timestamp::now()) => Ok(Principal {
-            identity: client.clone(),
-            name: principal.name.into(),
-            rights: Arc::clone(&principal.grant.rights),
-            expires: principal.grant.expires,
-            enrolment: Enrolment::Enrolled,
-        }),
-        // Not even as one that nobody has allowed: somebody has said when and from where it may come.
-        Some(_) => Err(DeniedCode::NotAllowed),
-        None => not_enrolled(access, client, origin, anonymous),
+/// Decides whether a client may come in, or stay.
+pub(crate) fn enter(principal: Principal, Origin { source, .. }: Origin) -> Result<Principal, Denial> {
+    permits(&Request { principal: &principal, source, action: Action::Enter })?;
+    Ok(principal)
+}
+
+#[cfg(test)]
+impl Access {
+    /// Why a client that comes from `source` over the network may not come in by this list.
+    pub(crate) fn denial(&self, client: &ClientIdentity, source: Option<std::net::IpAddr>) -> Option<Denial> {
+        let snapshot = Snapshot::Known(Some(self.clone().into()));
+        let origin = Origin { source, is_local: false };
+        enter(Principal::identify(client, &snapshot, origin, AnonymousPolicy::Refuse), origin).err()
     }
 }
-
-/// A client that somebody has allowed.
-struct Known<'a> {
-    name: &'a str,
-    grant: Cow<'a, Grant>,
-}
-
-fn known<'a>(
-    access: Option<&'a Access>,
-    client: &'a ClientIdentity,
-) -> Result<Option<Known<'a>>, DeniedCode> {
-    Ok(match client {
-        ClientIdentity::Anonymous => None,
-        ClientIdentity::Key(id) => access
-            .and_then(|access| access.client(KeyId(*id)))
-            .map(|client| Known { name: client.name.as_str(), grant: Cow::Borrowed(&client.grant) }),
-        ClientIdentity::Psk(id) => {
-            let grant = match access.and_then(|access| access.psk(id)) {
-                Some(psk) if psk.revoked => return Err(DeniedCode::NotAllowed),
-                Some(psk) => Cow::Borrowed(&psk.grant),
-                // Whoever started the server with this key has allowed its holder.
-                None => Cow::Owned(Grant::unlimited(Rights::usual())),
-            };
-            Some(Known { name: id, grant })
-        }
-    })
-}
-
-fn not_enrolled(
-    access: Option<&Access>,
-    client: &ClientIdentity,
-    origin: Origin,
-    anonymous: AnonymousPolicy,
-) -> Result<Principal, DeniedCode> {
-    let key = principal::fingerprint(client);
-    let rights = match (anonymous, access, origin) {
-        (AnonymousPolicy::Admit, _, _) => Rights::usual(),
-        (AnonymousPolicy::Refuse, None, Origin::Local) => Rights::messages_alone(),
-        _ if key.is_none() => return Err(DeniedCode::ClientKeyRequired),
-        _ => return Err(DeniedCode::NotAllowed),
-    };
-    Ok(Principal {
-        identity: client.clone(),
-        name: key.unwrap_or_else(|| "anonymous".into()),
-        rights: Arc::new(rights),
-        expires: None,
-        enrolment: Enrolment::Anonymous,
-    })
-}
-
 
 #[cfg(test)]
 mod tests {
+    use crypto_core::identity::KeyId;
+    use jiff::Timestamp;
     use program::home::Home;
     use program::private_file;
 
     use super::*;
-    use crate::Error;
+    use crate::error::Error;
+
+    const LOCAL: Origin = Origin { source: None, is_local: true };
+    const REMOTE: Origin = Origin { source: None, is_local: false };
 
     fn file() -> (tempfile::TempDir, AccessFile) {
         let folder = tempfile::tempdir().unwrap();
@@ -205,26 +147,29 @@ mod tests {
     #[test]
     fn closed_once_somebody_was_allowed_even_when_nobody_is_any_more() {
         let (_folder, file) = file();
-        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, None, origin, AnonymousPolicy::Refuse);
-        assert_eq!(*anonymous(Origin::Local).unwrap().rights, Rights::messages_alone());
-        assert_eq!(anonymous(Origin::Remote), Err(DeniedCode::ClientKeyRequired));
+        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, origin, AnonymousPolicy::Refuse);
+        assert_eq!(*anonymous(LOCAL).unwrap().grant.rights, Rights::messages_alone());
+        assert_eq!(anonymous(REMOTE), Err(Denial::NoKey));
 
         allow(&file, ALICE, "alice", usual()).unwrap();
-        assert_eq!(anonymous(Origin::Local), Err(DeniedCode::ClientKeyRequired));
-        let alice = || file.authorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse);
+        assert_eq!(anonymous(LOCAL), Err(Denial::NoKey));
+        let alice = || file.authorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse);
         assert_eq!(alice().unwrap().name, "alice");
 
         file.edit(|access| access.revoke("alice")).unwrap();
-        assert_eq!(alice(), Err(DeniedCode::NotAllowed));
-        assert_eq!(anonymous(Origin::Local), Err(DeniedCode::ClientKeyRequired));
+        assert_eq!(alice(), Err(Denial::NotEnrolled));
+        assert_eq!(anonymous(LOCAL), Err(Denial::NoKey));
     }
 
     #[test]
     fn clients_that_nobody_has_allowed_never_get_a_tunnel() {
         let (_folder, file) = file();
         for client in [ClientIdentity::Anonymous, key(BOB)] {
-            let principal = file.authorize(&client, None, Origin::Remote, AnonymousPolicy::Admit).unwrap();
-            assert_eq!((&*principal.rights, principal.enrolment), (&Rights::usual(), Enrolment::Anonymous));
+            let principal = file.authorize(&client, REMOTE, AnonymousPolicy::Admit).unwrap();
+            assert_eq!(
+                (&*principal.grant.rights, principal.enrolment),
+                (&Rights::usual(), Enrolment::Anonymous)
+            );
             assert_eq!(principal.identity, client);
         }
     }
@@ -237,13 +182,15 @@ mod tests {
              [[psk]]\nname = \"laptop\"\nservice = [\"db\"]\nmax_channels = 3\nmax_rate = \"1KiB\"\n"
         ));
         let rights = |client: &ClientIdentity| {
-            file.authorize(client, None, Origin::Remote, AnonymousPolicy::Admit).unwrap().rights
+            file.authorize(client, REMOTE, AnonymousPolicy::Admit).unwrap().grant.rights
         };
         let alice = rights(&key(ALICE));
-        assert!(alice.may_resolve(Transport::Tcp, "10.0.0.1", 5432) && !alice.messages() && !alice.pipe());
+        assert!(
+            alice.may_resolve(rights::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe
+        );
         assert!(rights(&key(BOB)).is_none());
         let laptop = rights(&psk("laptop"));
-        assert!(laptop.allows_service("db") && !laptop.messages());
+        assert!(laptop.allows_service("db") && !laptop.messages);
         assert_eq!((laptop.max_channels(), laptop.max_rate().map(u64::from)), (Some(3), Some(1024)));
         // Started with, but not noted.
         assert_eq!(*rights(&psk("tablet")), Rights::usual());
@@ -281,8 +228,10 @@ mod tests {
             file.edit(|access| access.allow(&"psk:laptop".parse()?, None, grant.clone())).unwrap();
             for client in [key(ALICE), psk("laptop")] {
                 for anonymous in [AnonymousPolicy::Refuse, AnonymousPolicy::Admit] {
-                    let result = file.authorize(&client, source, Origin::Local, anonymous);
-                    let expected = if admitted { None } else { Some(DeniedCode::NotAllowed) };
+                    let result = file.authorize(&client, Origin { source, is_local: true }, anonymous);
+                    let has_expired = expires.is_some_and(|expires| expires <= now);
+                    let denial = if has_expired { Denial::Expired } else { Denial::Elsewhere };
+                    let expected = if admitted { None } else { Some(denial) };
                     assert_eq!(result.err(), expected, "{grant:?} from {source:?}");
                 }
             }
@@ -296,11 +245,10 @@ mod tests {
              [[client]]\nname = \"alice\"\nkey = \"{ALICE}\"\n\
              [[psk]]\nname = \"laptop\"\nrevoked = false\n[[psk]]\nname = \"phone\"\nrevoked = true\n"
         ));
-        let authorize =
-            |client: &ClientIdentity| file.authorize(client, None, Origin::Local, AnonymousPolicy::Refuse);
-        assert_eq!(*authorize(&key(ALICE)).unwrap().rights, Rights::usual());
-        assert_eq!(*authorize(&psk("laptop")).unwrap().rights, Rights::usual());
-        assert_eq!(authorize(&psk("phone")), Err(DeniedCode::NotAllowed));
+        let authorize = |client: &ClientIdentity| file.authorize(client, LOCAL, AnonymousPolicy::Refuse);
+        assert_eq!(*authorize(&key(ALICE)).unwrap().grant.rights, Rights::usual());
+        assert_eq!(*authorize(&psk("laptop")).unwrap().grant.rights, Rights::usual());
+        assert_eq!(authorize(&psk("phone")), Err(Denial::Revoked));
         let before = file.read().unwrap().unwrap();
         file.edit(|_| Ok(())).unwrap();
         assert_eq!(file.read().unwrap().unwrap(), before);
@@ -312,8 +260,8 @@ mod tests {
         let (_folder, file) = file_that_says(&format!("[[psk]]\nname = \"a\"\n{line}\n"));
         let error = file.read().unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains(said), "{line}: {error}");
-        let denied = file.authorize(&psk("x"), None, Origin::Local, AnonymousPolicy::Admit);
-        assert_eq!(denied, Err(DeniedCode::NotAllowed));
+        let denied = file.authorize(&psk("x"), LOCAL, AnonymousPolicy::Admit);
+        assert_eq!(denied, Err(Denial::NoFile));
     }
 
     #[test]
@@ -348,7 +296,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse)
+            file.reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert_eq!(again().unwrap().unwrap().name, "alice");
         let good = std::fs::read(file.path()).unwrap();
@@ -357,7 +305,7 @@ mod tests {
         std::fs::write(file.path(), good).unwrap();
         assert_eq!(again().unwrap().unwrap().name, "alice");
         file.edit(|access| access.revoke("alice")).unwrap();
-        assert_eq!(again(), Some(Err(DeniedCode::NotAllowed)));
+        assert_eq!(again(), Some(Err(Denial::NotEnrolled)));
     }
 
     /// Also for whoever has just started and has never seen the file.
@@ -366,7 +314,7 @@ mod tests {
         let (folder, file) = file();
         let another = || AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap());
         let psk = psk("lost");
-        let may = |file: &AccessFile| file.authorize(&psk, None, Origin::Local, AnonymousPolicy::Admit).is_ok();
+        let may = |file: &AccessFile| file.authorize(&psk, LOCAL, AnonymousPolicy::Admit).is_ok();
         assert!(may(&file), "it is the server's own key, and nobody has said anything");
         file.edit(|access| access.note_psk("lost")).unwrap();
         file.edit(|access| access.revoke("lost")).unwrap();
@@ -375,7 +323,7 @@ mod tests {
         for file in [&file, &another()] {
             file.look_again();
             assert!(!may(file));
-            assert!(!file.admits_anonymous(Origin::Local, AnonymousPolicy::Admit));
+            assert!(!file.admits_anonymous(LOCAL, AnonymousPolicy::Admit));
             assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
             // Nor is the list begun anew as if nothing had been in it.
             let noted = file.edit(|access| access.note_psk("lost"));
@@ -391,8 +339,7 @@ mod tests {
     #[test]
     fn a_file_that_was_written_by_hand_is_remembered_too() {
         let (folder, file) = file_that_says("[[psk]]\nname = \"lost\"\nrevoked = true\n");
-        let may =
-            |file: &AccessFile| file.authorize(&psk("lost"), None, Origin::Local, AnonymousPolicy::Admit).is_ok();
+        let may = |file: &AccessFile| file.authorize(&psk("lost"), LOCAL, AnonymousPolicy::Admit).is_ok();
         assert!(!may(&file));
         std::fs::remove_file(file.path()).unwrap();
         assert!(!may(&AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap())));
@@ -404,7 +351,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), None, Origin::Remote, AnonymousPolicy::Refuse)
+            file.reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert!(again().unwrap().is_ok());
         let good = std::fs::read(file.path()).unwrap();
@@ -418,7 +365,7 @@ mod tests {
             assert!(gone.elapsed() < std::time::Duration::from_secs(30), "it stays in for ever");
             std::thread::yield_now();
         }
-        assert_eq!(again(), Some(Err(DeniedCode::NotAllowed)));
+        assert_eq!(again(), Some(Err(Denial::NoFile)));
     }
 
     #[test]
@@ -453,8 +400,8 @@ mod tests {
         file.edit(|access| access.revoke("laptop")).unwrap();
         assert!(matches!(file.edit(|access| access.note_psk("laptop")), Err(Error::NameTaken { .. })));
         assert!(matches!(file.edit(|access| access.revoke("psk:laptop")), Err(Error::UnknownClient { .. })));
-        let laptop = file.authorize(&psk("laptop"), None, Origin::Local, AnonymousPolicy::Admit);
-        assert_eq!(laptop, Err(DeniedCode::NotAllowed));
+        let laptop = file.authorize(&psk("laptop"), LOCAL, AnonymousPolicy::Admit);
+        assert_eq!(laptop, Err(Denial::Revoked));
         allow(&file, ALICE, "alice2", usual()).unwrap();
         let lines: Vec<String> = file.read().unwrap().unwrap().lines(Timestamp::now()).collect();
         assert_eq!(lines, [format!("alice2\t{ALICE}\t--messages --pipe")]);

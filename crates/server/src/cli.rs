@@ -341,7 +341,12 @@ const LIMITS: &str = "Within which limits";
 
 #[cfg(test)]
 mod tests {
+    use crypto_core::identity::KeyId;
+    use program::home::Home;
+    use wire_protocol::message::ClientIdentity;
+
     use super::*;
+    use crate::access::{Advice, Denial};
 
     const ALICE: &str = "SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
@@ -419,6 +424,60 @@ mod tests {
         assert!(error.contains("without the SHA256:"), "{error}");
         for client in ["alice", "SHA256:abc", "psk:", "psk:a b", ""] {
             assert!(Cli::try_parse_from(["server", "allow", client, "--name", "x"]).is_err(), "{client:?}");
+        }
+    }
+    #[test]
+    fn the_command_that_is_advised_lets_the_client_in() {
+        let home = Home::resolve(Some("/srv/a-home".into())).unwrap();
+        let now = Timestamp::now();
+        let source = "192.0.2.7".parse().unwrap();
+        let hour = Duration::from_secs(3600);
+        let key = KeyId([1; 32]);
+        let alice = ClientIdentity::Key(key.0);
+        let usual = || Grant::unlimited(Rights::usual());
+        for grant in [
+            None,
+            Some(Grant { expires: Some(now - hour), ..usual() }),
+            Some(Grant { from: Some(vec!["10.0.0.0/8".parse().unwrap()]), ..usual() }),
+        ] {
+            let mut access = Access::default();
+            if let Some(grant) = grant {
+                access.allow(&Credential::Key(key), Some(&"alice".parse().unwrap()), grant).unwrap();
+            }
+            let denial = access.denial(&alice, Some(source)).unwrap();
+            let advice = Advice::of(&alice, Some(source), denial, &home);
+            assert_eq!(advice.client, Some(key.to_string()));
+            let command = advice.command.unwrap();
+            assert!(command.starts_with("server --home /srv/a-home allow SHA256:"), "{command}");
+            // The words of the line as a shell takes them: none of them has to be quoted.
+            let words = command.split(' ').filter(|word| !word.is_empty());
+            match Cli::try_parse_from(words).unwrap().command {
+                Some(Command::Allow(allow)) => allow.apply(&mut access, now).unwrap(),
+                command => panic!("{command:?}"),
+            };
+            assert_eq!(access.denial(&alice, Some(source)), None, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_no_command_lets_in_is_given_none() {
+        let home = Home::resolve(Some("/srv/a-home".into())).unwrap();
+        let mut access = Access::default();
+        access.note_psk("lost").unwrap();
+        access.revoke("lost").unwrap();
+        let lost = ClientIdentity::Psk("lost".into());
+        assert_eq!(access.denial(&lost, None), Some(Denial::Revoked));
+        for (client, denial) in [
+            (ClientIdentity::Anonymous, Denial::NoKey),
+            (lost, Denial::Revoked),
+            (ClientIdentity::Psk("nobody".into()), Denial::Revoked),
+            (ClientIdentity::Key([1; 32]), Denial::NoFile),
+            (ClientIdentity::Key([1; 32]), Denial::Unproved),
+            // On a unix socket, where nobody comes from a network.
+            (ClientIdentity::Key([1; 32]), Denial::Elsewhere),
+        ] {
+            let advice = Advice::of(&client, None, denial, &home);
+            assert_eq!(advice.command, None, "{client:?}: {advice:?}");
         }
     }
 }

@@ -37,8 +37,8 @@ mod throttle;
 mod ticket_file;
 
 pub use access::{
-    Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup, Name, Network,
-    Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule, Transport,
+    Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup,
+    Name, Network, Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule,
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;

@@ -165,9 +165,7 @@ mod tests {
     fn anonymous_clients_leave_channels_to_those_that_were_allowed() {
         let limits = Arc::new(Limits::new(100));
         let anonymous: Vec<_> = (0..100)
-            .filter_map(|host| {
-                limits.begin_channel(source(&format!("192.0.2.{host}")), None, None)
-            })
+            .filter_map(|host| limits.begin_channel(source(&format!("192.0.2.{host}")), None, None))
             .collect();
         assert_eq!(anonymous.len(), 50);
         let allowed: Vec<_> =

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::ProxySource;
-use crate::config::{NamedService, ServerConfig};
 use crate::access::AnonymousPolicy;
+use crate::config::{NamedService, ServerConfig};
 
 /// What a running server goes by.
 #[derive(Debug, Clone)]

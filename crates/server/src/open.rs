@@ -1,14 +1,16 @@
 //! What clients have open, as `server status` shows it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use program::admin::Open;
+use program::proxy_header::ProxyHeader;
+use wire_protocol::message::Target;
 
-use crate::access::Principal;
-use crate::session::OpenTarget;
+use crate::access::{Action, Principal};
 
 /// The clients that are in, and what each has open.
 #[derive(Debug, Default)]
@@ -28,6 +30,28 @@ pub(crate) struct Seen {
     pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
     /// Bytes of what is open.
     pub(crate) meter: Meter,
+}
+
+/// What a client has open.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenTarget {
+    pub(crate) target: Target,
+    pub(crate) since: Timestamp,
+    /// The address that its host has led to.
+    pub(crate) address: Option<SocketAddr>,
+    /// The header that the target was sent, once it is connected to.
+    pub(crate) header: Option<ProxyHeader>,
+}
+
+impl OpenTarget {
+    pub(crate) fn new(target: Target, since: Timestamp) -> Self {
+        Self { target, since, address: None, header: None }
+    }
+
+    /// What the client needs the permission for.
+    pub(crate) fn action(&self) -> Action<'_> {
+        Action::Open { target: &self.target, address: self.address, header: self.header }
+    }
 }
 
 /// Counts bytes, both ways together.
@@ -118,17 +142,16 @@ const MAX_LISTED_LEN: usize = 48 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use wire_protocol::message::{ClientIdentity, Target};
+    use wire_protocol::message::ClientIdentity;
 
     use super::*;
-    use crate::access::{Rights, Enrolment};
+    use crate::access::{Enrolment, Grant, Rights};
 
     fn seen(name: &str, target: Option<Target>, since: &str) -> Seen {
         let principal = Principal {
             identity: ClientIdentity::Anonymous,
             name: name.into(),
-            rights: Rights::usual().into(),
-            expires: None,
+            grant: Grant::unlimited(Rights::usual()),
             enrolment: Enrolment::Enrolled,
         };
         let open = target.map(|target| OpenTarget::new(target, since.parse().unwrap()));

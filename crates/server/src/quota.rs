@@ -21,7 +21,7 @@ impl QuotaKey {
     pub(crate) fn of(principal: &Principal, source: Option<IpAddr>) -> Self {
         match principal.enrolment {
             Enrolment::Enrolled => Self::Client(principal.name.clone()),
-            Enrolment::Anonymous => Self::anonymous(source),
+            _ => Self::anonymous(source),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What all connections of a server share.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
-use wire_protocol::message::{ClientIdentity, DeniedCode, ServerLimits};
+use wire_protocol::message::{ClientIdentity, ServerLimits};
 
 use crate::Error;
-use crate::access::{AccessFile, Advice, Principal, Origin};
+use crate::access::{AccessFile, Advice, Denial, Origin, Principal, enter};
 use crate::admission::Admission;
 use crate::descriptors::Shares;
 use crate::limits::Limits;
@@ -98,38 +97,32 @@ impl Server {
         self.rechecks.send_replace(());
     }
 
-    pub(crate) fn authorize(
-        &self,
-        client: &ClientIdentity,
-        source: Option<IpAddr>,
-        origin: Origin,
-    ) -> Result<Principal, DeniedCode> {
+    pub(crate) fn authorize(&self, client: &ClientIdentity, origin: Origin) -> Result<Principal, Denial> {
         if !self.could_be(client) {
-            return Err(DeniedCode::NotAllowed);
+            return enter(Principal::unproved(client), origin);
         }
-        self.access.authorize(client, source, origin, self.live().anonymous)
+        self.access.authorize(client, origin, self.live().anonymous)
     }
 
     /// As [`AccessFile::reauthorize`].
     pub(crate) fn reauthorize(
         &self,
         client: &ClientIdentity,
-        source: Option<IpAddr>,
         origin: Origin,
-    ) -> Option<Result<Principal, DeniedCode>> {
+    ) -> Option<Result<Principal, Denial>> {
         if !self.could_be(client) {
-            return Some(Err(DeniedCode::NotAllowed));
+            return Some(enter(Principal::unproved(client), origin));
         }
-        self.access.reauthorize(client, source, origin, self.live().anonymous)
+        self.access.reauthorize(client, origin, self.live().anonymous)
     }
 
     /// Says in the log who was refused, and how to let it in.
-    pub(crate) fn tell_refused(&self, client: &ClientIdentity, source: &Source) {
+    pub(crate) fn tell_refused(&self, client: &ClientIdentity, source: &Source, denial: Denial) {
         if !self.log_limits.refused.admits() {
             return;
         }
-        let Advice { client, reason, command } = self.access.advice(client, source.ip());
-        tracing::info!(peer = source.name, client, reason, allow = command, "client refused");
+        let Advice { client, command } = Advice::of(client, source.ip(), denial, self.access.home());
+        tracing::info!(peer = source.name, client, reason = %denial, allow = command, "client refused");
     }
 
     /// Whether a client can have proved to this server that it is who it says. A ticket says so too, and whoever shares the

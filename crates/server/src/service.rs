@@ -5,6 +5,7 @@ pub(crate) mod farewell;
 pub(crate) mod message;
 pub(crate) mod pipe;
 pub(crate) mod refusal;
+pub(crate) mod request;
 pub(crate) mod reverse;
 pub(crate) mod tunnel;
 

@@ -1,7 +1,7 @@
 //! One connection: the handshake, the decision who may come in, then one stream after another.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use program::crew;
 use program::dial::in_time;
 use program::listener::Source;
-use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -18,23 +17,18 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::message::{DeniedCode, RefusedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream};
 
-use crate::access::{Principal, Origin, Rights, Enrolment, Transport};
+use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, permits};
 use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen};
-use crate::open::{Meter, Seen};
+use crate::open::{Meter, OpenTarget, Seen};
 use crate::quota::QuotaKey;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::farewell::{revoke, revoked};
 use crate::service::refusal::Refusal;
-use crate::service::tunnel::{self, Visit};
+use crate::service::request::RequestContext;
+use crate::service::tunnel;
 use crate::throttle::Throttle;
-
-impl OpenTarget {
-    pub(crate) fn new(target: Target, since: Timestamp) -> Self {
-        Self { target, since, address: None, header: None }
-    }
-}
 
 /// A client that is in.
 #[derive(Debug)]
@@ -53,17 +47,6 @@ struct Session<'a> {
     revoked: CancellationToken,
 }
 
-/// What a client has open.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenTarget {
-    pub(crate) target: Target,
-    pub(crate) since: Timestamp,
-    /// Where its host has led to.
-    address: Option<SocketAddr>,
-    /// Whether the target was told who connects, once it is connected to.
-    header: Option<ProxyHeader>,
-}
-
 impl Server {
     /// Serves a connection to its end. `accountable` is the source that answers for failures.
     pub(crate) async fn serve_connection(
@@ -73,17 +56,17 @@ impl Server {
         accountable: Option<IpAddr>,
         place: HalfOpen,
     ) {
-        let origin = if source.is_local() { Origin::Local } else { Origin::Remote };
+        let origin = Origin { source: source.ip(), is_local: source.is_local() };
         let mut admitted = None;
         let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
-            let principal = self
-                .authorize(client, source.ip(), origin)
-                .inspect_err(|_| self.tell_refused(client, &source))?;
+            let principal = self.authorize(client, origin).map_err(|denial| {
+                self.tell_refused(client, &source, denial);
+                denial.code()
+            })?;
             let key = QuotaKey::of(&principal, accountable);
-            let most = principal.rights.max_channels();
+            let most = principal.rights().max_channels();
             let in_all = self.live().max_channels;
-            let channel =
-                self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+            let channel = self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
             admitted = Some((principal, channel));
             Ok(())
         });
@@ -112,7 +95,7 @@ impl Server {
                 }
                 let meter = Meter::default();
                 let throttle = self.limits.throttle(channel.key()).metered(meter.clone());
-                throttle.set_rate(principal.rights.max_rate());
+                throttle.set_rate(principal.rights().max_rate());
                 // Before the first look at the rights, so that no change goes by between the two.
                 let rechecks = self.rechecks.subscribe();
                 let session = Session {
@@ -126,19 +109,19 @@ impl Server {
                     revoked: CancellationToken::new(),
                 };
                 let _seen = self.open.enter(session.seen());
-                let served = {
+                let (served, denial) = {
                     let mut served = pin!(session.serve(stream));
                     tokio::select! {
-                        served = &mut served => served,
-                        () = session.until_revoked(rechecks) => {
+                        served = &mut served => (served, None),
+                        denial = session.until_revoked(rechecks) => {
                             session.revoked.cancel();
                             // Only dropping it would leave threads at work, and the client without the reason.
                             timeout(FAREWELL, served).await.ok();
-                            Err(revoked())
+                            (Err(revoked()), Some(denial))
                         }
                     }
                 };
-                session.log_end(served);
+                session.log_end(served, denial);
             }
             (Ok(_), None) => {
                 tracing::error!(peer = source.name, "a client was let in that nobody has judged");
@@ -237,61 +220,70 @@ impl Session<'_> {
         let Ok(principal) = self.judge_again() else { return revoke(stream).await };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
-        let refusal: Refusal = match (&target, &self.server.service) {
-            (Target::Message, Service::Messages(messages)) => {
-                if principal.rights.messages() {
-                    return messages
-                        .receive(stream, &principal, QuotaKey::of(&principal, self.source.ip()), &self.meter, &self.revoked)
-                        .await
-                        .map(Some);
-                }
-                RefusedCode::NotAllowed.into()
-            }
-            (Target::Pipe, Service::Pipe(_)) if !principal.rights.pipe() => RefusedCode::NotAllowed.into(),
-            (Target::Pipe, Service::Pipe(pipe)) => match pipe.claim() {
-                Some(ends) => {
-                    let result = ends.serve(stream, &self.meter, &self.revoked).await;
-                    // The server is ending already when nobody is there to be told.
-                    self.server.done.send(result).await.ok();
-                    return Ok(None);
-                }
-                None => RefusedCode::Busy.into(),
-            },
-            (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
-                let claimed = if principal.rights.allows_listen(address) {
-                    self.server.leases.claim(&principal.identity, &principal.name, address, *kind, *lease).await
-                } else {
-                    Err(RefusedCode::NotAllowed.into())
-                };
-                match claimed {
-                    Ok(lease) => return lease.hold(stream, &self.server.stopping, &self.revoked).await,
-                    Err(refusal) => refusal,
-                }
-            }
-            (
-                Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. },
-                Service::Messages(_),
-            ) => {
-                let visit = Visit {
-                    principal: &principal,
-                    source: self.source,
-                    throttle: &self.throttle,
-                    drops: &self.server.drops,
-                    log_limits: &self.server.log_limits,
-                    stopping: &self.server.stopping,
-                    revoked: &self.revoked,
-                    reached: &|address, header| self.note_reached(address, header),
-                };
-                return tunnel::serve(stream, &target, visit, &self.server.live()).await.map(Some);
-            }
-            _ => RefusedCode::NotOffered.into(),
+        let request = RequestContext {
+            principal: &principal,
+            source: self.source,
+            origin: self.origin,
+            target: &target,
+            throttle: &self.throttle,
+            drops: &self.server.drops,
+            log_limits: &self.server.log_limits,
+            stopping: &self.server.stopping,
+            revoked: &self.revoked,
+            open: &self.target,
         };
-        let log_limits = &self.server.log_limits;
-        refusal.tell(stream, &target, &self.source.name, &principal.name, log_limits).await.map(Some)
+        let refusal: Refusal = match (&target, &self.server.service) {
+            (
+                Target::Message
+                | Target::Listen { .. }
+                | Target::Tcp { .. }
+                | Target::Unix { .. }
+                | Target::Udp { .. }
+                | Target::Service { .. },
+                Service::Pipe(_),
+            )
+            | (Target::Pipe, Service::Messages(_))
+            | (Target::Forwarded { .. }, _) => RefusedCode::NotOffered.into(),
+            (target, service) => match request.permits(None) {
+                Err(denial) => denial.into(),
+                Ok(permit) => match (target, service) {
+                    (Target::Message, Service::Messages(messages)) => {
+                        let key = QuotaKey::of(&principal, self.source.ip());
+                        return messages
+                            .receive(stream, &principal, key, &self.meter, &self.revoked)
+                            .await
+                            .map(Some);
+                    }
+                    (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
+                        let (owner, asker) = (&principal.identity, &principal.name);
+                        match self.server.leases.claim(owner, asker, address, *kind, *lease).await {
+                            Ok(lease) => {
+                                return lease.hold(stream, &self.server.stopping, &self.revoked).await;
+                            }
+                            Err(refusal) => refusal,
+                        }
+                    }
+                    (_, Service::Messages(_)) => {
+                        return tunnel::serve(stream, request, permit, &self.server.live()).await.map(Some);
+                    }
+                    (_, Service::Pipe(pipe)) => match pipe.claim() {
+                        Some(ends) => {
+                            let result = ends.serve(stream, &self.meter, &self.revoked).await;
+                            // The server is ending already when nobody is there to be told.
+                            self.server.done.send(result).await.ok();
+                            return Ok(None);
+                        }
+                        None => RefusedCode::Busy.into(),
+                    },
+                },
+            },
+        };
+        request.refuse(stream, refusal).await.map(Some)
     }
 
-    /// Notes how a connection of a client has ended that was in.
-    fn log_end(&self, served: io::Result<()>) {
+    /// Notes how a connection of a client has ended that was in; with `denial` where it has lost the right to be in, or to what
+    /// it had open.
+    fn log_end(&self, served: io::Result<()>, denial: Option<Denial>) {
         let (peer, client) = (&self.source.name, &self.principal().name);
         let Err(error) = served else {
             tracing::debug!(peer, client, "connection closed");
@@ -302,36 +294,42 @@ impl Session<'_> {
         }
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let target = target.map(|open| open.target.to_string());
-        tracing::info!(peer, client, target, error = error.to_string(), "connection ended early");
+        let denied = denial.map(tracing::field::display);
+        tracing::info!(peer, client, target, error = error.to_string(), denied, "connection ended early");
     }
 
-    /// Waits until the client may no longer be in, or may no longer have what it has open.
-    async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) {
+    /// Waits until the client may no longer be in, or may no longer have what it has open, and says why.
+    async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) -> Denial {
         loop {
-            let next = self.principal().expires.map_or(RECHECK_EVERY, |expires| {
+            let next = self.principal().grant.expires.map_or(RECHECK_EVERY, |expires| {
                 let left = Timestamp::now().duration_until(expires);
                 Duration::try_from(left).unwrap_or_default().min(RECHECK_EVERY)
             });
             // Where nobody can call for a look any more, the server has ended.
             timeout(next, rechecks.changed()).await.ok();
-            let Ok(principal) = self.judge_again() else { return };
-            let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if target.is_some_and(|open| !allows(&principal.rights, &open)) {
-                return;
+            let principal = match self.judge_again() {
+                Ok(principal) => principal,
+                Err(denial) => return denial,
+            };
+            let open = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(open) = open else { continue };
+            let (principal, source) = (&*principal, self.origin.source);
+            if let Err(denial) = permits(&Request { principal, source, action: open.action() }) {
+                return denial;
             }
         }
     }
 
     /// As the file of clients says now, or as before where that says nothing.
-    fn judge_again(&self) -> Result<Arc<Principal>, DeniedCode> {
+    fn judge_again(&self) -> Result<Arc<Principal>, Denial> {
         let before = self.principal();
-        let judged = self.server.reauthorize(&before.identity, self.source.ip(), self.origin);
-        let Some(judged) = judged else {
-            let has_expired = before.expires.is_some_and(|expires| expires <= Timestamp::now());
-            return if has_expired { Err(DeniedCode::NotAllowed) } else { Ok(before) };
+        let Some(judged) = self.server.reauthorize(&before.identity, self.origin) else {
+            let (principal, source) = (&*before, self.origin.source);
+            permits(&Request { principal, source, action: Action::Enter })?;
+            return Ok(before);
         };
         let principal = Arc::new(judged?);
-        self.throttle.set_rate(principal.rights.max_rate());
+        self.throttle.set_rate(principal.rights().max_rate());
         *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&principal);
         Ok(principal)
     }
@@ -349,36 +347,6 @@ impl Session<'_> {
         self.meter.reset();
         let open = target.map(|target| OpenTarget::new(target, Timestamp::now()));
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = open;
-    }
-
-    fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader) {
-        if let Some(open) = &mut *self.target.lock().unwrap_or_else(PoisonError::into_inner) {
-            open.address = address;
-            open.header = Some(header);
-        }
-    }
-}
-
-/// Whether a client with these rights could have this open.
-fn allows(rights: &Rights, open: &OpenTarget) -> bool {
-    let reaches = |transport, host: &str, port| match open.address {
-        Some(address) => rights.allows_address(transport, host, address),
-        None => rights.may_resolve(transport, host, port),
-    };
-    // A connection without a header is not what a right to one with it permits.
-    let is_told = |now| open.header != Some(ProxyHeader::None) || now == ProxyHeader::None;
-    match &open.target {
-        Target::Message => rights.messages(),
-        Target::Pipe => rights.pipe(),
-        Target::Tcp { host, port } => {
-            let told = |address| rights.tcp_header(host, address);
-            reaches(Transport::Tcp, host, *port) && open.address.is_none_or(|address| is_told(told(address)))
-        }
-        Target::Udp { host, port } => reaches(Transport::Udp, host, *port),
-        Target::Unix { path } => rights.allows_unix(path) && is_told(rights.unix_header(path)),
-        Target::Service { name } => rights.allows_service(name),
-        Target::Listen { address, .. } => rights.allows_listen(address),
-        Target::Forwarded { .. } => false,
     }
 }
 

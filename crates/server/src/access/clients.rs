@@ -468,7 +468,7 @@ from = []
             assert_eq!(added.grant.rights.words(), ["--tcp a:1", "--tcp b:2", "--tcp c:3"]);
             assert_eq!((added.taken.len(), added.limits.len()), (0, 0));
             let messages = Grant::unlimited(Rights::messages_alone());
-            assert!(access.add(&client, None, &messages).unwrap().grant.rights.messages());
+            assert!(access.add(&client, None, &messages).unwrap().grant.rights.messages);
             let removed = access.remove(&client, None, &tcp(&["b:2"])).unwrap();
             assert_eq!(removed.taken, ["--tcp b:2"]);
             assert_eq!(removed.grant.rights.words(), ["--messages", "--tcp a:1", "--tcp c:3"]);

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use program::home::Home;
 use program::private_file;
 
-use super::Access;
-use crate::Error;
+use crate::access::clients::Access;
+use crate::access::snapshot::Snapshot;
+use crate::error::Error;
 
 /// `clients.toml` of a home.
 #[derive(Debug)]
@@ -47,15 +48,6 @@ struct Stamp {
     inode: u64,
     /// Its owner and mode, which decide whether it is trusted, change with this alone.
     changed: (i64, i64),
-}
-
-/// What a server makes of a file that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unusable {
-    /// Nobody is let in; whoever is in stays: somebody may be at work on it.
-    ForTheMoment,
-    /// Nobody is let in, nobody stays: the list of the revoked is lost with it.
-    Lost,
 }
 
 impl AccessFile {
@@ -96,7 +88,7 @@ impl AccessFile {
 
     /// As [`AccessFile::read`], for a server that lets clients in by it: the log is told once of a file that cannot be
     /// used, and once when it can be used again.
-    pub(super) fn consult(&self) -> Result<Option<Arc<Access>>, Unusable> {
+    pub(crate) fn consult(&self) -> Snapshot {
         let mut cached = self.cached();
         let read = self.read_into(&mut cached);
         match read {
@@ -108,7 +100,7 @@ impl AccessFile {
                 if cached.unusable.take().is_some() {
                     tracing::info!(path = %self.path.display(), "the file of allowed clients can be read again");
                 }
-                Ok(access)
+                Snapshot::Known(access)
             }
             Err(error) => {
                 let now = Instant::now();
@@ -124,7 +116,7 @@ impl AccessFile {
                 let is_lost =
                     matches!(error, Error::AccessFileGone { .. }) && now.duration_since(since) >= MOMENT;
                 cached.unusable = Some((since, said));
-                Err(if is_lost { Unusable::Lost } else { Unusable::ForTheMoment })
+                if is_lost { Snapshot::Lost } else { Snapshot::Unusable }
             }
         }
     }
@@ -134,7 +126,7 @@ impl AccessFile {
         &self.path
     }
 
-    pub(super) fn home(&self) -> &Home {
+    pub(crate) fn home(&self) -> &Home {
         &self.home
     }
 

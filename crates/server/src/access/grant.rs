@@ -1,7 +1,6 @@
 //! Rights, and when and from where they hold.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +30,6 @@ impl Grant {
     #[must_use]
     pub fn unlimited(rights: Rights) -> Self {
         Self { rights: Arc::new(rights), expires: None, from: None }
-    }
-
-    /// Whether the client may come in. Without a source, on a unix socket, it comes from none of the networks.
-    pub(super) fn admits(&self, source: Option<IpAddr>, now: Timestamp) -> bool {
-        let is_near =
-            |from: &Vec<Network>| source.is_some_and(|ip| from.iter().any(|network| network.covers(ip)));
-        !self.has_expired(now) && self.from.as_ref().is_none_or(is_near)
     }
 
     /// All of it in the words of the options of `server allow`.

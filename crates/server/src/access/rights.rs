@@ -35,7 +35,7 @@ pub struct Rights {
 
 /// What carries a tunnel on from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(super) enum Transport {
     /// Connections.
     Tcp,
     /// Datagrams.
@@ -81,8 +81,7 @@ impl Rights {
     ///
     /// A name may be looked up where a rule means it; `localhost` also where a rule means a loopback address. What
     /// the name leads to is still to be judged.
-    #[must_use]
-    pub fn may_resolve(&self, transport: Transport, host: &str, port: u16) -> bool {
+    pub(super) fn may_resolve(&self, transport: Transport, host: &str, port: u16) -> bool {
         match Host::parse(host) {
             None => false,
             Some(Host::Address(ip)) => self.allows_address(transport, host, SocketAddr::new(ip, port)),
@@ -94,8 +93,7 @@ impl Rights {
     ///
     /// It may where a rule means that address as such; or where one means the name (or all), and the address is not
     /// special: loopback, link-local, multicast, metadata of a cloud and the like, in any of their forms.
-    #[must_use]
-    pub fn allows_address(&self, transport: Transport, host: &str, address: SocketAddr) -> bool {
+    pub(super) fn allows_address(&self, transport: Transport, host: &str, address: SocketAddr) -> bool {
         let asked = match Host::parse(host) {
             None => return false,
             Some(Host::Address(ip)) if ip != address.ip().to_canonical() => return false,
@@ -110,8 +108,7 @@ impl Rights {
 
     /// Whether a connection to `address`, which `host` has led to, begins with a header that says who the client is:
     /// so it does where any rule with `,proxy` means the one or the other, whatever else permits it.
-    #[must_use]
-    pub fn tcp_header(&self, host: &str, address: SocketAddr) -> ProxyHeader {
+    pub(super) fn tcp_header(&self, host: &str, address: SocketAddr) -> ProxyHeader {
         let asked = Host::parse(host);
         header_of(self.tcp.iter().filter(|Proxied { rule, .. }| {
             rule.covers(address) || asked.as_ref().is_some_and(|asked| rule.matches(asked, address.port()))
@@ -119,14 +116,12 @@ impl Rights {
     }
 
     /// As [`Rights::tcp_header`], for a connection to the unix socket at `path`.
-    #[must_use]
-    pub fn unix_header(&self, path: &str) -> ProxyHeader {
+    pub(super) fn unix_header(&self, path: &str) -> ProxyHeader {
         header_of(self.unix.iter().filter(|known| known.rule.as_str() == path))
     }
 
     /// Whether the server may listen there for the client: everywhere, where it may on all addresses of either family.
-    #[must_use]
-    pub fn allows_listen(&self, address: &ListenAddress) -> bool {
+    pub(super) fn allows_listen(&self, address: &ListenAddress) -> bool {
         let permits = |address: &ListenAddress| self.listen.iter().any(|rule| rule.permits(address));
         match address {
             ListenAddress::Port { host, port } if host == EVERYWHERE => ["0.0.0.0", "::"]
@@ -137,27 +132,13 @@ impl Rights {
     }
 
     /// Whether it may connect to the unix socket at `path`.
-    #[must_use]
-    pub fn allows_unix(&self, path: &str) -> bool {
+    pub(super) fn allows_unix(&self, path: &str) -> bool {
         self.unix.iter().any(|known| known.rule.as_str() == path)
     }
 
     /// Whether it may use the service of this name.
-    #[must_use]
-    pub fn allows_service(&self, name: &str) -> bool {
+    pub(super) fn allows_service(&self, name: &str) -> bool {
         self.services.iter().any(|known| known.as_str() == name)
-    }
-
-    /// Whether it may send messages.
-    #[must_use]
-    pub fn messages(&self) -> bool {
-        self.messages
-    }
-
-    /// Whether it may be the pipe's other end.
-    #[must_use]
-    pub fn pipe(&self) -> bool {
-        self.pipe
     }
 
     /// Most channels that it may have at once; `None` where only the server's own limit holds.

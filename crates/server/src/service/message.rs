@@ -203,7 +203,11 @@ impl Output {
 }
 
 /// The last newline of a message goes: it is what `echo` adds, and the line has one of its own.
-fn print_text(message: &mut SpooledTempFile, principal: &Principal, output: &mut impl io::Write) -> io::Result<()> {
+fn print_text(
+    message: &mut SpooledTempFile,
+    principal: &Principal,
+    output: &mut impl io::Write,
+) -> io::Result<()> {
     write!(output, "[{}] ", escape::Escaped(&principal.name))?;
     let mut newline_held = false;
     escape::copy_chunks(message, |chunk| {
@@ -219,7 +223,11 @@ fn print_text(message: &mut SpooledTempFile, principal: &Principal, output: &mut
 }
 
 /// The text as it is where it is UTF-8, else all of it in base64.
-fn print_json(message: &mut SpooledTempFile, principal: &Principal, output: &mut impl io::Write) -> io::Result<()> {
+fn print_json(
+    message: &mut SpooledTempFile,
+    principal: &Principal,
+    output: &mut impl io::Write,
+) -> io::Result<()> {
     let mut is_text = true;
     escape::copy_chunks(message, |chunk| {
         is_text &= std::str::from_utf8(chunk).is_ok();
@@ -287,14 +295,13 @@ mod tests {
     use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
 
     use super::*;
-    use crate::access::{Rights, Enrolment};
+    use crate::access::{Enrolment, Grant, Rights};
 
     fn principal() -> Principal {
         Principal {
             identity: ClientIdentity::Psk("alice".into()),
             name: "alice".into(),
-            rights: Rights::usual().into(),
-            expires: None,
+            grant: Grant::unlimited(Rights::usual()),
             enrolment: Enrolment::Enrolled,
         }
     }

@@ -7,6 +7,7 @@ use program::socket::Socket;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::SecureStream;
 
+use crate::access::Denial;
 use crate::log::LogLimits;
 
 /// Why there is no stream.
@@ -16,17 +17,19 @@ pub(crate) struct Refusal {
     code: RefusedCode,
     /// What the system says, which is for the log alone.
     error: Option<io::Error>,
+    /// The rule that is missing, which is for the log alone.
+    denial: Option<Denial>,
 }
 
 impl Refusal {
     /// The target cannot be reached.
     pub(crate) fn of_target(error: io::Error) -> Self {
-        Self { code: dial::refusal(&error), error: Some(error) }
+        Self { code: dial::refusal(&error), error: Some(error), denial: None }
     }
 
     /// The address cannot be listened on.
     pub(crate) fn of_listening(error: io::Error) -> Self {
-        Self { code: dial::listen_refusal(&error), error: Some(error) }
+        Self { code: dial::listen_refusal(&error), error: Some(error), denial: None }
     }
 
     /// Tells the client, and the log within its limit, and gives the channel back, idle. `peer` and `client` say whose it is.
@@ -38,10 +41,11 @@ impl Refusal {
         client: &str,
         log_limits: &LogLimits,
     ) -> io::Result<SecureStream<Socket>> {
-        let Self { code, error } = self;
+        let Self { code, error, denial } = self;
         if log_limits.stream_refused.admits() {
             let (target, error) = (target.to_string(), error.map(tracing::field::display));
-            tracing::info!(peer, client, target, reason = %code, error, "stream refused");
+            let denied = denial.map(tracing::field::display);
+            tracing::info!(peer, client, target, reason = %code, error, denied, "stream refused");
         }
         stream.refuse_open(code).await?;
         Ok(stream)
@@ -50,6 +54,12 @@ impl Refusal {
 
 impl From<RefusedCode> for Refusal {
     fn from(code: RefusedCode) -> Self {
-        Self { code, error: None }
+        Self { code, error: None, denial: None }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self { denial: Some(denial), ..RefusedCode::NotAllowed.into() }
     }
 }

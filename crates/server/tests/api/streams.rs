@@ -208,10 +208,7 @@ async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel
             continue;
         };
         let refused = stream::error_in(&error);
-        assert!(
-            matches!(refused, Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed))),
-            "{error}"
-        );
+        assert!(matches!(refused, Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed))), "{error}");
         return;
     }
 }

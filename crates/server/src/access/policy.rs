@@ -1,0 +1,297 @@
+//! The policy: the one place that decides whether a client may be here, and what it may do.
+//!
+//! It is asked when a client comes in, when it opens a stream, for each address that the name of a target leads to, and
+//! about everything that is open whenever the file of clients, the configuration or the time may have changed the answer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use program::proxy_header::ProxyHeader;
+use wire_protocol::message::{ClientIdentity, DeniedCode, Target};
+
+use crate::access::permission::Permission;
+use crate::access::principal::{Enrolment, Principal};
+use crate::access::rights::{Rights, Transport};
+
+/// Something that a client wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// Who wants it.
+    pub(crate) principal: &'a Principal,
+    /// The address that the client connects from; `None` on a unix socket.
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) action: Action<'a>,
+}
+
+/// What a client wants to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Action<'a> {
+    /// To come in, or to stay.
+    Enter,
+    /// To have a stream, or to keep it.
+    Open {
+        target: &'a Target,
+        /// The address that the host of the target has led to; `None` before it is known, and where there is no host.
+        address: Option<SocketAddr>,
+        /// The header that the target was sent in front of the data; `None` before it is connected to.
+        header: Option<ProxyHeader>,
+    },
+}
+
+/// What the policy says to a request.
+pub(crate) type Decision = Result<Permit, Denial>;
+
+/// The proof that the policy has granted a request, and on which terms: nobody else can make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Permit {
+    header: ProxyHeader,
+}
+
+impl Permit {
+    /// The header that the target has to be sent in front of the data, unless it is a service, for which the configuration
+    /// says so.
+    pub(crate) fn header(self) -> ProxyHeader {
+        self.header
+    }
+}
+
+/// The rule that a request lacks, or that stands against it. It is for the log: the client learns the code alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denial {
+    /// The client proves nothing, and clients that nobody has allowed are refused.
+    #[error("it has no key")]
+    NoKey,
+    /// Nobody has allowed it, and clients that nobody has allowed are refused.
+    #[error("nobody has allowed it")]
+    NotEnrolled,
+    /// Its pre-shared key was revoked, or it names one that the server does not use.
+    #[error("its pre-shared key was revoked, or is none of this server's")]
+    Revoked,
+    /// This server recognizes clients in another way.
+    #[error("it cannot be recognized by that here")]
+    Unproved,
+    /// It cannot be told who was allowed and who was revoked.
+    #[error("the file of allowed clients cannot be used")]
+    NoFile,
+    /// The moment until which it was allowed has come.
+    #[error("its rights have expired")]
+    Expired,
+    /// It may come from certain networks alone.
+    #[error("it comes from elsewhere than it may")]
+    Elsewhere,
+    /// It does not have the permission, or not for this target.
+    #[error("no --{0} permits it")]
+    Missing(Permission),
+    /// It has the permission for the name of the target, and not for the address that the name leads to.
+    #[error("no --{0} permits {1}, where the name leads")]
+    MissingAddress(Permission, SocketAddr),
+    /// The target is to be told who connects, and was not when the stream was opened.
+    #[error("the target is to be told who connects")]
+    WithoutHeader,
+    /// No client opens such a stream.
+    #[error("only servers open such streams")]
+    NotForClients,
+}
+
+impl Denial {
+    /// What a client is told that may not come in.
+    pub(crate) fn code(self) -> DeniedCode {
+        match self {
+            Self::NoKey => DeniedCode::ClientKeyRequired,
+            _ => DeniedCode::NotAllowed,
+        }
+    }
+}
+
+/// Decides on a request.
+pub(crate) fn permits(request: &Request<'_>) -> Decision {
+    let Request { principal, source, action } = *request;
+    enter(principal, source, Timestamp::now())?;
+    match action {
+        Action::Enter => Ok(Permit { header: ProxyHeader::None }),
+        Action::Open { target, address, header } => open(&principal.grant.rights, target, address, header),
+    }
+}
+
+fn enter(principal: &Principal, source: Option<IpAddr>, now: Timestamp) -> Result<(), Denial> {
+    match (principal.enrolment, &principal.identity) {
+        (Enrolment::Enrolled | Enrolment::Anonymous, _) => {}
+        (Enrolment::None, ClientIdentity::Anonymous) => return Err(Denial::NoKey),
+        (Enrolment::None, _) => return Err(Denial::NotEnrolled),
+        (Enrolment::Revoked, _) | (Enrolment::Unproved, ClientIdentity::Psk(_)) => {
+            return Err(Denial::Revoked);
+        }
+        (Enrolment::Unproved, _) => return Err(Denial::Unproved),
+        (Enrolment::Unknown, _) => return Err(Denial::NoFile),
+    }
+    let grant = &principal.grant;
+    if grant.has_expired(now) {
+        return Err(Denial::Expired);
+    }
+    let is_near = |ip| grant.from.iter().flatten().any(|network| network.covers(ip));
+    // Without an address, on a unix socket, a client comes from none of the networks.
+    if grant.from.is_some() && !source.is_some_and(is_near) {
+        return Err(Denial::Elsewhere);
+    }
+    Ok(())
+}
+
+fn open(
+    rights: &Rights,
+    target: &Target,
+    address: Option<SocketAddr>,
+    sent: Option<ProxyHeader>,
+) -> Decision {
+    let reaches = |transport, host: &str, port| match address {
+        Some(address) => rights.allows_address(transport, host, address),
+        None => rights.may_resolve(transport, host, port),
+    };
+    let (permission, is_held, header) = match target {
+        Target::Message => (Permission::Messages, rights.messages, ProxyHeader::None),
+        Target::Pipe => (Permission::Pipe, rights.pipe, ProxyHeader::None),
+        Target::Tcp { host, port } => {
+            let header = address.map_or(ProxyHeader::None, |address| rights.tcp_header(host, address));
+            (Permission::Tcp, reaches(Transport::Tcp, host, *port), header)
+        }
+        Target::Udp { host, port } => {
+            (Permission::Udp, reaches(Transport::Udp, host, *port), ProxyHeader::None)
+        }
+        Target::Unix { path } => (Permission::Unix, rights.allows_unix(path), rights.unix_header(path)),
+        Target::Service { name } => (Permission::Service, rights.allows_service(name), ProxyHeader::None),
+        Target::Listen { address, .. } => {
+            (Permission::Listen, rights.allows_listen(address), ProxyHeader::None)
+        }
+        Target::Forwarded { .. } => return Err(Denial::NotForClients),
+    };
+    match (is_held, address) {
+        (false, None) => Err(Denial::Missing(permission)),
+        (false, Some(address)) => Err(Denial::MissingAddress(permission, address)),
+        // A connection without a header is not what a right to one with it permits.
+        (true, _) if sent == Some(ProxyHeader::None) && header != ProxyHeader::None => {
+            Err(Denial::WithoutHeader)
+        }
+        (true, _) => Ok(Permit { header }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind};
+
+    use super::*;
+    use crate::access::grant::Grant;
+
+    fn principal(grant: Grant, enrolment: Enrolment) -> Principal {
+        Principal { identity: ClientIdentity::Psk("laptop".into()), name: "laptop".into(), grant, enrolment }
+    }
+
+    fn decide(
+        rights: Rights,
+        target: &Target,
+        address: Option<&str>,
+        header: Option<ProxyHeader>,
+    ) -> Decision {
+        let principal = principal(Grant::unlimited(rights), Enrolment::Enrolled);
+        let address = address.map(|address| address.parse().unwrap());
+        let action = Action::Open { target, address, header };
+        permits(&Request { principal: &principal, source: None, action })
+    }
+
+    fn granted(header: ProxyHeader) -> Decision {
+        Ok(Permit { header })
+    }
+
+    #[test]
+    fn a_client_enters_that_was_allowed_in_time_and_from_where_it_may() {
+        let now = Timestamp::now();
+        let hour = Duration::from_secs(3600);
+        let near = || Some(vec!["10.0.0.0/8".parse().unwrap()]);
+        for (enrolment, expires, from, source, expected) in [
+            (Enrolment::Enrolled, None, None, None, Ok(())),
+            (Enrolment::Anonymous, None, None, None, Ok(())),
+            (Enrolment::Enrolled, Some(now + hour), near(), Some("10.1.1.1"), Ok(())),
+            (Enrolment::Enrolled, Some(now - hour), near(), Some("10.1.1.1"), Err(Denial::Expired)),
+            (Enrolment::Enrolled, Some(now + hour), near(), Some("11.1.1.1"), Err(Denial::Elsewhere)),
+            (Enrolment::Enrolled, None, near(), None, Err(Denial::Elsewhere)),
+            (Enrolment::Enrolled, None, Some(Vec::new()), Some("10.1.1.1"), Err(Denial::Elsewhere)),
+            (Enrolment::None, None, None, None, Err(Denial::NotEnrolled)),
+            (Enrolment::Revoked, None, None, None, Err(Denial::Revoked)),
+            (Enrolment::Unproved, None, None, None, Err(Denial::Revoked)),
+            (Enrolment::Unknown, None, None, None, Err(Denial::NoFile)),
+        ] {
+            let principal =
+                principal(Grant { expires, from, ..Grant::unlimited(Rights::usual()) }, enrolment);
+            let source = source.map(|source| source.parse().unwrap());
+            // Whoever may not be here may not do anything either.
+            let message = Action::Open { target: &Target::Message, address: None, header: None };
+            for action in [Action::Enter, message] {
+                let decision = permits(&Request { principal: &principal, source, action });
+                assert_eq!(decision.map(drop), expected, "{principal:?} from {source:?}");
+            }
+        }
+    }
+
+    /// A peer learns what it always has: whether it could come in with a key.
+    #[test]
+    fn a_client_without_a_key_is_told_that_it_needs_one_and_no_client_is_told_more() {
+        for (enrolment, identity, code) in [
+            (Enrolment::None, ClientIdentity::Anonymous, DeniedCode::ClientKeyRequired),
+            (Enrolment::Unproved, ClientIdentity::Anonymous, DeniedCode::NotAllowed),
+            (Enrolment::Unknown, ClientIdentity::Anonymous, DeniedCode::NotAllowed),
+            (Enrolment::None, ClientIdentity::Key([1; 32]), DeniedCode::NotAllowed),
+        ] {
+            let principal = Principal { identity, ..principal(Grant::unlimited(Rights::none()), enrolment) };
+            let denial = permits(&Request { principal: &principal, source: None, action: Action::Enter });
+            assert_eq!(denial.unwrap_err().code(), code, "{principal:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_rule_that_is_missing() {
+        let host = || "db.example.org".to_owned();
+        let tcp = Target::Tcp { host: host(), port: 5432 };
+        let lease = [0; LEASE_LEN];
+        let address = ListenAddress::Port { host: "127.0.0.1".into(), port: 80 };
+        for (target, permission) in [
+            (Target::Message, Permission::Messages),
+            (Target::Pipe, Permission::Pipe),
+            (tcp.clone(), Permission::Tcp),
+            (Target::Udp { host: host(), port: 5432 }, Permission::Udp),
+            (Target::Unix { path: "/run/db.sock".into() }, Permission::Unix),
+            (Target::Service { name: "db".into() }, Permission::Service),
+            (Target::Listen { address, kind: ListenKind::Stream, lease }, Permission::Listen),
+        ] {
+            let denial = decide(Rights::none(), &target, None, None).unwrap_err();
+            assert_eq!(denial, Denial::Missing(permission), "{target}");
+            assert_eq!(denial.to_string(), format!("no --{permission} permits it"));
+        }
+        let rights = || Rights { tcp: vec!["db.example.org:5432".parse().unwrap()], ..Rights::none() };
+        assert_eq!(decide(rights(), &tcp, None, None), granted(ProxyHeader::None));
+        assert_eq!(decide(rights(), &tcp, Some("192.0.2.1:5432"), None), granted(ProxyHeader::None));
+        let denial = decide(rights(), &tcp, Some("127.0.0.1:5432"), None).unwrap_err();
+        assert_eq!(denial.to_string(), "no --tcp permits 127.0.0.1:5432, where the name leads");
+        let forwarded = Target::Forwarded { origin: String::new(), destination: String::new() };
+        assert_eq!(decide(Rights::usual(), &forwarded, None, None), Err(Denial::NotForClients));
+    }
+
+    #[test]
+    fn a_target_that_is_to_be_told_who_connects_keeps_no_stream_without() {
+        let rights = || Rights {
+            tcp: vec!["10.0.0.1:5432,proxy".parse().unwrap()],
+            unix: vec!["/run/db.sock,proxy".parse().unwrap()],
+            ..Rights::none()
+        };
+        let tcp = Target::Tcp { host: "10.0.0.1".into(), port: 5432 };
+        let unix = Target::Unix { path: "/run/db.sock".into() };
+        for (target, address) in [(&tcp, Some("10.0.0.1:5432")), (&unix, None)] {
+            let decide = |header| decide(rights(), target, address, header);
+            assert_eq!(decide(None), granted(ProxyHeader::V2), "{target}");
+            assert_eq!(decide(Some(ProxyHeader::V2)), granted(ProxyHeader::V2), "{target}");
+            assert_eq!(decide(Some(ProxyHeader::None)), Err(Denial::WithoutHeader), "{target}");
+        }
+        // Before it is known where the name leads, nothing has been sent.
+        assert_eq!(decide(rights(), &tcp, None, None), granted(ProxyHeader::None));
+    }
+}
