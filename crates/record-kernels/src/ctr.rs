@@ -8,6 +8,8 @@ use ctr::{CtrCore, flavors};
 
 use crate::forced::{self, Instructions};
 
+pub use self::parameters::{Counter, KEY_LEN};
+
 #[cfg(target_arch = "x86_64")]
 use self::kernel::{AesNi, Vaes256, Vaes512};
 #[cfg(target_arch = "x86_64")]
@@ -15,21 +17,9 @@ use self::round_keys::RoundKeys;
 
 #[cfg(target_arch = "x86_64")]
 mod kernel;
+mod parameters;
 #[cfg(target_arch = "x86_64")]
 mod round_keys;
-
-/// Length of a key in bytes.
-pub const KEY_LEN: usize = 32;
-
-/// The first counter block of a key stream: both halves big-endian, `sequence` first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "an argument")]
-pub struct Counter {
-    /// Stays as it is.
-    pub sequence: u64,
-    /// Goes up by one with every block, and from its highest value to 0 without a carry into `sequence`.
-    pub block: u64,
-}
 
 /// An expanded key, wiped when dropped.
 ///

@@ -7,7 +7,7 @@ use core::arch::x86_64 as arch;
 use core::array::from_fn;
 use core::mem::transmute;
 
-use super::Counter;
+use super::parameters::Counter;
 use super::round_keys::{ROUND_KEYS, RoundKeys};
 use crate::cpuid::has_vaes;
 

@@ -7,7 +7,7 @@ use core::mem::transmute;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::KEY_LEN;
+use super::parameters::KEY_LEN;
 
 cpufeatures::new!(detected, "aes");
 

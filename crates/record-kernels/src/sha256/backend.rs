@@ -2,14 +2,12 @@
 
 use sha2::block_api::compress256;
 
-use super::lanes::{Few, few};
-use super::{BLOCK_LEN, Lane, State};
+use super::lanes::{Few, Lane, few};
+use super::standard::{BLOCK_LEN, State};
 use crate::forced::{self, Instructions};
 
 #[cfg(target_arch = "x86_64")]
-use super::MAX_LANES;
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{FEW, many};
+use super::lanes::{FEW, MAX_LANES, many};
 #[cfg(target_arch = "x86_64")]
 use super::sha_ni::{Sha, ShaAvx512};
 #[cfg(target_arch = "x86_64")]

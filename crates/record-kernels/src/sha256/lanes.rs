@@ -1,8 +1,21 @@
 //! Which lanes go side by side, and how far.
 
 #[cfg(target_arch = "x86_64")]
-use super::INITIAL;
-use super::{BLOCK_LEN, Lane, State};
+use super::standard::INITIAL;
+use super::standard::{BLOCK_LEN, State};
+
+/// The most messages that any implementation takes side by side.
+pub const MAX_LANES: usize = 16;
+
+/// A message on its way: what it has come to, and the blocks that follow.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "an argument")]
+pub struct Lane<'a> {
+    /// Where it stands. It is brought up to date.
+    pub state: &'a mut State,
+    /// Whole blocks. The padding of section 5.1.1 is the caller's.
+    pub blocks: &'a [[u8; BLOCK_LEN]],
+}
 
 /// The most lanes that [`few`] takes side by side.
 pub(super) const FEW: usize = 4;

@@ -12,7 +12,7 @@ use core::array::from_fn;
 use core::mem::transmute;
 
 use super::lanes::Few;
-use super::{BLOCK_LEN, ROUND_CONSTANTS, State};
+use super::standard::{BLOCK_LEN, ROUND_CONSTANTS, State};
 
 /// One kernel: its name, the features that it is compiled with, and where they are found.
 macro_rules! kernel {

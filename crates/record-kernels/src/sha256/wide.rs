@@ -9,7 +9,7 @@ use core::array::from_fn;
 use core::mem::transmute;
 
 use super::lanes::Many;
-use super::{BLOCK_LEN, ROUND_CONSTANTS, State};
+use super::standard::{BLOCK_LEN, ROUND_CONSTANTS, State};
 
 /// What a loop would do, with its index as a constant: LLVM does not unroll one this long, and leaves all words in memory,
 /// which costs a third.
