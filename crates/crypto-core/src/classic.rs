@@ -19,13 +19,14 @@ use zeroize::Zeroizing;
 pub use self::eax::{EaxKey, EaxLengths, MAX_NONCE_LEN, MAX_TAG_LEN, MIN_TAG_LEN, NONCE_LEN, TAG_LEN};
 
 use crate::hash::sha256;
-use crate::identity::{self, KeyId, PublicKey};
+use crate::identity::{KeyId, PublicKey};
+use crate::rsa_key;
 use crate::{Error, pem};
 
 /// Bits of the key that the tutorial makes.
 pub const DEFAULT_BITS: usize = 2048;
 /// Fewest bits of a key that is only received with: the tutorials' peers have such keys, and who uses one has chosen it.
-/// Nothing is encrypted to a key below [`identity::MIN_BITS`].
+/// Nothing is encrypted to a key below [`crate::identity::MIN_BITS`].
 pub const MIN_RECEIVING_BITS: usize = 1024;
 
 /// The hash of OAEP, and of MGF1 with it, as PyCryptodome and WebCrypto have it.
@@ -56,7 +57,7 @@ impl ClassicKey {
     /// # Errors
     /// A [`KeyProblem`](crate::KeyProblem) when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
     pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<Self, Error> {
-        identity::generate(rng, bits).map(Self)
+        rsa_key::generate(rng, bits).map(Self)
     }
 
     /// Reads a private key in PEM (PKCS#8, PKCS#1 or OpenSSH) of [`MIN_RECEIVING_BITS`] at least.
@@ -65,7 +66,7 @@ impl ClassicKey {
     /// As [`pem::read_server_key`].
     pub fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, Error> {
         let key = pem::read_private(text, passphrase, MIN_RECEIVING_BITS)?;
-        identity::check_size(&key, MIN_RECEIVING_BITS)?;
+        rsa_key::check_size(&key, MIN_RECEIVING_BITS)?;
         Ok(Self(key))
     }
 
@@ -92,7 +93,7 @@ impl ClassicKey {
     /// Length of the modulus in bits.
     #[must_use]
     pub fn bits(&self) -> usize {
-        identity::bits(self.0.n())
+        rsa_key::bits(self.0.n())
     }
 
     /// Length of a ciphertext under the public half in bytes.
@@ -137,7 +138,7 @@ impl fmt::Debug for ClassicKey {
 /// As [`pem::read_public_key`].
 pub fn public_key_id(pem: &str) -> Result<KeyId, Error> {
     let key = pem::read_public(pem, MIN_RECEIVING_BITS)?;
-    identity::check_size(&key, MIN_RECEIVING_BITS)?;
+    rsa_key::check_size(&key, MIN_RECEIVING_BITS)?;
     Ok(id(&key))
 }
 

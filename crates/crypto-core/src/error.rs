@@ -1,6 +1,7 @@
 //! What can go wrong, grouped by who is at fault.
 
-use crate::pem::{Encryption, Form};
+use crate::pem::encryption::Encryption;
+use crate::pem::form::Form;
 
 /// Why a cryptographic operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -10,25 +10,21 @@ use core::str::FromStr;
 
 use base64ct::{Base64Unpadded, Encoding as _};
 use rand_core::TryCryptoRng;
+use rsa::oaep;
 use rsa::pkcs8::EncodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::traits::{RandomizedDecryptor as _, RandomizedEncryptor as _};
-use rsa::{BoxedUint, oaep};
 use sha2::Sha256;
 use subtle::Choice;
 use zeroize::Zeroizing;
 
+use crate::error::{Error, KeyProblem};
 use crate::hash::sha256;
 use crate::mac::MacKey;
+use crate::rsa_key;
 use crate::secret::Secret;
-use crate::{Error, KeyProblem, pem};
 
-/// Fewest bits that a modulus may have.
-pub const MIN_BITS: usize = 2048;
-/// Most bits that a modulus may have: more would serve to exhaust whoever has to compute with it.
-pub const MAX_BITS: usize = 8192;
-/// Bits of a key that is made without a word about its size.
-pub const DEFAULT_BITS: usize = 3072;
+pub use crate::rsa_key::{DEFAULT_BITS, MAX_BITS, MIN_BITS};
 
 /// SHA-256 of a public key's SubjectPublicKeyInfo DER. Shown as OpenSSH shows fingerprints: `SHA256:` and
 /// unpadded base64.
@@ -98,8 +94,8 @@ impl PublicKey {
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
         // The encoding before the size, so that the reason is the same in every implementation. All else that could differ
         // is not DER.
-        pem::check_parameters(spki)?;
-        let key = Self::from_rsa(pem::public_key_of_spki(spki, MIN_BITS)?)?;
+        rsa_key::check_parameters(spki)?;
+        let key = Self::from_rsa(rsa_key::public_key_of_spki(spki, MIN_BITS)?)?;
         if *key.spki != *spki {
             return Err(KeyProblem::Malformed.into());
         }
@@ -107,7 +103,7 @@ impl PublicKey {
     }
 
     pub(crate) fn from_rsa(key: rsa::PublicKey) -> Result<Self, Error> {
-        check_size(&key, MIN_BITS)?;
+        rsa_key::check_size(&key, MIN_BITS)?;
         let spki: Box<[u8]> =
             key.to_public_key_der().map_err(|_| KeyProblem::Malformed)?.into_vec().into_boxed_slice();
         let id = KeyId(sha256(&spki));
@@ -129,7 +125,7 @@ impl PublicKey {
     /// Length of the modulus in bits.
     #[must_use]
     pub fn bits(&self) -> usize {
-        bits(self.key.n())
+        rsa_key::bits(self.key.n())
     }
 
     /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and an
@@ -180,7 +176,7 @@ impl ServerKey {
     /// # Errors
     /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
     pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<Self, Error> {
-        let private = generate(rng, bits)?;
+        let private = rsa_key::generate(rng, bits)?;
         Self::from_rsa(rng, private)
     }
 
@@ -248,7 +244,7 @@ impl ClientKey {
     /// # Errors
     /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
     pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<Self, Error> {
-        Self::from_rsa(generate(rng, bits)?)
+        Self::from_rsa(rsa_key::generate(rng, bits)?)
     }
 
     pub(crate) fn from_rsa(private: rsa::PrivateKey) -> Result<Self, Error> {
@@ -279,29 +275,6 @@ impl fmt::Debug for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientKey").field("id", &self.public.id).finish_non_exhaustive()
     }
-}
-
-pub(crate) fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<rsa::PrivateKey, Error> {
-    check_bits(bits, MIN_BITS)?;
-    rsa::PrivateKey::new(rng, bits).map_err(|_| Error::Randomness)
-}
-
-/// Whether a key, public or private, has the size and the exponent that are taken.
-pub(crate) fn check_size(key: &impl rsa::traits::PublicKeyParts, min_bits: usize) -> Result<(), KeyProblem> {
-    check_bits(bits(key.n()), min_bits)?;
-    if *key.e() == BoxedUint::from(65537u64) { Ok(()) } else { Err(KeyProblem::Exponent) }
-}
-
-pub(crate) fn check_bits(bits: usize, min_bits: usize) -> Result<(), KeyProblem> {
-    match bits {
-        _ if bits < min_bits => Err(KeyProblem::TooSmall { bits }),
-        ..=MAX_BITS => Ok(()),
-        _ => Err(KeyProblem::TooLarge { bits }),
-    }
-}
-
-pub(crate) fn bits(modulus: &BoxedUint) -> usize {
-    usize::try_from(modulus.bit_width_vartime()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod error;
 pub mod hash;
 pub mod kdf;
 pub mod mac;
+mod rsa_key;
 pub mod secret;
 
 pub use error::{Error, KeyProblem};

@@ -2,26 +2,28 @@
 //! OpenSSL reads. What is not read is called by its name before anybody is asked for a passphrase.
 
 mod block;
-mod encryption;
-mod form;
+pub(crate) mod encryption;
+pub(crate) mod form;
+pub(crate) mod identify;
 
 use alloc::string::String;
 
 use rand_core::TryCryptoRng;
-use rsa::pkcs8::spki::SubjectPublicKeyInfoRef;
 use rsa::pkcs8::{
     EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef,
 };
-use rsa::{BoxedUint, PrivateKey, pkcs1};
+use rsa::{PrivateKey, pkcs1};
 use ssh_key::private::KeypairData;
 use zeroize::Zeroizing;
 
 pub use self::encryption::{Encryption, Support};
-pub use self::form::{Form, identify};
+pub use self::form::Form;
+pub use self::identify::identify;
 
 use self::block::Block;
-use crate::identity::{ClientKey, MIN_BITS, PublicKey, ServerKey, bits, check_bits};
-use crate::{Error, KeyProblem};
+use crate::error::{Error, KeyProblem};
+use crate::identity::{ClientKey, PublicKey, ServerKey};
+use crate::rsa_key::{MIN_BITS, bits, check_bits, number, public_key_of_pkcs1, public_key_of_spki};
 
 /// Reads a server's key: the first private key in `pem`. `passphrase` is for an encrypted PKCS#8 file.
 ///
@@ -114,7 +116,7 @@ pub(crate) fn read_private(
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "OPENSSH PRIVATE KEY"
     );
     if !is_read {
-        return Err(form::of_label(block.label).into());
+        return Err(identify::of_label(block.label).into());
     }
     if let Some(cipher) = block.header("DEK-Info") {
         return Err(Form::EncryptedPkcs1 { is_legacy: is_legacy(cipher) }.into());
@@ -136,7 +138,7 @@ fn first(text: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Block<'_>, KeyP
         if is_wanted(block.label) {
             return Ok(block);
         }
-        other = other.or(Some(form::of_label(block.label)));
+        other = other.or(Some(identify::of_label(block.label)));
     }
     Err(other.or_else(|| identify(text.as_bytes())).map_or(KeyProblem::Malformed, KeyProblem::from))
 }
@@ -152,31 +154,6 @@ fn damaged(problem: KeyProblem) -> KeyProblem {
         KeyProblem::Malformed => Form::Damaged.into(),
         problem => problem,
     }
-}
-
-/// Whether an RSA key's parameters are NULL: a key without them would have a second id.
-pub(crate) fn check_parameters(der: &[u8]) -> Result<(), KeyProblem> {
-    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
-    let is_rsa = info.algorithm.oid == pkcs1::ALGORITHM_OID;
-    let are_null = info.algorithm.parameters.is_some_and(|parameters| parameters.is_null());
-    if is_rsa && !are_null { Err(KeyProblem::Malformed) } else { Ok(()) }
-}
-
-/// Reads a SubjectPublicKeyInfo. A key that is marked for RSASSA-PSS alone (RFC 4055) is not read: it may not be
-/// encrypted to, and it would be known by a second id.
-pub(crate) fn public_key_of_spki(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
-    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
-    if info.algorithm.oid != pkcs1::ALGORITHM_OID {
-        return Err(form::of_algorithm(info.algorithm.oid).map_or(KeyProblem::NotRsa, KeyProblem::from));
-    }
-    public_key_of_pkcs1(info.subject_public_key.as_bytes().ok_or(KeyProblem::Malformed)?, min_bits)
-}
-
-fn public_key_of_pkcs1(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
-    let key = pkcs1::RsaPublicKeyRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
-    let n = number(key.modulus.as_bytes());
-    check_bits(bits(&n), min_bits)?;
-    rsa::PublicKey::new(n, number(key.public_exponent.as_bytes())).map_err(|_| KeyProblem::Malformed)
 }
 
 fn private_key_of_encrypted(
@@ -201,7 +178,7 @@ fn private_key_of_encrypted(
 fn private_key_of_pkcs8(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
     let info = PrivateKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
     if info.algorithm.oid != pkcs1::ALGORITHM_OID {
-        return Err(form::of_algorithm(info.algorithm.oid).map_or(KeyProblem::NotRsa, KeyProblem::from));
+        return Err(identify::of_algorithm(info.algorithm.oid).map_or(KeyProblem::NotRsa, KeyProblem::from));
     }
     private_key_of_pkcs1(info.private_key.as_bytes(), min_bits)
 }
@@ -216,7 +193,7 @@ fn private_key_of_pkcs1(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyPr
 }
 
 fn private_key_of_openssh(der: &[u8], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
-    if let Some(form) = form::of_openssh(der) {
+    if let Some(form) = identify::of_openssh(der) {
         return Err(form.into());
     }
     let key = ssh_key::PrivateKey::from_bytes(der).map_err(|_| Form::Damaged)?;
@@ -242,10 +219,6 @@ fn private_key(parts: [&[u8]; 5], min_bits: usize) -> Result<PrivateKey, KeyProb
     let key = PrivateKey::from_components(n, e, d, [p, q].into()).map_err(|_| KeyProblem::Inconsistent)?;
     key.validate().map_err(|_| KeyProblem::Inconsistent)?;
     Ok(key)
-}
-
-fn number(bytes: &[u8]) -> BoxedUint {
-    BoxedUint::from_be_slice_vartime(bytes)
 }
 
 pub(crate) fn write_plain(key: &PrivateKey) -> Result<Zeroizing<String>, Error> {

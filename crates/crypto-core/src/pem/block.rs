@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
-use crate::pem::Form;
+use crate::pem::form::Form;
 
 /// One block, from its `BEGIN` to its `END`.
 pub(super) struct Block<'a> {
