@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the house rules that the compiler does not know. All findings are printed, then it fails.
 
 mod boundary;
+mod imports;
 mod source;
 
 use std::fs;
@@ -18,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
         source::check(file, &mut findings);
     }
     boundary::check(&files, &mut findings);
+    imports::check(&files, &mut findings);
     findings.report(&files)
 }
 
@@ -53,7 +55,7 @@ impl File {
 
 /// What breaks a rule, collected so that one run names everything.
 #[derive(Default)]
-pub(crate) struct Findings(Vec<String>);
+pub(crate) struct Findings(pub(crate) Vec<String>);
 
 impl Findings {
     pub(crate) fn line(&mut self, file: &File, number: usize, what: &str) {
