@@ -1,0 +1,164 @@
+//! The two halves of a [`SecureStream`], and the transports that come apart into two.
+
+use std::boxed::Box;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+#[cfg(doc)]
+use super::SecureStream;
+use crate::Error;
+use crate::message::{ControlMessage, ResetCode};
+use crate::record::batch;
+use crate::stream::{Reading, Writing};
+
+/// The reading half of a [`SecureStream`].
+#[derive(Debug)]
+pub struct ReadHalf<R> {
+    pub(super) io: R,
+    pub(super) reading: Box<Reading>,
+}
+
+impl<R: Read> ReadHalf<R> {
+    /// The next data where it lies, as long as one record at most; empty at the end of the stream.
+    pub(crate) fn next_data(&mut self) -> io::Result<&[u8]> {
+        if self.reading.wait_for_data(&mut self.io)? { Ok(self.reading.receiver.data()) } else { Ok(&[]) }
+    }
+
+    /// The first `len` bytes of [`ReadHalf::next_data`] are done with.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.reading.receiver.consume(len);
+    }
+
+    /// Waits for the other side's Close, after the end of its stream.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when the other side is gone without it.
+    pub fn expect_close(&mut self) -> io::Result<()> {
+        self.reading.expect_close(&mut self.io)
+    }
+}
+
+impl<R: Read> Read for ReadHalf<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reading.read(&mut self.io, buf)
+    }
+}
+
+/// The writing half of a [`SecureStream`].
+#[derive(Debug)]
+pub struct WriteHalf<W> {
+    pub(super) io: W,
+    pub(super) writing: Box<Writing>,
+}
+
+impl<W: Write> WriteHalf<W> {
+    /// Says EndOfStream: no more data from this side.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.writing.shutdown(&mut self.io)
+    }
+
+    /// Says Close, after both sides' EndOfStream: all that was received has reached its place.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Close)?;
+        self.writing.flush(&mut self.io)
+    }
+
+    /// Gives the stream up, and the channel with it.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn reset(&mut self, code: ResetCode) -> io::Result<()> {
+        self.writing.control(&ControlMessage::Reset { code })?;
+        self.writing.flush(&mut self.io)
+    }
+
+    /// Reads once from `input` straight into the places where records are sealed, seals and sends them. Gives the
+    /// bytes that were read: 0 at the end of `input`, which is the one error-free end.
+    pub(crate) fn send_from(&mut self, input: &mut impl Read) -> Result<usize, SendError> {
+        let writing = &mut self.writing;
+        writing.prepare().map_err(SendError::channel)?;
+        let read = writing.data_with(batch(), |places| {
+            loop {
+                match input.read_vectored(places) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read.map_err(SendError::Input),
+                }
+            }
+        })?;
+        writing.send(&mut self.io).map_err(SendError::Channel)?;
+        Ok(read)
+    }
+}
+
+/// Which end of a relay failed.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// Where the data comes from.
+    Input(io::Error),
+    /// Where it goes.
+    Channel(io::Error),
+}
+
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self::channel(error)
+    }
+}
+
+impl SendError {
+    fn channel(error: Error) -> Self {
+        Self::Channel(error.into())
+    }
+}
+
+impl<W: Write> Write for WriteHalf<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writing.write(&mut self.io, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writing.flush(&mut self.io)
+    }
+}
+
+/// The two halves of a stream over `S`.
+pub type Halves<S> = (ReadHalf<<S as Split>::Read>, WriteHalf<<S as Split>::Write>);
+
+/// A socket that comes apart into two halves for two threads.
+pub trait Split {
+    /// The reading half.
+    type Read: Read;
+    /// The writing half.
+    type Write: Write;
+
+    /// Takes the socket apart.
+    ///
+    /// # Errors
+    /// When the socket cannot be cloned.
+    fn split(self) -> io::Result<(Self::Read, Self::Write)>;
+}
+
+impl Split for TcpStream {
+    type Read = Self;
+    type Write = Self;
+
+    fn split(self) -> io::Result<(Self, Self)> {
+        Ok((self.try_clone()?, self))
+    }
+}
+
+impl Split for UnixStream {
+    type Read = Self;
+    type Write = Self;
+
+    fn split(self) -> io::Result<(Self, Self)> {
+        Ok((self.try_clone()?, self))
+    }
+}
