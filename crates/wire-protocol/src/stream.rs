@@ -345,6 +345,30 @@ fn handshake_timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
+/// The other side has not been heard of for too long.
+fn silent() -> io::Error {
+    let message = std::format!("the other side has not been heard of for {} seconds", SILENCE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// The channel was left idle for longer than `limit`.
+fn idle_for(limit: Duration) -> io::Error {
+    let message = std::format!("the channel was idle for longer than {} seconds", limit.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// The other side has not answered our Close.
+fn not_closed() -> io::Error {
+    let message =
+        std::format!("the other side has not closed the channel within {} seconds", CLOSE_DEADLINE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// How long a client may leave the channel of `session` idle.
+fn idle_timeout(session: &Session) -> Duration {
+    Duration::from_secs(session.limits.idle_timeout_seconds.into())
+}
+
 /// The target that `connect` opens.
 fn target_of(config: &mut ClientConfig) -> Result<Target, Error> {
     match config.open.get_or_insert(Target::Pipe) {

@@ -28,6 +28,8 @@ mod api {
     #[cfg(feature = "tokio")]
     mod datagrams;
     #[cfg(feature = "std-io")]
+    mod limits;
+    #[cfg(feature = "std-io")]
     mod relay;
     #[cfg(feature = "tokio")]
     mod tunnel;

@@ -20,7 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 
-use super::{CLOSE_DEADLINE, HEARTBEAT, Parts, Peer, Reading, SILENCE, Session, Writing};
+use super::{
+    CLOSE_DEADLINE, HEARTBEAT, Parts, Peer, Reading, SILENCE, Session, Writing, idle_for, idle_timeout,
+    not_closed, silent,
+};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
@@ -183,17 +186,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
 
     /// How long a client may leave the channel idle; `None` at the client.
     fn idle_timeout(&self) -> Option<Duration> {
-        let limit = Duration::from_secs(self.session.limits.idle_timeout_seconds.into());
-        matches!(self.session.peer, Peer::Client(_)).then_some(limit)
+        matches!(self.session.peer, Peer::Client(_)).then(|| idle_timeout(&self.session))
     }
 
     /// Says Close, and waits for the other side's as long as section 8 says. Gives the reason.
     async fn close_idle(&mut self, limit: Duration) -> io::Error {
-        let closed = timeout(CLOSE_DEADLINE, self.exchange_closes()).await;
-        // Whether the other side has closed too makes no difference to why.
-        drop(closed);
-        let message = std::format!("the channel was idle for longer than {} seconds", limit.as_secs());
-        io::Error::new(io::ErrorKind::TimedOut, message)
+        // Whether the other side closes too makes no difference to why.
+        self.exchange_closes().await.ok();
+        idle_for(limit)
     }
 
     /// Waits for what the other side wants of an idle channel, for as long as that takes. Can be dropped and called
@@ -340,15 +340,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// this nothing is in doubt. What has crossed our Close never stood, and is discarded.
     ///
     /// # Errors
-    /// [`Error::Truncated`] when the other side is gone without a Close.
+    /// [`Error::Truncated`] when the other side is gone without a Close, `TimedOut` when it has not said it after
+    /// [`CLOSE_DEADLINE`].
     pub async fn close(mut self) -> io::Result<()> {
         self.exchange_closes().await
     }
 
     async fn exchange_closes(&mut self) -> io::Result<()> {
-        self.writing.control(&ControlMessage::Close)?;
-        self.flush().await?;
-        match self.event().await? {
+        let exchanged = timeout(CLOSE_DEADLINE, async {
+            self.writing.control(&ControlMessage::Close)?;
+            self.flush().await?;
+            self.event().await
+        });
+        match exchanged.await.map_err(|_| not_closed())?? {
             Event::Close => {}
             _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
@@ -434,12 +438,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         }
         Ok(event)
     }
-}
-
-/// The other side has not been heard of for too long.
-fn silent() -> io::Error {
-    let message = std::format!("the other side has not been heard of for {} seconds", SILENCE.as_secs());
-    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {

@@ -1,19 +1,26 @@
 //! The stream over `std::io::Read + Write`.
+//!
+//! A call that blocks can keep to a limit only where the transport does: see [`Timeouts`], which sockets have. Where the
+//! other side may take its time, in the middle of a stream, no limit is set, and those that the transport has of its own hold.
 
 mod directions;
 mod halves;
 mod handshake;
+mod timeouts;
 
 use std::boxed::Box;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use super::{Parts, Reading, Session, Writing};
+use super::{CLOSE_DEADLINE, Parts, Reading, Session, Writing, idle_for, idle_timeout, not_closed, silent};
 use crate::channel::{Event, KeyLimits};
 use crate::message::ControlMessage;
 
 pub(super) use halves::SendError;
 pub use halves::{Halves, ReadHalf, Split, WriteHalf};
 pub use handshake::{accept, connect};
+use timeouts::within;
+pub use timeouts::{Timeouts, Unlimited};
 
 /// A channel over a socket, and the stream that is open on it: what is read and written is the stream's data.
 ///
@@ -63,30 +70,84 @@ impl<S: Read + Write> SecureStream<S> {
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.writing.shutdown(&mut self.io)
     }
+}
 
+impl<S: Read + Write + Timeouts> SecureStream<S> {
     /// Ends the channel: both sides say Close once all that they received has reached its place, so that after
     /// this nothing is in doubt.
     ///
     /// # Errors
-    /// [`Error::Truncated`] when the other side is gone without a Close.
+    /// [`Error::Truncated`](crate::Error::Truncated) when the other side is gone without a Close, `TimedOut` when it has not
+    /// said it after [`CLOSE_DEADLINE`].
     pub fn close(mut self) -> io::Result<()> {
-        self.writing.control(&ControlMessage::Close)?;
-        self.writing.send(&mut self.io)?;
-        self.reading.expect_close(&mut self.io)
+        self.exchange_closes()
     }
 
-    fn event(&mut self) -> io::Result<Event> {
+    fn exchange_closes(&mut self) -> io::Result<()> {
+        let Self { io, reading, writing, .. } = self;
+        within(io, CLOSE_DEADLINE, not_closed, |io| {
+            writing.control(&ControlMessage::Close)?;
+            writing.send(io)?;
+            reading.expect_close(io)
+        })
+    }
+
+    /// Waits for what a client wants of an idle channel, for as long as it may leave it idle, and then closes it.
+    fn next_open(&mut self) -> io::Result<Event> {
+        let limit = idle_timeout(&self.session);
         loop {
-            match self.reading.event(&mut self.io)? {
-                Event::Ping(nonce) => {
-                    self.reading.pongs.set(nonce);
-                    self.writing.answer_ping()?;
-                    self.writing.send(&mut self.io)?;
+            let Self { io, reading, writing, .. } = &mut *self;
+            let mut was_idle = false;
+            let late = || {
+                was_idle = true;
+                idle_for(limit)
+            };
+            match within(io, limit, late, |io| next_event(reading, writing, io)) {
+                Ok(Event::Ping(_) | Event::Pong(_)) => {}
+                Err(error) if was_idle => {
+                    // Whether the other side closes too makes no difference to why.
+                    self.exchange_closes().ok();
+                    return Err(error);
                 }
-                event => return Ok(event),
+                event => return event,
             }
         }
     }
+
+    /// The next event that is no sign of life, where it comes within `limit`.
+    fn event_within(&mut self, limit: Duration, late: impl FnOnce() -> io::Error) -> io::Result<Event> {
+        let Self { io, reading, writing, .. } = self;
+        within(io, limit, late, |io| {
+            loop {
+                match next_event(reading, writing, io)? {
+                    Event::Ping(_) | Event::Pong(_) => {}
+                    event => return Ok(event),
+                }
+            }
+        })
+    }
+
+    fn say_within(&mut self, limit: Duration, message: &ControlMessage) -> io::Result<()> {
+        let Self { io, writing, .. } = self;
+        within(io, limit, silent, |io| {
+            writing.control(message)?;
+            writing.flush(io)
+        })
+    }
+}
+
+/// The next event; a Ping has been answered.
+fn next_event(
+    reading: &mut Reading,
+    writing: &mut Writing,
+    io: &mut (impl Read + Write),
+) -> io::Result<Event> {
+    let event = reading.event(io)?;
+    if let Event::Ping(nonce) = event {
+        reading.pongs.set(nonce);
+        writing.flush(io)?;
+    }
+    Ok(event)
 }
 
 impl<S: Read> Read for SecureStream<S> {

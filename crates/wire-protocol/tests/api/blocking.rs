@@ -11,7 +11,7 @@ use wire_protocol::channel::KeyLimits;
 use wire_protocol::handshake::client::ClientConfig;
 use wire_protocol::handshake::server::ServerConfig;
 use wire_protocol::message::{AbortCode, DeniedCode, Mode, ResetCode};
-use wire_protocol::stream::blocking::{SecureStream, accept, connect};
+use wire_protocol::stream::blocking::{SecureStream, Timeouts, accept, connect};
 use wire_protocol::stream::error_in;
 
 use super::line::pattern;
@@ -30,7 +30,7 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     (here, listener.accept().unwrap().0)
 }
 
-pub(crate) fn handshake<S: Read + Write + Send + 'static>(
+pub(crate) fn handshake<S: Read + Write + Timeouts + Send + 'static>(
     here: S,
     there: S,
     client: ClientConfig,

@@ -19,11 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{SecureStream, silent};
+use super::SecureStream;
 use crate::channel::{Event, MAX_DATAGRAM_LEN};
 use crate::message::{ControlMessage, RefusedCode};
 use crate::record::{SLOT_LEN, grow};
-use crate::stream::{HEARTBEAT, SILENCE, memory};
+use crate::stream::{HEARTBEAT, SILENCE, memory, silent};
 use crate::{Error, PeerMisbehaved};
 
 /// Where datagrams come from and go to.

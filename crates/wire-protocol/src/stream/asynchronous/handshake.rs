@@ -19,7 +19,7 @@ use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
 use crate::stream::{
     HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame, closed_during_handshake, error_in,
-    handshake_timed_out, target_of, unix_time,
+    handshake_timed_out, silent, target_of, unix_time,
 };
 use crate::{Error, PeerMisbehaved};
 
@@ -127,7 +127,7 @@ where
     target_of(&mut config)?;
     let handshake = timeout(HANDSHAKE_DEADLINE, connect_channel(io, config));
     let mut stream = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
-    timeout(SILENCE, stream.confirm_opened()).await.unwrap_or_else(|_| Err(super::silent()))?;
+    timeout(SILENCE, stream.confirm_opened()).await.unwrap_or_else(|_| Err(silent()))?;
     Ok(stream)
 }
 
@@ -156,7 +156,11 @@ where
             stream.refuse_open(RefusedCode::NotOffered).await?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
-        None => Err(Error::Closed.into()),
+        None => {
+            // That the client does not wait for the answer changes nothing.
+            stream.answer_close().await.ok();
+            Err(Error::Closed.into())
+        }
     }
 }
 

@@ -22,13 +22,13 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::SecureStream;
 use super::duplex::{Duplex, Shared, is_transient};
 use super::link::Link;
-use super::{SecureStream, silent};
 use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::{MAX_BATCH, batch};
-use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
+use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing, silent};
 use crate::{Error, PeerMisbehaved};
 
 /// A limit of bytes per second, which all streams of a peer may share.

@@ -3,63 +3,94 @@
 use std::boxed::Box;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
 use std::vec;
 use std::vec::Vec;
 
 use getrandom::SysRng;
 
 use super::SecureStream;
+use super::timeouts::{Timeouts, within};
 use crate::channel::Event;
 use crate::handshake::client::{ClientConfig, ClientHandshake};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work as _};
 use crate::message::{ClientIdentity, ControlMessage, DeniedCode, RefusedCode, Target};
 use crate::stream::{
-    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, abort_frame, closed_during_handshake, error_in,
-    handshake_timed_out, target_of, unix_time,
+    CLOSE_DEADLINE, HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame,
+    closed_during_handshake, error_in, handshake_timed_out, silent, target_of, unix_time,
 };
 use crate::{Error, PeerMisbehaved};
 
-/// Connects as a client and opens what `config` says, or else a pipe.
-///
-/// A socket that waits for ever makes this wait for ever: give it timeouts before. With them, a server that dribbles gets
-/// no more than [`HANDSHAKE_DEADLINE`].
+/// Connects as a client and opens what `config` says, or else a pipe. A server has [`HANDSHAKE_DEADLINE`] for the handshake
+/// and [`SILENCE`] for its answer to the Open, also one that is silent (but see [`Timeouts`] for the transport).
 ///
 /// # Errors
-/// Those of the socket, and those of the protocol inside an `io::Error` (see [`error_in`]); [`Error::ApiMisuse`] for
-/// a listen target.
-pub fn connect<S: Read + Write>(mut io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>> {
+/// Those of the transport, and those of the protocol inside an `io::Error` (see [`error_in`]); [`Error::ApiMisuse`] for a
+/// listen target; `TimedOut` when the server takes too long.
+pub fn connect<S: Read + Write + Timeouts>(
+    mut io: S,
+    mut config: ClientConfig,
+) -> io::Result<SecureStream<S>> {
     target_of(&mut config)?;
-    let mut out = Vec::new();
-    let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
-    let (established, early) = drive(&mut io, Step::Continue(start), out)?;
-    let mut stream = SecureStream::from_parts(io, Parts::of_client(established, &early));
-    match stream.event()? {
+    let parts = within(&mut io, HANDSHAKE_DEADLINE, handshake_timed_out, |io| {
+        let mut out = Vec::new();
+        let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
+        let (established, early) = drive(io, Step::Continue(start), out)?;
+        Ok(Parts::of_client(established, &early))
+    })?;
+    let mut stream = SecureStream::from_parts(io, parts);
+    match stream.event_within(SILENCE, silent)? {
         Event::Opened => Ok(stream),
         Event::Refused(code) => Err(Error::Refused(code).into()),
         Event::Close => {
             // The stream never stood: this side closes too, and that it does not arrive changes nothing.
-            stream.writing.control(&ControlMessage::Close)?;
-            stream.flush().ok();
+            stream.say_within(CLOSE_DEADLINE, &ControlMessage::Close).ok();
             Err(Error::Closed.into())
         }
         _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
     }
 }
 
-/// Accepts a client that `authorize` lets in, and the pipe that it opens. As with [`connect`], the socket is to have
-/// timeouts: a client may be silent for ever.
+/// Accepts a client that `authorize` lets in, and the pipe that it opens. A client has [`HANDSHAKE_DEADLINE`] for the
+/// handshake, and then may leave the channel idle for as long as the limits in `config` say, after which it is closed (but see
+/// [`Timeouts`] for the transport).
 ///
 /// # Errors
-/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused.
-pub fn accept<S: Read + Write>(
+/// As [`connect`]; also [`Error::Denied`] for a client that `authorize` refused, and `TimedOut` for one that has opened nothing.
+pub fn accept<S: Read + Write + Timeouts>(
     mut io: S,
     config: Arc<ServerConfig>,
     authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
 ) -> io::Result<SecureStream<S>> {
+    let parts =
+        within(&mut io, HANDSHAKE_DEADLINE, handshake_timed_out, |io| handshake(io, config, authorize))?;
+    let mut stream = SecureStream::from_parts(io, parts);
+    match stream.next_open()? {
+        Event::Open(Target::Pipe) => {
+            stream.say_within(SILENCE, &ControlMessage::Opened)?;
+            Ok(stream)
+        }
+        Event::Open(_) => {
+            stream.say_within(SILENCE, &ControlMessage::Refused { code: RefusedCode::NotOffered })?;
+            Err(Error::Refused(RefusedCode::NotOffered).into())
+        }
+        Event::Close => {
+            // That the client does not wait for the answer changes nothing.
+            stream.say_within(CLOSE_DEADLINE, &ControlMessage::Close).ok();
+            Err(Error::Closed.into())
+        }
+        _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+    }
+}
+
+/// Does the server's handshake.
+fn handshake<S: Read + Write>(
+    io: &mut S,
+    config: Arc<ServerConfig>,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> io::Result<Parts> {
     let start = Step::Continue(ServerHandshake::new(config, unix_time()));
-    let driven: io::Result<(Box<Authorization>, _)> = drive(&mut io, start, Vec::new());
+    let driven: io::Result<(Box<Authorization>, _)> = drive(io, start, Vec::new());
     let (authorization, early) = match driven {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -80,21 +111,7 @@ pub fn accept<S: Read + Write>(
     let established = authorization.welcome(&mut SysRng, &mut out)?;
     io.write_all(&out)?;
     io.flush()?;
-    let mut stream = SecureStream::from_parts(io, Parts::of_server(established, &early));
-    match stream.event()? {
-        Event::Open(Target::Pipe) => {
-            stream.writing.control(&ControlMessage::Opened)?;
-            stream.flush()?;
-            Ok(stream)
-        }
-        Event::Open(_) => {
-            stream.writing.control(&ControlMessage::Refused { code: RefusedCode::NotOffered })?;
-            stream.flush()?;
-            Err(Error::Refused(RefusedCode::NotOffered).into())
-        }
-        Event::Close => Err(Error::Closed.into()),
-        _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
-    }
+    Ok(Parts::of_server(established, &early))
 }
 
 /// Drives a handshake to its outcome. Also gives the bytes that came behind it.
@@ -104,7 +121,6 @@ fn drive<H: Handshake, S: Read + Write>(
     mut out: Vec<u8>,
 ) -> io::Result<(H::Outcome, Vec<u8>)> {
     let mut inbox = Vec::new();
-    let deadline = Instant::now() + HANDSHAKE_DEADLINE;
     loop {
         step = match step {
             Step::Continue(handshake) => {
@@ -116,7 +132,6 @@ fn drive<H: Handshake, S: Read + Write>(
                     &mut inbox,
                     |prefix| handshake.message_len(prefix),
                     handshake.peer_may_leave(),
-                    deadline,
                 )?;
                 handshake.handle(&mut message, &mut SysRng, &mut out)?
             }
@@ -131,17 +146,17 @@ fn next_message(
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
     peer_may_leave: bool,
-    deadline: Instant,
 ) -> io::Result<Vec<u8>> {
     loop {
         match message_len(inbox)? {
             Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
-            _ if Instant::now() >= deadline => return Err(handshake_timed_out()),
             _ => {
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
-                match io.read(&mut chunk)? {
-                    0 => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
-                    len => inbox.extend_from_slice(&chunk[..len]),
+                match io.read(&mut chunk) {
+                    Ok(0) => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
+                    Ok(len) => inbox.extend_from_slice(&chunk[..len]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
