@@ -66,6 +66,11 @@ impl Findings {
         self.0.push(format!("{path}: {what}"));
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn report(self, files: &[File]) -> Result<()> {
         let mut long: Vec<(usize, &str)> = files
             .iter()

@@ -1,0 +1,137 @@
+//! The messages about a channel, and the reasons that they give (section 7).
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::target::{LEASE_LEN, Target};
+
+/// A message about the channel (section 7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlMessage {
+    /// Client: starts a stream. Data may follow at once.
+    Open {
+        /// What is at the other end of it.
+        target: Target,
+    },
+    /// Server: the stream stands.
+    Opened,
+    /// Server: there will be no stream; the channel is idle again.
+    Refused {
+        /// The reason.
+        code: RefusedCode,
+    },
+    /// Both: no more data from this side. Both having said so, the channel is idle again.
+    EndOfStream,
+    /// Both: the stream has failed, data may be lost, and with it the channel ends.
+    Reset {
+        /// The reason.
+        code: ResetCode,
+    },
+    /// Both: asks for a Pong.
+    Ping {
+        /// Comes back as it was.
+        nonce: u64,
+    },
+    /// Both: answers a Ping.
+    Pong {
+        /// That of the Ping.
+        nonce: u64,
+    },
+    /// Both: the sender's next record is under its next key.
+    KeyUpdate,
+    /// Both: the channel has ended well, and all that was received has reached its place.
+    Close,
+    /// Server: answers an Open of [`Target::Listen`]. The stream stands as long as the listening does.
+    Listening {
+        /// The port that is listened on; 0 for a unix socket.
+        port: u16,
+    },
+    /// Client, idle: from now on it is the server that opens streams on this channel, for what comes in where it
+    /// listens for this client.
+    Park {
+        /// The lease of the listening.
+        lease: [u8; LEASE_LEN],
+    },
+}
+
+/// Why there will be no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusedCode {
+    /// There is nothing of the kind here.
+    NotOffered,
+    /// There is, but not for this client.
+    NotAllowed,
+    /// There is, but there is no room for another stream now.
+    Busy,
+    /// The target refuses connections.
+    TargetRefused,
+    /// There is no way to the target.
+    TargetUnreachable,
+    /// The name of the target, or of what is to be listened on, has no address.
+    UnknownHost,
+    /// The target does not answer.
+    TargetTimedOut,
+    /// The server is about to end: another one, or the same one later, may do.
+    Stopping,
+    /// Another client, or another program, listens on the address.
+    AddressInUse,
+    /// The address to listen on is none of the server's machine.
+    AddressNotAvailable,
+    /// The system does not let the server listen on the address, such as on a port below 1024.
+    ListenDenied,
+    /// There is no socket under the target's path.
+    NoSuchSocket,
+    /// The system does not let the side that connects reach the target.
+    TargetDenied,
+}
+
+impl fmt::Display for RefusedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOffered => "it does not offer that",
+            Self::NotAllowed => "this client is not allowed to use that",
+            Self::Busy => "it has no room for that now",
+            Self::TargetRefused => "the target refused the connection",
+            Self::TargetUnreachable => "the target cannot be reached",
+            Self::UnknownHost => "it finds no address for the name",
+            Self::TargetTimedOut => "the target did not answer in time",
+            Self::Stopping => "it is stopping",
+            Self::AddressInUse => "another client or program listens on that address",
+            Self::AddressNotAvailable => "its machine has no such address",
+            Self::ListenDenied => "its system does not let it listen there",
+            Self::NoSuchSocket => "there is no socket at the target's path",
+            Self::TargetDenied => "its system does not let it connect to the target",
+        })
+    }
+}
+
+/// Why a stream has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResetCode {
+    /// What the data goes to has failed, or is gone.
+    Output,
+    /// What the data comes from has failed.
+    Input,
+    /// The message is longer than the server takes.
+    TooLong,
+    /// The client has lost the right to what it had open.
+    NotAllowed,
+    /// Another connection of the same client has taken over the address that was listened on.
+    Replaced,
+    /// The client has as much under way as the server keeps for it.
+    Busy,
+}
+
+impl fmt::Display for ResetCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Output => "it could not hand the data on",
+            Self::Input => "its source of data failed",
+            Self::TooLong => "the message is longer than it takes",
+            Self::NotAllowed => "the client has lost the right to this",
+            Self::Replaced => "another connection of this client has taken over the address",
+            Self::Busy => "too much of this client is under way",
+        })
+    }
+}
