@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use program::address::Address;
+use program::control::Events;
 use program::listener::{Listener, OnDrop, Source};
 use program::proxied::{self, Proxied};
 use program::socket::Socket;
@@ -61,8 +62,9 @@ pub async fn serve(
     settings: Settings,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
-    mut events: ControlEvents,
+    events: ControlEvents,
 ) -> Result<(), Error> {
+    let ControlEvents(mut events) = events;
     let (done, mut service_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
     let mut doors = Doors::open(&server, listeners);
@@ -114,7 +116,7 @@ async fn apply(
     Ok(())
 }
 
-async fn drain(server: &Server, events: &mut ControlEvents) -> Result<(), Error> {
+async fn drain(server: &Server, events: &mut Events<ControlEvent>) -> Result<(), Error> {
     server.stopping.cancel();
     server.connections.close();
     let grace = sleep(server.live().grace);

@@ -1,9 +1,8 @@
 //! What the `server` program is told while it runs: by signals, and by commands of the same user.
 
-use std::time::{Duration, Instant};
-
 use program::address::Address;
 use program::admin::{AdminSocket, Answer, Command};
+use program::end_signals::{End, EndSignals};
 use program::home::Home;
 use server::{Control, Error, Live};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,8 +14,7 @@ pub(crate) type Reload = Box<dyn FnMut() -> Result<(Live, Vec<Address>), Error> 
 /// Where a running server's orders come from.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    end: EndSignals,
     hangup: Signal,
     admin: Option<AdminSocket>,
 }
@@ -30,24 +28,20 @@ impl Signals {
         let admin = AdminSocket::bind(home, "server");
         let admin =
             admin.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server")).ok();
-        program::terminal::leave_signals_to_program();
-        let on = |kind| signal(kind).map_err(Error::Runtime);
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hangup: on(SignalKind::hangup())?,
-            admin,
-        })
+        let end = EndSignals::listen().map_err(Error::Runtime)?;
+        let hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
+        Ok(Self { end, hangup, admin })
     }
 
     /// Passes on what comes, for as long as the server runs. `shutdown` is cancelled by the first signal to end; a
     /// second one ends the server without waiting for its streams.
     pub(crate) async fn pass_on(mut self, control: Control, shutdown: CancellationToken, mut reload: Reload) {
-        let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => end(&mut told, &control, &shutdown).await,
-                _ = self.interrupt.recv() => end(&mut told, &control, &shutdown).await,
+                end = self.end.next() => match end {
+                    End::InOrder => shutdown.cancel(),
+                    End::Now => control.end_now().await,
+                },
                 // How it went stands in the log: nobody waits for an answer.
                 _ = self.hangup.recv() => drop(apply(&mut reload, &control).await),
                 (command, responder) = AdminSocket::next_of(self.admin.as_mut()) => {
@@ -62,19 +56,6 @@ impl Signals {
                 }
             }
         }
-    }
-}
-
-async fn end(told: &mut Option<Instant>, control: &Control, shutdown: &CancellationToken) {
-    match told {
-        None => {
-            *told = Some(Instant::now());
-            shutdown.cancel();
-        }
-        // The same signal by two ways, such as to a process and to its group.
-        Some(told) if told.elapsed() < SAME_SIGNAL => {}
-        // Told twice: somebody is in a hurry.
-        Some(_) => control.end_now().await,
     }
 }
 
@@ -95,6 +76,3 @@ async fn apply(reload: &mut Reload, control: &Control) -> Option<Answer> {
         }
     })
 }
-
-/// Signals within this time are one.
-const SAME_SIGNAL: Duration = Duration::from_millis(500);
