@@ -14,7 +14,7 @@ use program::escape::Escaped;
 use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
 use program::identity::Keygen;
 use program::logging::Verbosity;
-use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
+use program::report::EXIT_CODES;
 
 use crate::trust::TrustPolicy;
 
@@ -34,18 +34,18 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line, or ends the program as clap does.
-    #[must_use]
-    pub fn read() -> Self {
-        let cli = Self::try_parse().unwrap_or_else(|error| {
-            end_for_usage(&error, hint_of_usage::<program::Error>(&error));
-        });
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// What is wrong with it, and also what it asks of clap, such as `--help`.
+    pub fn read() -> Result<Self, clap::Error> {
+        let cli = Self::try_parse()?;
         if let Command::Forward(Forward { address: None, trust, .. }) = &cli.command
             && (trust.server_key.is_some() || trust.psk.is_some())
         {
             let message =
                 "--server-key and --psk go with an address; a configuration file has server_key and psk";
-            Self::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, message));
         }
         // A hyphen makes no option of a text, but two of them more often than not make a mistyped one.
         if let Command::Send { text: Some(text), .. } = &cli.command
@@ -56,9 +56,9 @@ impl Cli {
                 "unexpected argument '{}' found\n\n  tip: to send it as a message, use 'client send ADDRESS -- {0}'",
                 Escaped(text)
             );
-            Self::command().error(ErrorKind::UnknownArgument, message).exit();
+            return Err(Self::command().error(ErrorKind::UnknownArgument, message));
         }
-        cli
+        Ok(cli)
     }
 }
 
@@ -123,7 +123,7 @@ pub enum Command {
 }
 
 /// How the server proves itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Trust {
     /// Fingerprint that the server's key must have
     #[arg(long, value_name = "SHA256:...")]
@@ -203,6 +203,8 @@ pub struct Ping {
 
 #[cfg(test)]
 mod tests {
+    use program::report::hint_of_usage;
+
     use super::*;
 
     #[test]

@@ -15,7 +15,10 @@ use program::proxy_header::ProxyHeader;
 use program::{admin, classic, hardening, logging, report};
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return report::finish_usage(&error, report::hint_of_usage::<program::Error>(&error)),
+    };
     hardening::keep_memory_private();
     logging::start(&cli.verbosity);
     report::finish(run(cli))

@@ -84,14 +84,16 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     }
 }
 
-/// Ends the program because of its command line, with what to do next where what was given has said so.
-pub fn end_for_usage(error: &clap::Error, hint: Option<String>) -> ! {
+/// Prints what is wrong with the command line, or what it asks of clap, with what to do next where what was given has said
+/// so, and gives the exit code.
+#[must_use]
+pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
     // Where it cannot be written, the exit code says it.
     error.print().ok();
     if let Some(hint) = hint {
         say(format_args!("hint: {hint}"));
     }
-    std::process::exit(error.exit_code())
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The hint of an error of type `E` that a command line did not pass for.

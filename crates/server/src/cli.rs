@@ -15,7 +15,7 @@ use program::classic::Classic;
 use program::duration;
 use program::identity::Keygen;
 use program::logging::Verbosity;
-use program::report::{EXIT_CODES, end_for_usage, hint_of_usage};
+use program::report::EXIT_CODES;
 
 use crate::access::{
     Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
@@ -46,16 +46,13 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line; ends the process with a message where it makes no sense.
-    #[must_use]
-    pub fn read() -> Self {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// What is wrong with it, and also what it asks of clap, such as `--help`.
+    pub fn read() -> Result<Self, clap::Error> {
         let mut command = Self::command();
-        let end = |error: clap::Error| -> ! {
-            let hint = hint_of_usage::<program::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
-            end_for_usage(&error, hint)
-        };
-        let matches =
-            command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|error| end(error));
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         // clap's own `args_conflicts_with_subcommands` would refuse the global options as well.
         if let Some(name) = matches.subcommand_name() {
             let misplaced = Run::augment_args(clap::Command::new("run"))
@@ -65,10 +62,10 @@ impl Cli {
             if let Some(id) = misplaced {
                 let option = id.replace('_', "-");
                 let message = format!("--{option} has to come after {name}");
-                command.error(ErrorKind::ArgumentConflict, message).exit();
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
             }
         }
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| end(error))
+        Self::from_arg_matches(&matches)
     }
 }
 

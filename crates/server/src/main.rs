@@ -18,6 +18,7 @@ use getrandom::SysRng;
 use program::admin::{self, Answer, Command as Ask};
 use program::home::Home;
 use program::identity;
+use program::report::hint_of_usage;
 use program::{classic, hardening, logging, output, report};
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
@@ -32,7 +33,13 @@ use crate::announce::{Start, announce};
 use crate::signals::{Reload, Signals};
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let hint = hint_of_usage::<program::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
+            return report::finish_usage(&error, hint);
+        }
+    };
     hardening::keep_memory_private();
     logging::start(&cli.verbosity);
     report::finish(run(cli))
