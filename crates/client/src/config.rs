@@ -30,7 +30,7 @@ pub struct ClientConfig {
 }
 
 /// One server, and what is forwarded to it, from it and through it: something is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Forward {
     /// Where the server is.
     pub server: Address,

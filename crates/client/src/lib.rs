@@ -6,6 +6,7 @@
 //!    +--> command::send    a stream to the server's messages, confirmed
 //!    +--> command::pipe    standard input and output
 //!    +--> command::ping    how long, and what was negotiated
+//!    +--> command::forward tunnels, until a future of the caller's own is ready
 //! ```
 //!
 //! [`connect()`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
@@ -17,11 +18,13 @@ pub mod cli;
 pub mod command;
 pub mod config;
 mod connect;
+mod control;
 mod error;
 mod pool;
 mod tickets;
 mod trust;
 
 pub use connect::{Credentials, Server, connect};
+pub use control::{Control, ControlEvents};
 pub use error::Error;
 pub use trust::{KnownServers, TrustPolicy};

@@ -3,16 +3,22 @@
 // They panic where the output cannot be written: program::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod signals;
+
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use client::cli::{Cli, Command};
-use client::command::forward::EventFormat;
-use client::config::{self, ClientConfig};
-use client::{Credentials, Error, Server, cli, command};
+use client::command::forward::Event;
+use client::config::{self, ClientConfig, Forward};
+use client::{Control, Credentials, Error, Server, cli, command};
 use program::home::Home;
 use program::proxy_header::ProxyHeader;
-use program::{admin, classic, hardening, logging, report};
+use program::{admin, classic, hardening, logging, output, report};
+use tokio_util::sync::CancellationToken;
+
+use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -57,14 +63,18 @@ fn run(cli: Cli) -> Result<(), Error> {
 }
 
 async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<(), Error> {
-    let format = if options.json { EventFormat::Json } else { EventFormat::Text };
+    // That nobody listens any more is no reason to stop.
+    let tell: fn(&Event<'_>) = match options.json {
+        true => |event| drop(output::print_json(event)),
+        false => |event| output::say(event),
+    };
     let Some(server) = options.address else {
         let (config, path) = config::read(options.config.as_deref())?;
         if let Some(path) = path {
             tracing::info!(path = %path.display(), "configuration read");
         }
         let grace = options.grace.unwrap_or(config.grace);
-        return command::forward::forward(&credentials, config.forwards, grace, format).await;
+        return keep_up(&credentials, config.forwards, grace, tell).await;
     };
     let header = if options.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
     if let Some(target) = &options.stdio {
@@ -74,7 +84,7 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
         let server = Server::from_options(server, &options.trust)?;
         return command::forward::forward_stdio(&credentials, &server, target).await;
     }
-    let forward = config::Forward {
+    let forward = Forward {
         server,
         trust: options.trust,
         local: options.local,
@@ -86,7 +96,27 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
     };
     let forwards = if forward.is_empty() { Vec::new() } else { vec![forward] };
     let grace = options.grace.unwrap_or_else(|| ClientConfig::default().grace);
-    command::forward::forward(&credentials, forwards, grace, format).await
+    keep_up(&credentials, forwards, grace, tell).await
+}
+
+/// Forwards until a signal ends it.
+async fn keep_up(
+    credentials: &Credentials,
+    forwards: Vec<Forward>,
+    grace: Duration,
+    tell: fn(&Event<'_>),
+) -> Result<(), Error> {
+    let forwards = command::forward::bind(credentials, forwards, tell).await?;
+    // Before anybody can know that something works: whoever reads so may signal at once.
+    let signals = Signals::listen(credentials.home())?;
+    let (control, events) = Control::new();
+    let shutdown = CancellationToken::new();
+    let passing_on = tokio::spawn(signals.pass_on(control, shutdown.clone()));
+    let result = forwards.run(grace, shutdown.cancelled(), events).await;
+    passing_on.abort();
+    // The file of the socket for commands goes with the task.
+    passing_on.await.ok();
+    result
 }
 
 fn block_on(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {

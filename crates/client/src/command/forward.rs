@@ -10,8 +10,8 @@
 mod attempts;
 mod datagrams;
 mod dynamic;
+mod event;
 mod local;
-mod orders;
 mod remote;
 mod stdio;
 
@@ -20,127 +20,150 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use program::address::Address;
-use program::admin::{Answer, Counts, Responder, Status};
+use program::admin::{Counts, Status};
 use program::counter::Counter;
 use program::crew::{self, Crew};
 use program::drops::DropCounter;
 use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
 use program::hardening;
 use program::listener::{Listener, OnDrop, Source};
-use program::output;
 use program::proxy_header::ProxyHeader;
 use program::socket::Socket;
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use event::{Event, Kind};
 
 use crate::Error;
 use crate::config::{self, Forward};
 use crate::connect::{Connector, Credentials, Server};
+use crate::control::{ControlEvent, ControlEvents};
 use crate::pool::{END_DEADLINE, MAX_WARM, Pool};
-use orders::{Order, Orders};
+use event::Observer;
 
-/// How `forward` speaks of what it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventFormat {
-    /// A line on standard error for each.
-    Text,
-    /// A JSON object on standard output for each.
-    Json,
+/// Forwards whose listeners here are bound, so that connections wait for them already.
+#[derive(Debug)]
+pub struct Forwards {
+    tunnels: Tunnels,
+    bound: Vec<Bound>,
 }
 
-/// Forwards until the program is told to end, then lets what is under way come to its end for `grace` at most.
+/// Binds what `forwards` listen on here. Everything that can be wrong here is found before anybody is told that
+/// something works. Once they run, what happens is told to `tell`.
 ///
 /// # Errors
-/// [`Error::NothingToForward`], those of [`config::check`], a listener that cannot be bound, a server that is not the one that is trusted or does
-/// not let the client in, [`Error::Replaced`] once nothing is left to forward, [`Error::NotDrained`].
-pub async fn forward(
+/// [`Error::NothingToForward`], those of [`config::check`], those of a key that cannot be read, [`Error::Listen`].
+pub async fn bind(
     credentials: &Credentials,
     forwards: Vec<Forward>,
-    grace: Duration,
-    format: EventFormat,
-) -> Result<(), Error> {
+    tell: impl Fn(&Event<'_>) + Send + Sync + 'static,
+) -> Result<Forwards, Error> {
     if forwards.is_empty() {
         return Err(Error::NothingToForward);
     }
     config::check(&forwards)?;
-    let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards);
-    // Everything that can be wrong here is found before anybody is told that something works.
+    let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards, Observer::new(tell));
     let listened_on: Vec<Address> = forwards.iter().flat_map(Forward::listened_on).cloned().collect();
     let mut bound = Vec::with_capacity(forwards.len());
     for forward in forwards {
-        bound.push(Bound::bind(credentials, forward, &tunnels, format, &listened_on).await?);
+        bound.push(Bound::bind(credentials, forward, &tunnels, &listened_on).await?);
     }
-    // Before anybody can know that something works: whoever reads so may signal at once.
-    let mut orders = Orders::listen(credentials.home())?;
+    Ok(Forwards { tunnels, bound })
+}
 
-    let mut keepers = JoinSet::new();
-    let mut pools = Vec::with_capacity(bound.len());
-    let mut forwarding: usize = bound.iter().map(Bound::count).sum();
-    for bound in bound {
-        pools.push(Arc::clone(&bound.site.pool));
-        bound.start(&mut keepers);
-    }
-    let tell = |responder: Responder| responder.answer(&Answer::Status(tunnels.status(&pools)));
-    let replaced = loop {
-        tokio::select! {
-            Some(ended) = keepers.join_next() => {
-                match ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten() {
-                    // The others have nothing to do with it.
-                    Err(error @ Error::Replaced { .. }) if forwarding > 1 => {
-                        forwarding -= 1;
-                        tracing::error!(%error, "a forward has ended: the others go on");
-                    }
-                    // Nor have those who came before.
-                    Err(error @ Error::Replaced { .. }) => {
-                        tracing::warn!(%error, "nothing new comes: ending with the connections that are open");
-                        break Some(error);
-                    }
-                    ended => {
-                        ended?;
-                        break None;
+impl Forwards {
+    /// Forwards until `shutdown` is ready, or nothing is left to forward. Connections that are open then may come to their
+    /// end for `grace` at most. Dropped before that, they take nothing new, and connections that are open
+    /// go on.
+    ///
+    /// Takes no signals: who does, makes `shutdown` of them. The other end of `events` is a
+    /// [`Control`](crate::Control).
+    ///
+    /// # Errors
+    /// A server that is not the one that is trusted or does not let the client in, [`Error::Replaced`] once nothing is left
+    /// to forward, [`Error::NotDrained`].
+    pub async fn run(
+        self,
+        grace: Duration,
+        shutdown: impl Future<Output = ()>,
+        events: ControlEvents,
+    ) -> Result<(), Error> {
+        let Self { tunnels, bound } = self;
+        let ControlEvents(mut events) = events;
+        // However this ends, dropped included, nobody is left behind who takes connections.
+        let _ended = tunnels.draining.clone().drop_guard();
+        let mut keepers = JoinSet::new();
+        let mut pools = Vec::with_capacity(bound.len());
+        let mut forwarding: usize = bound.iter().map(Bound::count).sum();
+        for bound in bound {
+            pools.push(Arc::clone(&bound.site.pool));
+            bound.start(&mut keepers);
+        }
+        tokio::pin!(shutdown);
+        let replaced = loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break None,
+                Some(ended) = keepers.join_next() => {
+                    match ended.map_err(|error| Error::Runtime(io::Error::other(error))).flatten() {
+                        // The others have nothing to do with it.
+                        Err(error @ Error::Replaced { .. }) if forwarding > 1 => {
+                            forwarding -= 1;
+                            tracing::error!(%error, "a forward has ended: the others go on");
+                        }
+                        // Nor have those who came before.
+                        Err(error @ Error::Replaced { .. }) => {
+                            tracing::warn!(%error, "nothing new comes: ending with the connections that are open");
+                            break Some(error);
+                        }
+                        ended => {
+                            ended?;
+                            break None;
+                        }
                     }
                 }
+                event = events.next() => match event {
+                    ControlEvent::Status(answer) => {
+                        answer.send(tunnels.status(&pools)).ok();
+                    }
+                    ControlEvent::EndNow => {}
+                },
             }
-            order = orders.next() => match order {
-                Order::Stop => break None,
-                Order::Tell(responder) => tell(responder),
-            },
-        }
-    };
+        };
 
-    tunnels.draining.cancel();
-    tunnels.tracker.close();
-    let told = Instant::now();
-    let grace = sleep(grace);
-    tokio::pin!(grace);
-    let drained = loop {
-        tokio::select! {
-            biased;
-            () = tunnels.tracker.wait() => break true,
-            () = &mut grace => break false,
-            order = orders.next() => match order {
-                // The same signal by two ways, such as to a process and to its group.
-                Order::Stop if told.elapsed() < SAME_ORDER => {}
-                // Told twice: somebody is in a hurry.
-                Order::Stop => break false,
-                Order::Tell(responder) => tell(responder),
-            },
+        tunnels.draining.cancel();
+        tunnels.tracker.close();
+        let grace = sleep(grace);
+        tokio::pin!(grace);
+        let drained = loop {
+            tokio::select! {
+                biased;
+                () = tunnels.tracker.wait() => break true,
+                () = &mut grace => break false,
+                // Told to end while they end on their own account: somebody does not want to wait.
+                () = &mut shutdown, if replaced.is_some() => break false,
+                event = events.next() => match event {
+                    ControlEvent::EndNow => break false,
+                    ControlEvent::Status(answer) => {
+                        answer.send(tunnels.status(&pools)).ok();
+                    }
+                },
+            }
+        };
+        for pool in &pools {
+            pool.end().await;
         }
-    };
-    for pool in &pools {
-        pool.end().await;
-    }
-    // Leases are given back meanwhile, and a handshake comes to its end: to the server a cut would be a failure.
-    timeout(END_DEADLINE, async { while keepers.join_next().await.is_some() {} }).await.ok();
-    keepers.shutdown().await;
-    match replaced {
-        Some(error) => Err(error),
-        None if drained => Ok(()),
-        None => Err(Error::NotDrained),
+        // Leases are given back meanwhile, and a handshake comes to its end: to the server a cut would be a failure.
+        timeout(END_DEADLINE, async { while keepers.join_next().await.is_some() {} }).await.ok();
+        keepers.shutdown().await;
+        match replaced {
+            Some(error) => Err(error),
+            None if drained => Ok(()),
+            None => Err(Error::NotDrained),
+        }
     }
 }
 
@@ -174,11 +197,12 @@ struct Tunnels {
     /// Channels that are parked, each of which needs a connection to its target.
     parking: Arc<Semaphore>,
     started: std::time::Instant,
+    observer: Observer,
 }
 
 impl Tunnels {
     /// For a process that may have `descriptors` open.
-    fn new(descriptors: usize, forwards: &[Forward]) -> Self {
+    fn new(descriptors: usize, forwards: &[Forward], observer: Observer) -> Self {
         // Warm channels have theirs, where there are many.
         let reserved = RESERVED_DESCRIPTORS + MAX_WARM.min(descriptors / 8);
         let pairs = descriptors.saturating_sub(reserved) / 2;
@@ -197,6 +221,7 @@ impl Tunnels {
             leases: Counter::default(),
             drops: DropCounter::default(),
             started: std::time::Instant::now(),
+            observer,
         }
     }
 
@@ -223,12 +248,12 @@ struct Site {
     header: ProxyHeader,
     wait: Duration,
     udp_timeout: Duration,
-    format: EventFormat,
     /// That several servers answer at one address has been said.
     several_servers: Once,
 }
 
-/// Forwards whose listeners here are bound.
+/// Those of one server.
+#[derive(Debug)]
 struct Bound {
     site: Arc<Site>,
     local: Vec<(LocalForward, local::Entrance)>,
@@ -241,7 +266,6 @@ impl Bound {
         credentials: &Credentials,
         forward: Forward,
         tunnels: &Tunnels,
-        format: EventFormat,
         listened_on: &[Address],
     ) -> Result<Self, Error> {
         let Forward { server, trust, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
@@ -254,18 +278,11 @@ impl Bound {
         }
         let mut dynamic = Vec::with_capacity(dynamics.len());
         for forward in dynamics {
-            dynamic.push(bind(&forward.listen, listened_on).await?);
+            dynamic.push(listen(&forward.listen, listened_on).await?);
         }
         let pool = Pool::new(Connector::new(credentials.clone(), server));
-        let site = Site {
-            pool,
-            tunnels: tunnels.clone(),
-            header,
-            wait,
-            udp_timeout,
-            format,
-            several_servers: Once::new(),
-        };
+        let site =
+            Site { pool, tunnels: tunnels.clone(), header, wait, udp_timeout, several_servers: Once::new() };
         Ok(Self { site: Arc::new(site), local, dynamic, remote })
     }
 
@@ -297,7 +314,7 @@ impl Bound {
         }
         keepers.spawn(async move {
             let server = site.pool.connector().server().address.to_string();
-            site.pool.keep_up(|| site.tell(&Event::Connected { server: &server })).await
+            site.pool.keep_up(|| site.tunnels.observer.tell(&Event::Connected { server: &server })).await
         });
     }
 }
@@ -305,16 +322,6 @@ impl Bound {
 impl Site {
     fn is_draining(&self) -> bool {
         self.tunnels.draining.is_cancelled()
-    }
-
-    /// Says what has happened. That nobody listens any more is no reason to stop.
-    fn tell(&self, event: &Event<'_>) {
-        match self.format {
-            EventFormat::Text => output::say(event),
-            EventFormat::Json => {
-                output::print_json(event).ok();
-            }
-        }
     }
 
     /// Says, once, why the server closes channels that are parked for what it listens on. What came to one server is not
@@ -368,44 +375,9 @@ impl Site {
 }
 
 /// Listens on one of the addresses that are `listened_on`.
-async fn bind(address: &Address, listened_on: &[Address]) -> Result<Listener, Error> {
+async fn listen(address: &Address, listened_on: &[Address]) -> Result<Listener, Error> {
     let listener = Listener::bind_beside(address, OnDrop::Resets, listened_on).await;
     listener.map_err(|source| Error::Listen { address: address.to_string(), source })
-}
-
-/// What a person, or a program, wants to know.
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-enum Event<'a> {
-    /// Connections are taken.
-    Listening { kind: Kind, address: &'a str, target: Option<&'a str> },
-    /// The server can be reached.
-    Connected { server: &'a str },
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Local,
-    Remote,
-    Dynamic,
-}
-
-impl std::fmt::Display for Event<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Listening { kind, address, target } => {
-                let kind = match kind {
-                    Kind::Local => "local",
-                    Kind::Remote => "remote",
-                    Kind::Dynamic => "dynamic",
-                };
-                write!(f, "{kind:<8} {address}")?;
-                target.map_or(Ok(()), |target| write!(f, " -> {target}"))
-            }
-            Self::Connected { server } => write!(f, "connected to {server}"),
-        }
-    }
 }
 
 /// An address that is listened on, as it is shown.
@@ -416,8 +388,6 @@ fn shown(address: &impl std::fmt::Display, transport: Transport) -> String {
     }
 }
 
-/// Signals within this time are one.
-const SAME_ORDER: Duration = Duration::from_millis(500);
 /// How long a flow of datagrams that the server has refused is not asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// For everything but connections and their channels: listeners, a few warm channels, files for a moment.

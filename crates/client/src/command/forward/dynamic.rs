@@ -22,7 +22,11 @@ use crate::Error;
 pub(super) fn announce(site: &Site, listener: &Listener) {
     if let Ok(address) = listener.address() {
         let address = shown(&address, Transport::Stream);
-        site.tell(&Event::Listening { kind: Kind::Dynamic, address: &address, target: None });
+        site.tunnels.observer.tell(&Event::Listening {
+            kind: Kind::Dynamic,
+            address: &address,
+            target: None,
+        });
     }
 }
 

@@ -16,7 +16,7 @@ use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, never_stood, open_early, tunnel};
 
 use super::attempts::Attempts;
-use super::{Event, Kind, Site, bind, datagrams, shown};
+use super::{Event, Kind, Site, datagrams, listen, shown};
 use crate::Error;
 
 /// Where connections, or datagrams, come in.
@@ -30,7 +30,7 @@ impl Entrance {
     pub(super) async fn bind(forward: &LocalForward, listened_on: &[Address]) -> Result<Self, Error> {
         let address = &forward.listen.address;
         match forward.listen.transport {
-            Transport::Stream => bind(address, listened_on).await.map(Self::Stream),
+            Transport::Stream => listen(address, listened_on).await.map(Self::Stream),
             Transport::Datagram => match UdpListener::bind_beside(address, listened_on).await {
                 Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
                 Err(source) => Err(Error::Listen { address: address.to_string(), source }),
@@ -51,7 +51,11 @@ impl Entrance {
 pub(super) fn announce(site: &Site, forward: &LocalForward, entrance: &Entrance) {
     if let Ok(address) = entrance.address() {
         let target = forward.target.to_string();
-        site.tell(&Event::Listening { kind: Kind::Local, address: &address, target: Some(&target) });
+        site.tunnels.observer.tell(&Event::Listening {
+            kind: Kind::Local,
+            address: &address,
+            target: Some(&target),
+        });
     }
 }
 

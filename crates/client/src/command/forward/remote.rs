@@ -146,7 +146,11 @@ fn announce(site: &Site, forward: &RemoteForward, address: &ListenAddress, kind:
     };
     let target = forward.target.as_ref().map_or_else(|| "socks".to_owned(), ToString::to_string);
     let address = shown(address, transport);
-    site.tell(&Event::Listening { kind: Kind::Remote, address: &address, target: Some(&target) });
+    site.tunnels.observer.tell(&Event::Listening {
+        kind: Kind::Remote,
+        address: &address,
+        target: Some(&target),
+    });
 }
 
 /// Keeps enough channels parked for as long as the lease holds.

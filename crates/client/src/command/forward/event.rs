@@ -1,0 +1,75 @@
+//! What forwards tell of themselves while they run.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// What a person, or a program, wants to know.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event<'a> {
+    /// Connections are taken.
+    Listening {
+        /// How.
+        kind: Kind,
+        /// Where, with the port that was chosen.
+        address: &'a str,
+        /// Where they are carried to; `None` where each says that itself.
+        target: Option<&'a str>,
+    },
+    /// The server can be reached.
+    Connected {
+        /// Its address.
+        server: &'a str,
+    },
+}
+
+/// How connections are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Here, for a target at the server.
+    Local,
+    /// At the server, for a target here.
+    Remote,
+    /// Here, for a target at the server that each names itself.
+    Dynamic,
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening { kind, address, target } => {
+                let kind = match kind {
+                    Kind::Local => "local",
+                    Kind::Remote => "remote",
+                    Kind::Dynamic => "dynamic",
+                };
+                write!(f, "{kind:<8} {address}")?;
+                target.map_or(Ok(()), |target| write!(f, " -> {target}"))
+            }
+            Self::Connected { server } => write!(f, "connected to {server}"),
+        }
+    }
+}
+
+/// Whoever wants to know what happens.
+#[derive(Clone)]
+pub(super) struct Observer(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl Observer {
+    pub(super) fn new(tell: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,52 @@
+//! What the `client` program is told while it forwards: by signals, and by commands of the same user.
+
+use client::{Control, Error};
+use program::admin::{AdminSocket, Answer, Command};
+use program::end_signals::{End, EndSignals};
+use program::home::Home;
+use tokio_util::sync::CancellationToken;
+
+/// Where a running client's orders come from.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    end: EndSignals,
+    admin: Option<AdminSocket>,
+}
+
+impl Signals {
+    /// Listens for signals, and for commands in `home`. Without a folder for the latter the client forwards all the same.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where the system gives no signals.
+    pub(crate) fn listen(home: &Home) -> Result<Self, Error> {
+        let admin = AdminSocket::bind(home, "client");
+        let admin =
+            admin.inspect_err(|error| tracing::info!(%error, "commands cannot reach this client")).ok();
+        Ok(Self { end: EndSignals::listen().map_err(Error::Runtime)?, admin })
+    }
+
+    /// Passes on what comes, for as long as the forwards run. `shutdown` is cancelled by the first signal to end; a second
+    /// one ends the forwards without waiting for their connections.
+    pub(crate) async fn pass_on(mut self, control: Control, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                end = self.end.next() => match end {
+                    End::InOrder => shutdown.cancel(),
+                    End::Now => control.end_now().await,
+                },
+                (command, responder) = AdminSocket::next_of(self.admin.as_mut()) => {
+                    let answer = match command {
+                        Command::Status => control.status().await.map(Answer::Status),
+                        Command::Reload | Command::Recheck => Some(Answer::Failed {
+                            error: "a client reads its configuration when it starts, and only then".into(),
+                            hint: Some("end it and start it again".into()),
+                        }),
+                    };
+                    if let Some(answer) = answer {
+                        responder.answer(&answer);
+                    }
+                }
+            }
+        }
+    }
+}
