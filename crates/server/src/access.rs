@@ -25,6 +25,7 @@ mod proxied;
 mod rate;
 mod rule;
 mod special;
+mod text;
 
 mod client_name;
 mod credential;
@@ -45,6 +46,9 @@ pub use self::file::AccessFile;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;
+#[cfg(test)]
+pub(crate) use self::permission::Permission;
+pub(crate) use self::permission::with_permissions;
 pub(crate) use self::policy::{Action, Denial, Permit, Request, permits};
 pub(crate) use self::principal::{Enrolment, Origin, Principal};
 pub use self::proxied::Proxied;

@@ -19,7 +19,7 @@ use program::report::EXIT_CODES;
 
 use crate::access::{
     Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
-    SocketPath, TargetRule,
+    SocketPath, TargetRule, with_permissions,
 };
 use crate::config::ServerConfig;
 use crate::{Error, ProxySource};
@@ -232,39 +232,9 @@ pub struct Allow {
     /// Configuration file of the server, to look up services in for a warning [default: as for server run]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Let it send messages
-    #[arg(long, help_heading = RIGHTS)]
-    pub messages: bool,
-    /// Let it be the other end of the pipe
-    #[arg(long, help_heading = RIGHTS)]
-    pub pipe: bool,
-    /// Let it connect to a port (HOST:PORT), ports (HOST:LO-HI) or all ports (HOST:*) of a host
-    ///
-    /// HOST is a name, `*.NAME` (the names below it), `*` (any), an address, or a network such as 10.0.0.0/8; those of
-    /// IPv6 in brackets. A name, and `*`, never leads to an address of this machine, or to a link-local, multicast or
-    /// metadata address: that takes a rule with the address, its network, or `localhost`. May be given several times,
-    /// as may the others.
-    ///
-    /// With `,proxy` behind it, as in `10.0.0.1:5432,proxy`, each connection there begins with a header of the PROXY
-    /// protocol (version 2) in which the server says who the client is. Allow a target that trusts such headers only
-    /// so, and by its address: without `,proxy` a client can send bytes that look like one.
-    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS[,proxy]")]
-    pub tcp: Vec<Proxied<TargetRule>>,
-    /// Let it send datagrams to a host: as --tcp, but without `,proxy`
-    #[arg(long, help_heading = RIGHTS, value_name = "HOST:PORTS")]
-    pub udp: Vec<TargetRule>,
-    /// Let it connect to a unix socket; `,proxy` behind the path as with --tcp
-    #[arg(long, help_heading = RIGHTS, value_name = "PATH[,proxy]")]
-    pub unix: Vec<Proxied<SocketPath>>,
-    /// Let it use a service of this name
-    #[arg(long, help_heading = RIGHTS, value_name = "NAME")]
-    pub service: Vec<Name>,
-    /// Let it have the server listen: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or `unix:/PATH`
-    ///
-    /// ADDR is the address of an interface, a network, or `*`; without it, loopback is meant. Only a rule for all ports
-    /// lets the server choose one (port 0).
-    #[arg(long, help_heading = RIGHTS, value_name = "[ADDR:]PORTS|unix:/PATH")]
-    pub listen: Vec<ListenRule>,
+    /// What it may do.
+    #[command(flatten)]
+    pub permissions: Permissions,
     /// Refuse it after a duration such as 90d, or from a moment such as 2027-02-22T10:00:00Z
     #[arg(long, help_heading = LIMITS, value_name = "DURATION")]
     pub expires: Option<Expiry>,
@@ -315,16 +285,7 @@ impl Allow {
     /// What is named, as of `now`.
     fn named(&self, now: Timestamp) -> Grant {
         let limits = Rights { max_channels: self.max_channels, max_rate: self.max_rate, ..Rights::none() };
-        let named = Rights {
-            tcp: self.tcp.clone(),
-            udp: self.udp.clone(),
-            unix: self.unix.clone(),
-            services: self.service.clone(),
-            listen: self.listen.clone(),
-            messages: self.messages,
-            pipe: self.pipe,
-            ..limits
-        };
+        let named = self.permissions.rights(limits);
         Grant {
             rights: Arc::new(named),
             expires: self.expires.map(|expiry| expiry.moment(now)),
@@ -333,6 +294,29 @@ impl Allow {
     }
 }
 
+macro_rules! permissions {
+    ($($(#[$about:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
+        /// The options of `allow` that name what a client may do: one for each permission of the table.
+        #[derive(Debug, Args)]
+        pub struct Permissions {
+            $(
+                $(#[$about])*
+                #[arg(long, help_heading = RIGHTS)]
+                pub $key: $held,
+            )*
+        }
+
+        impl Permissions {
+            /// What is named, within `limits`.
+            fn rights(&self, limits: Rights) -> Rights {
+                Rights { $($key: self.$key.clone(),)* ..limits }
+            }
+        }
+    };
+}
+
+with_permissions!(permissions);
+
 const RIGHTS: &str = "What it may do";
 const LIMITS: &str = "Within which limits";
 
@@ -340,10 +324,10 @@ const LIMITS: &str = "Within which limits";
 mod tests {
     use crypto_core::identity::KeyId;
     use program::home::Home;
-    use wire_protocol::message::ClientIdentity;
+    use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, Target};
 
     use super::*;
-    use crate::access::{Advice, Denial};
+    use crate::access::{Action, Advice, Denial, Enrolment, Permission, Principal, Request, permits};
 
     const ALICE: &str = "SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
@@ -423,6 +407,87 @@ mod tests {
             assert!(Cli::try_parse_from(["server", "allow", client, "--name", "x"]).is_err(), "{client:?}");
         }
     }
+    /// What the option of a permission is given, if anything, and what it permits then.
+    fn example(permission: Permission) -> (Option<&'static str>, Target) {
+        let host = || "10.0.0.1".to_owned();
+        match permission {
+            Permission::Messages => (None, Target::Message),
+            Permission::Pipe => (None, Target::Pipe),
+            Permission::Tcp => (Some("10.0.0.1:5432"), Target::Tcp { host: host(), port: 5432 }),
+            Permission::Udp => (Some("10.0.0.1:53"), Target::Udp { host: host(), port: 53 }),
+            Permission::Unix => (Some("/run/db.sock"), Target::Unix { path: "/run/db.sock".into() }),
+            Permission::Service => (Some("db"), Target::Service { name: "db".into() }),
+            Permission::Listen => {
+                let address = ListenAddress::Port { host: "127.0.0.1".into(), port: 8080 };
+                let (kind, lease) = (ListenKind::Stream, [0; LEASE_LEN]);
+                (Some("8080"), Target::Listen { address, kind, lease })
+            }
+        }
+    }
+
+    /// Does what `server allow alice` with these options does, and then checks that the client may do `held` and no more,
+    /// whatever one looks at: the decisions, the file, the list.
+    #[track_caller]
+    fn check_held(access: &mut Access, arguments: &[&str], held: &[Permission]) {
+        let now = Timestamp::now();
+        let allowed = parse(arguments).unwrap_or_else(|error| panic!("{error}")).apply(access, now).unwrap();
+        let principal = Principal {
+            identity: ClientIdentity::Key([1; 32]),
+            name: allowed.name,
+            grant: allowed.grant,
+            enrolment: Enrolment::Enrolled,
+        };
+        let text = toml::to_string(access).unwrap();
+        assert_eq!(toml::from_str::<Access>(&text).unwrap(), *access, "{text}");
+        let line = access.lines(now).next().unwrap();
+        let object = access.objects(now).next().unwrap();
+        for &permission in Permission::ALL {
+            let (value, target) = example(permission);
+            let action = Action::Open { target: &target, address: None, header: None };
+            let decision = permits(&Request { principal: &principal, source: None, action });
+            let is_held = held.contains(&permission);
+            let expected = if is_held { None } else { Some(Denial::Missing(permission)) };
+            assert_eq!(decision.err(), expected, "{arguments:?}: {target}");
+            let written = match value {
+                None => format!("\n{permission} = true\n"),
+                Some(value) => format!("\n{permission} = [\"{value}\"]\n"),
+            };
+            assert_eq!(text.contains(&written), is_held, "{arguments:?}: {text}");
+            let option =
+                value.map_or_else(|| format!("--{permission}"), |value| format!("--{permission} {value}"));
+            assert_eq!(line.contains(&option), is_held, "{arguments:?}: {line}");
+            let listed = object.get(permission.key()).is_some_and(|held| *held != serde_json::json!(false));
+            assert_eq!(listed, is_held, "{arguments:?}: {object}");
+        }
+    }
+
+    #[test]
+    fn a_permission_of_the_table_is_one_of_the_file_the_options_the_list_and_the_policy() {
+        let words = |permission: Permission| {
+            let option = format!("--{permission}");
+            std::iter::once(option).chain(example(permission).0.map(str::to_owned)).collect::<Vec<_>>()
+        };
+        for &permission in Permission::ALL {
+            let mut access = Access::default();
+            let one = words(permission);
+            let one: Vec<&str> = one.iter().map(String::as_str).collect();
+            check_held(&mut access, &[&["--name", "alice"][..], &one].concat(), &[permission]);
+            let mut held = vec![permission];
+            for &other in Permission::ALL.iter().filter(|other| **other != permission) {
+                let more = words(other);
+                let more: Vec<&str> = more.iter().map(String::as_str).collect();
+                held.push(other);
+                check_held(&mut access, &[&["--add"][..], &more].concat(), &held);
+            }
+            held.remove(0);
+            check_held(&mut access, &[&["--remove"][..], &one].concat(), &held);
+            // All others at once, so that none is left.
+            let others: Vec<String> = held.iter().flat_map(|other| words(*other)).collect();
+            let others: Vec<&str> = others.iter().map(String::as_str).collect();
+            check_held(&mut access, &[&["--remove"][..], &others].concat(), &[]);
+        }
+    }
+
     #[test]
     fn the_command_that_is_advised_lets_the_client_in() {
         let home = Home::resolve(Some("/srv/a-home".into())).unwrap();

@@ -8,7 +8,7 @@ use wire_protocol::message::ClientIdentity;
 
 use crate::access::client_name::ClientName;
 use crate::access::policy::Denial;
-use crate::access::rights::option;
+use crate::access::text::option;
 
 /// What to do about a client that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::access::client_name::ClientName;
 use crate::access::credential::Credential;
-use crate::access::entry::{ClientEntry, PskEntry, Text};
+use crate::access::entry::{ClientEntry, PskEntry};
 use crate::access::grant::Grant;
 use crate::access::name::Name;
 use crate::access::rights::Rights;
+use crate::access::text::Text;
 
 /// The allowed clients, as they stand in `clients.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -410,7 +411,7 @@ from = []
     fn allowing_again_replaces_all_rights() {
         let mut access = Access::default();
         access.note_psk("laptop").unwrap();
-        let narrow = Rights { services: vec!["db".parse().unwrap()], ..Rights::none() };
+        let narrow = Rights { service: vec!["db".parse().unwrap()], ..Rights::none() };
         let name: ClientName = "alice".parse().unwrap();
         for (client, name) in [(Credential::Key(ALICE), Some(&name)), (credential("psk:laptop"), None)] {
             access.allow(&client, name, Grant::unlimited(Rights::usual())).unwrap();

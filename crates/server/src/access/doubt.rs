@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use program::address::Address;
 
 use crate::access::grant::Grant;
-use crate::access::rights::{Rights, Transport, option};
+use crate::access::rights::{Rights, Transport};
+use crate::access::text::option;
 
 /// What a server offers, and where.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ impl Grant {
         let rights = &*self.rights;
         let mut doubts = Vec::new();
         let mut doubt = |option: String, why: &str| doubts.push(format!("{option}: {why}"));
-        for name in rights.services.iter().filter(|name| !surroundings.services.contains(name.as_str())) {
+        for name in rights.service.iter().filter(|name| !surroundings.services.contains(name.as_str())) {
             doubt(option("--service", name), "server.toml has no [[service]] of this name");
         }
         let tcp = rights.tcp.iter().map(|proxied| (option("--tcp", proxied), &proxied.rule));
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn services_that_do_not_exist_are_named() {
         check(
-            Rights { services: read(&["db", "dB", "web"]), ..Rights::none() },
+            Rights { service: read(&["db", "dB", "web"]), ..Rights::none() },
             &["--service dB: ", "--service web: "],
         );
     }

@@ -12,7 +12,9 @@ use program::duration;
 
 use crate::Error;
 use crate::access::network::Network;
-use crate::access::rights::{Rights, difference, option, union};
+use crate::access::permission::{difference, union};
+use crate::access::rights::Rights;
+use crate::access::text::option;
 
 /// What somebody has granted a client.
 #[derive(Debug, Clone, PartialEq, Eq)]

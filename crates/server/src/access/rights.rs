@@ -11,27 +11,61 @@ use wire_protocol::message::ListenAddress;
 use crate::Error;
 use crate::access::host::Host;
 use crate::access::name::Name;
+use crate::access::permission::{Held, Permission, with_permissions};
 use crate::access::proxied::{Proxied, header_of};
 use crate::access::rate::Rate;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::special::is_special;
+use crate::access::text::option;
 
-/// What a client may do. Whatever is not in it is refused.
-///
-/// Before a tunnel to a host: [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
-/// address that it gave, and a connection to those that passed and to no other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rights {
-    pub(crate) tcp: Vec<Proxied<TargetRule>>,
-    pub(crate) udp: Vec<TargetRule>,
-    pub(crate) unix: Vec<Proxied<SocketPath>>,
-    pub(crate) services: Vec<Name>,
-    pub(crate) listen: Vec<ListenRule>,
-    pub(crate) messages: bool,
-    pub(crate) pipe: bool,
-    pub(crate) max_channels: Option<NonZeroUsize>,
-    pub(crate) max_rate: Option<Rate>,
+macro_rules! rights {
+    ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
+        /// What a client may do. Whatever is not in it is refused.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Rights {
+            $(pub(crate) $key: $held,)*
+            pub(crate) max_channels: Option<NonZeroUsize>,
+            pub(crate) max_rate: Option<Rate>,
+        }
+
+        impl Rights {
+            /// None at all.
+            #[must_use]
+            pub fn none() -> Self {
+                Self { $($key: Held::nothing(),)* max_channels: None, max_rate: None }
+            }
+
+            /// Each right in the words of the options of `server allow`.
+            pub(super) fn words(&self) -> Vec<String> {
+                [$(self.$key.words(Permission::$permission)),*].concat()
+            }
+
+            /// These, and those of `more`; the limits of `more` where it has any.
+            pub(super) fn with(&self, more: &Self) -> Self {
+                Self {
+                    $($key: self.$key.with(&more.$key),)*
+                    max_channels: more.max_channels.or(self.max_channels),
+                    max_rate: more.max_rate.or(self.max_rate),
+                }
+            }
+
+            /// These without those of `less`, whose limits do not count. All of `less` has to be there.
+            pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
+                let held = self.words();
+                if let Some(right) = less.words().into_iter().find(|right| !held.contains(right)) {
+                    return Err(Error::NotHeld { right });
+                }
+                Ok(Self {
+                    $($key: self.$key.without(&less.$key),)*
+                    max_channels: self.max_channels,
+                    max_rate: self.max_rate,
+                })
+            }
+        }
+    };
 }
+
+with_permissions!(rights);
 
 /// What carries a tunnel on from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +77,6 @@ pub(super) enum Transport {
 }
 
 impl Rights {
-    /// None at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            tcp: Vec::new(),
-            udp: Vec::new(),
-            unix: Vec::new(),
-            services: Vec::new(),
-            listen: Vec::new(),
-            messages: false,
-            pipe: false,
-            max_channels: None,
-            max_rate: None,
-        }
-    }
-
     /// Messages and the pipe: those of a client for whom no right was named.
     #[must_use]
     pub fn usual() -> Self {
@@ -74,7 +92,7 @@ impl Rights {
     /// Whether there is no right in it. Limits are none.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        *self == Self { max_channels: self.max_channels, max_rate: self.max_rate, ..Self::none() }
+        self.words().is_empty()
     }
 
     /// Whether `host` may be looked up in order to reach `port`; for an address, whether it is permitted.
@@ -138,7 +156,7 @@ impl Rights {
 
     /// Whether it may use the service of this name.
     pub(super) fn allows_service(&self, name: &str) -> bool {
-        self.services.iter().any(|known| known.as_str() == name)
+        self.service.iter().any(|known| known.as_str() == name)
     }
 
     /// Most channels that it may have at once; `None` where only the server's own limit holds.
@@ -163,19 +181,6 @@ impl Rights {
 }
 
 impl Rights {
-    /// Each right in the words of the options of `server allow`.
-    pub(super) fn words(&self) -> Vec<String> {
-        let mut options = Vec::new();
-        options.extend(self.messages.then(|| "--messages".to_owned()));
-        options.extend(self.pipe.then(|| "--pipe".to_owned()));
-        options.extend(self.tcp.iter().map(|rule| option("--tcp", rule)));
-        options.extend(self.udp.iter().map(|rule| option("--udp", rule)));
-        options.extend(self.unix.iter().map(|path| option("--unix", path)));
-        options.extend(self.services.iter().map(|name| option("--service", name)));
-        options.extend(self.listen.iter().map(|rule| option("--listen", rule)));
-        options
-    }
-
     /// Each limit likewise.
     pub(super) fn limit_words(&self) -> Vec<String> {
         let mut options = Vec::new();
@@ -183,50 +188,6 @@ impl Rights {
         options.extend(self.max_rate.map(|rate| option("--max-rate", rate)));
         options
     }
-
-    /// These, and those of `more`; the limits of `more` where it has any.
-    pub(super) fn with(&self, more: &Self) -> Self {
-        Self {
-            tcp: union(&self.tcp, &more.tcp),
-            udp: union(&self.udp, &more.udp),
-            unix: union(&self.unix, &more.unix),
-            services: union(&self.services, &more.services),
-            listen: union(&self.listen, &more.listen),
-            messages: self.messages || more.messages,
-            pipe: self.pipe || more.pipe,
-            max_channels: more.max_channels.or(self.max_channels),
-            max_rate: more.max_rate.or(self.max_rate),
-        }
-    }
-
-    /// These without those of `less`, whose limits do not count. All of `less` has to be there.
-    pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
-        let held = self.words();
-        if let Some(right) = less.words().into_iter().find(|right| !held.contains(right)) {
-            return Err(Error::NotHeld { right });
-        }
-        Ok(Self {
-            tcp: difference(&self.tcp, &less.tcp),
-            udp: difference(&self.udp, &less.udp),
-            unix: difference(&self.unix, &less.unix),
-            services: difference(&self.services, &less.services),
-            listen: difference(&self.listen, &less.listen),
-            messages: self.messages && !less.messages,
-            pipe: self.pipe && !less.pipe,
-            max_channels: self.max_channels,
-            max_rate: self.max_rate,
-        })
-    }
-}
-
-/// All of `ones`, and of `others` what is not among them.
-pub(super) fn union<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
-    ones.iter().chain(others.iter().filter(|other| !ones.contains(other))).cloned().collect()
-}
-
-/// `ones` without `others`.
-pub(super) fn difference<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
-    ones.iter().filter(|one| !others.contains(one)).cloned().collect()
 }
 
 /// In the words of the options of `server allow`.
@@ -234,17 +195,6 @@ impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [self.words(), self.limit_words()].concat();
         f.write_str(&words.join(" "))
-    }
-}
-
-/// An option with its value as a shell takes it.
-pub(super) fn option(name: &str, value: impl fmt::Display) -> String {
-    let value = value.to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@,".contains(c);
-    if value.chars().all(is_plain) {
-        format!("{name} {value}")
-    } else {
-        format!("{name} '{}'", value.replace('\'', r"'\''"))
     }
 }
 
@@ -563,7 +513,7 @@ mod tests {
         let rights = Rights {
             unix: vec!["/run/db.sock".parse().unwrap()],
             listen: vec!["unix:/run/web.sock".parse().unwrap(), "*:*".parse().unwrap()],
-            services: vec!["db".parse().unwrap()],
+            service: vec!["db".parse().unwrap()],
             ..Rights::none()
         };
         let listens = |path: &str| rights.allows_listen(&ListenAddress::Unix { path: path.into() });
