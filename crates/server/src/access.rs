@@ -190,7 +190,7 @@ mod tests {
         };
         let alice = rights(&key(ALICE));
         assert!(
-            alice.may_resolve(rights::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe
+            alice.may_resolve(rule::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe
         );
         assert!(rights(&key(BOB)).is_none());
         let laptop = rights(&psk("laptop"));

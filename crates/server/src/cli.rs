@@ -22,7 +22,8 @@ use crate::access::{
     SocketPath, TargetRule, with_permissions,
 };
 use crate::config::ServerConfig;
-use crate::{Error, ProxySource};
+use crate::error::Error;
+use crate::proxy_source::ProxySource;
 
 /// Takes messages over an encrypted socket, or is one end of an encrypted pipe.
 ///

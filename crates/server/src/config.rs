@@ -14,7 +14,8 @@ use program::proxy_header::ProxyHeader;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
-use crate::{Error, ProxySource};
+use crate::error::Error;
+use crate::proxy_source::ProxySource;
 
 /// What `server.toml` says, or what holds where it says nothing. Paths in it are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

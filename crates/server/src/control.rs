@@ -5,7 +5,8 @@ use program::admin::Status;
 use program::control::{Events, Sender, channel};
 use tokio::sync::oneshot;
 
-use crate::{Error, Live};
+use crate::error::Error;
+use crate::live::Live;
 
 /// Speaks to a server that runs in [`serve`](crate::serve()). Clones speak to the same one.
 #[derive(Debug, Clone)]

@@ -13,7 +13,9 @@ use program::identity::{self, Identity as _, Keygen};
 use program::terminal::Terminal;
 use program::{output, private_file};
 
-use crate::{AccessFile, Error, Identity};
+use crate::access::AccessFile;
+use crate::error::Error;
+use crate::settings::Identity;
 
 /// Who a server is: the holder of the key of its home, which is made on first use, or of the pre-shared keys in
 /// `psks`.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::ProxySource;
+use crate::proxy_source::ProxySource;
 use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::Network;
 
 /// Where connections come from that begin with a header of the PROXY protocol, and that are refused without one.

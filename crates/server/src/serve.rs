@@ -20,7 +20,9 @@ use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 use crate::admission::{HalfOpen, Turned};
 use crate::control::{ControlEvent, ControlEvents};
 use crate::server::Server;
-use crate::{Error, Live, Settings};
+use crate::error::Error;
+use crate::live::Live;
+use crate::settings::Settings;
 
 /// Sockets that are listened on, each with the address as it was asked for.
 pub type Listeners = Vec<(Address, Listener)>;

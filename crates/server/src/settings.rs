@@ -9,7 +9,7 @@ use crypto_core::ticket::TicketKey;
 
 use wire_protocol::message::ClientIdentity;
 
-use crate::Live;
+use crate::live::Live;
 use crate::access::AccessFile;
 use crate::service::Service;
 

@@ -7,7 +7,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-use crate::Error;
+use crate::error::Error;
 
 /// 1 to 64 letters, with their marks, and digits of any script, `.`, `_` and `-`, in normal form C: whatever looks alike
 /// because it is the same is the same name. Nothing in it is invisible or changes the direction of writing.

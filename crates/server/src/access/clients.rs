@@ -4,7 +4,7 @@ use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::client_name::ClientName;
 use crate::access::credential::Credential;
 use crate::access::entry::{ClientEntry, PskEntry};

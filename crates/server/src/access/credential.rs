@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crypto_core::identity::KeyId;
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::name::Name;
 
 /// By what a client is recognized: `SHA256:...` or `psk:NAME`.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use program::address::Address;
 
 use crate::access::grant::Grant;
-use crate::access::rights::{Rights, Transport};
+use crate::access::rights::Rights;
+use crate::access::rule::{TOO_LONG, Transport};
 use crate::access::text::option;
 
 /// What a server offers, and where.
@@ -101,8 +102,6 @@ fn lead(rights: &Rights, lookup: &Lookup<'_>) -> Vec<String> {
     doubts
 }
 
-pub(super) const TOO_LONG: &str = "no socket has a path of more than 107 bytes";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +132,7 @@ mod tests {
         }
     }
 
-    fn read<T: std::str::FromStr<Err = crate::Error>>(texts: &[&str]) -> Vec<T> {
+    fn read<T: std::str::FromStr<Err = crate::error::Error>>(texts: &[&str]) -> Vec<T> {
         texts.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 

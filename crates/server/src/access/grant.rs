@@ -10,7 +10,7 @@ use jiff::civil::{Date, date};
 use jiff::fmt::temporal::Pieces;
 use program::duration;
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::network::Network;
 use crate::access::permission::{difference, union};
 use crate::access::rights::Rights;

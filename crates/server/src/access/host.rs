@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::network::Network;
 
 /// What a client asks for.

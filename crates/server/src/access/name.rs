@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crypto_core::psk::is_valid_id;
 
-use crate::Error;
+use crate::error::Error;
 
 /// 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A network, `10.0.0.0/8`, or a single address. IPv4-mapped IPv6 is the IPv4 that it stands for, so `::/0` covers
 /// no IPv4 address.

@@ -11,7 +11,8 @@ use wire_protocol::message::{ClientIdentity, DeniedCode, Target};
 
 use crate::access::permission::Permission;
 use crate::access::principal::{Enrolment, Principal};
-use crate::access::rights::{Rights, Transport};
+use crate::access::rights::Rights;
+use crate::access::rule::Transport;
 
 /// Something that a client wants.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use program::proxy_header::ProxyHeader;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A rule, and whether what it means is told who connects: `HOST:PORT,proxy`, `/PATH,proxy`.
 ///

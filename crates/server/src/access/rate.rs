@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Most bytes that a client may move in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use program::address::EVERYWHERE;
 use program::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
-use crate::Error;
+use crate::error::Error;
 use crate::access::host::Host;
 use crate::access::name::Name;
 use crate::access::permission::{Held, Permission, with_permissions};
 use crate::access::proxied::{Proxied, header_of};
 use crate::access::rate::Rate;
-use crate::access::rule::{ListenRule, SocketPath, TargetRule};
+use crate::access::rule::{ListenRule, SocketPath, TargetRule, Transport};
 use crate::access::special::is_special;
 use crate::access::text::option;
 
@@ -66,15 +66,6 @@ macro_rules! rights {
 }
 
 with_permissions!(rights);
-
-/// What carries a tunnel on from the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
-    /// Connections.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
 
 impl Rights {
     /// Messages and the pipe: those of a client for whom no right was named.

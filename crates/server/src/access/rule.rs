@@ -6,11 +6,18 @@ use std::str::FromStr;
 
 use wire_protocol::message::ListenAddress;
 
-use crate::Error;
-use crate::access::doubt::TOO_LONG;
+use crate::error::Error;
 use crate::access::host::{Host, HostRule, LOCALHOST};
-use crate::access::rights::Transport;
 use crate::access::special::is_own;
+
+/// What carries a tunnel on from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
 
 /// Where a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`, an address or
 /// a network, those of IPv6 in brackets; `localhost` means the loopback addresses. Whether a target is told who connects,
@@ -267,6 +274,7 @@ fn split(text: &str) -> Result<Option<(&str, &str)>, Error> {
 
 /// Bytes of the longest path that a socket can have.
 const MAX_PATH: usize = 107;
+pub(super) const TOO_LONG: &str = "no socket has a path of more than 107 bytes";
 
 fn problem(text: &str, problem: &'static str) -> Error {
     Error::Rule { text: text.into(), problem }

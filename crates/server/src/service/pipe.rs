@@ -15,7 +15,7 @@ use wire_protocol::stream::blocking::Split as _;
 use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
 use wire_protocol::stream::{SecureStream, blocking};
 
-use crate::Error;
+use crate::error::Error;
 use crate::open::Meter;
 
 /// One end of a pipe, for the first client that opens it.
