@@ -189,9 +189,7 @@ mod tests {
             file.authorize(client, REMOTE, AnonymousPolicy::Admit).unwrap().grant.rights
         };
         let alice = rights(&key(ALICE));
-        assert!(
-            alice.may_resolve(rule::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe
-        );
+        assert!(alice.may_resolve(rule::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe);
         assert!(rights(&key(BOB)).is_none());
         let laptop = rights(&psk("laptop"));
         assert!(laptop.allows_service("db") && !laptop.messages);

@@ -20,7 +20,7 @@ const PER_CHANNEL: usize = 2;
 pub(crate) struct Shares {
     /// Handshakes under way.
     pub(crate) half_open: usize,
-    /// Those that have lost their place for a handshake and are not gone yet.
+    /// Those that have lost their permit for a handshake and are not gone yet.
     pub(crate) leaving: usize,
     /// Connections and sockets of visitors who wait for a client that the server listens for.
     pub(crate) visitors: usize,

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::proxy_source::ProxySource;
 use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
+use crate::proxy_source::ProxySource;
 
 /// What a running server goes by.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::error::Error;
 use crate::access::Network;
+use crate::error::Error;
 
 /// Where connections come from that begin with a header of the PROXY protocol, and that are refused without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

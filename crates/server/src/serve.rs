@@ -17,11 +17,11 @@ use tokio::time::{sleep, timeout};
 use wire_protocol::message::AbortCode;
 use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 
-use crate::admission::{HalfOpen, Turned};
+use crate::admission::{HandshakePermit, Rejection};
 use crate::control::{ControlEvent, ControlEvents};
-use crate::server::Server;
 use crate::error::Error;
 use crate::live::Live;
+use crate::server::Server;
 use crate::settings::Settings;
 
 /// Sockets that are listened on, each with the address as it was asked for.
@@ -207,37 +207,42 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
     // A proxy answers for nothing that it hands on.
     let accountable = if is_proxy { None } else { accountable(&source) };
     match server.admission.begin(accountable, Instant::now()) {
-        Ok(place) => {
+        Ok(permit) => {
             let connection = Arc::clone(server);
             server.crew.spawn(server.connections.track_future(async move {
                 if is_proxy {
-                    begin_behind_proxy(socket, source, &connection, place).await;
+                    begin_behind_proxy(socket, source, &connection, permit).await;
                 } else {
-                    connection.serve_connection(socket, source, accountable, place).await;
+                    connection.serve_connection(socket, source, accountable, permit).await;
                 }
             }));
         }
-        Err(turned) => turn_away(&socket, &source, turned, server),
+        Err(rejection) => reject(&socket, &source, rejection, server),
     }
 }
 
 /// Learns from a proxy where a connection comes from, and goes by that.
-async fn begin_behind_proxy(mut socket: Socket, proxy: Source, server: &Arc<Server>, place: HalfOpen) {
+async fn begin_behind_proxy(
+    mut socket: Socket,
+    proxy: Source,
+    server: &Arc<Server>,
+    permit: HandshakePermit,
+) {
     let proxied = tokio::select! {
         proxied = timeout(PROXY_HEADER_DEADLINE, proxied::read_header(&mut socket)) => {
             proxied.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
-        error = place.given_up() => Err(error.into()),
+        error = permit.given_up() => Err(error.into()),
         () = server.stopping.cancelled() => return,
     };
-    drop(place);
+    drop(permit);
     match proxied {
         Ok(Proxied::Client { source, destination }) => {
             let source = Source::proxied(source, destination);
             let accountable = accountable(&source);
             match server.admission.begin(accountable, Instant::now()) {
-                Ok(place) => server.serve_connection(socket, source, accountable, place).await,
-                Err(turned) => turn_away(&socket, &source, turned, server),
+                Ok(permit) => server.serve_connection(socket, source, accountable, permit).await,
+                Err(rejection) => reject(&socket, &source, rejection, server),
             }
         }
         Ok(Proxied::Check) => tracing::debug!(peer = proxy.name, "a proxy looks whether somebody is here"),
@@ -257,16 +262,16 @@ fn accountable(source: &Source) -> Option<IpAddr> {
     source.ip().filter(|_| !source.is_local())
 }
 
-fn turn_away(socket: &Socket, source: &Source, turned: Turned, server: &Server) {
-    match turned {
-        Turned::Busy => {
+fn reject(socket: &Socket, source: &Source, rejection: Rejection, server: &Server) {
+    match rejection {
+        Rejection::Busy => {
             if server.log_limits.turned_away.admits() {
                 tracing::warn!(peer = source.name, "connection turned away: too many handshakes");
             }
             // It goes into an empty socket buffer: where it does not, the client is not worth waiting for.
             socket.try_write_vectored(&[IoSlice::new(&abort_frame(AbortCode::Busy))]).ok();
         }
-        Turned::Penalized => {
+        Rejection::Penalized => {
             tracing::debug!(peer = source.name, "connection turned away: the source has failed too often");
         }
     }

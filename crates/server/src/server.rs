@@ -15,10 +15,10 @@ use tokio_util::task::TaskTracker;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, ServerLimits};
 
-use crate::error::Error;
 use crate::access::{AccessFile, Advice, Denial, Origin, Principal, enter};
 use crate::admission::Admission;
 use crate::descriptors::Shares;
+use crate::error::Error;
 use crate::limits::Limits;
 use crate::live::{Current, Live};
 use crate::log::LogLimits;

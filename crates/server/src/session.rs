@@ -19,7 +19,7 @@ use wire_protocol::stream::{self, Incoming, SecureStream};
 
 use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, permits};
 use crate::admission::fault::{self, Fault};
-use crate::admission::{HANDSHAKE_DEADLINE, HalfOpen};
+use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
 use crate::open::{Meter, OpenTarget, Seen};
 use crate::quota::QuotaKey;
 use crate::server::Server;
@@ -54,11 +54,11 @@ impl Server {
         socket: Socket,
         source: Source,
         accountable: Option<IpAddr>,
-        place: HalfOpen,
+        permit: HandshakePermit,
     ) {
         let origin = Origin { source: source.ip(), is_local: source.is_local() };
         let mut admitted = None;
-        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &place, |client| {
+        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
             let principal = self.authorize(client, origin).map_err(|denial| {
                 self.tell_refused(client, &source, denial);
                 denial.code()
@@ -79,8 +79,8 @@ impl Server {
             // Whoever is not in yet does not hold up the end.
             () = self.stopping.cancelled() => return,
         };
-        let reached = place.reached();
-        drop(place);
+        let reached = permit.reached();
+        drop(permit);
 
         match (handshake, admitted) {
             (Ok(stream), Some((principal, channel))) => {

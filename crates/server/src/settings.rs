@@ -9,8 +9,8 @@ use crypto_core::ticket::TicketKey;
 
 use wire_protocol::message::ClientIdentity;
 
-use crate::live::Live;
 use crate::access::AccessFile;
+use crate::live::Live;
 use crate::service::Service;
 
 /// Everything that [`crate::serve()`] needs but the sockets.

@@ -4,7 +4,6 @@ use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use crate::access::client_name::ClientName;
 use crate::access::credential::Credential;
 use crate::access::entry::{ClientEntry, PskEntry};
@@ -12,6 +11,7 @@ use crate::access::grant::Grant;
 use crate::access::name::Name;
 use crate::access::rights::Rights;
 use crate::access::text::Text;
+use crate::error::Error;
 
 /// The allowed clients, as they stand in `clients.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

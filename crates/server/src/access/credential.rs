@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use crypto_core::identity::KeyId;
 
-use crate::error::Error;
 use crate::access::name::Name;
+use crate::error::Error;
 
 /// By what a client is recognized: `SHA256:...` or `psk:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use jiff::civil::{Date, date};
 use jiff::fmt::temporal::Pieces;
 use program::duration;
 
-use crate::error::Error;
 use crate::access::network::Network;
 use crate::access::permission::{difference, union};
 use crate::access::rights::Rights;
 use crate::access::text::option;
+use crate::error::Error;
 
 /// What somebody has granted a client.
 #[derive(Debug, Clone, PartialEq, Eq)]

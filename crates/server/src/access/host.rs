@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::error::Error;
 use crate::access::network::Network;
+use crate::error::Error;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

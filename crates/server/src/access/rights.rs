@@ -8,7 +8,6 @@ use program::address::EVERYWHERE;
 use program::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
-use crate::error::Error;
 use crate::access::host::Host;
 use crate::access::name::Name;
 use crate::access::permission::{Held, Permission, with_permissions};
@@ -17,6 +16,7 @@ use crate::access::rate::Rate;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule, Transport};
 use crate::access::special::is_special;
 use crate::access::text::option;
+use crate::error::Error;
 
 macro_rules! rights {
     ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use wire_protocol::message::ListenAddress;
 
-use crate::error::Error;
 use crate::access::host::{Host, HostRule, LOCALHOST};
 use crate::access::special::is_own;
+use crate::error::Error;
 
 /// What carries a tunnel on from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

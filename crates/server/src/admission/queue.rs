@@ -1,7 +1,6 @@
 //! The queue for RSA, which threads of its own work off: in turn by source network and, within one, by source. What cannot be
 //! done in time is not done, and its client is told to come back.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,29 +12,13 @@ use tokio::time::timeout;
 use wire_protocol::Error;
 use wire_protocol::stream::Operation;
 
-use super::SourceNetwork;
+use crate::admission::schedule::{Class, Done, Schedule};
+use crate::admission::source::SourceNetwork;
 
 /// RSA operations at once at most, and no more than there are processors: more would only make each one slower.
 const MAX_THREADS: usize = 4;
 /// How long an operation waits: a client waits 10 seconds for its whole handshake, and can come back once or twice.
 const MAX_WAIT: Duration = Duration::from_millis(2500);
-/// Every so often the last class has its turn, so that it is slowed down and not shut out.
-const LAST_CLASS_TURN: usize = 8;
-
-/// How urgent an operation is, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    /// The second operation of a handshake.
-    Begun,
-    /// From a source that allowed clients are known to come from.
-    Known,
-    /// From any other source.
-    Clean,
-    /// From a source that has sent garbage a moment ago.
-    Owing,
-}
-
-const CLASSES: usize = 4;
 
 /// The queue and its threads, which end with it.
 #[derive(Debug)]
@@ -51,33 +34,10 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    classes: [Turns<IpAddr, Turns<IpAddr, VecDeque<Waiting>>>; CLASSES],
-    len: usize,
-    next: u64,
-    taken: usize,
+    schedule: Schedule,
     threads: usize,
     resting: usize,
     is_closed: bool,
-}
-
-struct Waiting {
-    number: u64,
-    operation: Operation,
-    done: oneshot::Sender<Done>,
-}
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-/// What has become of an operation.
-#[derive(Debug, Clone, Copy)]
-enum Done {
-    Executed,
-    /// Others are in greater need of the place.
-    Displaced,
 }
 
 impl RsaQueue {
@@ -137,7 +97,7 @@ struct InQueue<'a> {
 impl InQueue<'_> {
     /// Whether it was still there.
     fn remove(&mut self) -> bool {
-        self.shared.state().remove(self.place, self.number).is_some()
+        self.shared.state().schedule.remove(self.place, self.number).is_some()
     }
 }
 
@@ -158,8 +118,8 @@ impl Shared {
         operation: Operation,
     ) -> io::Result<(u64, oneshot::Receiver<Done>)> {
         let mut state = self.state();
-        if state.len >= self.max_waiting {
-            state.displace(place)?;
+        if state.schedule.len() >= self.max_waiting {
+            state.schedule.displace(place)?;
         }
         if state.resting == 0 && state.threads < self.max_threads {
             let shared = Arc::clone(self);
@@ -167,9 +127,7 @@ impl Shared {
             state.threads += 1;
         }
         let (done, executed) = oneshot::channel();
-        let number = state.next;
-        state.next += 1;
-        state.push(place, Waiting { number, operation, done });
+        let number = state.schedule.push(place, operation, done);
         drop(state);
         self.added.notify_one();
         Ok((number, executed))
@@ -179,7 +137,7 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            if let Some(Waiting { operation, done, .. }) = state.pop() {
+            if let Some((operation, done)) = state.schedule.pop() {
                 // The connection may have been closed meanwhile: then nobody waits.
                 if done.is_closed() {
                     continue;
@@ -201,149 +159,6 @@ impl Shared {
     }
 }
 
-impl State {
-    fn push(&mut self, (class, source): (Class, SourceNetwork), waiting: Waiting) {
-        let Some(networks) = self.classes.get_mut(usize_of(class)) else { return };
-        networks.entry(source.network).entry(source.host).push_back(waiting);
-        self.len += 1;
-    }
-
-    /// The next operation: of the most urgent class, and now and then of the least urgent one.
-    fn pop(&mut self) -> Option<Waiting> {
-        self.taken = self.taken.wrapping_add(1);
-        let is_turn_of_last = self.taken.is_multiple_of(LAST_CLASS_TURN);
-        let found = if is_turn_of_last {
-            self.classes.iter_mut().rev().find_map(pop_of)
-        } else {
-            self.classes.iter_mut().find_map(pop_of)
-        };
-        self.len -= usize::from(found.is_some());
-        found
-    }
-
-    fn remove(&mut self, (class, source): (Class, SourceNetwork), number: u64) -> Option<Waiting> {
-        let networks = self.classes.get_mut(usize_of(class))?;
-        let hosts = networks.get_mut(source.network)?;
-        let waiting = hosts.get_mut(source.host)?;
-        let index = waiting.iter().position(|waiting| waiting.number == number)?;
-        let removed = waiting.remove(index);
-        if waiting.is_empty() {
-            hosts.forget(source.host);
-        }
-        if hosts.is_empty() {
-            networks.forget(source.network);
-        }
-        self.len -= usize::from(removed.is_some());
-        removed
-    }
-
-    /// Makes room for somebody: the newest of the network that has most in the least urgent class gives way, unless that is
-    /// more urgent, or has no more than the newcomer's own network.
-    fn displace(&mut self, (class, source): (Class, SourceNetwork)) -> Result<(), Error> {
-        let least =
-            (0..CLASSES).rev().find(|index| self.classes.get(*index).is_some_and(|class| !class.is_empty()));
-        let networks = least.and_then(|least| self.classes.get(least)).ok_or(Error::Busy)?;
-        let count =
-            |hosts: &Turns<IpAddr, VecDeque<Waiting>>| hosts.values().map(VecDeque::len).sum::<usize>();
-        let own = networks.get(source.network).map_or(0, count);
-        let (network, most) = networks
-            .iter()
-            .map(|(key, hosts)| (*key, count(hosts)))
-            .max_by_key(|(_, count)| *count)
-            .ok_or(Error::Busy)?;
-        let is_more_urgent = least.is_some_and(|least| usize_of(class) < least);
-        let is_as_urgent = least == Some(usize_of(class));
-        if !(is_more_urgent || is_as_urgent && own < most) {
-            return Err(Error::Busy);
-        }
-        let hosts = networks.get(network).ok_or(Error::Busy)?;
-        let newest = hosts
-            .iter()
-            .flat_map(|(host, waiting)| waiting.back().map(|waiting| (*host, waiting.number)))
-            .max_by_key(|(_, number)| *number);
-        let (host, number) = newest.ok_or(Error::Busy)?;
-        let class = CLASS_BY_INDEX.get(least.unwrap_or_default()).copied().ok_or(Error::Busy)?;
-        let displaced = self.remove((class, SourceNetwork { host, network }), number).ok_or(Error::Busy)?;
-        displaced.done.send(Done::Displaced).ok();
-        Ok(())
-    }
-}
-
-fn pop_of(networks: &mut Turns<IpAddr, Turns<IpAddr, VecDeque<Waiting>>>) -> Option<Waiting> {
-    networks.next(|hosts| {
-        let popped = hosts.next(|waiting| {
-            let popped = waiting.pop_front();
-            (popped, waiting.is_empty())
-        });
-        (popped, hosts.is_empty())
-    })
-}
-
-const CLASS_BY_INDEX: [Class; CLASSES] = [Class::Begun, Class::Known, Class::Clean, Class::Owing];
-
-fn usize_of(class: Class) -> usize {
-    CLASS_BY_INDEX.iter().position(|other| *other == class).unwrap_or_default()
-}
-
-/// Round robin: each key has its turn, and stands behind all others then.
-#[derive(Debug)]
-struct Turns<K, V> {
-    order: VecDeque<K>,
-    queues: HashMap<K, V>,
-}
-
-impl<K, V> Default for Turns<K, V> {
-    fn default() -> Self {
-        Self { order: VecDeque::new(), queues: HashMap::new() }
-    }
-}
-
-impl<K: Copy + Eq + std::hash::Hash, V: Default> Turns<K, V> {
-    fn is_empty(&self) -> bool {
-        self.queues.is_empty()
-    }
-
-    fn entry(&mut self, key: K) -> &mut V {
-        if !self.queues.contains_key(&key) {
-            self.order.push_back(key);
-        }
-        self.queues.entry(key).or_default()
-    }
-
-    fn get(&self, key: K) -> Option<&V> {
-        self.queues.get(&key)
-    }
-
-    fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        self.queues.get_mut(&key)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.queues.iter()
-    }
-
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.queues.values()
-    }
-
-    fn forget(&mut self, key: K) {
-        self.queues.remove(&key);
-        self.order.retain(|other| *other != key);
-    }
-
-    /// What `take` gives of whoever has its turn; it also says whether nothing is left there.
-    fn next<T>(&mut self, take: impl FnOnce(&mut V) -> (Option<T>, bool)) -> Option<T> {
-        let key = self.order.pop_front()?;
-        let (taken, is_done) = take(self.queues.get_mut(&key)?);
-        if is_done {
-            self.queues.remove(&key);
-        } else {
-            self.order.push_back(key);
-        }
-        taken
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -353,6 +168,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::admission::schedule::LAST_CLASS_TURN;
 
     const MAX_WAITING: usize = 256;
 
@@ -461,12 +277,12 @@ mod tests {
         let gone = held.add(Class::Clean, [10, 0, 0, 1], "gone");
         let stays = held.add(Class::Clean, [10, 0, 0, 1], "stays");
         drop(gone);
-        assert_eq!(held.queue.0.state().len, 1);
+        assert_eq!(held.queue.0.state().schedule.len(), 1);
         held.release();
         stays.await.unwrap();
         assert_eq!(held.order(), ["stays"]);
         let state = held.queue.0.state();
-        assert!(state.len == 0 && state.classes.iter().all(Turns::is_empty));
+        assert!(state.schedule.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -474,13 +290,13 @@ mod tests {
         let held = Held::new().await;
         let wait = held.add(Class::Clean, [10, 0, 0, 1], "late");
         assert!(is_busy(wait.await));
-        assert_eq!(held.queue.0.state().len, 0);
+        assert_eq!(held.queue.0.state().schedule.len(), 0);
     }
 
     #[tokio::test]
     async fn a_full_queue_takes_from_the_network_that_has_most() {
         let held = Held::new().await;
-        let mut crowd: Vec<_> =
+        let mut waiting: Vec<_> =
             (0..MAX_WAITING - 1).map(|_| held.add(Class::Clean, [10, 0, 0, 1], "crowd")).collect();
         let other = held.add(Class::Clean, [10, 0, 1, 1], "other");
         assert!(is_busy(held.add(Class::Clean, [10, 0, 0, 2], "crowd").await));
@@ -488,13 +304,13 @@ mod tests {
 
         let mut newcomer = held.add(Class::Clean, [10, 0, 2, 1], "newcomer");
         assert!(poll(newcomer.as_mut()).is_pending());
-        assert!(is_busy(crowd.pop().unwrap().await));
+        assert!(is_busy(waiting.pop().unwrap().await));
         let mut known = held.add(Class::Known, [10, 0, 0, 9], "known");
         assert!(poll(known.as_mut()).is_pending());
-        assert!(is_busy(crowd.pop().unwrap().await));
-        assert_eq!(held.queue.0.state().len, MAX_WAITING);
-        drop((other, newcomer, known, crowd));
-        assert_eq!(held.queue.0.state().len, 0);
+        assert!(is_busy(waiting.pop().unwrap().await));
+        assert_eq!(held.queue.0.state().schedule.len(), MAX_WAITING);
+        drop((other, newcomer, known, waiting));
+        assert_eq!(held.queue.0.state().schedule.len(), 0);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Places for handshakes under way. A place is taken from whoever has had it for long and has not said hello.
+//! Permits for handshakes under way. A permit is taken from whoever has had it for long and has not said hello.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -7,26 +7,27 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{SourceNetwork, Turned};
+use crate::admission::rejection::Rejection;
+use crate::admission::source::SourceNetwork;
 
-/// Places of one source at once: enough for a busy household, not for a flood.
+/// Permits of one source at once: enough for a busy household, not for a flood.
 const MAX_PER_HOST: usize = 64;
-/// Places of one network at once, as a share of all.
+/// Permits of one network at once, as a share of all.
 const NETWORK_SHARE: usize = 2;
-/// From this share of the places on, one of those that have not said hello is dropped at random for a newcomer, with a
+/// From this share of the permits on, one of those that have not said hello is dropped at random for a newcomer, with a
 /// probability that grows to certainty: random early drop, as OpenSSH's `MaxStartups` has it, only that the newcomer, who
 /// may hold a ticket, is not the one.
 const EARLY_DROP_SHARE: usize = 2;
 /// A client says hello right behind connecting: whoever is younger than this is not dropped early.
 const GRACE: Duration = Duration::from_secs(1);
-/// An answered client has this long to go on before its place can be taken.
+/// An answered client has this long to go on before its permit can be taken.
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
-/// The places.
+/// The permits.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct HandshakePermits {
     most: usize,
-    /// Connections that have lost their place and are not gone yet.
+    /// Connections that have lost their permit and are not gone yet.
     max_leaving: usize,
     state: Mutex<State>,
 }
@@ -34,7 +35,7 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Those that have a place, and those that have lost it and are not gone yet.
+    /// Those that have a permit, and those that have lost it and are not gone yet.
     there: usize,
     held: HashMap<u64, Held>,
     /// Those without a hello. The oldest has the lowest number.
@@ -52,22 +53,22 @@ struct Held {
     evicted: CancellationToken,
 }
 
-impl Places {
+impl HandshakePermits {
     pub(super) fn new(most: usize, max_leaving: usize) -> Self {
         Self { most, max_leaving, state: Mutex::default() }
     }
 
-    /// Takes a place until [`Places::leave`]. The token is cancelled where the place is needed for others. `roll` is
-    /// random.
-    pub(super) fn take(
+    /// Gives the number of a permit, which is taken until [`HandshakePermits::release`], and a token that is cancelled where the
+    /// permit is needed for others. `roll` is random.
+    pub(super) fn acquire(
         &self,
         source: Option<SourceNetwork>,
         now: Instant,
         roll: u32,
-    ) -> Result<(u64, CancellationToken), Turned> {
+    ) -> Result<(u64, CancellationToken), Rejection> {
         let mut state = self.state();
         if state.there >= self.most + self.max_leaving {
-            return Err(Turned::Busy);
+            return Err(Rejection::Busy);
         }
         if let Some(source) = source {
             if count(&state.by_host, source.host) >= MAX_PER_HOST.min(self.most) {
@@ -80,7 +81,7 @@ impl Places {
         }
         let held = state.held.len();
         if held >= self.most {
-            state.evict_silent(|_| true).or_else(|turned| state.evict_answered(now).ok_or(turned))?;
+            state.evict_silent(|_| true).or_else(|rejection| state.evict_answered(now).ok_or(rejection))?;
         } else {
             let early = self.most / EARLY_DROP_SHARE;
             let above = held.saturating_sub(early);
@@ -92,26 +93,26 @@ impl Places {
         Ok(state.add(source, now))
     }
 
-    /// The hello of a place has come, and is answered.
-    pub(super) fn answered(&self, place: u64) {
+    /// The hello of a handshake has come, and is answered.
+    pub(super) fn answered(&self, number: u64) {
         let mut state = self.state();
-        if state.held.contains_key(&place) {
-            state.silent.remove(&place);
-            state.answered.insert(place);
+        if state.held.contains_key(&number) {
+            state.silent.remove(&number);
+            state.answered.insert(number);
         }
     }
 
-    /// The server has to do something before the client can go on: meanwhile nobody takes the place.
-    pub(super) fn begin_work(&self, place: u64) {
+    /// The server has to do something before the client can go on: meanwhile nobody takes the permit.
+    pub(super) fn begin_work(&self, number: u64) {
         let mut state = self.state();
-        state.silent.remove(&place);
-        state.answered.remove(&place);
+        state.silent.remove(&number);
+        state.answered.remove(&number);
     }
 
-    pub(super) fn leave(&self, place: u64) {
+    pub(super) fn release(&self, number: u64) {
         let mut state = self.state();
         state.there -= 1;
-        state.remove(place);
+        state.remove(number);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,23 +122,23 @@ impl Places {
 
 impl State {
     fn add(&mut self, source: Option<SourceNetwork>, now: Instant) -> (u64, CancellationToken) {
-        let place = self.next;
+        let number = self.next;
         self.next += 1;
         self.there += 1;
         if let Some(source) = source {
             *self.by_host.entry(source.host).or_default() += 1;
             *self.by_network.entry(source.network).or_default() += 1;
         }
-        self.silent.insert(place);
+        self.silent.insert(number);
         let evicted = CancellationToken::new();
-        self.held.insert(place, Held { source, since: now, evicted: evicted.clone() });
-        (place, evicted)
+        self.held.insert(number, Held { source, since: now, evicted: evicted.clone() });
+        (number, evicted)
     }
 
-    fn remove(&mut self, place: u64) -> Option<Held> {
-        let held = self.held.remove(&place)?;
-        self.silent.remove(&place);
-        self.answered.remove(&place);
+    fn remove(&mut self, number: u64) -> Option<Held> {
+        let held = self.held.remove(&number)?;
+        self.silent.remove(&number);
+        self.answered.remove(&number);
         if let Some(source) = held.source {
             uncount(&mut self.by_host, source.host);
             uncount(&mut self.by_network, source.network);
@@ -145,32 +146,33 @@ impl State {
         Some(held)
     }
 
-    /// Takes the place of the oldest without a hello for which `is_meant` holds.
-    fn evict_silent(&mut self, is_meant: impl Fn(&Held) -> bool) -> Result<(), Turned> {
-        let oldest = self.silent.iter().copied().find(|place| self.held.get(place).is_some_and(&is_meant));
-        oldest.and_then(|place| self.evict(place)).ok_or(Turned::Busy)
+    /// Takes the permit of the oldest without a hello for which `is_meant` holds.
+    fn evict_silent(&mut self, is_meant: impl Fn(&Held) -> bool) -> Result<(), Rejection> {
+        let oldest = self.silent.iter().copied().find(|number| self.held.get(number).is_some_and(&is_meant));
+        oldest.and_then(|number| self.evict(number)).ok_or(Rejection::Busy)
     }
 
-    /// Takes the place of the oldest that was answered and has not gone on for long.
+    /// Takes the permit of the oldest that was answered and has not gone on for long.
     fn evict_answered(&mut self, now: Instant) -> Option<()> {
-        let is_late = |place: &u64| self.held.get(place).is_some_and(|held| held.since + ANSWER_GRACE <= now);
+        let is_late =
+            |number: &u64| self.held.get(number).is_some_and(|held| held.since + ANSWER_GRACE <= now);
         let oldest = self.answered.first().copied().filter(is_late);
-        oldest.and_then(|place| self.evict(place))
+        oldest.and_then(|number| self.evict(number))
     }
 
-    /// Takes the place of one of those that have not said hello and had the time for it.
+    /// Takes the permit of one of those that have not said hello and had the time for it.
     fn drop_early(&mut self, now: Instant, roll: u32) {
-        let is_late = |place: &&u64| self.held.get(place).is_some_and(|held| held.since + GRACE <= now);
+        let is_late = |number: &&u64| self.held.get(number).is_some_and(|held| held.since + GRACE <= now);
         let late: Vec<u64> = self.silent.iter().take_while(is_late).copied().collect();
         // The low bits, of which the decision to drop has not made use.
         let index = usize::try_from(roll).unwrap_or_default().checked_rem(late.len());
-        if let Some(place) = index.and_then(|index| late.get(index)) {
-            self.evict(*place);
+        if let Some(number) = index.and_then(|index| late.get(index)) {
+            self.evict(*number);
         }
     }
 
-    fn evict(&mut self, place: u64) -> Option<()> {
-        self.remove(place)?.evicted.cancel();
+    fn evict(&mut self, number: u64) -> Option<()> {
+        self.remove(number)?.evicted.cancel();
         Some(())
     }
 }
@@ -202,7 +204,7 @@ mod tests {
     const LEAVING: usize = 64;
     /// Nobody is dropped early by this roll.
     const KEEP: u32 = u32::MAX;
-    /// Somebody is by this one, as soon as the places begin to fill.
+    /// Somebody is by this one, as soon as the permits begin to run out.
     const DROP: u32 = 0;
 
     fn source(network: u8, host: u8) -> Option<SourceNetwork> {
@@ -210,93 +212,97 @@ mod tests {
     }
 
     /// So many connections that have said nothing, each from a network of its own.
-    fn crowd(places: &Places, count: usize, now: Instant) -> Vec<(u64, CancellationToken)> {
+    fn silent_connections(
+        permits: &HandshakePermits,
+        count: usize,
+        now: Instant,
+    ) -> Vec<(u64, CancellationToken)> {
         let from = |index: usize| {
             let [high, low] = u16::try_from(index).unwrap().to_be_bytes();
             Some(IpAddr::from([172, high, low, 1]).into())
         };
-        (0..count).map(|index| places.take(from(index), now, KEEP).unwrap()).collect()
+        (0..count).map(|index| permits.acquire(from(index), now, KEEP).unwrap()).collect()
     }
 
     #[test]
-    fn when_all_places_are_taken_the_oldest_without_a_hello_gives_way() {
-        let places = Places::new(MOST, LEAVING);
+    fn when_all_permits_are_taken_the_oldest_without_a_hello_gives_way() {
+        let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
-        let crowd = crowd(&places, MOST, now);
-        places.answered(crowd[0].0);
-        places.begin_work(crowd[1].0);
-        let newcomer = places.take(source(1, 1), now, KEEP).unwrap();
+        let connections = silent_connections(&permits, MOST, now);
+        permits.answered(connections[0].0);
+        permits.begin_work(connections[1].0);
+        let newcomer = permits.acquire(source(1, 1), now, KEEP).unwrap();
         assert!(!newcomer.1.is_cancelled());
-        let evicted: Vec<_> = (0..MOST).filter(|index| crowd[*index].1.is_cancelled()).collect();
+        let evicted: Vec<_> = (0..MOST).filter(|index| connections[*index].1.is_cancelled()).collect();
         assert_eq!(evicted, [2]);
     }
 
     #[test]
     fn where_everybody_has_said_hello_the_oldest_that_was_answered_gives_way_in_time() {
-        let places = Places::new(MOST, LEAVING);
+        let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
-        let crowd = crowd(&places, MOST, now);
-        for (place, _) in &crowd {
-            places.begin_work(*place);
+        let connections = silent_connections(&permits, MOST, now);
+        for (number, _) in &connections {
+            permits.begin_work(*number);
         }
-        assert_eq!(places.take(source(1, 1), now + ANSWER_GRACE, KEEP).unwrap_err(), Turned::Busy);
-        places.answered(crowd[7].0);
-        assert_eq!(places.take(source(1, 1), now, KEEP).unwrap_err(), Turned::Busy);
-        assert!(places.take(source(1, 1), now + ANSWER_GRACE, KEEP).is_ok());
-        assert!(crowd[7].1.is_cancelled());
+        assert_eq!(permits.acquire(source(1, 1), now + ANSWER_GRACE, KEEP).unwrap_err(), Rejection::Busy);
+        permits.answered(connections[7].0);
+        assert_eq!(permits.acquire(source(1, 1), now, KEEP).unwrap_err(), Rejection::Busy);
+        assert!(permits.acquire(source(1, 1), now + ANSWER_GRACE, KEEP).is_ok());
+        assert!(connections[7].1.is_cancelled());
     }
 
     #[test]
     fn one_source_and_one_network_have_their_share_and_pay_for_more_themselves() {
-        let places = Places::new(MOST, LEAVING);
+        let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
-        let others = crowd(&places, 10, now);
+        let others = silent_connections(&permits, 10, now);
         let of_host: Vec<_> =
-            (0..=MAX_PER_HOST).map(|_| places.take(source(1, 1), now, KEEP).unwrap()).collect();
+            (0..=MAX_PER_HOST).map(|_| permits.acquire(source(1, 1), now, KEEP).unwrap()).collect();
         assert!(of_host[0].1.is_cancelled() && !of_host[1].1.is_cancelled());
 
         let of_network: Vec<_> = (0..MOST / NETWORK_SHARE)
-            .map(|index| places.take(source(2, u8::try_from(index / 32).unwrap()), now, KEEP).unwrap())
+            .map(|index| permits.acquire(source(2, u8::try_from(index / 32).unwrap()), now, KEEP).unwrap())
             .collect();
         assert!(of_network.iter().all(|(_, evicted)| !evicted.is_cancelled()));
-        places.take(source(2, 99), now, KEEP).unwrap();
+        permits.acquire(source(2, 99), now, KEEP).unwrap();
         assert!(of_network[0].1.is_cancelled());
         assert!(others.iter().all(|(_, evicted)| !evicted.is_cancelled()));
 
-        for (place, _) in &of_host {
-            places.begin_work(*place);
+        for (number, _) in &of_host {
+            permits.begin_work(*number);
         }
-        assert_eq!(places.take(source(1, 1), now, KEEP).unwrap_err(), Turned::Busy);
+        assert_eq!(permits.acquire(source(1, 1), now, KEEP).unwrap_err(), Rejection::Busy);
     }
 
     #[test]
     fn before_that_those_that_had_time_for_a_hello_are_dropped_at_random() {
-        let places = Places::new(MOST, LEAVING);
+        let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
-        let crowd = crowd(&places, MOST / 2 + 1, now);
+        let connections = silent_connections(&permits, MOST / 2 + 1, now);
         // Not yet: everybody is as young as the newcomer.
-        places.take(source(1, 1), now, DROP).unwrap();
-        assert!(crowd.iter().all(|(_, evicted)| !evicted.is_cancelled()));
-        places.answered(crowd[0].0);
+        permits.acquire(source(1, 1), now, DROP).unwrap();
+        assert!(connections.iter().all(|(_, evicted)| !evicted.is_cancelled()));
+        permits.answered(connections[0].0);
         let later = now + GRACE;
-        places.take(source(1, 1), later, KEEP).unwrap();
-        assert!(crowd.iter().all(|(_, evicted)| !evicted.is_cancelled()));
-        places.take(source(1, 1), later, DROP).unwrap();
-        assert_eq!(crowd.iter().filter(|(_, evicted)| evicted.is_cancelled()).count(), 1);
-        assert!(!crowd[0].1.is_cancelled());
+        permits.acquire(source(1, 1), later, KEEP).unwrap();
+        assert!(connections.iter().all(|(_, evicted)| !evicted.is_cancelled()));
+        permits.acquire(source(1, 1), later, DROP).unwrap();
+        assert_eq!(connections.iter().filter(|(_, evicted)| evicted.is_cancelled()).count(), 1);
+        assert!(!connections[0].1.is_cancelled());
     }
 
     #[test]
-    fn places_come_back_and_whoever_lost_one_counts_until_it_is_gone() {
-        let places = Places::new(MOST, LEAVING);
+    fn permits_come_back_and_whoever_lost_one_counts_until_it_is_gone() {
+        let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
-        let first = crowd(&places, MOST, now);
-        let second: Vec<_> = (0..LEAVING).map(|_| places.take(None, now, KEEP).unwrap()).collect();
-        assert_eq!(places.take(None, now, KEEP).unwrap_err(), Turned::Busy);
-        for (place, _) in first.iter().chain(&second) {
-            places.leave(*place);
+        let first = silent_connections(&permits, MOST, now);
+        let second: Vec<_> = (0..LEAVING).map(|_| permits.acquire(None, now, KEEP).unwrap()).collect();
+        assert_eq!(permits.acquire(None, now, KEEP).unwrap_err(), Rejection::Busy);
+        for (number, _) in first.iter().chain(&second) {
+            permits.release(*number);
         }
-        let state = places.state();
+        let state = permits.state();
         assert_eq!((state.there, state.held.len()), (0, 0));
         assert!(state.silent.is_empty() && state.answered.is_empty());
         assert!(state.by_host.is_empty() && state.by_network.is_empty());
