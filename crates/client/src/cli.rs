@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use cli_support::classic::Classic;
+use cli_support::duration;
+use cli_support::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
+use cli_support::identity::Keygen;
+use cli_support::logging::Verbosity;
+use cli_support::report::EXIT_CODES;
 use crypto_core::identity::KeyId;
-use program::address::Address;
-use program::classic::Classic;
-use program::duration;
-use program::escape::Escaped;
-use program::forward::{DynamicForward, LocalForward, RemoteForward, StdioForward};
-use program::identity::Keygen;
-use program::logging::Verbosity;
-use program::report::EXIT_CODES;
+use tunnel::address::Address;
+use tunnel::escape::Escaped;
 
 use crate::trust::TrustPolicy;
 
@@ -203,7 +203,7 @@ pub struct Ping {
 
 #[cfg(test)]
 mod tests {
-    use program::report::hint_of_usage;
+    use cli_support::report::hint_of_usage;
 
     use super::*;
 
@@ -211,10 +211,10 @@ mod tests {
     fn what_is_no_address_has_a_hint() {
         for (address, hint) in [("localhost", "port"), (":5000", "127.0.0.1")] {
             let error = Cli::try_parse_from(["client", "send", address, "hello"]).unwrap_err();
-            assert!(hint_of_usage::<program::Error>(&error).unwrap().contains(hint), "{address}");
+            assert!(hint_of_usage::<cli_support::Error>(&error).unwrap().contains(hint), "{address}");
         }
         let error = Cli::try_parse_from(["client", "sned"]).unwrap_err();
-        assert_eq!(hint_of_usage::<program::Error>(&error), None);
+        assert_eq!(hint_of_usage::<cli_support::Error>(&error), None);
     }
 
     #[test]

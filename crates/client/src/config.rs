@@ -6,12 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use cli_support::config;
+use cli_support::forward::{DynamicForward, ListenSpec, LocalForward, RemoteForward, TargetSpec, Transport};
 use crypto_core::identity::KeyId;
-use program::address::Address;
-use program::config;
-use program::forward::{DynamicForward, ListenSpec, LocalForward, RemoteForward, TargetSpec, Transport};
-use program::proxy_header::ProxyHeader;
 use serde::{Deserialize, Deserializer};
+use tunnel::address::Address;
+use tunnel::proxy_header::ProxyHeader;
 
 use crate::Error;
 use crate::cli::Trust;
@@ -253,7 +253,7 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use program::report::Report as _;
+    use cli_support::report::Report as _;
 
     use super::*;
 
@@ -370,7 +370,7 @@ mod tests {
             (Err(error), expected) => {
                 let text = error.to_string();
                 assert!(!expected.is_empty() && text.trim_end().ends_with(expected), "{text}");
-                assert_eq!(error.exit(), program::report::Exit::Usage);
+                assert_eq!(error.exit(), cli_support::report::Exit::Usage);
             }
         }
     }

@@ -6,16 +6,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use cli_support::home::Home;
+use cli_support::identity::{self, Identity as _};
+use cli_support::private_file;
+use cli_support::terminal::Terminal;
 use crypto_core::identity::{ClientKey, KeyId};
 use crypto_core::psk::PreSharedKey;
-use program::address::Address;
-use program::dial::{DEADLINE, in_time};
-use program::home::Home;
-use program::identity::{self, Identity as _};
-use program::private_file;
-use program::socket::Socket;
-use program::terminal::Terminal;
 use tokio::time::{Instant, sleep_until};
+use tunnel::address::Address;
+use tunnel::dial::{DEADLINE, in_time};
+use tunnel::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{AbortCode, DeniedCode, Target};
 use wire_protocol::stream::{self, Peer, SecureStream, error_in};
@@ -310,7 +310,7 @@ async fn handshake(
 
 async fn dial(address: &Address) -> Result<Socket, Error> {
     let failed = |source| Error::Connect { address: address.to_string(), source };
-    program::dial::dial(address).await.map_err(failed)
+    tunnel::dial::dial(address).await.map_err(failed)
 }
 
 /// Between two attempts to connect to a server that is busy, at first and later.

@@ -1,7 +1,7 @@
 //! How the program around forwards that run speaks to them: asks how they are, ends them.
 
-use program::admin::Status;
-use program::control::{Events, Sender, channel};
+use cli_support::admin::Status;
+use cli_support::control::{Events, Sender, channel};
 use tokio::sync::oneshot;
 
 /// Speaks to forwards that run in [`Forwards::run`](crate::command::forward::Forwards::run). Clones speak to the same

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use cli_support::report::{Exit, Phase, Report, exit_of_io};
 use crypto_core::identity::KeyId;
-use program::dial::{connect_hint, listen_hint};
-use program::report::{Exit, Phase, Report, exit_of_io};
+use tunnel::dial::{connect_hint, listen_hint};
 use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
@@ -15,7 +15,7 @@ use wire_protocol::stream::error_in;
 pub enum Error {
     /// A file, key, address or classic exchange.
     #[error(transparent)]
-    Program(#[from] program::Error),
+    Program(#[from] cli_support::Error),
     /// No connection came about.
     #[error("cannot connect to {address}: {source}")]
     Connect {
@@ -175,7 +175,7 @@ pub enum Error {
     },
     /// A SOCKS client did not say what it wants.
     #[error(transparent)]
-    Socks(#[from] program::socks::SocksError),
+    Socks(#[from] tunnel::socks::SocksError),
     /// The program was told to end, and some connections had not come to theirs in time.
     #[error("ended with connections still open")]
     NotDrained,

@@ -11,7 +11,7 @@
 //!
 //! [`connect()`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
 
-// They panic where the output cannot be written: program::output does not.
+// They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;

@@ -1,6 +1,6 @@
 //! The `client` program: parses, calls the library, reports.
 
-// They panic where the output cannot be written: program::output does not.
+// They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod signals;
@@ -9,21 +9,23 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cli_support::home::Home;
+use cli_support::{admin, classic, hardening, logging, output, report};
 use client::cli::{Cli, Command};
 use client::command::forward::Event;
 use client::config::{self, ClientConfig, Forward};
 use client::{Control, Credentials, Error, Server, cli, command};
-use program::home::Home;
-use program::proxy_header::ProxyHeader;
-use program::{admin, classic, hardening, logging, output, report};
 use tokio_util::sync::CancellationToken;
+use tunnel::proxy_header::ProxyHeader;
 
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => return report::finish_usage(&error, report::hint_of_usage::<program::Error>(&error)),
+        Err(error) => {
+            return report::finish_usage(&error, report::hint_of_usage::<cli_support::Error>(&error));
+        }
     };
     hardening::keep_memory_private();
     logging::start(&cli.verbosity);

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use program::dial::in_time;
-use program::socket::Socket;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tunnel::dial::in_time;
+use tunnel::socket::Socket;
 use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode};
 use wire_protocol::stream::{SecureStream, error_in};
 
@@ -472,9 +472,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use cli_support::home::Home;
     use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
-    use program::home::Home;
     use tokio::net::TcpListener;
     use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
     use wire_protocol::message::ServerLimits;

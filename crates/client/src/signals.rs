@@ -1,9 +1,9 @@
 //! What the `client` program is told while it forwards: by signals, and by commands of the same user.
 
+use cli_support::admin::{AdminSocket, Answer, Command};
+use cli_support::end_signals::{End, EndSignals};
+use cli_support::home::Home;
 use client::{Control, Error};
-use program::admin::{AdminSocket, Answer, Command};
-use program::end_signals::{End, EndSignals};
-use program::home::Home;
 use tokio_util::sync::CancellationToken;
 
 /// Where a running client's orders come from.

@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding as _};
+use cli_support::home::Home;
+use cli_support::private_file;
 use crypto_core::hash::sha256;
 use crypto_core::identity::KeyId;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
-use program::home::Home;
-use program::private_file;
 use wire_protocol::handshake::client::{MAX_TICKET_LEN, ResumptionTicket};
 use zeroize::Zeroizing;
 
@@ -55,7 +55,7 @@ impl Tickets {
         }
     }
 
-    fn try_keep(&self, ticket: &ResumptionTicket) -> Result<(), program::Error> {
+    fn try_keep(&self, ticket: &ResumptionTicket) -> Result<(), cli_support::Error> {
         let folder = Home::resolve(Some(self.folder.clone()))?;
         folder.create()?;
         if self.files().len() >= MAX_KEPT {

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use base64ct::{Base64, Encoding as _};
 use clap::ValueEnum;
+use cli_support::home::Home;
+use cli_support::private_file;
 use crypto_core::identity::{KeyId, PublicKey};
-use program::address::Address;
-use program::home::Home;
-use program::private_file;
+use tunnel::address::Address;
 
 use crate::Error;
 

@@ -106,10 +106,10 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
+    use cli_support::home::Home;
+    use cli_support::private_file;
     use crypto_core::identity::KeyId;
     use jiff::Timestamp;
-    use program::home::Home;
-    use program::private_file;
 
     use super::*;
     use crate::error::Error;

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use program::address::Address;
-use program::output::say;
+use cli_support::output::say;
 use server::{Error, Identity, Listeners, Service};
+use tunnel::address::Address;
 
 /// What the command to paste depends on.
 #[derive(Debug)]

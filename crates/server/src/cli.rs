@@ -9,13 +9,13 @@ use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use cli_support::classic::Classic;
+use cli_support::duration;
+use cli_support::identity::Keygen;
+use cli_support::logging::Verbosity;
+use cli_support::report::EXIT_CODES;
 use jiff::Timestamp;
-use program::address::Address;
-use program::classic::Classic;
-use program::duration;
-use program::identity::Keygen;
-use program::logging::Verbosity;
-use program::report::EXIT_CODES;
+use tunnel::address::Address;
 
 use crate::access::{
     Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
@@ -323,8 +323,8 @@ const LIMITS: &str = "Within which limits";
 
 #[cfg(test)]
 mod tests {
+    use cli_support::home::Home;
     use crypto_core::identity::KeyId;
-    use program::home::Home;
     use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, Target};
 
     use super::*;

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use cli_support::config;
 use crypto_core::psk::is_valid_id;
-use program::address::Address;
-use program::config;
-use program::proxy_header::ProxyHeader;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use tunnel::address::{Address, AddressError};
+use tunnel::proxy_header::ProxyHeader;
 
 use crate::error::Error;
 use crate::proxy_source::ProxySource;
@@ -114,9 +114,9 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D:
 struct ListenAddress(Address);
 
 impl FromStr for ListenAddress {
-    type Err = program::Error;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, program::Error> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         Address::listening(text).map(Self)
     }
 }
@@ -218,7 +218,7 @@ impl FromStr for ServiceTarget {
         match text.parse() {
             Ok(Address::Tcp { port: 0, .. }) => Err(format!("{text:?} has no port to connect to")),
             Ok(address) => Ok(Self(address)),
-            Err(error) => Err(program::Error::to_string(&error)),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -348,7 +348,7 @@ mod tests {
     fn a_file_that_was_named_has_to_exist() {
         let folder = tempfile::tempdir().unwrap();
         let error = read(Some(&folder.path().join("server.toml"))).unwrap_err();
-        assert!(matches!(error, Error::Program(program::Error::File { action: "read", .. })));
+        assert!(matches!(error, Error::Program(cli_support::Error::File { action: "read", .. })));
     }
 
     #[test]

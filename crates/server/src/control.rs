@@ -1,9 +1,9 @@
 //! How the program around a running server speaks to it: asks how it is, gives it another configuration, ends it.
 
-use program::address::Address;
-use program::admin::Status;
-use program::control::{Events, Sender, channel};
+use cli_support::admin::Status;
+use cli_support::control::{Events, Sender, channel};
 use tokio::sync::oneshot;
+use tunnel::address::Address;
 
 use crate::error::Error;
 use crate::live::Live;

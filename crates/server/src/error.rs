@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use cli_support::report::{Exit, Phase, Report, exit_of_io};
 use crypto_core::identity::KeyId;
-use program::dial::listen_hint;
-use program::report::{Exit, Phase, Report, exit_of_io};
+use tunnel::dial::listen_hint;
 use wire_protocol::stream::RelayError;
 
 /// Why the server, or a command about it, has failed.
@@ -14,7 +14,7 @@ use wire_protocol::stream::RelayError;
 pub enum Error {
     /// A file, key, address or classic exchange.
     #[error(transparent)]
-    Program(#[from] program::Error),
+    Program(#[from] cli_support::Error),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {

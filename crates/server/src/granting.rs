@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cli_support::home::Home;
+use cli_support::output::{self, say};
 use jiff::Timestamp;
-use program::home::Home;
-use program::output::{self, say};
 use server::cli::Allow;
 use server::config::{self, ServerConfig};
 use server::{Access, AccessFile, Allowed, Error, Surroundings};

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cli_support::home::Home;
+use cli_support::identity::{self, Identity as _, Keygen};
+use cli_support::terminal::Terminal;
+use cli_support::{output, private_file};
 use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
-use program::home::Home;
-use program::identity::{self, Identity as _, Keygen};
-use program::terminal::Terminal;
-use program::{output, private_file};
 
 use crate::access::AccessFile;
 use crate::error::Error;
@@ -41,7 +41,7 @@ fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
     if private_file::is_absent(&home.file(ServerKey::FILE_NAME))? {
         match identity::make(home, &Keygen::default()) {
             // Another server of the same home was quicker: its key is the one.
-            Err(program::Error::Exists { .. }) => {}
+            Err(cli_support::Error::Exists { .. }) => {}
             made => return Ok(made?),
         }
     }
@@ -88,13 +88,13 @@ fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) ->
 pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> Result<(), Error> {
     if !force {
         if let Some(path) = out.filter(|path| path.exists()) {
-            return Err(program::Error::Exists { path: path.into() }.into());
+            return Err(cli_support::Error::Exists { path: path.into() }.into());
         }
         let is_known = AccessFile::new(home.clone()).read()?.is_some_and(|access| access.has_psk(name));
         if is_known {
             let again = Error::PskExists { name: name.into() };
             let Ok(terminal) = Terminal::open() else { return Err(again) };
-            let failed = |source| program::Error::Stdio { stream: "the terminal", source };
+            let failed = |source| cli_support::Error::Stdio { stream: "the terminal", source };
             let question = format!("{again}, and goes on being good. Make another one of that name?");
             if !terminal.confirm(&question).map_err(failed)? {
                 return Err(again);
@@ -117,7 +117,7 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
 pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, Error> {
     let server_id = read_or_make_psk_server_id(home)?;
     AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
-    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(program::Error::from)?;
+    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(cli_support::Error::from)?;
     Ok(psk.to_text())
 }
 
@@ -126,14 +126,14 @@ fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
     let path = home.file(PSK_SERVER_ID_FILE);
     home.create()?;
     if private_file::is_absent(&path)? {
-        let id = KeyId(*Secret::random(&mut SysRng).map_err(program::Error::from)?.expose());
+        let id = KeyId(*Secret::random(&mut SysRng).map_err(cli_support::Error::from)?.expose());
         match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
-            Err(program::Error::Exists { .. }) => {}
+            Err(cli_support::Error::Exists { .. }) => {}
             written => return Ok(written.map(|()| id)?),
         }
     }
     let text = private_file::read_text(&path)?;
-    Ok(text.trim().parse().map_err(|source| program::Error::Key { path, source })?)
+    Ok(text.trim().parse().map_err(|source| cli_support::Error::Key { path, source })?)
 }
 
 const PSK_SERVER_ID_FILE: &str = "psk-server-id";

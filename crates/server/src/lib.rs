@@ -11,7 +11,7 @@
 //!
 //! [`serve()`] does all of it over sockets that are bound already; `main.rs` parses and reports.
 
-// They panic where the output cannot be written: program::output does not.
+// They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;

@@ -1,6 +1,6 @@
 //! Lines of the log that anybody can cause, each kind within a limit, and what became of the rest.
 
-use program::log_limit::{LogLimit, WINDOW};
+use cli_support::log_limit::{LogLimit, WINDOW};
 use tokio::time::sleep;
 
 /// The kinds of lines.

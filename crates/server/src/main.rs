@@ -1,6 +1,6 @@
 //! The `server` program: parses, calls the library, takes signals, reports.
 
-// They panic where the output cannot be written: program::output does not.
+// They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod announce;
@@ -11,15 +11,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cli_support::admin::{self, Answer, Command as Ask};
+use cli_support::home::Home;
+use cli_support::identity;
+use cli_support::report::hint_of_usage;
+use cli_support::{classic, hardening, logging, output, report};
 use crypto_core::identity::ServerKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
-use program::admin::{self, Answer, Command as Ask};
-use program::home::Home;
-use program::identity;
-use program::report::hint_of_usage;
-use program::{classic, hardening, logging, output, report};
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
-            let hint = hint_of_usage::<program::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
+            let hint = hint_of_usage::<cli_support::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
             return report::finish_usage(&error, hint);
         }
     };
@@ -121,7 +121,7 @@ fn listen_and_serve(
         };
         let tickets = match &config.ticket_keys {
             Some(path) => read_or_make_ticket_key(path)?,
-            None => TicketKey::new(Secret::random(&mut SysRng).map_err(program::Error::from)?),
+            None => TicketKey::new(Secret::random(&mut SysRng).map_err(cli_support::Error::from)?),
         };
         // Before anybody can know that the server is there: whoever reads the banner may signal at once.
         let signals = Signals::listen(home)?;
@@ -184,7 +184,7 @@ fn recheck(home: &Home) -> Result<(), Error> {
 fn reload(home: &Home) -> Result<(), Error> {
     let answers = admin::ask_blocking(home, "server", Ask::Reload)?;
     if answers.is_empty() {
-        return Err(program::Error::NotRunning { program: "server" }.into());
+        return Err(cli_support::Error::NotRunning { program: "server" }.into());
     }
     for (pid, answer) in answers {
         match answer {

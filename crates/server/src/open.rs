@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cli_support::admin::Open;
 use jiff::Timestamp;
-use program::admin::Open;
-use program::proxy_header::ProxyHeader;
+use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::Target;
 
 use crate::access::{Action, Principal};

@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use program::address::Address;
-use program::control::Events;
-use program::listener::{Listener, OnDrop, Source};
-use program::proxied::{self, Proxied};
-use program::socket::Socket;
+use cli_support::control::Events;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tunnel::address::Address;
+use tunnel::listener::{Listener, OnDrop, Source};
+use tunnel::proxied::{self, Proxied};
+use tunnel::socket::Socket;
 use wire_protocol::message::AbortCode;
 use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use cli_support::admin::{Counts, Status};
 use crypto_core::ticket::TicketKey;
-use program::admin::{Counts, Status};
-use program::counter::Counter;
-use program::crew::Crew;
-use program::drops::DropCounter;
-use program::listener::Source;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnel::counter::Counter;
+use tunnel::crew::Crew;
+use tunnel::drops::DropCounter;
+use tunnel::listener::Source;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, ServerLimits};
 
@@ -59,7 +59,7 @@ impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
         let Settings { identity, tickets, access, service, live } = settings;
         let drops = DropCounter::default();
-        let shares = Shares::of(program::hardening::raise_descriptor_limit());
+        let shares = Shares::of(cli_support::hardening::raise_descriptor_limit());
         Self {
             identity,
             tickets,

@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::tunnel::crew;
+use ::tunnel::dial::in_time;
+use ::tunnel::listener::Source;
+use ::tunnel::socket::Socket;
 use jiff::Timestamp;
-use program::crew;
-use program::dial::in_time;
-use program::listener::Source;
-use program::socket::Socket;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -1,12 +1,12 @@
 //! What the `server` program is told while it runs: by signals, and by commands of the same user.
 
-use program::address::Address;
-use program::admin::{AdminSocket, Answer, Command};
-use program::end_signals::{End, EndSignals};
-use program::home::Home;
+use cli_support::admin::{AdminSocket, Answer, Command};
+use cli_support::end_signals::{End, EndSignals};
+use cli_support::home::Home;
 use server::{Control, Error, Live};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tunnel::address::Address;
 
 /// Reads the configuration again. Whatever is wrong with it is found before anything is changed.
 pub(crate) type Reload = Box<dyn FnMut() -> Result<(Live, Vec<Address>), Error> + Send>;

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use program::crew;
-use program::drops::{DropReason, FlowDrops};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tunnel::crew;
+use tunnel::drops::{DropReason, FlowDrops};
 use wire_protocol::record::batch;
 use wire_protocol::stream::{DatagramSocket, Dropped, Pace};
 
@@ -175,8 +175,8 @@ const BURST: Duration = Duration::from_millis(50);
 mod tests {
     use std::future::poll_fn;
 
-    use program::drops::DropCounter;
     use tokio_util::sync::CancellationToken;
+    use tunnel::drops::DropCounter;
 
     use super::*;
 

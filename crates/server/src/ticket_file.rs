@@ -4,30 +4,30 @@
 use std::path::Path;
 
 use base64ct::{Base64Unpadded, Encoding as _};
+use cli_support::private_file;
 use crypto_core::KeyProblem;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
-use program::private_file;
 use zeroize::Zeroizing;
 
 /// Reads the file, or makes it with a fresh key where there is none.
 ///
 /// # Errors
-/// [`program::Error`] that names the file.
-pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, program::Error> {
+/// [`cli_support::Error`] that names the file.
+pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, cli_support::Error> {
     if private_file::is_absent(path)? {
         let key = TicketKey::new(Secret::random(&mut SysRng)?);
         let encoded = Zeroizing::new(Base64Unpadded::encode_string(key.expose()));
         let text = Zeroizing::new(format!("{TAG} {}\n", *encoded));
         match private_file::create_new(path, text.as_bytes()) {
             // Another server of the same file was quicker: its key is the one.
-            Err(program::Error::Exists { .. }) => {}
+            Err(cli_support::Error::Exists { .. }) => {}
             made => return made.map(|()| key),
         }
     }
     let text = private_file::read_text(path)?;
-    let malformed = || program::Error::Key { path: path.into(), source: KeyProblem::TicketKey.into() };
+    let malformed = || cli_support::Error::Key { path: path.into(), source: KeyProblem::TicketKey.into() };
     let encoded = text.trim().strip_prefix(TAG).ok_or_else(malformed)?.trim_start();
     let decoded = Base64Unpadded::decode_vec(encoded).map(Zeroizing::new).map_err(|_| malformed())?;
     Secret::from_slice(&decoded).map(TicketKey::new).ok_or_else(malformed)
@@ -37,7 +37,7 @@ const TAG: &str = "sockseal-ticket-key-v1";
 
 #[cfg(test)]
 mod tests {
-    use program::report::Report as _;
+    use cli_support::report::Report as _;
 
     use super::*;
 

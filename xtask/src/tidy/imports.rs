@@ -110,9 +110,10 @@ impl Allowed {
 }
 
 /// Crates whose files still import each other. They leave this list as they are mended, and the list with the last one.
-const NOT_YET: [&str; 5] = [
+const NOT_YET: [&str; 6] = [
     "crates/wire-protocol/src/",
-    "crates/program/src/",
+    "crates/tunnel/src/",
+    "crates/cli-support/src/",
     "crates/server/src/",
     "crates/client/src/",
     "xtask/src/",

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use cli_support::home::Home;
+use cli_support::identity::{self, Identity as _};
+use cli_support::{output, private_file};
 use crypto_core::identity::ClientKey;
-use program::home::Home;
-use program::identity::{self, Identity as _};
-use program::{output, private_file};
 
 use crate::Error;
 use crate::config;
@@ -74,6 +74,6 @@ mod tests {
         assert!(matches!(checked(), Err(Error::KnownServers { line: 1, .. })));
         std::fs::remove_file(folder.path().join("known_servers")).unwrap();
         write("client.key", "", 0o644);
-        assert!(matches!(checked(), Err(Error::Program(program::Error::Exposed { .. }))));
+        assert!(matches!(checked(), Err(Error::Program(cli_support::Error::Exposed { .. }))));
     }
 }

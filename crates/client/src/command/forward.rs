@@ -19,21 +19,21 @@ use std::io;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use program::address::Address;
-use program::admin::{Counts, Status};
-use program::counter::Counter;
-use program::crew::{self, Crew};
-use program::drops::DropCounter;
-use program::forward::{LocalForward, RemoteForward, StdioForward, Transport};
-use program::hardening;
-use program::listener::{Listener, OnDrop, Source};
-use program::proxy_header::ProxyHeader;
-use program::socket::Socket;
+use cli_support::admin::{Counts, Status};
+use cli_support::forward::{LocalForward, RemoteForward, StdioForward, Transport};
+use cli_support::hardening;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnel::address::Address;
+use tunnel::counter::Counter;
+use tunnel::crew::{self, Crew};
+use tunnel::drops::DropCounter;
+use tunnel::listener::{Listener, OnDrop, Source};
+use tunnel::proxy_header::ProxyHeader;
+use tunnel::socket::Socket;
 
 pub use event::{Event, Kind};
 

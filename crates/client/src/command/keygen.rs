@@ -1,9 +1,9 @@
 //! `client keygen` and `client fingerprint`.
 
+use cli_support::home::Home;
+use cli_support::identity::{self, Keygen};
+use cli_support::output;
 use crypto_core::identity::ClientKey;
-use program::home::Home;
-use program::identity::{self, Keygen};
-use program::output;
 
 use crate::Error;
 

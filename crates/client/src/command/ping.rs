@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use program::dial::in_time;
-use program::output;
+use cli_support::output;
 use serde::Serialize;
+use tunnel::dial::in_time;
 use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use program::hardening;
+use cli_support::hardening;
 use wire_protocol::message::Target;
 use wire_protocol::stream::blocking;
 use wire_protocol::stream::relay::relay;

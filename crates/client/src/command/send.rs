@@ -3,10 +3,10 @@
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use program::dial::in_time;
-use program::output::say;
+use cli_support::output::say;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
+use tunnel::dial::in_time;
 use wire_protocol::message::Target;
 use wire_protocol::stream::{HEARTBEAT, SILENCE, SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};

@@ -1,8 +1,8 @@
 //! `client trust`.
 
+use cli_support::home::Home;
 use crypto_core::identity::KeyId;
-use program::address::Address;
-use program::home::Home;
+use tunnel::address::Address;
 
 use crate::trust::KnownServer;
 use crate::{Error, KnownServers};

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use cli_support::home::Home;
 use crypto_core::identity::KeyId;
-use program::home::Home;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::client_name::ClientName;

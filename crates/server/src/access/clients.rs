@@ -445,7 +445,7 @@ from = []
             let result = access.allow(&credential(&client), name, Grant::unlimited(Rights::usual()));
             let error = result.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
-            assert!(program::report::Report::hint(&error).is_some(), "{error}");
+            assert!(cli_support::report::Report::hint(&error).is_some(), "{error}");
         }
         assert_eq!(access, before);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use program::address::Address;
+use tunnel::address::Address;
 
 use crate::access::grant::Grant;
 use crate::access::rights::Rights;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use program::home::Home;
-use program::private_file;
+use cli_support::home::Home;
+use cli_support::private_file;
 
 use crate::access::clients::Access;
 use crate::access::snapshot::Snapshot;
@@ -163,7 +163,7 @@ impl AccessFile {
     /// Notes that there is a file. A home that cannot be written to cannot lose one either.
     fn mark(&self) {
         match private_file::create_new(&self.marker, MARKER_TEXT.as_bytes()) {
-            Ok(()) | Err(program::Error::Exists { .. }) => {}
+            Ok(()) | Err(cli_support::Error::Exists { .. }) => {}
             Err(error) => {
                 tracing::debug!(%error, "it cannot be noted that there is a file of allowed clients");
             }
@@ -183,7 +183,7 @@ impl AccessFile {
 fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
     use std::os::unix::fs::MetadataExt as _;
 
-    let read = |source| program::Error::File { action: "read", path: path.into(), source };
+    let read = |source| cli_support::Error::File { action: "read", path: path.into(), source };
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(Stamp {
             modified: metadata.modified().map_err(read)?,

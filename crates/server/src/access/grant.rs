@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cli_support::duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use jiff::fmt::temporal::Pieces;
-use program::duration;
 
 use crate::access::network::Network;
 use crate::access::permission::{difference, union};

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
-use program::proxy_header::ProxyHeader;
+use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::{ClientIdentity, DeniedCode, Target};
 
 use crate::access::permission::Permission;

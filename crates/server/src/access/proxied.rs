@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use program::proxy_header::ProxyHeader;
+use tunnel::proxy_header::ProxyHeader;
 
 use crate::error::Error;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use program::address::EVERYWHERE;
-use program::proxy_header::ProxyHeader;
+use tunnel::address::EVERYWHERE;
+use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::ListenAddress;
 
 use crate::access::host::Host;

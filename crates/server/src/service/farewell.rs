@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use program::socket::Socket;
 use tokio::time::timeout;
+use tunnel::socket::Socket;
 use wire_protocol::message::ResetCode;
 use wire_protocol::stream::SecureStream;
 

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::time::Duration;
 
-use program::log_limit::LogLimit;
-use program::socket::Socket;
-use program::{crew, escape};
+use cli_support::log_limit::LogLimit;
 use serde::Serialize;
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -14,6 +12,8 @@ use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tunnel::socket::Socket;
+use tunnel::{crew, escape};
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-use program::hardening::LastOutput;
-use program::socket::{BlockingSocket, Socket};
-use program::wakeable::{WakeableInput, Waker};
+use cli_support::hardening::LastOutput;
+use cli_support::wakeable::{WakeableInput, Waker};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tunnel::socket::{BlockingSocket, Socket};
 use wire_protocol::message::ResetCode;
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::Split as _;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use program::dial;
-use program::socket::Socket;
+use tunnel::dial;
+use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::SecureStream;
 

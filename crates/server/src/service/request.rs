@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
-use program::drops::DropCounter;
-use program::listener::Source;
-use program::proxy_header::ProxyHeader;
-use program::socket::Socket;
 use tokio_util::sync::CancellationToken;
+use tunnel::drops::DropCounter;
+use tunnel::listener::Source;
+use tunnel::proxy_header::ProxyHeader;
+use tunnel::socket::Socket;
 use wire_protocol::message::Target;
 use wire_protocol::stream::SecureStream;
 

@@ -16,21 +16,21 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use program::address::{Address, EVERYWHERE};
-use program::dial::{in_time, resolve_for};
-use program::drops::DropCounter;
-use program::escape::escape;
-use program::flows::{self, Flows};
-use program::listener::{Listener, OnDrop, Source};
-use program::log_limit::LogLimit;
-use program::socket::Socket;
-use program::socks::{self, Association, Dialect, Reply, Request};
-use program::udp::UdpListener;
+use cli_support::log_limit::LogLimit;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::address::{Address, EVERYWHERE};
+use tunnel::dial::{in_time, resolve_for};
+use tunnel::drops::DropCounter;
+use tunnel::escape::escape;
+use tunnel::flows::{self, Flows};
+use tunnel::listener::{Listener, OnDrop, Source};
+use tunnel::socket::Socket;
+use tunnel::socks::{self, Association, Dialect, Reply, Request};
+use tunnel::udp::UdpListener;
 use wire_protocol::message::{
     ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target,
 };

@@ -4,16 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use program::address::Address;
-use program::crew;
-use program::datagram_target::DatagramTarget;
-use program::dial::{PROMPT, dial, dial_first, resolve_for};
-use program::escape::escape;
-use program::proxy_header::{self, ProxyHeader};
-use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::address::Address;
+use tunnel::crew;
+use tunnel::datagram_target::DatagramTarget;
+use tunnel::dial::{PROMPT, dial, dial_first, resolve_for};
+use tunnel::escape::escape;
+use tunnel::proxy_header::{self, ProxyHeader};
+use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_until};
 

@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use cli_support::home::Home;
 use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
-use program::address::Address;
-use program::home::Home;
 use server::config::ServerConfig;
 use server::{
     AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Service, Settings,
@@ -25,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use tunnel::address::Address;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::Target;
 use wire_protocol::stream::{self, SecureStream};

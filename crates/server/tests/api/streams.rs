@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use program::address::Address;
-use program::proxy_header::ProxyHeader;
 use server::config::{NamedService, ServerConfig};
 use server::{MessageFormat, Messages, Service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::time::{sleep, timeout};
+use tunnel::address::Address;
+use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream;
 

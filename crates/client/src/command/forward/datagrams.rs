@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use program::drops::DropReason;
-use program::flows::Flow;
 use tokio::time::{Instant, sleep, timeout};
+use tunnel::drops::DropReason;
+use tunnel::flows::Flow;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, error_in, relay_datagrams};

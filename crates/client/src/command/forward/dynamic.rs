@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use program::crew::Unlimited;
-use program::forward::Transport;
-use program::listener::Listener;
-use program::socket::Socket;
-use program::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksError};
+use cli_support::forward::Transport;
 use tokio::time::{Instant, timeout};
+use tunnel::crew::Unlimited;
+use tunnel::listener::Listener;
+use tunnel::socket::Socket;
+use tunnel::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksError};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{SILENCE, error_in, tunnel};

@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use program::address::Address;
-use program::crew::Unlimited;
-use program::flows::{self, Flows};
-use program::forward::{LocalForward, Transport};
-use program::listener::Listener;
-use program::socket::Socket;
-use program::udp::UdpListener;
+use cli_support::forward::{LocalForward, Transport};
 use tokio::time::{Instant, timeout};
+use tunnel::address::Address;
+use tunnel::crew::Unlimited;
+use tunnel::flows::{self, Flows};
+use tunnel::listener::Listener;
+use tunnel::socket::Socket;
+use tunnel::udp::UdpListener;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::{RelayError, SILENCE, error_in, never_stood, open_early, tunnel};

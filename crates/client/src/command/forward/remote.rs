@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
+use cli_support::forward::{RemoteForward, TargetSpec, Transport};
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
-use program::address::Address;
-use program::datagram_target::DatagramTarget;
-use program::dial::{PROMPT, dial, dial_first, in_time, refusal, resolve_for};
-use program::escape::escape;
-use program::forward::{RemoteForward, TargetSpec, Transport};
-use program::proxy_header::{self, ProxyHeader};
-use program::socket::Socket;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::address::Address;
+use tunnel::datagram_target::DatagramTarget;
+use tunnel::dial::{PROMPT, dial, dial_first, in_time, refusal, resolve_for};
+use tunnel::escape::escape;
+use tunnel::proxy_header::{self, ProxyHeader};
+use tunnel::socket::Socket;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_datagrams, tunnel};
 
@@ -126,7 +126,7 @@ struct Lease {
 
 async fn claim(site: &Site, address: &ListenAddress, kind: ListenKind) -> Result<Lease, Error> {
     let mut stream = site.pool.get(Instant::now() + site.wait).await?;
-    let id = *Secret::random(&mut SysRng).map_err(program::Error::from)?.expose();
+    let id = *Secret::random(&mut SysRng).map_err(cli_support::Error::from)?.expose();
     let target = Target::Listen { address: address.clone(), kind, lease: id };
     match in_time(stream.open_listen(&target)).await {
         Ok(port) => Ok(Lease { stream, id, port }),

@@ -6,10 +6,10 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
 use std::thread;
 
-use program::hardening::{self, LastOutput};
-use program::socket::Socket;
+use cli_support::hardening::{self, LastOutput};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+use tunnel::socket::Socket;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::Target;
 use wire_protocol::stream::{RelayError, error_in, open_early, tunnel};

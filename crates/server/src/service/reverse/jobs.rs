@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use program::drops::DropReason;
-use program::flows::Flow;
-use program::socket::Socket;
-use program::socks::Dialect;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tunnel::drops::DropReason;
+use tunnel::flows::Flow;
+use tunnel::socket::Socket;
+use tunnel::socks::Dialect;
 use wire_protocol::message::Target;
 
 use super::visitors::Visitor;
@@ -174,10 +174,10 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 mod tests {
     use std::cell::Cell;
 
-    use program::drops::DropCounter;
-    use program::flows::{Flows, by_source};
-    use program::udp::UdpListener;
     use tokio::net::UdpSocket;
+    use tunnel::drops::DropCounter;
+    use tunnel::flows::{Flows, by_source};
+    use tunnel::udp::UdpListener;
 
     use super::*;
 

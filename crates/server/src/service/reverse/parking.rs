@@ -4,15 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use program::counter::Counter;
-use program::crew;
-use program::dial::in_time;
-use program::drops::DropReason;
-use program::flows::Flow;
-use program::socket::Socket;
-use program::socks::{self, Dialect, NOWHERE, Reply};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::counter::Counter;
+use tunnel::crew;
+use tunnel::dial::in_time;
+use tunnel::drops::DropReason;
+use tunnel::flows::Flow;
+use tunnel::socket::Socket;
+use tunnel::socks::{self, Dialect, NOWHERE, Reply};
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
 use wire_protocol::stream::{
     Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams,

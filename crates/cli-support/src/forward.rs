@@ -16,9 +16,8 @@ mod parser;
 
 use std::fmt;
 
+use tunnel::address::Address;
 use wire_protocol::message::{ListenAddress, ListenKind, Target};
-
-use crate::address::Address;
 
 pub use error::{ForwardError, ForwardProblem};
 

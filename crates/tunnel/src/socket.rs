@@ -258,7 +258,7 @@ impl BlockingSocket {
     ///
     /// # Errors
     /// Those of the socket.
-    pub(crate) fn set_timeout(&self, limit: Duration) -> io::Result<()> {
+    pub fn set_timeout(&self, limit: Duration) -> io::Result<()> {
         let socket = match self {
             Self::Tcp(stream) => SockRef::from(stream),
             Self::Unix(stream) => SockRef::from(stream),

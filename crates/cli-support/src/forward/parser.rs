@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use crypto_core::psk;
+use tunnel::address::{Address, AddressError, AddressProblem};
 
 use super::{
     DynamicForward, ForwardError, ForwardProblem, ListenSpec, LocalForward, RemoteForward, StdioForward,
     TargetSpec, Transport,
 };
-use crate::Error;
-use crate::address::{Address, AddressProblem};
 
 impl FromStr for LocalForward {
     type Err = ForwardError;
@@ -164,8 +163,8 @@ fn parse_port(text: &str) -> Result<(String, u16), ForwardProblem> {
 }
 
 /// Whether all is well but for the port, which has a name.
-fn is_port_name(error: &Error) -> bool {
-    let Error::Address { text, problem: AddressProblem::PortName } = error else { return false };
+fn is_port_name(error: &AddressError) -> bool {
+    let AddressError { text, problem: AddressProblem::PortName } = error else { return false };
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use crypto_core::classic::OaepHash;
+use tunnel::address::Address;
+use tunnel::escape::escape;
 use zeroize::Zeroizing;
 
-use crate::address::Address;
 use crate::classic::connection::Connection;
 use crate::duration;
-use crate::escape::escape;
 use crate::home::Home;
 use crate::output::say;
 use crate::{Error, hardening};

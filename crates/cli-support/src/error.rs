@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crypto_core::KeyProblem;
+use tunnel::address::{AddressError, AddressProblem};
+use tunnel::dial::{connect_hint, listen_hint};
 
-use crate::address::AddressProblem;
 use crate::admin::MAX_ADDRESS_LEN;
 use crate::conversion;
-use crate::dial::{connect_hint, listen_hint};
 use crate::report::{Exit, Report};
 
 /// Why something that both programs do has failed.
@@ -98,13 +98,8 @@ pub enum Error {
         path: PathBuf,
     },
     /// An address that cannot be read.
-    #[error("{text:?} is not an address: {problem}")]
-    Address {
-        /// As it was given.
-        text: String,
-        /// Why not.
-        problem: AddressProblem,
-    },
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// A configuration file does not make sense.
     #[error("cannot understand {}: {source}", path.display())]
     Config {
@@ -232,7 +227,7 @@ impl Report for Error {
             Self::NoHome
             | Self::File { .. }
             | Self::Exists { .. }
-            | Self::Address { .. }
+            | Self::Address(_)
             | Self::Config { .. }
             | Self::Duration { .. }
             | Self::ClassicTooLong { .. }
@@ -320,7 +315,7 @@ impl Report for Error {
                 )
             }
             Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
-            Self::Address { problem, .. } => Some(match problem {
+            Self::Address(AddressError { problem, .. }) => Some(match problem {
                 AddressProblem::NoHost => "127.0.0.1 is this machine, as in 127.0.0.1:5000".into(),
                 AddressProblem::NoPort => "write the port behind it, as in example.org:5000".into(),
                 AddressProblem::PortName => "write the number of the port, such as 80 for http".into(),

@@ -13,9 +13,8 @@ use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
+use tunnel::escape::Escaped;
 use zeroize::Zeroizing;
-
-use crate::escape::Escaped;
 
 /// The terminal that controls this process.
 #[derive(Debug)]

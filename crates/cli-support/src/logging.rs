@@ -12,8 +12,8 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tunnel::escape::Escaping;
 
-use crate::escape::Escaping;
 use crate::output::{LogOutput, is_terminal};
 
 /// How much is said. In between is what an operator wants to know.
@@ -181,7 +181,7 @@ mod tests {
             for line in &lines {
                 let bare = own.iter().fold((*line).to_owned(), |line, code| line.replace(code, ""));
                 assert!(color || bare == *line, "{line:?}");
-                assert!(bare.chars().all(crate::escape::is_harmless), "{line:?}");
+                assert!(bare.chars().all(tunnel::escape::is_harmless), "{line:?}");
             }
             assert!(lines[0].ends_with(&escaped(false)), "{log}");
             assert!(lines[1].ends_with(&escaped(false)), "{log}");

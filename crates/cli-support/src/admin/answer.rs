@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::fmt::friendly::SpanPrinter;
 use serde::{Deserialize, Serialize};
+use tunnel::escape::{Escaped, escape_json};
 
-use crate::escape::{Escaped, escape_json};
 use crate::report::Report;
 
 /// What a running program answers.

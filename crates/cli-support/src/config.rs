@@ -14,8 +14,8 @@ use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
+use tunnel::address::Address;
 
-use crate::address::Address;
 use crate::{Error, duration, private_file};
 
 /// The configuration file of `program`: the one given (`--config`), else `sockseal/PROGRAM.toml` in the XDG

@@ -21,7 +21,8 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
 
 /// Escapes all that is written through it.
 #[derive(Debug)]
-pub(crate) struct Escaping<W>(pub(crate) W);
+#[expect(clippy::exhaustive_structs, reason = "a wrapper")]
+pub struct Escaping<W>(pub W);
 
 impl<W: fmt::Write> fmt::Write for Escaping<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

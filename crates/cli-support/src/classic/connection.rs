@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::runtime;
 use tokio::time::timeout;
+use tunnel::address::{Address, AddressError, AddressProblem};
+use tunnel::dial::dial;
+use tunnel::listener::{Listener, OnDrop};
+use tunnel::socket::{BlockingSocket, Socket};
 
 use super::MAX_MESSAGE_LEN;
 use crate::Error;
-use crate::address::{Address, AddressProblem};
-use crate::dial::dial;
-use crate::listener::{Listener, OnDrop};
 use crate::output::say;
-use crate::socket::{BlockingSocket, Socket};
 
 /// A connection, the address that errors on it name, and for how long each side may keep the other waiting.
 pub(super) struct Connection {
@@ -29,7 +29,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<Self, Error> {
         let (Some(address), action) = (listen.or(connect), action(listen.is_some())) else {
-            return Err(Error::Address { text: String::new(), problem: AddressProblem::NoHost });
+            return Err(AddressError { text: String::new(), problem: AddressProblem::NoHost }.into());
         };
         let failed = |source| Error::Network { action, address: address.to_string(), source };
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;

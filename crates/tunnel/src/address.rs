@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::Error;
-
 /// Where to connect or listen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -29,22 +27,22 @@ impl Address {
     /// Reads an address to listen on, which may be `*:port`.
     ///
     /// # Errors
-    /// [`Error::Address`].
-    pub fn listening(text: &str) -> Result<Self, Error> {
+    /// An [`AddressError`] that says what is wrong with the text.
+    pub fn listening(text: &str) -> Result<Self, AddressError> {
         match text.strip_prefix(EVERYWHERE).and_then(|rest| rest.strip_prefix(':')) {
             Some(port) => parse_port(port).map(|port| Self::Tcp { host: EVERYWHERE.into(), port }),
             None => parse(text),
         }
-        .map_err(|problem| Error::Address { text: text.into(), problem })
+        .map_err(|problem| AddressError { text: text.into(), problem })
     }
 }
 
 impl FromStr for Address {
-    type Err = Error;
+    type Err = AddressError;
 
     /// Reads an address to connect to.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        parse(text).map_err(|problem| Error::Address { text: text.into(), problem })
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        parse(text).map_err(|problem| AddressError { text: text.into(), problem })
     }
 }
 
@@ -68,6 +66,17 @@ impl fmt::Display for Address {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an address: {problem}")]
+#[expect(clippy::exhaustive_structs, reason = "a text and what is wrong with it are all there is to say")]
+pub struct AddressError {
+    /// The text as it was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: AddressProblem,
 }
 
 /// Why a text is no address.
@@ -225,12 +234,12 @@ mod tests {
             ("host:1 ", PortName),
         ] {
             for result in [text.parse::<Address>(), Address::listening(text)] {
-                let Err(Error::Address { problem, .. }) = result else { panic!("{text:?}: {result:?}") };
+                let Err(AddressError { problem, .. }) = result else { panic!("{text:?}: {result:?}") };
                 assert_eq!(problem, expected, "{text:?}");
             }
         }
         for text in ["*:80", "*:0"] {
-            let Err(Error::Address { problem, .. }) = text.parse::<Address>() else { panic!("{text:?}") };
+            let Err(AddressError { problem, .. }) = text.parse::<Address>() else { panic!("{text:?}") };
             assert_eq!(problem, Everywhere);
         }
         for text in ["*", "*:", "*:http", "**:80", "*.example.org:80"] {

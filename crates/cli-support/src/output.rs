@@ -5,9 +5,9 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
+use tunnel::escape::{Escaped, escape_json};
 
 use crate::Error;
-use crate::escape::{Escaped, escape_json};
 
 /// Says a line on standard error. That nobody takes it is no reason to stop: a program that does something else must
 /// not end because its words go nowhere.

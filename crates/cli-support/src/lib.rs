@@ -1,0 +1,27 @@
+//! What Sockseal's two programs share as programs, and nothing of the protocol: how they end and report, where they keep
+//! their files, how forwards are written, and the `classic` commands, which both have.
+
+// They panic where the output cannot be written: cli_support::output does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod admin;
+pub mod classic;
+pub mod config;
+pub mod control;
+mod conversion;
+pub mod duration;
+pub mod end_signals;
+mod error;
+pub mod forward;
+pub mod hardening;
+pub mod home;
+pub mod identity;
+pub mod log_limit;
+pub mod logging;
+pub mod output;
+pub mod private_file;
+pub mod report;
+pub mod terminal;
+pub mod wakeable;
+
+pub use error::Error;

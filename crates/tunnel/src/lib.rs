@@ -1,0 +1,18 @@
+//! Carries connections and datagrams of other programs over channels: names, targets and listeners, SOCKS and the PROXY
+//! header, UDP. It knows neither files nor command lines.
+
+pub mod address;
+pub mod counter;
+pub mod crew;
+pub mod datagram_target;
+pub mod dial;
+pub mod drops;
+pub mod escape;
+pub mod flows;
+pub mod listener;
+pub mod lookup_pool;
+pub mod proxied;
+pub mod proxy_header;
+pub mod socket;
+pub mod socks;
+pub mod udp;
