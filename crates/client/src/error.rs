@@ -191,16 +191,23 @@ pub enum Error {
 }
 
 impl Error {
-    /// What has become of a connection to `target` that was carried through the server at `address`: where the channel stands,
-    /// or was ended by the other side for a reason of its own, it is not the channel that broke.
+    /// What has become of a connection to `target` through the server at `address`: where the server does not make it, or the
+    /// channel stands, or was ended by the other side for a reason of its own, it is not the channel that broke.
     pub(crate) fn carried(address: &str, target: &Target, source: RelayError) -> Self {
         match source {
+            RelayError::Channel(source) if is_refused(&source) => {
+                Self::Target { target: target.to_string(), address: address.into(), source }
+            }
             RelayError::Channel(source) if !is_reset(&source) => {
                 Self::Channel { address: address.into(), source }
             }
             source => Self::EndedEarly { target: target.to_string(), source },
         }
     }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error_in(error), Some(wire_protocol::Error::Refused(_)))
 }
 
 fn is_reset(error: &io::Error) -> bool {

@@ -170,7 +170,7 @@ impl Forwards {
 /// Forwards standard input and output to one target.
 ///
 /// # Errors
-/// [`Error`]; [`Error::Pipe`] when data may have been lost.
+/// [`Error`]; [`Error::EndedEarly`] when data may have been lost.
 pub async fn forward_stdio(
     credentials: &Credentials,
     server: &Server,

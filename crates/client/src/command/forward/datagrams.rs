@@ -45,9 +45,9 @@ pub(super) fn spawn(site: &Arc<Site>, mut flow: Flow, target: Arc<Target>, give_
 }
 
 async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error> {
-    let channel = |source| Error::Pipe {
-        address: site.pool.connector().server().address.to_string(),
-        source: RelayError::Channel(source),
+    let broken = |source| {
+        let address = site.pool.connector().server().address.to_string();
+        Error::carried(&address, target, RelayError::Channel(source))
     };
     let mut deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
@@ -58,7 +58,7 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
             () = flow.ended() => return Ok(()),
         };
         let open = site.tunnels.streams.begin();
-        stream.begin_open(target).map_err(|error| channel(error.into()))?;
+        stream.begin_open(target).map_err(|error| broken(error.into()))?;
         let error = match relay_datagrams(&mut stream, &mut flow, site.udp_timeout).await {
             Ok(end) => {
                 tracing::debug!(%target, ?end, "datagrams have ended");
@@ -84,9 +84,9 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
                 // What comes meanwhile is lost, and does not ask the server again and again.
                 sleep(REFUSED_PAUSE).await;
                 flow.lose(DropReason::Refused);
-                return Err(channel(error));
+                return Err(broken(error));
             }
-            _ => return Err(channel(error)),
+            _ => return Err(broken(error)),
         }
         attempts.pause().await;
     }

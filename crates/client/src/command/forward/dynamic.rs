@@ -7,12 +7,13 @@ use std::time::Duration;
 use cli_support::forward::Transport;
 use tokio::time::{Instant, timeout};
 use tunnel::crew::Unlimited;
+use tunnel::dial::in_time;
 use tunnel::listener::Listener;
 use tunnel::socket::Socket;
 use tunnel::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksError};
 use wire_protocol::Error as ProtocolError;
-use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::{SILENCE, error_in, tunnel};
+use wire_protocol::message::{RefusedCode, ResetCode, Target};
+use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
 
 use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, shown};
@@ -89,8 +90,8 @@ async fn connect(
     port: u16,
 ) -> Result<(), Error> {
     let address = || site.pool.connector().server().address.to_string();
-    let channel = |source| Error::Channel { address: address(), source };
     let target = Target::Tcp { host, port };
+    let broken = |source| Error::carried(&address(), &target, source);
     let deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     let stream = loop {
@@ -116,19 +117,21 @@ async fn connect(
             Some(ProtocolError::Refused(code)) => {
                 site.pool.put(stream);
                 socks::refuse(socket, dialect, (*code).into()).await;
-                return Err(channel(error));
+                return Err(broken(RelayError::Channel(error)));
             }
             _ => {
                 socks::refuse(socket, dialect, Reply::GeneralFailure).await;
-                return Err(channel(error));
+                return Err(broken(RelayError::Channel(error)));
             }
         }
     };
     let _open = site.tunnels.streams.begin();
-    socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await.map_err(channel)?;
-    let stream = tunnel(stream, socket, Unlimited)
-        .await
-        .map_err(|source| Error::carried(&address(), &target, source))?;
+    if let Err(error) = socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await {
+        // It has left meanwhile. Whether the server hears why changes nothing.
+        in_time(stream.reset(ResetCode::Output)).await.ok();
+        return Err(broken(RelayError::Output(error)));
+    }
+    let stream = tunnel(stream, socket, Unlimited).await.map_err(broken)?;
     site.pool.put(stream);
     Ok(())
 }

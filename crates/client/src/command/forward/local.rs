@@ -11,9 +11,8 @@ use tunnel::flows::{self, Flows};
 use tunnel::listener::Listener;
 use tunnel::socket::Socket;
 use tunnel::udp::UdpListener;
-use wire_protocol::Error as ProtocolError;
-use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::{RelayError, SILENCE, error_in, never_stood, open_early, tunnel};
+use wire_protocol::message::Target;
+use wire_protocol::stream::{SILENCE, never_stood, open_early, tunnel};
 
 use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, listen, shown};
@@ -111,14 +110,11 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
             drop(open);
             attempts.pause().await;
         } else {
-            return Err(match error {
-                RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(code)) if *code != RefusedCode::Stopping) =>
-                {
-                    site.pool.put(stream);
-                    Error::Target { target: target.to_string(), address: address(), source }
-                }
-                error => Error::carried(&address(), target, error),
-            });
+            let error = Error::carried(&address(), target, error);
+            if matches!(error, Error::Target { .. }) {
+                site.pool.put(stream);
+            }
+            return Err(error);
         }
     };
     drop(early);

@@ -10,9 +10,8 @@ use cli_support::hardening::{self, LastOutput};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tunnel::socket::Socket;
-use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::Target;
-use wire_protocol::stream::{RelayError, error_in, open_early, tunnel};
+use wire_protocol::stream::{open_early, tunnel};
 
 use crate::Error;
 use crate::connect::{Credentials, Server, close, connect};
@@ -28,12 +27,7 @@ pub(super) async fn forward(
     let mut stream = connect(credentials, server, None).await?;
     let address = || server.address.to_string();
     let channel = |source| Error::Channel { address: address(), source };
-    let broken = |source| match source {
-        RelayError::Channel(source) if matches!(error_in(&source), Some(ProtocolError::Refused(_))) => {
-            Error::Target { target: target.to_string(), address: address(), source }
-        }
-        source => Error::carried(&address(), target, source),
-    };
+    let broken = |source| Error::carried(&address(), target, source);
 
     let (near, far) = BlockingUnix::pair().map_err(channel)?;
     far.set_nonblocking(true).map_err(channel)?;
