@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod program {
     mod early_end;
+    mod hostile_server;
 
     mod scene;
 }
