@@ -7,6 +7,7 @@ mod clock;
 mod crowd;
 mod cut;
 mod drain;
+mod fail2ban;
 mod fault;
 mod file;
 mod half_close;
@@ -96,6 +97,7 @@ pub(crate) fn list(flags: &TestFlags) {
 fn chosen(flags: &TestFlags) -> Vec<Scenario> {
     let modules = [
         hostile::SCENARIOS,
+        fail2ban::SCENARIOS,
         impostor::SCENARIOS,
         listener::SCENARIOS,
         message::SCENARIOS,

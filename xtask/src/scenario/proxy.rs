@@ -155,7 +155,7 @@ fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
 }
 
 /// A proxy that sends `header` in front of each connection.
-fn proxied(server: &Server, header: &'static str) -> Result<Target> {
+pub(super) fn proxied(server: &Server, header: &'static str) -> Result<Target> {
     let address = server.address().to_owned();
     Target::serve(move |near| {
         let mut far = TcpStream::connect(&address)?;

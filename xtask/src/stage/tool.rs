@@ -17,6 +17,7 @@ pub(crate) struct Tool {
 impl Tool {
     pub(crate) const CURL: Self = Self { name: "curl", package: "curl" };
     pub(crate) const DIG: Self = Self { name: "dig", package: "dnsutils" };
+    pub(crate) const FAIL2BAN_REGEX: Self = Self { name: "fail2ban-regex", package: "fail2ban" };
     pub(crate) const ID: Self = Self { name: "id", package: "coreutils" };
     pub(crate) const INITDB: Self = Self { name: "initdb", package: "postgresql" };
     pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
