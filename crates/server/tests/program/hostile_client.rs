@@ -1,0 +1,225 @@
+//! A client that means it ill, let in or not: it puts into every text that it may choose what moves a terminal, or what
+//! looks like a line of the log.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto_core::psk::PreSharedKey;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use wire_protocol::Error;
+use wire_protocol::frame::{self, FrameKind};
+use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+use wire_protocol::message::{ClientHello, HelloAuth, ListenAddress, ListenKind, SUITE, Target};
+use wire_protocol::stream::{SecureStream, connect_channel, error_in};
+
+/// Clears the screen, moves the cursor, reverses the direction, and begins lines that nobody has said.
+const HOSTILE: &str = "a\x1b]0;title\x07\x1b[2J\u{9b}1A\r\nerror: forged\n[alice] forged\n\
+                       2001-01-01T00:00:00.000000Z  WARN connection failed peer=\"192.0.2.1:1\"\n\
+                       hint: forged\u{2028}\u{85}\u{202e}\u{200b}\u{e0041}\u{7f}\0\\n";
+
+/// How the beginning of it looks once it is escaped.
+const ESCAPED: &str = "a\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{9b}1A\\r\\nerror: forged\\n[alice]";
+
+const FORGED: [&str; 4] = ["error: forged", "[alice] forged", "2001-01-01", "hint: forged"];
+
+/// Everything is within the client's rights, so that what follows them is tried.
+const ALL_RIGHTS: [&str; 12] = [
+    "--messages",
+    "--tcp",
+    "*:*",
+    "--tcp",
+    "[::/0]:*",
+    "--udp",
+    "*:*",
+    "--udp",
+    "[::/0]:*",
+    "--listen",
+    "*:*",
+    "--pipe",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_asks_for_is_shown_escaped() {
+    for rights in [&ALL_RIGHTS[..], &["--messages"]] {
+        let server = Server::start(rights, &[]).await;
+        let mut stream = server.connect().await;
+        let targets = targets();
+        for target in &targets {
+            let error = in_time(stream.open(target.clone())).await.unwrap_err();
+            assert!(matches!(error_in(&error), Some(Error::Refused(_))), "{target:?}: {error}");
+        }
+        in_time(stream.open(Target::Message)).await.unwrap();
+        stream.write_all(HOSTILE.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        in_time(stream.read(&mut [0])).await.unwrap();
+        in_time(stream.close()).await.unwrap();
+
+        let printed = server.kill();
+        printed.expect_harmless();
+        assert_eq!(printed.stdout.matches(ESCAPED).count(), 1, "{}", printed.stdout);
+        let refused: Vec<&str> =
+            printed.stderr.lines().filter(|line| line.contains("stream refused")).collect();
+        assert_eq!(refused.len(), targets.len(), "{}", printed.stderr);
+        assert!(refused.iter().all(|line| line.contains(ESCAPED)), "{}", printed.stderr);
+    }
+}
+
+fn targets() -> Vec<Target> {
+    let hostile = || HOSTILE.to_owned();
+    // Without the octet of which no name may have one, the system's resolver sees it.
+    let hosts = [hostile(), format!("fe80::1%{HOSTILE}"), HOSTILE.replace('\0', "")];
+    let path = || format!("/{HOSTILE}");
+    let listen = |address| Target::Listen { address, kind: ListenKind::Stream, lease: [0; 16] };
+    let mut targets = vec![
+        Target::Unix { path: path() },
+        Target::Service { name: hostile() },
+        Target::Forwarded { origin: hostile(), destination: hostile() },
+        listen(ListenAddress::Unix { path: path() }),
+    ];
+    for host in hosts {
+        targets.push(Target::Tcp { host: host.clone(), port: 1 });
+        targets.push(Target::Udp { host: host.clone(), port: 1 });
+        targets.push(listen(ListenAddress::Port { host, port: 0 }));
+    }
+    targets
+}
+
+/// Whoever has no key chooses texts too: its own name, other protocols, the header of a proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_say_is_not_shown() {
+    let hello = ClientHello {
+        random: [1; 32],
+        suites: vec![SUITE],
+        x25519: [9; 32],
+        encapsulation_key: [0; 1184],
+        server_id: [7; 32],
+        auth: HelloAuth::Psk { id: HOSTILE.to_owned(), binder: [0; 32] },
+    };
+    let mut said = vec![frame::write(FrameKind::ClientHello, &hello)];
+    for start in ["", "GET / HTTP/1.1\r\nHost: ", "SSH-2.0-", "SKS\x01\x05", "SKS\x01\x03\0\x01\x00"] {
+        said.push([start.as_bytes(), HOSTILE.as_bytes()].concat());
+    }
+    let header = |header: String| header.into_bytes();
+    let headers = [
+        header(format!("PROXY TCP4 {HOSTILE} 192.0.2.1 1 2\r\n")),
+        header(format!("PROXY TCP6 2001:db8::1 2001:db8::2%{HOSTILE} 1 2\r\n")),
+        header(format!("PROXY UNKNOWN {HOSTILE}\r\n")),
+        header(HOSTILE.to_owned()),
+    ];
+    for (options, said) in [(&[][..], said), (&["--proxy-from", "127.0.0.1"], headers.to_vec())] {
+        let server = Server::start(&["--messages"], options).await;
+        for bytes in said {
+            let mut stranger = TcpStream::connect(&server.address).await.unwrap();
+            stranger.write_all(&bytes).await.unwrap();
+            stranger.shutdown().await.ok();
+            // The server hangs up once it has logged why.
+            in_time(stranger.read_to_end(&mut Vec::new())).await.ok();
+        }
+        let printed = server.kill();
+        printed.expect_harmless();
+        assert!(printed.stderr.contains("127.0.0.1:"), "nobody was noticed: {}", printed.stderr);
+        assert!(!printed.stderr.contains("forged"), "{}", printed.stderr);
+        assert_eq!(printed.stdout, "");
+    }
+}
+
+/// The server, and the key of its one client.
+struct Server {
+    home: TempDir,
+    child: Child,
+    address: String,
+    psk: Arc<PreSharedKey>,
+}
+
+impl Server {
+    /// One that says all it can, with these rights for its client, and these options.
+    async fn start(rights: &[&str], options: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let [psk, stdout, stderr] = ["laptop.psk", "stdout", "stderr"].map(|name| home.path().join(name));
+        let psk_path = psk.to_str().unwrap();
+        let server = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
+            command.arg("--home").arg(home.path().join("home")).args(arguments);
+            command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null());
+            command
+        };
+        for arguments in [
+            &["keygen", "--psk", "laptop", "--out", psk_path][..],
+            &[&["allow", "psk:laptop"], rights].concat(),
+        ] {
+            let done = server(arguments).output().unwrap();
+            assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        let arguments = [&["-v", "--listen", "127.0.0.1:0", "--psk", psk_path], options].concat();
+        let mut command = server(&arguments);
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        let child = command.spawn().unwrap();
+        let listening = async {
+            loop {
+                let text = fs::read_to_string(&stderr).unwrap();
+                let line = text.lines().find_map(|line| line.strip_prefix("listening on "));
+                match line {
+                    Some(address) => return address.trim().to_owned(),
+                    None => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let address = in_time(listening).await;
+        let psk = PreSharedKey::from_text(&fs::read_to_string(psk).unwrap()).unwrap();
+        Self { home, child, address, psk: Arc::new(psk) }
+    }
+
+    async fn connect(&self) -> SecureStream<TcpStream> {
+        let socket = TcpStream::connect(&self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let server = ExpectedServer::Psk(Arc::clone(&self.psk));
+        let config = ClientConfig { server, identity: None, open: None };
+        in_time(connect_channel(socket, config)).await.unwrap()
+    }
+
+    /// Ends it, and gives what it has printed.
+    fn kill(mut self) -> Printed {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let read = |name: &str| fs::read_to_string(self.home.path().join(name)).unwrap();
+        Printed { stdout: read("stdout"), stderr: read("stderr") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, and need not be.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+struct Printed {
+    stdout: String,
+    stderr: String,
+}
+
+impl Printed {
+    /// Nothing moves a terminal, and every line is the program's own.
+    #[track_caller]
+    fn expect_harmless(&self) {
+        for text in [&self.stdout, &self.stderr] {
+            let invisible = ['\u{2028}', '\u{202e}', '\u{200b}', '\u{e0041}'];
+            let moves = |c: char| c != '\n' && (c.is_control() || invisible.contains(&c));
+            assert!(!text.contains(moves), "{text:?}");
+            for line in text.lines() {
+                assert!(!FORGED.iter().any(|forged| line.trim_start().starts_with(forged)), "{text}");
+            }
+        }
+    }
+}
+
+/// What should not take long does not take for ever.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(30), work).await.unwrap()
+}
