@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use cli_support::output::say;
-use server::{Error, Identity, Listeners, Service};
+use server::{Error, Identity, Listeners, Services};
 use tunnel::address::Address;
 
 /// What the command to paste depends on.
@@ -25,7 +25,7 @@ pub(crate) struct Start<'a> {
 pub(crate) fn announce(
     listeners: &Listeners,
     identity: &Identity,
-    service: &Service,
+    services: &Services,
     start: &Start<'_>,
 ) -> Result<(), Error> {
     let addresses: Vec<Vec<Address>> = listeners
@@ -45,10 +45,12 @@ pub(crate) fn announce(
         }
     }
     if let Some(address) = addresses.first() {
-        let task = match service {
-            Service::Messages(messages) if messages.are_taken() => Task::Send,
-            Service::Messages(_) => Task::Ping,
-            Service::Pipe(_) => Task::Pipe,
+        let task = if services.takes_messages() {
+            Task::Send
+        } else if services.has_pipe() {
+            Task::Pipe
+        } else {
+            Task::Ping
         };
         let key = match identity {
             Identity::Key(key) => Some(key.public().id().to_string()),

@@ -3,10 +3,10 @@
 //! ```text
 //! serve      accepts  --> admission   within limits  --> session   handshake, access, then one stream after another
 //!   ^                                        |
-//! control    status, reload, end             +--> service::message   a stream that is printed once it is whole
-//!                                            +--> service::tunnel    a stream to a target that the client may reach
-//!                                            +--> service::reverse   listening for a client, and its parked channels
-//!                                            +--> service::pipe      standard input and output
+//! control    status, reload, end             +--> services::message   a stream that is printed once it is whole
+//!                                            +--> services::tunnels   a stream to a target that the client may reach
+//!                                            +--> services::listen    listening for a client, and its parked channels
+//!                                            +--> services::pipe      standard input and output
 //! ```
 //!
 //! [`serve()`] does all of it over sockets that are bound already; `main.rs` parses and reports.
@@ -30,7 +30,7 @@ mod proxy_source;
 mod quota;
 mod serve;
 mod server;
-mod service;
+mod services;
 mod session;
 mod settings;
 mod throttle;
@@ -46,8 +46,8 @@ pub use keys::{has_identity, keygen_psk, make_psk, read_identity};
 pub use live::Live;
 pub use proxy_source::ProxySource;
 pub use serve::{Listeners, listen, serve};
-pub use service::Service;
-pub use service::message::{MessageFormat, Messages};
-pub use service::pipe::Pipe;
+pub use services::Services;
+pub use services::message::{MessageFormat, Messages};
+pub use services::pipe::Pipe;
 pub use settings::{Identity, Settings};
 pub use ticket_file::read_or_make_ticket_key;

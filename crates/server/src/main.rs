@@ -23,7 +23,7 @@ use getrandom::SysRng;
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Control, Error, Live, MessageFormat, Messages, Pipe, Service, Settings, has_identity,
+    AccessFile, Control, Error, Live, MessageFormat, Messages, Pipe, Services, Settings, has_identity,
     keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
 };
 use tokio::task::block_in_place;
@@ -60,7 +60,8 @@ fn run(cli: Cli) -> Result<(), Error> {
             }
             let reload =
                 Box::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
-            listen_and_serve(&home, given_home.as_deref(), &config, Service::Messages(messages), reload)
+            let services = Services::new().messages(messages).tunnels().listening();
+            listen_and_serve(&home, given_home.as_deref(), &config, services, reload)
         }
         Command::Pipe(options) => {
             let config = options.overlay(ServerConfig::default());
@@ -68,7 +69,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let unchanged = config.clone();
             // A pipe has no configuration file.
             let reload = Box::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
-            listen_and_serve(&home, given_home.as_deref(), &config, Service::Pipe(pipe), reload)
+            listen_and_serve(&home, given_home.as_deref(), &config, Services::new().pipe(pipe), reload)
         }
         Command::Check { config } => check(&home, config.as_deref()),
         Command::Reload => reload(&home),
@@ -101,7 +102,7 @@ fn listen_and_serve(
     home: &Home,
     given_home: Option<&Path>,
     config: &ServerConfig,
-    service: Service,
+    services: Services,
     reload: Reload,
 ) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
@@ -127,9 +128,9 @@ fn listen_and_serve(
         let signals = Signals::listen(home)?;
         let program = std::env::args_os().next().unwrap_or_else(|| "server".into());
         let start = Start { program: &program, home: given_home, psks: &config.psk, admits_nobody };
-        announce(&listeners, &identity, &service, &start)?;
+        announce(&listeners, &identity, &services, &start)?;
         let settings =
-            Settings { identity, tickets: Arc::new(tickets), access, service, live: Live::from(config) };
+            Settings { identity, tickets: Arc::new(tickets), access, services, live: Live::from(config) };
         let (control, events) = Control::new();
         let shutdown = CancellationToken::new();
         let passing_on = tokio::spawn(signals.pass_on(control, shutdown.clone(), reload));

@@ -46,7 +46,7 @@ async fn listen_beside(fresh: &[Address], addresses: &[Address]) -> Result<Liste
     Ok(listeners)
 }
 
-/// Serves until `shutdown` is ready, or the service is done (a pipe is, once its client has gone). From `shutdown` on it
+/// Serves until `shutdown` is ready, or the one service is done (a pipe is, once its client has gone). From `shutdown` on it
 /// takes no new streams, and lets those that are live come to their end for as long as the grace lasts. Dropped before
 /// that, it ends without a word to anybody.
 ///
@@ -67,7 +67,7 @@ pub async fn serve(
     events: ControlEvents,
 ) -> Result<(), Error> {
     let ControlEvents(mut events) = events;
-    let (done, mut service_done) = mpsc::channel(1);
+    let (done, mut pipe_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
     let mut doors = Doors::open(&server, listeners);
     let telling = server.log_limits.tell();
@@ -78,9 +78,9 @@ pub async fn serve(
             () = &mut shutdown => break,
             never = &mut telling => match never {},
             event = events.next() => event,
-            result = service_done.recv() => {
+            Some(result) = pipe_done.recv() => {
                 doors.close().await;
-                return result.unwrap_or(Ok(()));
+                return result;
             }
         };
         // Nobody waits for an answer any more where one cannot be sent.
@@ -100,7 +100,7 @@ pub async fn serve(
     }
     doors.close().await;
     server.log_limits.tell_once();
-    server.stopped()?;
+    server.handlers.stopped()?;
     drain(&server, &mut events).await
 }
 

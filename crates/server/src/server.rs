@@ -23,8 +23,7 @@ use crate::limits::Limits;
 use crate::live::{Current, Live};
 use crate::log::LogLimits;
 use crate::open::OpenSessions;
-use crate::service::Service;
-use crate::service::reverse::Leases;
+use crate::services::Handlers;
 use crate::settings::{Identity, Settings};
 
 /// What all connections share.
@@ -33,17 +32,14 @@ pub(crate) struct Server {
     identity: Identity,
     tickets: Arc<TicketKey>,
     access: AccessFile,
-    pub(crate) service: Service,
+    pub(crate) handlers: Handlers,
     live: Current,
     pub(crate) limits: Arc<Limits>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) log_limits: LogLimits,
-    pub(crate) leases: Arc<Leases>,
     pub(crate) streams: Counter,
     pub(crate) open: OpenSessions,
     pub(crate) drops: DropCounter,
-    /// Where a service that is done says so.
-    pub(crate) done: mpsc::Sender<Result<(), Error>>,
     /// Says that rights may have changed.
     pub(crate) rechecks: watch::Sender<()>,
     /// No new streams any more.
@@ -57,23 +53,21 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
-        let Settings { identity, tickets, access, service, live } = settings;
+        let Settings { identity, tickets, access, services, live } = settings;
         let drops = DropCounter::default();
         let shares = Shares::of(cli_support::hardening::raise_descriptor_limit());
         Self {
             identity,
             tickets,
             access,
-            service,
+            handlers: services.register(&drops, shares.visitors, done),
             live: Current::new(live),
             admission: Arc::new(Admission::new(&shares)),
             limits: Arc::new(Limits::new(shares.channels)),
             log_limits: LogLimits::default(),
-            leases: Arc::new(Leases::new(drops.clone(), shares.visitors)),
             streams: Counter::default(),
             open: OpenSessions::default(),
             drops,
-            done,
             rechecks: watch::Sender::new(()),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -150,21 +144,12 @@ impl Server {
         })
     }
 
-    /// What it means that the server is told to stop now: only a pipe is cut off by it, since it has one client and
-    /// no other one to make room for.
-    pub(crate) fn stopped(&self) -> Result<(), Error> {
-        match &self.service {
-            Service::Pipe(pipe) if pipe.is_claimed() => Err(Error::StoppedInPipe),
-            _ => Ok(()),
-        }
-    }
-
     pub(crate) fn status(&self) -> Status {
         let (channels, streams) = (self.limits.channels(), self.streams.count());
         let counts = Counts {
             channels,
             streams,
-            leases: self.leases.count(),
+            leases: self.handlers.leases(),
             idle_channels: channels.saturating_sub(streams),
             dropped_datagrams: self.drops.count(),
         };

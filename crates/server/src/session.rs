@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use wire_protocol::message::{DeniedCode, RefusedCode, Target};
+use wire_protocol::message::{DeniedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream};
 
 use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, permits};
@@ -23,11 +23,8 @@ use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
 use crate::open::{Meter, OpenTarget, Seen};
 use crate::quota::QuotaKey;
 use crate::server::Server;
-use crate::service::Service;
-use crate::service::farewell::{revoke, revoked};
-use crate::service::refusal::Refusal;
-use crate::service::request::RequestContext;
-use crate::service::tunnel;
+use crate::services::request::RequestContext;
+use crate::services::reset::{revoke, revoked};
 use crate::throttle::Throttle;
 
 /// A client that is in.
@@ -187,7 +184,7 @@ impl Session<'_> {
                 }
                 Incoming::Park(lease) => {
                     let principal = self.principal();
-                    let Some(parking) = self.server.leases.parking(&principal.identity, &lease) else {
+                    let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
                         return in_time(stream.close()).await;
                     };
                     self.note(Some(parking.target()));
@@ -225,6 +222,8 @@ impl Session<'_> {
             source: self.source,
             origin: self.origin,
             target: &target,
+            config: &self.server.live(),
+            meter: &self.meter,
             throttle: &self.throttle,
             drops: &self.server.drops,
             log_limits: &self.server.log_limits,
@@ -232,53 +231,7 @@ impl Session<'_> {
             revoked: &self.revoked,
             open: &self.target,
         };
-        let refusal: Refusal = match (&target, &self.server.service) {
-            (
-                Target::Message
-                | Target::Listen { .. }
-                | Target::Tcp { .. }
-                | Target::Unix { .. }
-                | Target::Udp { .. }
-                | Target::Service { .. },
-                Service::Pipe(_),
-            )
-            | (Target::Pipe, Service::Messages(_))
-            | (Target::Forwarded { .. }, _) => RefusedCode::NotOffered.into(),
-            (target, service) => match request.permits(None) {
-                Err(denial) => denial.into(),
-                Ok(permit) => match (target, service) {
-                    (Target::Message, Service::Messages(messages)) => {
-                        let key = QuotaKey::of(&principal, self.source.ip());
-                        return messages
-                            .receive(stream, &principal, key, &self.meter, &self.revoked)
-                            .await
-                            .map(Some);
-                    }
-                    (Target::Listen { address, kind, lease }, Service::Messages(_)) => {
-                        let (owner, asker) = (&principal.identity, &principal.name);
-                        match self.server.leases.claim(owner, asker, address, *kind, *lease).await {
-                            Ok(lease) => {
-                                return lease.hold(stream, &self.server.stopping, &self.revoked).await;
-                            }
-                            Err(refusal) => refusal,
-                        }
-                    }
-                    (_, Service::Messages(_)) => {
-                        return tunnel::serve(stream, request, permit, &self.server.live()).await.map(Some);
-                    }
-                    (_, Service::Pipe(pipe)) => match pipe.claim() {
-                        Some(ends) => {
-                            let result = ends.serve(stream, &self.meter, &self.revoked).await;
-                            // The server is ending already when nobody is there to be told.
-                            self.server.done.send(result).await.ok();
-                            return Ok(None);
-                        }
-                        None => RefusedCode::Busy.into(),
-                    },
-                },
-            },
-        };
-        request.refuse(stream, refusal).await.map(Some)
+        self.server.handlers.serve(stream, request).await
     }
 
     /// Notes how a connection of a client has ended that was in; with `denial` where it has lost the right to be in, or to what

@@ -11,7 +11,7 @@ use wire_protocol::message::ClientIdentity;
 
 use crate::access::AccessFile;
 use crate::live::Live;
-use crate::service::Service;
+use crate::services::Services;
 
 /// Everything that [`crate::serve()`] needs but the sockets.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Settings {
     /// Who may come in.
     pub access: AccessFile,
     /// What there is for them.
-    pub service: Service,
+    pub services: Services,
     /// What can be given anew while it runs.
     pub live: Live,
 }

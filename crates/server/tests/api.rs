@@ -4,5 +4,6 @@
 mod api {
     mod library;
     mod running;
+    mod services;
     mod streams;
 }

@@ -15,7 +15,7 @@ use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
 use server::{
-    AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Service, Settings,
+    AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Services, Settings,
     listen, serve,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -79,7 +79,10 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
         identity: Identity::Key(key),
         tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
         access: AccessFile::new(home),
-        service: Service::Messages(Messages::new(MessageFormat::Text, 1024, Some(Sink(printed)))),
+        services: Services::new()
+            .messages(Messages::new(MessageFormat::Text, 1024, Some(Sink(printed))))
+            .tunnels()
+            .listening(),
         live: Live::from(&ServerConfig::default()),
     }
 }
@@ -150,7 +153,7 @@ static REFUSALS: AtomicUsize = AtomicUsize::new(0);
 
 impl Subscriber for Refusals {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.module_path() == Some("server::service::refusal")
+        metadata.module_path() == Some("server::services::refusal")
     }
 
     fn event(&self, _: &Event<'_>) {

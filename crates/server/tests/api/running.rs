@@ -13,7 +13,7 @@ use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
-use server::{AccessFile, Control, Error, Identity, Live, Service, Settings, listen, serve};
+use server::{AccessFile, Control, Error, Identity, Live, Services, Settings, listen, serve};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -35,8 +35,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a server with `service` whose only client has `rights`, as they stand in `clients.toml`.
-    pub(super) async fn start(service: Service, config: &ServerConfig, rights: &str) -> Self {
+    /// Starts a server with `services` whose only client has `rights`, as they stand in `clients.toml`.
+    pub(super) async fn start(services: Services, config: &ServerConfig, rights: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let listeners = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = match listeners[0].1.address().unwrap() {
@@ -48,7 +48,7 @@ impl Running {
             identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&psk))])),
             tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
             access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
-            service,
+            services,
             live: Live::from(config),
         };
         let (control, events) = Control::new();

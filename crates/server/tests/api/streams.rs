@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use server::config::{NamedService, ServerConfig};
-use server::{MessageFormat, Messages, Service};
+use server::{MessageFormat, Messages, Services};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::time::{sleep, timeout};
@@ -62,7 +62,8 @@ impl Fixture {
         };
         let config = ServerConfig { services: vec![service], ..ServerConfig::default() };
         let messages = Messages::new(MessageFormat::Text, 1024, Some(std::io::sink()));
-        let running = Running::start(Service::Messages(messages), &config, "").await;
+        let running =
+            Running::start(Services::new().messages(messages).tunnels().listening(), &config, "").await;
         let host = || "127.0.0.1".to_owned();
         let kinds = vec![
             (Target::Message, "messages = true".to_owned()),
@@ -108,8 +109,8 @@ async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
     assert_eq!(fixture.running.open(&other).await.err(), Some(RefusedCode::NotAllowed));
 
     let without_output = Messages::new::<std::io::Sink>(MessageFormat::Text, 1024, None);
-    let service = Service::Messages(without_output);
-    let running = Running::start(service, &ServerConfig::default(), "messages = true").await;
+    let services = Services::new().messages(without_output);
+    let running = Running::start(services, &ServerConfig::default(), "messages = true").await;
     assert_eq!(running.open(&Target::Message).await.err(), Some(RefusedCode::NotOffered));
     running.change_rights("messages = false").await;
     assert_eq!(running.open(&Target::Message).await.err(), Some(RefusedCode::NotAllowed));

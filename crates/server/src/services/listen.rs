@@ -36,15 +36,57 @@ use wire_protocol::message::{
 };
 use wire_protocol::stream::SecureStream;
 
-use crate::service::farewell::revoke;
-use crate::service::refusal::Refusal;
+use crate::access::Permit;
+use crate::services::handler::Handler;
+use crate::services::refusal::Refusal;
+use crate::services::request::RequestContext;
+use crate::services::reset::revoke;
 use jobs::{Jobs, MAX_WAIT, PROMPTLY, Place, Wants};
 pub(crate) use parking::Parking;
 use visitors::{Visitor, Visitors};
 
+/// Listens for clients.
+#[derive(Debug)]
+pub(crate) struct Listening(Arc<Leases>);
+
+impl Listening {
+    /// With descriptors for so many `visitors`, who have come in by a lease and are not on a channel yet.
+    pub(crate) fn new(drops: DropCounter, visitors: usize) -> Self {
+        Self(Arc::new(Leases::new(drops, visitors)))
+    }
+
+    /// What a parked channel of `owner` waits for; `None` where it holds no lease of this id.
+    pub(crate) fn parking(&self, owner: &ClientIdentity, id: &[u8; LEASE_LEN]) -> Option<Parking> {
+        self.0.parking(owner, id)
+    }
+
+    /// Addresses that are listened on.
+    pub(crate) fn leases(&self) -> usize {
+        self.0.held().len()
+    }
+}
+
+impl Handler for Listening {
+    async fn serve(
+        &self,
+        stream: SecureStream<Socket>,
+        request: RequestContext<'_>,
+        _permit: Permit,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        let Target::Listen { address, kind, lease } = request.target else {
+            return request.refuse(stream, RefusedCode::NotOffered.into()).await.map(Some);
+        };
+        let (owner, asker) = (&request.principal.identity, &request.principal.name);
+        match self.0.claim(owner, asker, address, *kind, *lease).await {
+            Ok(lease) => lease.hold(stream, request.stopping, request.revoked).await,
+            Err(refusal) => request.refuse(stream, refusal).await.map(Some),
+        }
+    }
+}
+
 /// The addresses that are listened on for clients.
 #[derive(Debug)]
-pub(crate) struct Leases {
+struct Leases {
     held: Mutex<HashMap<(ListenAddress, ListenKind), Held>>,
     /// Is told of datagrams that are dropped.
     drops: DropCounter,
@@ -67,12 +109,12 @@ struct Held {
 
 /// A lease, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lease {
+struct Lease {
     leases: Arc<Leases>,
     key: (ListenAddress, ListenKind),
     id: [u8; LEASE_LEN],
     /// The port that is listened on; 0 for a unix socket.
-    pub(crate) port: u16,
+    port: u16,
     door: Arc<Door>,
     jobs: Arc<Jobs>,
     ended: CancellationToken,
@@ -128,12 +170,8 @@ fn to_address(address: &ListenAddress) -> Address {
 
 impl Leases {
     /// With descriptors for so many `visitors`.
-    pub(crate) fn new(drops: DropCounter, visitors: usize) -> Self {
+    fn new(drops: DropCounter, visitors: usize) -> Self {
         Self { held: Mutex::default(), drops, visitors: Visitors::new(visitors) }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.held().len()
     }
 
     /// Listens for `owner`, or takes over what is listened on for the same client already. A name is looked up at the expense
@@ -142,7 +180,7 @@ impl Leases {
     /// # Errors
     /// Why not: [`RefusedCode::AddressInUse`] where another client, or another program, has
     /// the address.
-    pub(crate) async fn claim(
+    async fn claim(
         self: &Arc<Self>,
         owner: &ClientIdentity,
         asker: &str,
@@ -221,7 +259,7 @@ impl Leases {
     }
 
     /// What a parked channel waits for; `None` where `owner` holds no such lease.
-    pub(crate) fn parking(&self, owner: &ClientIdentity, id: &[u8; LEASE_LEN]) -> Option<Parking> {
+    fn parking(&self, owner: &ClientIdentity, id: &[u8; LEASE_LEN]) -> Option<Parking> {
         let held = self.held();
         let (key, held) = held.iter().find(|(_, held)| held.id == *id && held.owner == *owner)?;
         Some(Parking {
@@ -281,7 +319,7 @@ impl Drop for Lease {
 impl Lease {
     /// Holds the lease for as long as the client, and nobody else, wants it; gives the channel back, idle. `None` where
     /// another channel of the client has taken the address over: this one has been told, and is closed.
-    pub(crate) async fn hold(
+    async fn hold(
         self,
         mut stream: SecureStream<Socket>,
         stopping: &CancellationToken,

@@ -20,8 +20,8 @@ use wire_protocol::stream::{
 };
 
 use super::jobs::{Job, Jobs, Wants};
-use crate::service::farewell::revoke;
-use crate::service::tunnel::{MAX_UDP_TIMEOUT, into_io, once};
+use crate::services::reset::revoke;
+use crate::services::tunnels::{MAX_UDP_TIMEOUT, into_io, once};
 use crate::throttle::{Throttle, Throttled};
 
 /// What a parked channel waits for.

@@ -1,22 +1,26 @@
 //! The pipe: an input to one client, that client to an output.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-use cli_support::hardening::LastOutput;
 use cli_support::wakeable::{WakeableInput, Waker};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tunnel::socket::{BlockingSocket, Socket};
-use wire_protocol::message::ResetCode;
+use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::Split as _;
 use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
 use wire_protocol::stream::{SecureStream, blocking};
 
+use crate::access::Permit;
 use crate::error::Error;
 use crate::open::Meter;
+use crate::services::handler::Handler;
+use crate::services::request::RequestContext;
 
 /// One end of a pipe, for the first client that opens it.
 #[derive(Debug)]
@@ -26,33 +30,79 @@ pub struct Pipe {
 }
 
 /// What a pipe connects a client with.
-#[derive(Debug)]
-pub(crate) struct Ends {
+struct Ends {
     input: File,
-    output: LastOutput,
+    output: Box<dyn Write + Send>,
+}
+
+impl fmt::Debug for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ends").field("input", &self.input).finish_non_exhaustive()
+    }
 }
 
 impl Pipe {
-    /// A pipe that nobody has opened yet.
+    /// A pipe that nobody has opened yet. Its output ends when it is dropped.
     #[must_use]
-    pub fn new(input: File, output: LastOutput) -> Self {
-        Self { ends: Mutex::new(Some(Ends { input, output })) }
+    pub fn new(input: File, output: impl Write + Send + 'static) -> Self {
+        Self { ends: Mutex::new(Some(Ends { input, output: Box::new(output) })) }
+    }
+
+    /// What it connects with, for the client that asks first.
+    fn claim(&self) -> Option<Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The pipe of a running server.
+#[derive(Debug)]
+pub(crate) struct ServedPipe {
+    pipe: Pipe,
+    /// Told how the pipe has ended, where that is the end of the server.
+    done: Option<mpsc::Sender<Result<(), Error>>>,
+}
+
+impl ServedPipe {
+    pub(crate) fn new(pipe: Pipe, done: Option<mpsc::Sender<Result<(), Error>>>) -> Self {
+        Self { pipe, done }
+    }
+
+    /// Whether the server offers nothing else, and ends with it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.done.is_some()
     }
 
     /// Whether somebody has opened it.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.pipe.ends.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
+}
 
-    /// The pipe, for whoever asks first.
-    pub(crate) fn claim(&self) -> Option<Ends> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl Handler for ServedPipe {
+    async fn serve(
+        &self,
+        stream: SecureStream<Socket>,
+        request: RequestContext<'_>,
+        _permit: Permit,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        let Some(ends) = self.pipe.claim() else {
+            return request.refuse(stream, RefusedCode::Busy.into()).await.map(Some);
+        };
+        let served = ends.serve(stream, request.meter, request.revoked).await;
+        match &self.done {
+            // The server is ending already when nobody is there to be told.
+            Some(done) => {
+                done.send(served).await.ok();
+                Ok(None)
+            }
+            None => served.map(|()| None).map_err(io::Error::other),
+        }
     }
 }
 
 impl Ends {
     /// Relays to the end, or until the client has lost the right to it.
-    pub(crate) async fn serve(
+    async fn serve(
         self,
         mut stream: SecureStream<Socket>,
         meter: &Meter,

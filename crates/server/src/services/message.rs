@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tunnel::socket::Socket;
 use tunnel::{crew, escape};
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
 
-use crate::access::Principal;
-use crate::open::Meter;
+use crate::access::{Permit, Principal};
 use crate::quota::QuotaKey;
-use crate::service::budget::{Budget, MAX_UNFINISHED, Room};
-use crate::service::farewell::{reset, revoke};
+use crate::services::budget::{Budget, MAX_UNFINISHED, Room};
+use crate::services::handler::Handler;
+use crate::services::request::RequestContext;
+use crate::services::reset::{reset, revoke};
 
 /// How messages are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,21 +80,32 @@ impl Messages {
     pub fn are_taken(&self) -> bool {
         self.output.is_some()
     }
+}
 
-    /// Takes the message whose Open has just come, and gives the channel back. What it takes up is counted for `key`.
-    pub(crate) async fn receive(
+impl Handler for Messages {
+    /// Takes the message, and confirms it once it is printed.
+    async fn serve(
+        &self,
+        stream: SecureStream<Socket>,
+        request: RequestContext<'_>,
+        _permit: Permit,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        self.receive(stream, request).await.map(Some)
+    }
+}
+
+impl Messages {
+    async fn receive(
         &self,
         mut stream: SecureStream<Socket>,
-        principal: &Principal,
-        key: QuotaKey,
-        meter: &Meter,
-        revoked: &CancellationToken,
+        request: RequestContext<'_>,
     ) -> io::Result<SecureStream<Socket>> {
+        let RequestContext { principal, revoked, meter, .. } = request;
         let Some(output) = &self.output else {
             stream.refuse_open(RefusedCode::NotOffered).await?;
             return Ok(stream);
         };
-        let Some(mut share) = self.budget.begin(key) else {
+        let Some(mut share) = self.budget.begin(QuotaKey::of(principal, request.source.ip())) else {
             static LOG_LIMIT: LogLimit = LogLimit::new(5);
             if LOG_LIMIT.admits() {
                 let more = Some(LOG_LIMIT.take_suppressed()).filter(|more| *more > 0);

@@ -19,10 +19,10 @@ use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_un
 
 use crate::access::Permit;
 use crate::config::NamedService;
-use crate::live::Live;
-use crate::service::farewell::{revoke, revoked};
-use crate::service::refusal::Refusal;
-use crate::service::request::RequestContext;
+use crate::services::handler::Handler;
+use crate::services::refusal::Refusal;
+use crate::services::request::RequestContext;
+use crate::services::reset::{revoke, revoked};
 use crate::throttle::Throttled;
 
 /// A target that is connected to.
@@ -34,12 +34,25 @@ struct Reached {
     header: ProxyHeader,
 }
 
-/// Serves the stream whose Open has just come, and that the policy permits, and gives the channel back.
-pub(crate) async fn serve(
+/// Serves tunnels.
+#[derive(Debug)]
+pub(crate) struct Tunnels;
+
+impl Handler for Tunnels {
+    async fn serve(
+        &self,
+        stream: SecureStream<Socket>,
+        request: RequestContext<'_>,
+        permit: Permit,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        serve(stream, request, permit).await.map(Some)
+    }
+}
+
+async fn serve(
     mut stream: SecureStream<Socket>,
     request: RequestContext<'_>,
     permit: Permit,
-    live: &Live,
 ) -> io::Result<SecureStream<Socket>> {
     if let Target::Udp { host, port } = request.target {
         return serve_datagrams(stream, host, *port, request).await;
@@ -48,7 +61,7 @@ pub(crate) async fn serve(
     let reached = tokio::select! {
         biased;
         () = request.revoked.cancelled() => return revoke(stream).await,
-        reached = timeout(REACH_DEADLINE, reach(request, permit, live)) => reached,
+        reached = timeout(REACH_DEADLINE, reach(request, permit)) => reached,
     };
     let reached = reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into()));
     let Reached { mut socket, address, header } = match reached {
@@ -109,7 +122,7 @@ async fn serve_datagrams(
 }
 
 /// Connects to the target of a request.
-async fn reach(request: RequestContext<'_>, permit: Permit, live: &Live) -> Result<Reached, Refusal> {
+async fn reach(request: RequestContext<'_>, permit: Permit) -> Result<Reached, Refusal> {
     let reached = match request.target {
         Target::Tcp { host, port } => {
             let permitted = addresses(host, *port, request).await?;
@@ -124,7 +137,8 @@ async fn reach(request: RequestContext<'_>, permit: Permit, live: &Live) -> Resu
             socket.map(|socket| Reached { socket, address: None, header: permit.header() })
         }
         Target::Service { name } => {
-            let NamedService { target, header, .. } = live.service(name).ok_or(RefusedCode::NotOffered)?;
+            let NamedService { target, header, .. } =
+                request.config.service(name).ok_or(RefusedCode::NotOffered)?;
             let socket = dial(target).await;
             socket.map(|socket| Reached { socket, address: None, header: *header })
         }

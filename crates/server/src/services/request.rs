@@ -13,9 +13,10 @@ use wire_protocol::message::Target;
 use wire_protocol::stream::SecureStream;
 
 use crate::access::{Action, Denial, Origin, Permit, Principal, Request, permits};
+use crate::live::Live;
 use crate::log::LogLimits;
-use crate::open::OpenTarget;
-use crate::service::refusal::Refusal;
+use crate::open::{Meter, OpenTarget};
+use crate::services::refusal::Refusal;
 use crate::throttle::Throttle;
 
 /// A request for a stream: who asks, from where, and for what.
@@ -25,6 +26,9 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) source: &'a Source,
     pub(crate) origin: Origin,
     pub(crate) target: &'a Target,
+    pub(crate) config: &'a Live,
+    /// Counts the bytes of the stream.
+    pub(crate) meter: &'a Meter,
     pub(crate) throttle: &'a Throttle,
     /// Counts datagrams that are dropped.
     pub(crate) drops: &'a DropCounter,

@@ -1,0 +1,161 @@
+//! The services of a server: a set of handlers, one for each kind of streams, which stand side by side.
+
+mod budget;
+mod handler;
+pub(crate) mod listen;
+pub(crate) mod message;
+pub(crate) mod pipe;
+mod refusal;
+pub(crate) mod request;
+pub(crate) mod reset;
+mod tunnels;
+
+use std::io;
+
+use tokio::sync::mpsc;
+use tunnel::drops::DropCounter;
+use tunnel::socket::Socket;
+use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
+use wire_protocol::stream::SecureStream;
+
+use crate::error::Error;
+use crate::services::handler::Handler;
+use crate::services::listen::{Listening, Parking};
+use crate::services::message::Messages;
+use crate::services::pipe::{Pipe, ServedPipe};
+use crate::services::request::RequestContext;
+use crate::services::tunnels::Tunnels;
+
+/// What a server offers to its clients: nothing that is not named here.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Services {
+    messages: Option<Messages>,
+    pipe: Option<Pipe>,
+    tunnels: bool,
+    listening: bool,
+}
+
+impl Services {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With messages, which are printed.
+    pub fn messages(self, messages: Messages) -> Self {
+        Self { messages: Some(messages), ..self }
+    }
+
+    /// With a pipe, for the first client that opens it. A server that offers nothing else ends with it.
+    pub fn pipe(self, pipe: Pipe) -> Self {
+        Self { pipe: Some(pipe), ..self }
+    }
+
+    /// With tunnels to hosts, unix sockets and the services of the configuration.
+    pub fn tunnels(self) -> Self {
+        Self { tunnels: true, ..self }
+    }
+
+    /// With addresses that the server listens on for its clients.
+    pub fn listening(self) -> Self {
+        Self { listening: true, ..self }
+    }
+
+    /// Whether messages are offered, and there is an output to print them on.
+    #[must_use]
+    pub fn takes_messages(&self) -> bool {
+        self.messages.as_ref().is_some_and(Messages::are_taken)
+    }
+
+    /// Whether a pipe is offered.
+    #[must_use]
+    pub fn has_pipe(&self) -> bool {
+        self.pipe.is_some()
+    }
+
+    /// The handlers of these services. The addresses that the server listens on have descriptors for so many `visitors`;
+    /// `done` is told how the pipe of a server that offers nothing else has ended.
+    pub(crate) fn register(
+        self,
+        drops: &DropCounter,
+        visitors: usize,
+        done: mpsc::Sender<Result<(), Error>>,
+    ) -> Handlers {
+        let Self { messages, pipe, tunnels, listening } = self;
+        let is_pipe_alone = messages.is_none() && !tunnels && !listening;
+        Handlers {
+            messages,
+            pipe: pipe.map(|pipe| ServedPipe::new(pipe, is_pipe_alone.then_some(done))),
+            tunnels: tunnels.then_some(Tunnels),
+            listening: listening.then(|| Listening::new(drops.clone(), visitors)),
+        }
+    }
+}
+
+/// The handlers of a running server.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    messages: Option<Messages>,
+    pipe: Option<ServedPipe>,
+    tunnels: Option<Tunnels>,
+    listening: Option<Listening>,
+}
+
+impl Handlers {
+    /// Serves the stream whose Open has just come: by the handler of its kind, where there is one and the policy permits it.
+    /// Gives the channel back, idle; `None` where it has ended with the stream.
+    pub(crate) async fn serve(
+        &self,
+        stream: SecureStream<Socket>,
+        request: RequestContext<'_>,
+    ) -> io::Result<Option<SecureStream<Socket>>> {
+        match request.target {
+            Target::Message => serve_with(self.messages.as_ref(), stream, request).await,
+            Target::Pipe => serve_with(self.pipe.as_ref(), stream, request).await,
+            Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. } => {
+                serve_with(self.tunnels.as_ref(), stream, request).await
+            }
+            Target::Listen { .. } => serve_with(self.listening.as_ref(), stream, request).await,
+            Target::Forwarded { .. } => not_offered(stream, request).await,
+        }
+    }
+
+    /// What a parked channel of `owner` waits for; `None` where it holds no lease of this id.
+    pub(crate) fn parking(&self, owner: &ClientIdentity, lease: &[u8; LEASE_LEN]) -> Option<Parking> {
+        self.listening.as_ref()?.parking(owner, lease)
+    }
+
+    /// Addresses that are listened on for clients.
+    pub(crate) fn leases(&self) -> usize {
+        self.listening.as_ref().map_or(0, Listening::leases)
+    }
+
+    /// What it means that the server is told to stop now: only the pipe of a server that offers nothing else is cut off by it,
+    /// since it has one client and no other one to make room for.
+    pub(crate) fn stopped(&self) -> Result<(), Error> {
+        match &self.pipe {
+            Some(pipe) if pipe.is_alone() && pipe.is_claimed() => Err(Error::StoppedInPipe),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn serve_with<H: Handler>(
+    handler: Option<&H>,
+    stream: SecureStream<Socket>,
+    request: RequestContext<'_>,
+) -> io::Result<Option<SecureStream<Socket>>> {
+    let Some(handler) = handler else { return not_offered(stream, request).await };
+    match request.permits(None) {
+        Ok(permit) => handler.serve(stream, request, permit).await,
+        Err(denial) => request.refuse(stream, denial.into()).await.map(Some),
+    }
+}
+
+async fn not_offered(
+    stream: SecureStream<Socket>,
+    request: RequestContext<'_>,
+) -> io::Result<Option<SecureStream<Socket>>> {
+    request.refuse(stream, RefusedCode::NotOffered.into()).await.map(Some)
+}
