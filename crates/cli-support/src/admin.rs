@@ -3,64 +3,28 @@
 //! passes is a secret.
 
 mod answer;
+mod command;
 mod folder;
+mod line;
 mod socket;
 
-use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use answer::{Answer, Counts, Open, Status};
-pub(crate) use folder::MAX_ADDRESS_LEN;
+pub use command::Command;
 pub use socket::{AdminSocket, Responder};
 
 use crate::home::Home;
 use crate::{Error, output};
 use folder::{Folder, socket_name};
-
-/// What a running program can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Say how it is.
-    Status,
-    /// Read its configuration again.
-    Reload,
-    /// Look again at who may do what, and end what is not allowed any more.
-    Recheck,
-}
-
-impl Command {
-    const ALL: [Self; 3] = [Self::Status, Self::Reload, Self::Recheck];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Reload => "reload",
-            Self::Recheck => "recheck",
-        }
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-impl FromStr for Command {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|command| command.word() == text).ok_or("there is no such command")
-    }
-}
+use line::{MAX_ANSWER_LEN, read_line};
 
 /// Asks every running process of `program`, and gives what each answered by its number. Nobody answers where none
 /// is running. Sockets that dead ones have left behind are removed.
@@ -146,22 +110,6 @@ async fn ask_one(folder: &Folder, program: &str, pid: u32, command: Command) -> 
     })
 }
 
-/// Reads a line, without its end, of less than `limit` bytes.
-async fn read_line(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let limit = u64::try_from(limit).map_err(io::Error::other)?;
-    BufReader::new(stream.take(limit)).read_until(b'\n', &mut line).await?;
-    if line.pop_if(|last| *last == b'\n').is_some() {
-        Ok(line)
-    } else if u64::try_from(line.len()).is_ok_and(|len| len == limit) {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"))
-    } else {
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the line was cut off"))
-    }
-}
-
-/// Less than any socket buffer, so that an answer goes into one at once.
-const MAX_ANSWER_LEN: usize = 64 * 1024;
 /// For an answer: the command may have to wait for others to be done, or to be turned away.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 

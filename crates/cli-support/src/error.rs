@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crypto_core::KeyProblem;
 use tunnel::address::{AddressError, AddressProblem};
-use tunnel::dial::{connect_hint, listen_hint};
+use tunnel::dial::{MAX_PATH_LEN, connect_hint, listen_hint};
 
-use crate::admin::MAX_ADDRESS_LEN;
 use crate::conversion;
 use crate::report::{Exit, Report};
 
@@ -286,8 +285,8 @@ impl Report for Error {
             Self::File { action: "create" | "write", .. } => {
                 Some("give a folder that can be written to with --home DIR or SOCKSEAL_HOME".into())
             }
-            Self::File { action: "listen on", path, .. } if path.as_os_str().len() > MAX_ADDRESS_LEN => Some(
-                format!("a path of more than {MAX_ADDRESS_LEN} bytes needs /proc: give a shorter --home DIR"),
+            Self::File { action: "listen on", path, .. } if path.as_os_str().len() > MAX_PATH_LEN => Some(
+                format!("a path of more than {MAX_PATH_LEN} bytes needs /proc: give a shorter --home DIR"),
             ),
             Self::ExposedFolder { path, .. } => Some(format!("chmod 700 {}", path.display())),
             Self::ForeignFolder { path } => {

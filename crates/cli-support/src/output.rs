@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write};
 use serde::Serialize;
 use tunnel::escape::{Escaped, escape_json};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Says a line on standard error. That nobody takes it is no reason to stop: a program that does something else must
 /// not end because its words go nowhere.

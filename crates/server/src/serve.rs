@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tunnel::address::Address;
-use tunnel::listener::{Listener, OnDrop, Source};
+use tunnel::listener::{Listener, Source};
 use tunnel::proxied::{self, Proxied};
-use tunnel::socket::Socket;
+use tunnel::socket::{OnDrop, Socket};
 use wire_protocol::message::AbortCode;
 use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 

@@ -1,5 +1,7 @@
 //! Connecting: to an address as people write it, and what to tell somebody for whom that was tried in vain.
 
+mod deadline;
+pub(crate) mod explain;
 mod hint;
 mod history;
 mod lookup;
@@ -7,18 +9,22 @@ mod race;
 mod refusal;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::net::UnixStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use self::deadline::within;
+use self::explain::explain_path;
 use crate::address::{Address, parse_ip};
 use crate::socket::Socket;
 
+pub use self::deadline::{DEADLINE, in_time};
+pub use self::explain::MAX_PATH_LEN;
 pub use self::hint::{connect_hint, listen_hint};
 pub use self::history::worked;
 pub use self::refusal::{listen_refusal, refusal};
@@ -96,62 +102,15 @@ fn explain_unix(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-/// The words of the library for a path that is too long name a constant of C.
-pub(crate) fn explain_path(path: &Path, error: io::Error) -> io::Error {
-    let len = path.as_os_str().len();
-    if len > MAX_PATH_LEN {
-        let message =
-            format!("the path is {len} bytes long, and that of a socket can have {MAX_PATH_LEN} at most");
-        return io::Error::new(io::ErrorKind::InvalidFilename, message);
-    }
-    error
-}
-
-/// Whether an address means something only together with an interface, and none is named.
-pub(crate) fn lacks_scope(address: SocketAddr) -> bool {
-    match address {
-        SocketAddr::V6(address) => address.ip().is_unicast_link_local() && address.scope_id() == 0,
-        SocketAddr::V4(_) => false,
-    }
-}
-
-/// The system calls this an invalid argument.
-pub(crate) fn scope_missing(ip: IpAddr) -> io::Error {
-    let message = format!("{ip} is link-local, and needs the interface behind it: [{ip}%eth0]");
-    io::Error::new(io::ErrorKind::InvalidInput, message)
-}
-
-/// Gives `work` as long as [`DEADLINE`].
-///
-/// # Errors
-/// Those of `work`, or `TimedOut`.
-pub async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    within(work, || format!("no answer within {} seconds", DEADLINE.as_secs())).await
-}
-
-async fn within<T>(
-    work: impl Future<Output = io::Result<T>>,
-    in_vain: impl FnOnce() -> String,
-) -> io::Result<T> {
-    match timeout(DEADLINE, work).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, in_vain())),
-    }
-}
-
-/// For each of name resolution, connecting to an address, the handshake (which the server itself limits to as much), and
-/// whatever else the other side has to answer without having anything to do.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 /// A target that was reached in this time may say something before the other side is told that it was: whoever has waited for
 /// longer is told at once.
 pub const PROMPT: Duration = Duration::from_secs(1);
 /// Between two looks at the queue of a unix socket, which nobody tells of.
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
-/// What the system takes as the path of a socket, without the zero byte behind it.
-pub(crate) const MAX_PATH_LEN: usize = 107;
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
     use wire_protocol::message::RefusedCode;
 
     use super::*;

@@ -14,8 +14,9 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::address::{Address, EVERYWHERE};
-use crate::dial::{explain_path, lacks_scope, resolve, scope_missing};
-use crate::socket::{self, Socket};
+use crate::dial::explain::{explain_path, lacks_scope, scope_missing};
+use crate::dial::resolve;
+use crate::socket::{self, OnDrop, Socket};
 
 /// What is listened on: one socket, or one for each address of a name.
 #[derive(Debug)]
@@ -24,15 +25,6 @@ pub enum Listener {
     Tcp(TcpListeners, OnDrop),
     /// A unix socket, and the file that goes when the listener goes.
     Unix(UnixListener, SocketFile),
-}
-
-/// What dropping an accepted connection means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDrop {
-    /// A good end.
-    Ends,
-    /// As after [`Socket::reset_on_drop`].
-    Resets,
 }
 
 /// Where an accepted connection comes from.

@@ -14,7 +14,14 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use wire_protocol::stream::{Duplex, blocking};
 
-use crate::listener::OnDrop;
+/// What dropping an accepted connection means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDrop {
+    /// A good end.
+    Ends,
+    /// As after [`Socket::reset_on_drop`].
+    Resets,
+}
 
 /// A connected socket of the reactor.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::address::Address;
-use crate::dial::{lacks_scope, scope_missing};
+use crate::dial::explain::{lacks_scope, scope_missing};
 use crate::listener::{Families, LocalAddress, bind_by_one_port, candidates};
 
 /// What others send to: one UDP socket, or one for each address of a name.

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, geteuid, test_kill_process};
 
-use crate::Error;
+use tunnel::dial::MAX_PATH_LEN;
+
+use crate::error::Error;
 use crate::home::Home;
 
 /// The folder, open. Nobody but its owner, who runs this, can look into it.
@@ -66,7 +68,7 @@ impl Folder {
     /// address. Good for as long as the folder is open.
     pub(super) fn address(&self, name: &str) -> PathBuf {
         let path = self.path(name);
-        if path.as_os_str().len() <= MAX_ADDRESS_LEN {
+        if path.as_os_str().len() <= MAX_PATH_LEN {
             return path;
         }
         Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string()).join(name)
@@ -149,8 +151,6 @@ fn judge(path: &Path, mode: u32, owner: u32, user: u32) -> Result<(), Error> {
 
 /// In a home.
 const NAME: &str = "run";
-/// Most bytes of a path in a socket's address: 108, one of which ends it.
-pub(crate) const MAX_ADDRESS_LEN: usize = 107;
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
+use super::command::Command;
 use super::folder::{Folder, SocketFile, is_socket, socket_name};
-use super::{Command, MAX_ANSWER_LEN, read_line};
-use crate::Error;
+use super::line::{MAX_ANSWER_LEN, read_line};
+use crate::error::Error;
 use crate::home::Home;
 
 /// The socket of a running program. Its file goes when it is dropped.

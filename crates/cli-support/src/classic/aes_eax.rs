@@ -8,8 +8,9 @@ use crypto_core::classic::{EaxKey, EaxLengths, MAX_NONCE_LEN, MAX_TAG_LEN, MIN_T
 use getrandom::SysRng;
 use zeroize::Zeroizing;
 
-use super::{Exchange, check_len, print, warn};
-use crate::{Error, private_file};
+use super::exchange::{Exchange, check_len, print, warn};
+use crate::error::Error;
+use crate::private_file;
 
 /// What both sides of an aes-eax exchange have to agree on.
 #[derive(Debug, Args)]

@@ -7,11 +7,10 @@ use tokio::runtime;
 use tokio::time::timeout;
 use tunnel::address::{Address, AddressError, AddressProblem};
 use tunnel::dial::dial;
-use tunnel::listener::{Listener, OnDrop};
-use tunnel::socket::{BlockingSocket, Socket};
+use tunnel::listener::Listener;
+use tunnel::socket::{BlockingSocket, OnDrop, Socket};
 
-use super::MAX_MESSAGE_LEN;
-use crate::Error;
+use crate::error::Error;
 use crate::output::say;
 
 /// A connection, the address that errors on it name, and for how long each side may keep the other waiting.
@@ -98,6 +97,9 @@ async fn accept_one(address: &Address, limit: Duration) -> Result<Socket, Error>
 fn action(listens: bool) -> &'static str {
     if listens { "listen on" } else { "connect to" }
 }
+
+/// A message has to be whole in memory before its tag can be checked, so it cannot be of any length.
+pub(super) const MAX_MESSAGE_LEN: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,12 @@ use crypto_core::identity::MIN_BITS;
 use crypto_core::{KeyProblem, pem};
 use getrandom::SysRng;
 
-use super::{Connection, Exchange, print, warn};
+use super::connection::Connection;
+use super::exchange::{Exchange, print, warn};
+use crate::error::Error;
 use crate::home::Home;
 use crate::identity::with_passphrase;
-use crate::{Error, private_file};
+use crate::private_file;
 
 pub(super) fn run(
     exchange: &Exchange,

@@ -31,9 +31,9 @@ use tunnel::address::Address;
 use tunnel::counter::Counter;
 use tunnel::crew::{self, Crew};
 use tunnel::drops::DropCounter;
-use tunnel::listener::{Listener, OnDrop, Source};
+use tunnel::listener::{Listener, Source};
 use tunnel::proxy_header::ProxyHeader;
-use tunnel::socket::Socket;
+use tunnel::socket::{OnDrop, Socket};
 
 pub use event::{Event, Kind};
 

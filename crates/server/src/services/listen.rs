@@ -27,8 +27,8 @@ use tunnel::dial::{in_time, resolve_for};
 use tunnel::drops::DropCounter;
 use tunnel::escape::escape;
 use tunnel::flows::{self, Flows};
-use tunnel::listener::{Listener, OnDrop, Source};
-use tunnel::socket::Socket;
+use tunnel::listener::{Listener, Source};
+use tunnel::socket::{OnDrop, Socket};
 use tunnel::socks::{self, Association, Dialect, Reply, Request};
 use tunnel::udp::UdpListener;
 use wire_protocol::message::{

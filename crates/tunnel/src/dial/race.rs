@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::{history, in_time, lacks_scope, scope_missing};
+use super::deadline::in_time;
+use super::explain::{lacks_scope, scope_missing};
+use super::history;
 
 /// Connects to the first of `candidates` that answers, and says which one that was.
 pub(super) async fn connect_first(candidates: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 use wire_protocol::message::Target;
 
-use super::{Dialect, Reply, datagram_header, parse_datagram, reply};
+use super::address::{datagram_header, parse_datagram};
+use super::negotiation::reply;
+use super::request::{Dialect, NOWHERE, Reply};
 use crate::drops::DropCounter;
 use crate::escape::escape;
 use crate::flows::{Belonging, Flow, Flows};
@@ -64,7 +66,7 @@ impl Association {
                 })
             }
             Err(error) => {
-                reply(control, Dialect::Socks5, Reply::GeneralFailure, super::NOWHERE).await?;
+                reply(control, Dialect::Socks5, Reply::GeneralFailure, NOWHERE).await?;
                 Err(error)
             }
         }
@@ -116,7 +118,8 @@ mod tests {
 
     use super::*;
     use crate::dial::dial;
-    use crate::listener::{Listener, OnDrop};
+    use crate::listener::Listener;
+    use crate::socket::OnDrop;
 
     #[tokio::test]
     async fn only_the_first_that_speaks_as_the_client_would_is_heard() {

@@ -4,7 +4,7 @@ use httparse::Status;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::address::host_of;
-use super::{NoRequest, Reply, Request, SocksError};
+use super::request::{NoRequest, Reply, Request, SocksError};
 
 /// Reads a request whose first byte has been read already. `Err` with the answer that is due, where there is one.
 ///

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::address::host_of;
-use super::{CONNECT, NoRequest, Reply, Request, SocksError};
+use super::request::{CONNECT, NoRequest, Reply, Request, SocksError};
 
 /// Reads a request, behind its first byte. Nothing is read behind it.
 pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Request, NoRequest> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::address::{address_len, append_ip, parse_address};
-use super::{CONNECT, NoRequest, Reply, Request, SocksError, send};
+use super::request::{CONNECT, NoRequest, Reply, Request, SocksError, send};
 
 /// Negotiates and reads the request, behind the first byte of it all.
 pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<Request, NoRequest> {

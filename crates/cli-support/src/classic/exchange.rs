@@ -1,0 +1,96 @@
+//! What both exchanges have in common: with whom, which way, how long, and the message itself.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use tunnel::address::Address;
+use tunnel::escape::escape;
+use zeroize::Zeroizing;
+
+use super::connection::{Connection, MAX_MESSAGE_LEN};
+use crate::error::Error;
+use crate::output::say;
+use crate::{duration, hardening};
+
+/// What both exchanges have in common.
+#[derive(Debug, Args)]
+pub struct Exchange {
+    /// Wait for one connection at this address; * is all of this machine, as in *:5000
+    #[arg(long, value_name = "ADDR", value_parser = Address::listening, required_unless_present = "connect", conflicts_with = "connect")]
+    listen: Option<Address>,
+    /// Connect to this address
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<Address>,
+    /// Send this text, or standard input for -
+    #[arg(long, value_name = "TEXT", required_unless_present = "receive", conflicts_with = "receive")]
+    send: Option<String>,
+    /// Receive a message to standard output
+    #[arg(long)]
+    receive: bool,
+    /// Give up when nobody connects, or the other side sends or takes nothing, for this long
+    #[arg(long, value_name = "DURATION", default_value = DEFAULT_TIMEOUT, value_parser = timeout)]
+    timeout: Duration,
+}
+
+impl Exchange {
+    /// The message to send, if this side sends.
+    pub(super) fn message(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        match self.send.as_deref() {
+            None => Ok(None),
+            Some("-") => {
+                let mut message = Zeroizing::new(Vec::new());
+                io::stdin()
+                    .take(MAX_MESSAGE_LEN + 1)
+                    .read_to_end(&mut message)
+                    .map_err(|source| Error::Stdio { stream: "standard input", source })?;
+                check_len(message.len())?;
+                Ok(Some(message))
+            }
+            Some(text) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
+        }
+    }
+
+    /// The one connection of the exchange.
+    pub(super) fn connection(&self) -> Result<Connection, Error> {
+        Connection::open(self.listen.as_ref(), self.connect.as_ref(), self.timeout)
+    }
+}
+
+/// Warns on standard error.
+pub(super) fn warn(text: &str) {
+    say(format_args!("warning: {text}"));
+}
+
+/// Prints a received message.
+pub(super) fn print(message: &[u8]) -> Result<(), Error> {
+    let mut output = hardening::standard_output()?;
+    // Whoever sent it is not known: to a file it goes as it is, to a terminal it must not do anything.
+    let written = if output.is_terminal() {
+        writeln!(output, "{}", escape(message.strip_suffix(b"\n").unwrap_or(message)))
+    } else {
+        output.write_all(message)
+    };
+    written.map_err(|source| Error::Stdio { stream: "standard output", source })
+}
+
+/// Reads the time limit. A socket takes no time at all for no limit at all.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(timeout) if timeout >= SHORTEST_TIMEOUT => Ok(timeout),
+        Ok(_) => Err("less than 1ms".into()),
+        Err(error) => Err(format!("{error}: write 30s, 2m or 12h")),
+    }
+}
+
+/// Whether a message has a length that is taken.
+pub(super) fn check_len(len: usize) -> Result<(), Error> {
+    match u64::try_from(len) {
+        Ok(len) if len <= MAX_MESSAGE_LEN => Ok(()),
+        _ => Err(Error::ClassicPeer("a message of 256 MiB at most")),
+    }
+}
+
+/// Long enough for somebody who starts the other side by hand in another window.
+const DEFAULT_TIMEOUT: &str = "2m";
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
