@@ -1,13 +1,16 @@
 //! Goal: one datagram in is one datagram out, flows are told apart, and idle ones end.
 
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::scenario::scenarios;
 use crate::stage::{
-    Datagrams, PATIENCE, RESOLVED, Site, Stage, Tool, datagram_echoed, datagrams_to, throughout, until,
+    Datagrams, Exit, PATIENCE, RESOLVED, Site, Stage, Tool, datagram_echoed, datagrams_to, throughout, until,
 };
 
 scenarios![
@@ -18,6 +21,7 @@ scenarios![
     idle_flow_ends_and_the_next_datagram_starts_another,
     busy_flow_does_not_end,
     target_without_a_right_gets_nothing,
+    flow_ends_with_the_right_to_it,
     names_are_resolved_by_dig_through_the_tunnel,
 ];
 
@@ -142,6 +146,130 @@ fn target_without_a_right_gets_nothing(stage: &Stage) -> Result<()> {
     ensure!(closed.received() == 0, "{} datagrams reached a target without a right", closed.received());
     Ok(())
 }
+
+/// Under way in both directions when the right goes, in each way in which it can. Within a second nothing passes any more,
+/// although both ends go on sending, and both logs say why.
+fn flow_ends_with_the_right_to_it(stage: &Stage) -> Result<()> {
+    thread::scope(|scope| {
+        let plays: Vec<_> = [Loss::Revoked, Loss::Replaced, Loss::Edited, Loss::Expired]
+            .into_iter()
+            .flat_map(|loss| [("-L", loss), ("-R", loss)])
+            .map(|(kind, loss)| {
+                let play = scope.spawn(move || right_is_lost(stage, kind, loss));
+                (kind, loss, play)
+            })
+            .collect();
+        for (kind, loss, play) in plays {
+            let played = play.join().map_err(|_| anyhow!("a play panicked"))?;
+            played.with_context(|| format!("{kind}, {loss:?}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// How a right is lost.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Revoked,
+    /// `server allow` with other rights.
+    Replaced,
+    /// Another file, and `server reload`.
+    Edited,
+    Expired,
+}
+
+fn right_is_lost(stage: &Stage, kind: &str, loss: Loss) -> Result<()> {
+    let target = UdpSocket::bind("127.0.0.1:0")?;
+    target.set_read_timeout(Some(PATIENCE))?;
+    let to = target.local_addr()?.to_string();
+    let right = if kind == "-L" { ["--udp", &to] } else { ["--listen", "*"] };
+    let site = Site::open(stage, &right)?;
+    let forward = site.forward(&[kind, &format!("0:{to}/udp")])?;
+    let address = if kind == "-L" { forward.local(0)? } else { forward.remote(0)? };
+    let visitor = datagrams_to(&address)?;
+    visitor.send(b"the first")?;
+    let (_, flow) = target.recv_from(&mut [0; 16]).context("the first datagram")?;
+    let to_visitor = |datagram: &[u8]| target.send_to(datagram, flow).map(drop);
+    let to_target = |datagram: &[u8]| visitor.send(datagram).map(drop);
+    let arrived = [Mutex::new(None), Mutex::new(None)];
+    let stop = AtomicBool::new(false);
+    let lost = thread::scope(|scope| {
+        scope.spawn(|| send_until(&stop, to_visitor));
+        scope.spawn(|| send_until(&stop, to_target));
+        scope.spawn(|| receive_until(&stop, &target, &arrived[0]));
+        scope.spawn(|| receive_until(&stop, &visitor, &arrived[1]));
+        let lost = is_arriving(&arrived, Instant::now()).and_then(|()| {
+            let lost = loss.happen(&site, &right)?;
+            thread::sleep(lost.saturating_duration_since(Instant::now()));
+            Ok(lost)
+        });
+        thread::sleep(STILL_SENT);
+        stop.store(true, Ordering::Relaxed);
+        lost
+    })?;
+    for (way, arrived) in ["to the target", "to the visitor"].into_iter().zip(&arrived) {
+        let last = arrived.lock().unwrap_or_else(PoisonError::into_inner).context("nothing arrived")?;
+        let after = last.saturating_duration_since(lost);
+        ensure!(after < Duration::from_secs(1), "datagrams {way} passed for {after:?} more");
+    }
+    // Where a target of the client's is, the server does not know.
+    let open = if kind == "-L" { &to } else { "listening on 127.0.0.1:" };
+    site.server()?.logged(&["connection ended early", "client=\"alice\"", open, "lost the right"])?;
+    forward.logged(&["lost the right"])?;
+    Ok(())
+}
+
+impl Loss {
+    /// Has the client lose `right`, and tells when it has it no longer.
+    fn happen(self, site: &Site<'_>, right: &[&str]) -> Result<Instant> {
+        match self {
+            Self::Revoked => site.command(&["revoke", "alice"])?.expect(Exit::Done).map(drop)?,
+            Self::Replaced => site.allow(&["--messages"])?,
+            Self::Edited => {
+                let clients = site.home().read("clients.toml")?;
+                let others = clients.replace(right[1], "127.0.0.1:9");
+                ensure!(others != clients, "no such right in {clients}");
+                site.home().write("clients.toml", others)?;
+                site.command(&["reload"])?.expect(Exit::Done)?;
+            }
+            Self::Expired => {
+                site.allow(&[right, &["--expires", "2s"]].concat())?;
+                return Ok(Instant::now() + Duration::from_secs(2));
+            }
+        }
+        Ok(Instant::now())
+    }
+}
+
+/// Waits until datagrams have come at both ends since then.
+fn is_arriving(arrived: &[Mutex<Option<Instant>>; 2], since: Instant) -> Result<()> {
+    until(PATIENCE, "datagrams pass in both directions", || {
+        let lasts = arrived.each_ref().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner));
+        ensure!(lasts.iter().all(|last| last.is_some_and(|last| last > since)), "last at {lasts:?}");
+        Ok(())
+    })
+}
+
+/// Whether anybody still takes them is for the other end to say.
+fn send_until(stop: &AtomicBool, send: impl Fn(&[u8]) -> std::io::Result<()>) {
+    while !stop.load(Ordering::Relaxed) {
+        send(b"one more").ok();
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Notes when the last one came.
+fn receive_until(stop: &AtomicBool, socket: &UdpSocket, last: &Mutex<Option<Instant>>) {
+    socket.set_read_timeout(Some(Duration::from_millis(100))).ok();
+    while !stop.load(Ordering::Relaxed) {
+        if socket.recv(&mut [0; 16]).is_ok() {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+}
+
+/// For how long both ends go on without the right: longer than what is allowed to pass in that time.
+const STILL_SENT: Duration = Duration::from_millis(2_500);
 
 fn names_are_resolved_by_dig_through_the_tunnel(stage: &Stage) -> Result<()> {
     let dig = Tool::DIG.find()?;
