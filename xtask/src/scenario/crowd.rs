@@ -10,13 +10,17 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::scenario::scenarios;
 use crate::scenario::tunnel::{local, works_again};
-use crate::stage::{PATIENCE, Port, Site, Stage, Target, Tool, Visitor, dial, echoed, until};
+use crate::stage::{
+    Exit, Forward, Hosts, Key, PATIENCE, Port, Process, Program, Server, Site, Stage, Target, Tool, Visitor,
+    Vitals, dial, echoed, socks, until, wrapped,
+};
 
 scenarios![
     two_thousand_connections_against_a_limit_of_five_hundred,
     descriptors_that_run_out_come_back,
     clients_descriptors_that_run_out_come_back,
     visitors_of_leases_leave_descriptors_for_commands,
+    names_without_an_answer_keep_their_own_client_waiting,
 ];
 
 /// All at once, and each held until its answer is there. The limit is in the server's file.
@@ -97,14 +101,7 @@ fn clients_descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
     let reverse = format!("{}:{}", port.number(), target.address());
     let wrapper = [prlimit, "--nofile=64:64".to_owned()];
     let arguments = ["-L", &local(&target), "-R", &reverse];
-    let forward = crate::stage::Forward::wrapped(
-        stage,
-        site.alice(),
-        &site.address(),
-        site.key(),
-        &arguments,
-        &wrapper,
-    )?;
+    let forward = Forward::wrapped(stage, site.alice(), &site.address(), site.key(), &arguments, &wrapper)?;
     forward.remote(0)?;
     let here = forward.local(0)?;
     works_again(&here)?;
@@ -146,5 +143,67 @@ fn visitors_of_leases_leave_descriptors_for_commands(stage: &Stage) -> Result<()
     Ok(())
 }
 
+/// A client has 640 channels under way to names whose resolver is silent, each for longer than all that is seen here.
+/// Others are served as ever: with a whole handshake, and where a name is to be looked up for them.
+fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::before_a_silent_resolver(stage)?;
+    hosts.write("127.0.0.1 known.test\n")?;
+    let home = stage.home_with(Key::Server)?;
+    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?].map(Arc::new);
+    for (client, name) in [(&alice, "alice"), (&mallory, "mallory")] {
+        let key = stage.fingerprint("client", client)?;
+        let rights = ["--tcp", "*:*", "--tcp", "known.test:9", "--tcp", "127.0.0.1:9"];
+        let words = [&["allow", &key, "--name", name], &rights[..]].concat();
+        stage.server(&home, &words).run()?.expect(Exit::Done)?;
+    }
+    let address = format!("unix:{}", home.file("listener.sock").display());
+    let command = stage.server(&home, &["--listen", &address]).into_command();
+    let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
+    let server = Server::from_process(Process::start(wrapped(&wrapper, command))?)?;
+    let key = server.key()?;
+    let forward = Forward::start(stage, &mallory, &address, key, &["-D", "0"])?;
+    let proxy = forward.dynamic(0)?;
+
+    let answered = Arc::new(AtomicUsize::new(0));
+    for number in 0..SILENT {
+        let (proxy, answered) = (proxy.clone(), Arc::clone(&answered));
+        let builder = thread::Builder::new().stack_size(128 * 1024);
+        builder.spawn(move || {
+            until(PATIENCE, "the listener's queue", || dial(&proxy)).ok();
+            socks::connect(&proxy, &format!("name-{number}.test"), 9).ok();
+            answered.fetch_add(1, Ordering::SeqCst);
+        })?;
+    }
+    let waiting = || -> Result<_> {
+        let vitals = Vitals::of(stage, Program::Server, &home, &server.process)?;
+        Ok((usize::try_from(vitals.streams)?, answered.load(Ordering::SeqCst)))
+    };
+    until(PATIENCE, "each name is asked for or refused", || {
+        let (waiting, refused) = waiting()?;
+        ensure!(waiting + refused >= SILENT, "{waiting} wait, {refused} were refused");
+        Ok(())
+    })?;
+    for _ in 0..3 {
+        std::fs::remove_dir_all(alice.file("tickets")).ok();
+        let (arguments, begun) = (["ping", &address, "--json", "--server-key", key], Instant::now());
+        let report = stage.client(&alice, &arguments).run()?.expect(Exit::Done)?.text();
+        let took = [begun.elapsed()];
+        ensure!(report.contains("\"rsa\""), "no whole handshake: {report}");
+        let (arguments, begun) =
+            (["forward", &address, "-W", "known.test:9", "--server-key", key], Instant::now());
+        // Nobody is there, so that its address was found.
+        let outcome = stage.client(&alice, &arguments).run()?.expect(Exit::Refused)?;
+        outcome.error_names(&["the target refused the connection"])?;
+        let took = [took[0], begun.elapsed()];
+        ensure!(took.iter().all(|took| *took < PROMPT), "a handshake and a lookup took {took:?}");
+    }
+    let (waiting, refused) = waiting()?;
+    ensure!(waiting > 0, "nobody waits for a name any more, and {refused} were answered");
+    Ok(())
+}
+
+/// With 640 lookups on the threads of the handshakes it was 7 seconds.
+const PROMPT: Duration = Duration::from_secs(3);
+const SILENT: usize = 640;
 const LEASES: usize = 10;
 const CROWD: usize = 2_000;

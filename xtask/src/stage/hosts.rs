@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::stage::{Home, Missing, Stage};
+use crate::stage::{Home, Missing, Stage, Tool};
 
 /// Takes the place of `/etc/hosts` in a mount namespace of the program's own.
 pub(crate) struct Hosts {
@@ -20,12 +20,39 @@ impl Hosts {
     /// [`Missing`] where namespaces are not to be had, as in some containers.
     pub(crate) fn new(stage: &Stage) -> Result<Self> {
         let place = stage.home()?;
+        Self::mounted(place, &[], "true")
+    }
+
+    /// All other names are asked for at a resolver that swallows the question, in a network where there is nothing else.
+    /// A unix socket leads out of it.
+    ///
+    /// # Errors
+    /// As those of [`Self::new`]; also without `ip`.
+    pub(crate) fn before_a_silent_resolver(stage: &Stage) -> Result<Self> {
+        let ip = Tool::IP.find()?.display().to_string();
+        let place = stage.home()?;
+        // The longest that the system's resolver can be told to wait.
+        let resolver = format!("nameserver {NOBODY}\noptions timeout:30 attempts:1\n");
+        let resolver = place.write("resolv.conf", resolver)?.display().to_string();
+        let order = place.write("nsswitch.conf", "hosts: files dns\n")?.display().to_string();
+        // What the loopback interface is to route to another machine is dropped without a word.
+        let script = format!(
+            "mount --bind {resolver} /etc/resolv.conf && \
+             {{ ! test -e /etc/nsswitch.conf || mount --bind {order} /etc/nsswitch.conf; }} && \
+             {ip} link set lo up && {ip} route add {NOBODY} dev lo"
+        );
+        Self::mounted(place, &["--net"], &script)
+    }
+
+    /// In mount namespaces and these, once a script has changed more in them.
+    fn mounted(place: Home, namespaces: &[&str], script: &str) -> Result<Self> {
         let path = place.file("hosts");
         fs::write(&path, "127.0.0.1 localhost\n")?;
-        let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", path.display());
+        let script = format!("mount --bind {} /etc/hosts && {script} && exec \"$0\" \"$@\"", path.display());
         // Root needs no user namespace; anybody else becomes root in one.
-        let namespaces = if rustix::process::geteuid().is_root() { "--mount" } else { "--map-root-user" };
-        let words = ["unshare", namespaces, "--mount", "sh", "-c", &script].map(str::to_owned).to_vec();
+        let user = if rustix::process::geteuid().is_root() { "--mount" } else { "--map-root-user" };
+        let words = [&["unshare", user, "--mount"], namespaces, &["sh", "-c", &script]].concat();
+        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         let tried = Command::new(&words[0]).args(&words[1..]).arg("true").output();
         let reason = match tried {
             Ok(output) if output.status.success() => return Ok(Self { _place: place, path, words }),
@@ -46,3 +73,6 @@ impl Hosts {
         self.words.iter().map(String::as_str).collect()
     }
 }
+
+/// An address of the documentation's network (RFC 5737).
+const NOBODY: &str = "192.0.2.53";

@@ -20,6 +20,7 @@ impl Tool {
     pub(crate) const FAIL2BAN_REGEX: Self = Self { name: "fail2ban-regex", package: "fail2ban" };
     pub(crate) const ID: Self = Self { name: "id", package: "coreutils" };
     pub(crate) const INITDB: Self = Self { name: "initdb", package: "postgresql" };
+    pub(crate) const IP: Self = Self { name: "ip", package: "iproute2" };
     pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
     pub(crate) const NC: Self = Self { name: "nc", package: "netcat-openbsd" };
     pub(crate) const NGINX: Self = Self { name: "nginx", package: "nginx" };
@@ -75,4 +76,4 @@ fn postgres() -> Vec<PathBuf> {
 }
 
 /// Where daemons are, which not everybody's path has.
-const FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+const FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
