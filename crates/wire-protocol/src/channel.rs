@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Opener, Sealer};
+use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, Opener, Sealer};
 use crypto_core::schedule::Side;
 
 use crate::error::{Error, PeerMisbehaved};
@@ -445,12 +445,12 @@ impl Receiver {
     }
 
     /// Gives memory back while there is nothing to read. Outside a stream the part of a record that has arrived keeps
-    /// no more than its own length; within one, where the rest is on its way, it keeps its buffer.
+    /// no more than its own length; within one, where the rest is on its way, it keeps room for one record at most.
     pub fn release(&mut self) -> Option<Vec<u8>> {
         if !self.ready.is_empty() {
             return None;
         }
-        if self.state == ReceiveState::Idle { self.buffer.shrink() } else { self.buffer.release() }
+        self.buffer.shrink(if self.state == ReceiveState::Idle { 0 } else { MAX_RECORD_LEN })
     }
 
     /// Gives the receiver memory for what arrives, while it has none.

@@ -73,11 +73,17 @@ impl RecordBuffer {
         buffer
     }
 
-    /// Gives the buffer memory to use while it has none. What is in it counts for nothing.
+    /// Gives the buffer memory to use while it has none beyond what has arrived. What is in it counts for nothing.
     #[cfg(feature = "tokio")]
     pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
-        if self.bytes.is_empty() {
-            self.bytes = memory();
+        let rest = self.pending.len();
+        if self.bytes.len() > rest {
+            return;
+        }
+        let mut memory = memory();
+        if memory.len() > rest {
+            memory[..rest].copy_from_slice(&self.bytes[self.pending.clone()]);
+            (self.bytes, self.pending) = (memory, 0..rest);
         }
     }
 
@@ -106,18 +112,17 @@ impl RecordBuffer {
         Some(core::mem::take(&mut self.bytes))
     }
 
-    /// As [`RecordBuffer::release`], and gives the memory back even where part of a record is in it: that keeps memory of
-    /// its own length.
-    pub(crate) fn shrink(&mut self) -> Option<Vec<u8>> {
+    /// As [`RecordBuffer::release`], and gives memory of more than `most` bytes back even where part of a record is in it:
+    /// that keeps memory of its own length.
+    pub(crate) fn shrink(&mut self, most: usize) -> Option<Vec<u8>> {
         if self.pending.is_empty() {
             return self.release();
         }
-        if self.pending.len() == self.bytes.len() {
+        if self.bytes.len() <= most.max(self.pending.len()) {
             return None;
         }
         let rest = self.bytes[self.pending.clone()].to_vec();
         self.pending = 0..rest.len();
-        self.was_filled = false;
         Some(core::mem::replace(&mut self.bytes, rest))
     }
 

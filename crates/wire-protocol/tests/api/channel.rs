@@ -204,6 +204,23 @@ fn part_of_a_record_on_an_idle_channel_holds_only_itself() {
     assert_eq!(server.hear(&ping[20..]), event(Event::Ping(1)));
 }
 
+/// The rest of it is on its way, or the other side keeps it back, on each of many channels.
+#[test]
+fn part_of_a_record_within_a_stream_holds_no_more_than_a_record() {
+    let (mut client, mut server) = streaming_ends();
+    for _ in 0..5 {
+        let much = client.data(&pattern(300_000));
+        server.hear(&much).unwrap();
+    }
+    let said = client.data(&pattern(16_384));
+    let (part, rest) = said.split_at(9_000);
+    assert_eq!(server.hear(part), Ok(Vec::new()));
+    let released = server.receiver.release().expect("the buffer is given back");
+    assert!(released.len() > 100_000, "{}", released.len());
+    assert_eq!(server.receiver.release(), None, "nothing but the part itself is left");
+    assert_eq!(server.hear(rest), Ok(vec![Heard::Data(pattern(16_384))]));
+}
+
 /// The confirmation that a message was handed on is all that a server says in it, and cannot come before its end.
 #[test]
 fn the_client_of_a_message_hears_its_confirmation_and_nothing_else() {
