@@ -15,6 +15,7 @@ mod hostile;
 mod impostor;
 mod key_files;
 mod listener;
+mod memory;
 mod message;
 mod names;
 mod outage;
@@ -130,6 +131,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         reload::SCENARIOS,
         fault::SCENARIOS,
         crowd::SCENARIOS,
+        memory::SCENARIOS,
         clock::SCENARIOS,
         real::SCENARIOS,
     ];

@@ -1,0 +1,106 @@
+//! Goal: a channel on which nothing happens takes up little at the server, whatever came over it before.
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::psk::{shared_key, word};
+use crate::scenario::scenarios;
+use crate::stage::{Home, PATIENCE, Process, Program, Server, Stage, Vitals, until};
+
+scenarios![
+    idle_channels_hold_no_buffers,
+    unasked_pongs_leave_nothing,
+    unfinished_messages_share_their_clients_memory
+];
+
+/// What would stay of it is a buffer of a batch, 133 or 266 KiB, or a list of what was in it.
+fn idle_channels_hold_no_buffers(stage: &Stage) -> Result<()> {
+    let mut crowd = Crowd::open(stage, 300)?;
+    for burst in ["pings", "padded-pings"] {
+        crowd.each(burst)?;
+        crowd.has_grown_at_most(300 * RECORD, burst)?;
+    }
+    crowd.each("half-a-record")?;
+    // The half that has come stays, and nothing beside it.
+    crowd.has_grown_at_most(300 * (RECORD + RECORD / 2), "half a record")
+}
+
+/// They are out of turn, so that the connection ends; before that was so, 180 KB of each burst stayed.
+fn unasked_pongs_leave_nothing(stage: &Stage) -> Result<()> {
+    let mut crowd = Crowd::open(stage, 300)?;
+    crowd.each("pongs")?;
+    crowd.server.logged(&["connection ended early", "client=\"laptop\""])?;
+    until(PATIENCE, "the connections have ended", || {
+        let channels = crowd.vitals()?.channels;
+        ensure!(channels == 0, "{channels} channels");
+        Ok(())
+    })?;
+    crowd.has_grown_at_most(300 * RECORD, "pongs")
+}
+
+/// 250 messages of 272 KiB that all lack their last byte. Of what the client has said 1 MiB is in memory, and the rest on the
+/// disk; what each channel holds beside that is a record in part, and a piece of as much that is on its way from one to the
+/// other. A batch of records on each would be more than twice what is allowed here.
+fn unfinished_messages_share_their_clients_memory(stage: &Stage) -> Result<()> {
+    let mut crowd = Crowd::open(stage, 250)?;
+    crowd.each("message")?;
+    crowd.has_grown_at_most(1024 + 250 * 7 * RECORD, "messages")?;
+    crowd.each("end")?;
+    let message = ".".repeat(17 * 16 * 1024);
+    let printed = crowd.server.process.stdout.text();
+    ensure!(printed.lines().all(|line| line.strip_prefix("[laptop] ") == Some(&message)), "another message");
+    ensure!(printed.lines().count() == 250, "{} messages were printed", printed.lines().count());
+    Ok(())
+}
+
+/// A server, and one client with many channels to it.
+struct Crowd<'a> {
+    stage: &'a Stage,
+    home: Home,
+    server: Server,
+    client: Process,
+    /// KiB, while no channel has been used.
+    before: u64,
+}
+
+impl<'a> Crowd<'a> {
+    fn open(stage: &'a Stage, channels: usize) -> Result<Self> {
+        let home = stage.home()?;
+        let file = shared_key(stage, &home, "laptop")?;
+        let server = Server::start(stage, &home, &["--psk", word(&file)?])?;
+        let mut command = stage.peer("many_channels.py")?;
+        command.args([server.address(), word(&file)?, &channels.to_string()]);
+        let client = Process::start(command)?;
+        client.stdout.wait_line(PATIENCE, |line| line == "open").context("the channels")?;
+        let before = server.process.memory()?;
+        Ok(Self { stage, home, server, client, before })
+    }
+
+    /// Has the client do this on each channel.
+    fn each(&mut self, burst: &str) -> Result<()> {
+        let said = self.client.stdout.len();
+        self.client.write(format!("{burst}\n").as_bytes())?;
+        let done = self.client.stdout.wait_len(PATIENCE, said + "done\n".len());
+        done.with_context(|| format!("{burst}: {}", self.client.stderr.text()))
+    }
+
+    fn has_grown_at_most(&self, most: u64, after: &str) -> Result<()> {
+        until(PATIENCE / 12, after, || {
+            let now = self.server.process.memory()?;
+            let grown = now.saturating_sub(self.before);
+            ensure!(
+                grown <= most,
+                "the server had {} KiB, now it has {grown} KiB more, not {most}",
+                self.before
+            );
+            Ok(())
+        })
+    }
+
+    fn vitals(&self) -> Result<Vitals> {
+        Vitals::of(self.stage, Program::Server, &self.home, &self.server.process)
+    }
+}
+
+/// KiB of a record as long as one may be, rounded up. That much for each channel is what may be between two measurements:
+/// the system's allocator and the spare buffers of the server's threads have their part in it.
+const RECORD: u64 = 17;
