@@ -1,9 +1,13 @@
 //! Goal: a server with allowed clients serves these and nobody else, from the moment that it is told.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage, Target, until};
+use crate::stage::{
+    Exit, Home, Key, Missing, PATIENCE, Process, Server, Stage, Target, Tool, until, wrapped,
+};
 
 scenarios![
     allowed_client_is_known_by_name,
@@ -18,6 +22,7 @@ scenarios![
     single_rights_are_added_and_what_is_taken_is_said,
     allow_refuses_what_is_no_fingerprint,
     keygen_keeps_a_key_that_is_there,
+    change_of_rights_is_on_the_disk_when_its_command_ends,
 ];
 
 fn allowed_client_is_known_by_name(stage: &Stage) -> Result<()> {
@@ -267,4 +272,56 @@ fn keygen_keeps_a_key_that_is_there(stage: &Stage) -> Result<()> {
         ensure!(stage.fingerprint(program, &home)? != before, "{program} keygen --force kept the key");
     }
     Ok(())
+}
+
+/// A new content is in a file of its own, and its name in the folder: a power cut brings the old one back unless both were
+/// synced, in that order.
+fn change_of_rights_is_on_the_disk_when_its_command_ends(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let folder = home.path().display().to_string();
+    let list = format!("{folder}/clients.toml");
+    let key = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
+    for words in
+        [&["allow", &key, "--name", "alice"][..], &["allow", &key, "--messages"], &["revoke", "alice"]]
+    {
+        let calls = calls_for_files(stage, &home, words)?;
+        let mut renamed = Vec::new();
+        for (index, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename")) {
+            let mut paths = call.split('"').skip(1).step_by(2);
+            let (from, to) = paths.next().zip(paths.next()).with_context(|| call.clone())?;
+            let is_synced = |calls: &[String], path: &str| {
+                calls.iter().any(|call| call.contains("sync(") && call.contains(&format!("<{path}>")))
+            };
+            let shown = || format!("{words:?}:\n{}", calls.join("\n"));
+            ensure!(is_synced(&calls[..index], from), "{to} is not on the disk, {}", shown());
+            ensure!(is_synced(&calls[index..], &folder), "the name of {to} is not on the disk, {}", shown());
+            renamed.push(to);
+        }
+        ensure!(
+            renamed.contains(&list.as_str()),
+            "{words:?} has not written the list of clients: {renamed:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What a command of the server has had done to files with success, as `strace` writes it.
+fn calls_for_files(stage: &Stage, home: &Home, words: &[&str]) -> Result<Vec<String>> {
+    let strace = Tool::STRACE.find()?;
+    let place = stage.home()?;
+    let trace = place.file("trace");
+    let traced = |command: Command| {
+        let mut tracer = vec![strace.display().to_string(), "-y".to_owned(), "-o".to_owned()];
+        tracer.extend([trace.display().to_string(), "-e".to_owned()]);
+        // By what their names begin with: not every processor has all of them.
+        tracer.push("trace=/^(fsync|fdatasync|rename)".to_owned());
+        Process::start(wrapped(&tracer, command))?.finish()
+    };
+    let tried = traced(Command::new("true"))?;
+    if let Err(error) = tried.expect(Exit::Done) {
+        return Err(Missing { tool: "strace", reason: format!("it may not trace here: {error}") }.into());
+    }
+    traced(stage.server(home, words).into_command())?.expect(Exit::Done)?;
+    let calls = std::fs::read_to_string(&trace)?;
+    Ok(calls.lines().filter(|call| call.ends_with(" = 0")).map(str::to_owned).collect())
 }

@@ -35,6 +35,7 @@ impl Tool {
     pub(crate) const SSH: Self = Self { name: "ssh", package: "openssh-client" };
     pub(crate) const SSHD: Self = Self { name: "sshd", package: "openssh-server" };
     pub(crate) const SSH_KEYGEN: Self = Self { name: "ssh-keygen", package: "openssh-client" };
+    pub(crate) const STRACE: Self = Self { name: "strace", package: "strace" };
     pub(crate) const VALGRIND: Self = Self { name: "valgrind", package: "valgrind" };
     pub(crate) const WRK: Self = Self { name: "wrk", package: "wrk" };
 
