@@ -3,8 +3,9 @@
     terminal.py STEPS PROGRAM ARGUMENTS...
 
 STEPS is a list in JSON: ["see", TEXT] waits until the program has shown it, ["echo", BOOL] says whether the terminal shows
-what is typed at that moment, ["type", TEXT] types, ["signal", NUMBER] sends the program one, ["exit", CODE] waits for the program's end (a negative code is a
-signal). At the end the terminal has to be as it was.
+what is typed at that moment, ["type", TEXT] types, ["signal", NUMBER] sends the program one, ["stopped", NUMBER] waits until
+a signal has stopped it, ["exit", CODE] waits for the program's end (a negative code is a signal). At the end the terminal
+has to be as it was.
 """
 
 import fcntl
@@ -59,6 +60,14 @@ def main():
             os.write(terminal, value.encode())
         elif kind == "signal":
             os.kill(child, value)
+        elif kind == "stopped":
+            while True:
+                changed, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
+                if changed:
+                    break
+                read()
+            if not os.WIFSTOPPED(status) or os.WSTOPSIG(status) != value:
+                fail(f"status {status}, expected a stop by {value}", shown)
         elif kind == "exit":
             while True:
                 ended, status = os.waitpid(child, os.WNOHANG)

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal;
@@ -33,7 +34,7 @@ impl EndSignals {
     /// # Panics
     /// Outside of a runtime.
     pub fn listen() -> io::Result<Self> {
-        terminal::leave_signals_to_program();
+        terminal::leave_to_program(&[SIGTERM, SIGINT]);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

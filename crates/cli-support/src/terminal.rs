@@ -1,15 +1,16 @@
 //! Questions to whoever sits at the terminal. They are asked there and answered there, wherever standard input and
 //! output lead: those may be data.
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
@@ -103,12 +104,13 @@ impl Terminal {
     }
 }
 
-/// Tells that the program has taken SIGINT and SIGTERM over: after a question, too, it is asked to end and not ended.
-pub fn leave_signals_to_program() {
-    PROGRAM_TAKES_SIGNALS.store(true, Ordering::SeqCst);
-    if let Some(default) = DEFAULT.get() {
-        default.interrupt.store(false, Ordering::SeqCst);
+/// Tells that the program has taken `signals` over: they do not do any more what they do by default, also after a question
+/// that had to watch for them.
+pub fn leave_to_program(signals: &[c_int]) {
+    for watched in WATCHED.get().into_iter().flatten().filter(|watched| signals.contains(&watched.signal)) {
+        watched.acts.store(false, Ordering::SeqCst);
     }
+    PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
 }
 
 /// As long as it is there, what is typed is not shown.
@@ -121,14 +123,16 @@ struct Silence<'a> {
 
 impl<'a> Silence<'a> {
     fn begin(device: &'a File, question: &str) -> io::Result<Self> {
-        let default = default_actions()?;
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT, SIGTSTP])?;
+        let watched = watched()?;
+        let mut signals = Signals::new(watched.iter().map(|watched| watched.signal))?;
         let before = tcgetattr(device)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         // The line that is answered ends all the same.
         silent.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
-        default.suspend();
+        for watched in watched {
+            watched.acts.store(false, Ordering::SeqCst);
+        }
         let (watching, other) = (signals.handle(), device.try_clone()?);
         let mut silence = Self { device, before: before.clone(), watching, watcher: None };
         // Not with TCSAFLUSH: what was typed or pasted ahead is an answer too.
@@ -157,47 +161,49 @@ impl Drop for Silence<'_> {
             watcher.join().ok();
         }
         tcsetattr(self.device, OptionalActions::Now, &self.before).ok();
-        if let Some(default) = DEFAULT.get() {
-            default.resume();
+        let taken = PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner);
+        for watched in WATCHED.get().into_iter().flatten() {
+            watched.acts.store(!taken.contains(&watched.signal), Ordering::SeqCst);
         }
     }
 }
 
-/// Whether signals do what they do by default. Once a signal was watched for, the system leaves that to the process.
-struct DefaultActions {
-    interrupt: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
+/// A signal that a question watches for.
+#[derive(Debug)]
+struct Watched {
+    signal: c_int,
+    /// Whether it does what it does by default: once a signal was watched for, the system leaves that to the process.
+    acts: Arc<AtomicBool>,
 }
 
-impl DefaultActions {
-    fn suspend(&self) {
-        self.interrupt.store(false, Ordering::SeqCst);
-        self.stop.store(false, Ordering::SeqCst);
+/// The signals that end or stop this process while a question waits for its answer. One that whoever started it has it
+/// ignore, as `nohup` does, does neither, and is not touched.
+fn watched() -> io::Result<&'static [Watched]> {
+    if let Some(watched) = WATCHED.get() {
+        return Ok(watched);
     }
-
-    fn resume(&self) {
-        self.interrupt.store(!PROGRAM_TAKES_SIGNALS.load(Ordering::SeqCst), Ordering::SeqCst);
-        self.stop.store(true, Ordering::SeqCst);
+    let ignored = ignored_signals();
+    let taken = PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut watched = Vec::new();
+    for signal in [SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGTSTP] {
+        if ignored & (1 << (signal - 1)) == 0 {
+            let acts = Arc::new(AtomicBool::new(!taken.contains(&signal)));
+            flag::register_conditional_default(signal, Arc::clone(&acts))?;
+            watched.push(Watched { signal, acts });
+        }
     }
+    Ok(WATCHED.get_or_init(|| watched))
 }
 
-fn default_actions() -> io::Result<&'static DefaultActions> {
-    if let Some(default) = DEFAULT.get() {
-        return Ok(default);
-    }
-    let default = DefaultActions { interrupt: Arc::default(), stop: Arc::default() };
-    for (signal, applies) in [
-        (SIGINT, &default.interrupt),
-        (SIGTERM, &default.interrupt),
-        (SIGQUIT, &default.stop),
-        (SIGTSTP, &default.stop),
-    ] {
-        flag::register_conditional_default(signal, Arc::clone(applies))?;
-    }
-    Ok(DEFAULT.get_or_init(|| default))
+/// The signals that this process ignores, a bit each, the lowest for signal 1. Where the system does not say, SIGHUP is
+/// taken for one: without a handler it does what it is meant to do in any case.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(1 << (SIGHUP - 1))
 }
 
-static DEFAULT: OnceLock<DefaultActions> = OnceLock::new();
-static PROGRAM_TAKES_SIGNALS: AtomicBool = AtomicBool::new(false);
+static WATCHED: OnceLock<Vec<Watched>> = OnceLock::new();
+static PROGRAM_TAKES: Mutex<Vec<c_int>> = Mutex::new(Vec::new());
 /// The longest line that a terminal gives, its end included.
 const MAX_LINE_LEN: usize = 4096;

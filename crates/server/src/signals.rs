@@ -3,6 +3,7 @@
 use cli_support::admin::{AdminSocket, Answer, Command};
 use cli_support::end_signals::{End, EndSignals};
 use cli_support::home::Home;
+use cli_support::terminal;
 use server::{Control, Error, Live};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ impl Signals {
         let admin =
             admin.inspect_err(|error| tracing::warn!(%error, "commands cannot reach this server")).ok();
         let end = EndSignals::listen().map_err(Error::Runtime)?;
+        terminal::leave_to_program(&[SignalKind::hangup().as_raw_value()]);
         let hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
         Ok(Self { end, hangup, admin })
     }

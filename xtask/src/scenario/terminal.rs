@@ -4,11 +4,14 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Outcome, Process, Server, Stage};
+use crate::stage::{Exit, Home, Key, Outcome, Port, Process, Server, Stage};
 
 scenarios![
     passphrase_is_asked_for_unseen,
     interrupted_question_leaves_the_terminal_as_it_was,
+    stopped_question_is_asked_again,
+    ignored_signals_end_no_question,
+    signals_do_what_they_did_once_a_question_is_answered,
     questions_are_asked_on_the_terminal_where_input_is_data,
     trust_is_asked_for_by_name,
     second_shared_key_of_a_name_is_asked_for,
@@ -57,9 +60,12 @@ fn passphrase_is_asked_for_unseen(stage: &Stage) -> Result<()> {
 fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<()> {
     let home = stage.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
-    for (cut, end) in
-        [(json!(["type", "\u{3}"]), -2), (json!(["type", "\u{1c}"]), -3), (json!(["signal", 15]), -15)]
-    {
+    for (cut, end) in [
+        (json!(["type", "\u{3}"]), -2),
+        (json!(["type", "\u{1c}"]), -3),
+        (json!(["signal", 15]), -15),
+        (json!(["signal", 1]), -1),
+    ] {
         let steps = json!([["see", "New passphrase for "], ["echo", false], cut, ["exit", end]]);
         at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
     }
@@ -68,6 +74,91 @@ fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<(
     let steps = json!([["see", "Trust it? [y/N] "], ["type", "\u{3}"], ["exit", -2]]);
     at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
     ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");
+    Ok(())
+}
+
+/// The shell that has the terminal meanwhile is to show what is typed.
+fn stopped_question_is_asked_again(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
+    let steps = json!([
+        ["see", "New passphrase for "],
+        ["echo", false],
+        ["signal", 20],
+        ["stopped", 19],
+        ["echo", true],
+        ["signal", 18],
+        ["see", "New passphrase for "],
+        ["echo", false],
+        ["type", "secret\n"],
+        ["see", "The same again: "],
+        ["type", "secret\n"],
+        ["exit", 0],
+    ]);
+    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// As with `nohup`, and with a shell's `&` where it controls no jobs.
+fn ignored_signals_end_no_question(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let client = stage.program("client");
+    let client = client.get_program().to_string_lossy();
+    let command = format!(
+        "trap '' HUP INT QUIT; exec '{client}' --home '{}' keygen --bits 2048 --passphrase-prompt",
+        text(&home)
+    );
+    let steps = json!([
+        ["see", "New passphrase for "],
+        ["echo", false],
+        ["signal", 1],
+        ["signal", 2],
+        ["signal", 3],
+        ["type", "secret\n"],
+        ["see", "The same again: "],
+        ["echo", false],
+        ["signal", 1],
+        ["type", "secret\n"],
+        ["exit", 0],
+    ]);
+    let shown = at_terminal(stage, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?.text();
+    ensure!(shown.matches("New passphrase").count() == 1, "it was asked again: {shown:?}");
+    Ok(())
+}
+
+/// A hangup ends a client, and has a server read its configuration.
+fn signals_do_what_they_did_once_a_question_is_answered(stage: &Stage) -> Result<()> {
+    let [client, server] = [stage.home()?, stage.home()?];
+    for (program, home) in [("client", &client), ("server", &server)] {
+        let keygen = [program, "--home", text(home), "keygen", "--bits", "2048", "--passphrase-prompt"];
+        let steps =
+            json!([["see", "New"], ["type", "x\n"], ["see", "again: "], ["type", "x\n"], ["exit", 0]]);
+        at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    }
+    let nobody = Port::hold()?;
+    let address = nobody.address();
+    for (signal, end) in [(1, -1), (15, 0)] {
+        let forward = ["client", "--home", text(&client), "forward", &address, "-L", "0:@nobody"];
+        let steps = json!([
+            ["see", "Passphrase for "],
+            ["type", "x\n"],
+            ["see", "local "],
+            ["signal", signal],
+            ["exit", end]
+        ]);
+        at_terminal(stage, &steps, &forward)?.expect(Exit::Done)?;
+    }
+    let serve = ["server", "--home", text(&server), "--listen", "127.0.0.1:0"];
+    let steps = json!([
+        ["see", "Passphrase for "],
+        ["type", "x\n"],
+        ["see", "listening on"],
+        ["signal", 1],
+        ["see", "the configuration is reloaded"],
+        ["signal", 15],
+        ["exit", 0],
+    ]);
+    at_terminal(stage, &steps, &serve)?.expect(Exit::Done)?;
     Ok(())
 }
 
