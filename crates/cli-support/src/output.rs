@@ -1,19 +1,36 @@
 //! What a program says to whoever started it: lines on standard error, and what it was asked for on standard output.
 //! All text is escaped on its way out, whichever place says it.
 
+mod queue;
+
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 use tunnel::escape::{Escaped, escape_json};
 
+use self::queue::Queue;
 use crate::error::Error;
 
-/// Says a line on standard error. That nobody takes it is no reason to stop: a program that does something else must
-/// not end because its words go nowhere.
+/// Says a line on standard error. That nobody takes it is no reason to stop or to wait: a program that does something else
+/// must not end, or stand still, because its words go nowhere.
 pub fn say(line: impl Display) {
-    let line = format!("{}\n", Escaped(line));
-    write_to_standard_error(line.as_bytes()).ok();
+    SAID.push(format!("{}\n", Escaped(line)).as_bytes());
+}
+
+/// Tells of an event as an object on a line of its own on standard output. As with [`say`], that nobody takes it is no
+/// reason to stop or to wait.
+pub fn tell_json(event: &impl Serialize) {
+    if let Ok(json) = serde_json::to_string(event) {
+        TOLD.push(format!("{}\n", escape_json(&json)).as_bytes());
+    }
+}
+
+/// Waits until what was said, told or logged is written, but not for an output that takes nothing: in that case, for a
+/// second.
+pub fn flush() {
+    SAID.flush();
+    TOLD.flush();
 }
 
 /// Whether somebody reads standard error as it is written.
@@ -21,23 +38,19 @@ pub(crate) fn is_terminal() -> bool {
     standard_error().is_terminal()
 }
 
-/// Where the log goes: standard error, in as few pieces as it comes, and what cannot be written is lost.
+/// Where the log goes: to standard error, on the same way as what is said, and what cannot be written is lost.
 #[derive(Debug)]
 pub(crate) struct LogOutput;
 
 impl Write for LogOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_to_standard_error(bytes).ok();
+        SAID.push(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn write_to_standard_error(bytes: &[u8]) -> io::Result<()> {
-    standard_error().write_all(bytes)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that says something")]
@@ -84,6 +97,8 @@ pub fn print_json(object: &impl Serialize) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Stdio`] where not all of it is taken.
 pub fn print_as_it_is(text: &str) -> Result<(), Error> {
+    // A warning about it stands before it where both are shown.
+    flush();
     let mut stdout = standard_output().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(failed)
 }
@@ -103,3 +118,12 @@ fn written(result: Result<(), Error>) -> Result<(), Error> {
 fn failed(source: io::Error) -> Error {
     Error::Stdio { stream: "standard output", source }
 }
+
+/// What goes to standard error: what is said, and the log.
+static SAID: Queue = Queue::new(rustix::stdio::stderr, |lines| {
+    tracing::warn!(lines, "standard error was not read in time: lines were lost");
+});
+/// What goes to standard output without being what the program was asked for.
+static TOLD: Queue = Queue::new(rustix::stdio::stdout, |lines| {
+    tracing::warn!(lines, "standard output was not read in time: events were lost");
+});

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wire_protocol::stream::error_in;
 use wire_protocol::{InvalidMessage, message};
 
-use crate::output::say;
+use crate::output::{self, say};
 
 /// How a program ended. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub trait Report: std::error::Error {
     }
 }
 
-/// Prints what went wrong, if anything, and gives the exit code.
+/// Prints what went wrong, if anything, and gives the exit code. What was said before is written then, if it can be.
 pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut lines = error.lines().into_iter();
@@ -81,7 +81,9 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
             }
             ExitCode::from(error.exit().code())
         }
-    }
+    };
+    output::flush();
+    code
 }
 
 /// Prints what is wrong with the command line, or what it asks of clap, with what to do next where what was given has said
@@ -93,6 +95,7 @@ pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
     if let Some(hint) = hint {
         say(format_args!("hint: {hint}"));
     }
+    output::flush();
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 

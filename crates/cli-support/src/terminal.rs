@@ -17,6 +17,8 @@ use signal_hook::low_level::emulate_default_handler;
 use tunnel::escape::Escaped;
 use zeroize::Zeroizing;
 
+use crate::output;
+
 /// The terminal that controls this process.
 #[derive(Debug)]
 pub struct Terminal {
@@ -77,6 +79,8 @@ impl Terminal {
     }
 
     fn show(&self, question: &str) -> io::Result<()> {
+        // What was said before it stands before it.
+        output::flush();
         (&self.device).write_all(Escaped(question).to_string().as_bytes())
     }
 

@@ -65,9 +65,8 @@ fn run(cli: Cli) -> Result<(), Error> {
 }
 
 async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<(), Error> {
-    // That nobody listens any more is no reason to stop.
     let tell: fn(&Event<'_>) = match options.json {
-        true => |event| drop(output::print_json(event)),
+        true => |event| output::tell_json(event),
         false => |event| output::say(event),
     };
     let Some(server) = options.address else {

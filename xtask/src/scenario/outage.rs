@@ -23,6 +23,7 @@ scenarios![
     attempts_are_spaced_out,
     killed_client_leaves_nothing_at_the_server,
     nobody_has_to_hear_what_a_forward_says,
+    log_that_is_not_read_holds_up_no_tunnel,
     nobody_has_to_read_on_what_a_command_prints,
 ];
 
@@ -256,6 +257,34 @@ fn nobody_has_to_hear_what_a_forward_says(stage: &Stage) -> Result<()> {
     ensure!(!process.has_ended()?, "it has ended");
     process.signal(rustix::process::Signal::TERM)?;
     process.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// As with `2> >(less)`: the pipe is full, and whoever reads it sleeps.
+fn log_that_is_not_read_holds_up_no_tunnel(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::closed(stage, &["--tcp", &target.address()], &[], &[])?;
+    let address = site.address();
+    let serve = stage.server(site.home(), &["-v", "--listen", &address]).into_command();
+    let (server, _, server_log) = Process::start_unread(serve, "listening on")?;
+    let local = local(&target);
+    let arguments = ["-v", "forward", &address, "--server-key", site.key(), "-L", &local];
+    let forward = stage.client(site.alice(), &arguments).into_command();
+    let (client, said, client_log) = Process::start_unread(forward, "local")?;
+    let listening = said.lines().last().and_then(|line| line.split_ascii_whitespace().nth(1));
+    let listening = listening.context("no address")?;
+    for _ in 0..200 {
+        // The server has a line for each.
+        drop(std::net::TcpStream::connect(&address)?);
+        echoed(&mut dial(listening)?, b"carried")?;
+    }
+    for (process, mut log) in [(client, client_log), (server, server_log)] {
+        process.signal(rustix::process::Signal::TERM)?;
+        process.finish_within(Duration::from_secs(10))?.expect(Exit::Done)?;
+        let mut read = String::new();
+        log.read_to_string(&mut read)?;
+        ensure!(read.len() >= 4000, "the log was not full: {read:?}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A running program: its input, what it has printed, how it ended.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wait_timeout::ChildExt as _;
 
@@ -68,6 +69,29 @@ impl Process {
         let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
         let heard = heard.lines().take(lines).collect::<io::Result<_>>()?;
         Ok((process, heard))
+    }
+
+    /// Starts a program whose standard error is read up to a line that begins with `last`, and no further: gives what was
+    /// read, and the other end of the pipe, which holds next to nothing more.
+    pub(crate) fn start_unread(mut command: Command, last: &str) -> Result<(Self, String, PipeReader)> {
+        let shown = workspace::shown(&command);
+        let (reader, writer) = io::pipe()?;
+        fcntl_setpipe_size(&writer, 1)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
+        let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;
+        // The command holds its copy of the writing end.
+        drop(command);
+        let stdout = Recording::of(child.stdout.take().context("no standard output")?);
+        let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
+        let mut read = String::new();
+        // Byte by byte, so that nothing else is taken out of the pipe.
+        let mut bytes = (&reader).bytes();
+        while !read.lines().last().is_some_and(|line| line.starts_with(last)) || !read.ends_with('\n') {
+            let byte = bytes.next().with_context(|| format!("no {last:?} in {read:?}"))??;
+            read.push(char::from(byte));
+        }
+        drop(bytes);
+        Ok((process, read, reader))
     }
 
     /// Writes to the program's input and leaves it open.

@@ -1,0 +1,223 @@
+//! Output that nobody waits for: lines go into a queue, and a thread of its own writes them.
+//!
+//! By hand, since tracing-appender, which does the same for logs, prints on time-outs at the end of the program, and so
+//! can be held up by the very output that is not read; and since lines that are said and lines of the log keep their order
+//! in one queue.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// Lines on their way to one output.
+#[derive(Debug)]
+pub(super) struct Queue {
+    output: fn() -> BorrowedFd<'static>,
+    /// Says how many lines were lost, which may be a line for this queue.
+    tell_lost: fn(u64),
+    state: Mutex<State>,
+    /// There is something to write.
+    filled: Condvar,
+    /// Some of it is written.
+    progress: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whole lines that the thread has not taken yet.
+    waiting: Vec<u8>,
+    /// Bytes that it has taken and not written yet.
+    taken: usize,
+    /// Lines that did not fit and have not been told of.
+    lost: u64,
+    /// Whether nothing has been written since somebody waited in vain for the queue to become empty.
+    is_stuck: bool,
+    is_started: bool,
+}
+
+impl Queue {
+    pub(super) const fn new(output: fn() -> BorrowedFd<'static>, tell_lost: fn(u64)) -> Self {
+        Self {
+            output,
+            tell_lost,
+            state: Mutex::new(State {
+                waiting: Vec::new(),
+                taken: 0,
+                lost: 0,
+                is_stuck: false,
+                is_started: false,
+            }),
+            filled: Condvar::new(),
+            progress: Condvar::new(),
+        }
+    }
+
+    /// Takes a line, its end included, or counts it where there is no room. Does not wait for the output.
+    pub(super) fn push(&'static self, line: &[u8]) {
+        let mut state = self.lock();
+        if !state.is_started {
+            if thread::Builder::new().name("output".into()).spawn(|| self.write_all()).is_err() {
+                drop(state);
+                // The system has no thread to give: better late than not at all.
+                write_line((self.output)(), line).ok();
+                return;
+            }
+            state.is_started = true;
+        }
+        if state.waiting.is_empty() || state.waiting.len() + line.len() <= MAX_WAITING {
+            state.waiting.extend_from_slice(line);
+            self.filled.notify_one();
+        } else {
+            state.lost += 1;
+        }
+    }
+
+    /// Waits until all is written, but not for an output that takes nothing for a second, nor for more than five.
+    pub(super) fn flush(&self) {
+        let begun = Instant::now();
+        let mut state = self.lock();
+        while state.taken > 0 || state.lost > 0 || !state.waiting.is_empty() {
+            if state.is_stuck || begun.elapsed() >= MAX_FLUSH {
+                return;
+            }
+            let waited = self.progress.wait_timeout(state, MAX_PAUSE);
+            let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.is_stuck = waited.timed_out();
+        }
+    }
+
+    fn write_all(&self) {
+        let mut taken = Vec::new();
+        loop {
+            let mut state = self.lock();
+            while state.waiting.is_empty() {
+                let lost = state.lost;
+                if lost == 0 {
+                    state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                } else {
+                    drop(state);
+                    (self.tell_lost)(lost);
+                    state = self.lock();
+                    state.lost -= lost;
+                    self.progress.notify_all();
+                }
+            }
+            taken.clear();
+            // What a burst has taken is given back.
+            taken.shrink_to(KEPT);
+            std::mem::swap(&mut state.waiting, &mut taken);
+            state.taken = taken.len();
+            drop(state);
+            // Each in a write of its own, which a pipe that others write to as well takes as a whole.
+            for line in taken.split_inclusive(|byte| *byte == b'\n') {
+                // That nobody reads it any more is no reason to stop.
+                write_line((self.output)(), line).ok();
+                let mut state = self.lock();
+                state.taken -= line.len();
+                state.is_stuck = false;
+                self.progress.notify_all();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Past the standard library, whose lock on standard error would be held for as long as the output takes nothing.
+fn write_line(output: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+    let mut left = line;
+    while !left.is_empty() {
+        match rustix::io::write(output, left) {
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            // Somebody who has the output as well does not want to wait for it.
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that wait for the thread: some thousand lines.
+const MAX_WAITING: usize = 256 * 1024;
+/// Of these, what stays allocated once they are written.
+const KEPT: usize = 4096;
+/// How long an output may take nothing before it is not waited for any longer.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How long it is waited for in all.
+const MAX_FLUSH: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, PipeWriter, Read as _};
+    use std::os::fd::AsFd as _;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    const LINE: [u8; 100] = {
+        let mut line = [b'x'; 100];
+        line[99] = b'\n';
+        line
+    };
+    const PUSHED: u64 = 20_000;
+
+    static PIPE: LazyLock<(PipeReader, PipeWriter)> = LazyLock::new(|| io::pipe().unwrap());
+    static QUEUE: Queue = Queue::new(|| PIPE.1.as_fd(), tell_lost);
+    static LOST: AtomicU64 = AtomicU64::new(0);
+
+    fn tell_lost(lost: u64) {
+        LOST.fetch_add(lost, Ordering::Relaxed);
+        QUEUE.push(b"lost\n");
+    }
+
+    fn read<const N: usize>() -> [u8; N] {
+        let mut bytes = [0; N];
+        (&PIPE.0).read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_are_counted_and_hold_nobody_up() {
+        QUEUE.flush();
+        let begun = Instant::now();
+        for _ in 0..PUSHED {
+            QUEUE.push(&LINE);
+        }
+        QUEUE.flush();
+        // It is waited for only once.
+        for _ in 0..10 {
+            QUEUE.flush();
+        }
+        assert!(begun.elapsed() < 4 * MAX_PAUSE, "{:?}", begun.elapsed());
+        assert_eq!(LOST.load(Ordering::Relaxed), 0, "it was told of before anybody could read");
+
+        let mut lines = 0;
+        loop {
+            let begin = read::<5>();
+            if &begin == b"lost\n" {
+                break;
+            }
+            assert_eq!((begin, read::<95>().last()), (*b"xxxxx", Some(&b'\n')));
+            lines += 1;
+        }
+        assert_eq!(lines + LOST.load(Ordering::Relaxed), PUSHED);
+        // Those that wait, those that the thread has taken, and those in the pipe.
+        let most = (2 * MAX_WAITING + 64 * 1024) / LINE.len() + 1;
+        assert!((1..=u64::try_from(most).unwrap()).contains(&lines), "{lines} lines were kept");
+        // It goes on as if nothing had been.
+        QUEUE.push(&LINE);
+        QUEUE.flush();
+        assert_eq!(read::<100>(), LINE);
+    }
+}
