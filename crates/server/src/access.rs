@@ -26,6 +26,7 @@ mod rate;
 mod rule;
 mod special;
 mod text;
+mod watcher;
 
 mod client_name;
 mod credential;
@@ -55,17 +56,18 @@ pub use self::proxied::Proxied;
 pub use self::rate::Rate;
 pub use self::rights::Rights;
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
-use self::snapshot::Snapshot;
+pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::watcher::AccessWatcher;
 
-impl AccessFile {
-    /// Decides whether a client may come in. A file that cannot be read lets nobody in.
+impl Snapshot {
+    /// Decides whether a client may come in. A file that cannot be used lets nobody in.
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,
         origin: Origin,
         anonymous: AnonymousPolicy,
     ) -> Result<Principal, Denial> {
-        enter(Principal::identify(client, &self.consult(), origin, anonymous), origin)
+        enter(Principal::identify(client, self, origin, anonymous), origin)
     }
 
     /// Decides anew on a client that is in. `None` where the file cannot be used at the moment: whoever mends it must not
@@ -76,9 +78,9 @@ impl AccessFile {
         origin: Origin,
         anonymous: AnonymousPolicy,
     ) -> Option<Result<Principal, Denial>> {
-        match self.consult() {
-            Snapshot::Unusable => None,
-            snapshot => Some(enter(Principal::identify(client, &snapshot, origin, anonymous), origin)),
+        match self {
+            Self::Unusable => None,
+            Self::Known(_) | Self::Lost => Some(self.authorize(client, origin, anonymous)),
         }
     }
 
@@ -151,13 +153,14 @@ mod tests {
     #[test]
     fn closed_once_somebody_was_allowed_even_when_nobody_is_any_more() {
         let (_folder, file) = file();
-        let anonymous = |origin| file.authorize(&ClientIdentity::Anonymous, origin, AnonymousPolicy::Refuse);
+        let anonymous =
+            |origin| file.consult().authorize(&ClientIdentity::Anonymous, origin, AnonymousPolicy::Refuse);
         assert_eq!(*anonymous(LOCAL).unwrap().grant.rights, Rights::messages_alone());
         assert_eq!(anonymous(REMOTE), Err(Denial::NoKey));
 
         allow(&file, ALICE, "alice", usual()).unwrap();
         assert_eq!(anonymous(LOCAL), Err(Denial::NoKey));
-        let alice = || file.authorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse);
+        let alice = || file.consult().authorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse);
         assert_eq!(alice().unwrap().name, "alice");
 
         file.edit(|access| access.revoke("alice")).unwrap();
@@ -169,7 +172,7 @@ mod tests {
     fn clients_that_nobody_has_allowed_never_get_a_tunnel() {
         let (_folder, file) = file();
         for client in [ClientIdentity::Anonymous, key(BOB)] {
-            let principal = file.authorize(&client, REMOTE, AnonymousPolicy::Admit).unwrap();
+            let principal = file.consult().authorize(&client, REMOTE, AnonymousPolicy::Admit).unwrap();
             assert_eq!(
                 (&*principal.grant.rights, principal.enrolment),
                 (&Rights::usual(), Enrolment::Anonymous)
@@ -186,7 +189,7 @@ mod tests {
              [[psk]]\nname = \"laptop\"\nservice = [\"db\"]\nmax_channels = 3\nmax_rate = \"1KiB\"\n"
         ));
         let rights = |client: &ClientIdentity| {
-            file.authorize(client, REMOTE, AnonymousPolicy::Admit).unwrap().grant.rights
+            file.consult().authorize(client, REMOTE, AnonymousPolicy::Admit).unwrap().grant.rights
         };
         let alice = rights(&key(ALICE));
         assert!(alice.may_resolve(rule::Transport::Tcp, "10.0.0.1", 5432) && !alice.messages && !alice.pipe);
@@ -230,7 +233,8 @@ mod tests {
             file.edit(|access| access.allow(&"psk:laptop".parse()?, None, grant.clone())).unwrap();
             for client in [key(ALICE), psk("laptop")] {
                 for anonymous in [AnonymousPolicy::Refuse, AnonymousPolicy::Admit] {
-                    let result = file.authorize(&client, Origin { source, is_local: true }, anonymous);
+                    let result =
+                        file.consult().authorize(&client, Origin { source, is_local: true }, anonymous);
                     let has_expired = expires.is_some_and(|expires| expires <= now);
                     let denial = if has_expired { Denial::Expired } else { Denial::Elsewhere };
                     let expected = if admitted { None } else { Some(denial) };
@@ -247,7 +251,8 @@ mod tests {
              [[client]]\nname = \"alice\"\nkey = \"{ALICE}\"\n\
              [[psk]]\nname = \"laptop\"\nrevoked = false\n[[psk]]\nname = \"phone\"\nrevoked = true\n"
         ));
-        let authorize = |client: &ClientIdentity| file.authorize(client, LOCAL, AnonymousPolicy::Refuse);
+        let authorize =
+            |client: &ClientIdentity| file.consult().authorize(client, LOCAL, AnonymousPolicy::Refuse);
         assert_eq!(*authorize(&key(ALICE)).unwrap().grant.rights, Rights::usual());
         assert_eq!(*authorize(&psk("laptop")).unwrap().grant.rights, Rights::usual());
         assert_eq!(authorize(&psk("phone")), Err(Denial::Revoked));
@@ -262,7 +267,7 @@ mod tests {
         let (_folder, file) = file_that_says(&format!("[[psk]]\nname = \"a\"\n{line}\n"));
         let error = file.read().unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains(said), "{line}: {error}");
-        let denied = file.authorize(&psk("x"), LOCAL, AnonymousPolicy::Admit);
+        let denied = file.consult().authorize(&psk("x"), LOCAL, AnonymousPolicy::Admit);
         assert_eq!(denied, Err(Denial::NoFile));
     }
 
@@ -298,7 +303,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
+            file.consult().reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert_eq!(again().unwrap().unwrap().name, "alice");
         let good = std::fs::read(file.path()).unwrap();
@@ -316,7 +321,7 @@ mod tests {
         let (folder, file) = file();
         let another = || AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap());
         let psk = psk("lost");
-        let may = |file: &AccessFile| file.authorize(&psk, LOCAL, AnonymousPolicy::Admit).is_ok();
+        let may = |file: &AccessFile| file.consult().authorize(&psk, LOCAL, AnonymousPolicy::Admit).is_ok();
         assert!(may(&file), "it is the server's own key, and nobody has said anything");
         file.edit(|access| access.note_psk("lost")).unwrap();
         file.edit(|access| access.revoke("lost")).unwrap();
@@ -325,7 +330,7 @@ mod tests {
         for file in [&file, &another()] {
             file.look_again();
             assert!(!may(file));
-            assert!(!file.admits_anonymous(LOCAL, AnonymousPolicy::Admit));
+            assert!(!file.consult().admits_anonymous(LOCAL, AnonymousPolicy::Admit));
             assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
             // Nor is the list begun anew as if nothing had been in it.
             let noted = file.edit(|access| access.note_psk("lost"));
@@ -341,7 +346,8 @@ mod tests {
     #[test]
     fn a_file_that_was_written_by_hand_is_remembered_too() {
         let (folder, file) = file_that_says("[[psk]]\nname = \"lost\"\nrevoked = true\n");
-        let may = |file: &AccessFile| file.authorize(&psk("lost"), LOCAL, AnonymousPolicy::Admit).is_ok();
+        let may =
+            |file: &AccessFile| file.consult().authorize(&psk("lost"), LOCAL, AnonymousPolicy::Admit).is_ok();
         assert!(!may(&file));
         std::fs::remove_file(file.path()).unwrap();
         assert!(!may(&AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap())));
@@ -353,7 +359,7 @@ mod tests {
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
             file.look_again();
-            file.reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
+            file.consult().reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert!(again().unwrap().is_ok());
         let good = std::fs::read(file.path()).unwrap();
@@ -402,7 +408,7 @@ mod tests {
         file.edit(|access| access.revoke("laptop")).unwrap();
         assert!(matches!(file.edit(|access| access.note_psk("laptop")), Err(Error::NameTaken { .. })));
         assert!(matches!(file.edit(|access| access.revoke("psk:laptop")), Err(Error::UnknownClient { .. })));
-        let laptop = file.authorize(&psk("laptop"), LOCAL, AnonymousPolicy::Admit);
+        let laptop = file.consult().authorize(&psk("laptop"), LOCAL, AnonymousPolicy::Admit);
         assert_eq!(laptop, Err(Denial::Revoked));
         allow(&file, ALICE, "alice2", usual()).unwrap();
         let lines: Vec<String> = file.read().unwrap().unwrap().lines(Timestamp::now()).collect();

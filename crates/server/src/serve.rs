@@ -10,6 +10,7 @@ use cli_support::control::Events;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tunnel::address::Address;
 use tunnel::listener::{Listener, Source};
 use tunnel::proxied::{self, Proxied};
@@ -69,6 +70,9 @@ pub async fn serve(
     let ControlEvents(mut events) = events;
     let (done, mut pipe_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
+    let watched = Arc::clone(&server);
+    // Until the end, when streams still come to theirs.
+    let _watching = AbortOnDropHandle::new(tokio::spawn(async move { watched.access.watch().await }));
     let mut doors = Doors::open(&server, listeners);
     let telling = server.log_limits.tell();
     tokio::pin!(shutdown, telling);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cli_support::admin::{Counts, Status};
 use crypto_core::ticket::TicketKey;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
@@ -15,7 +15,7 @@ use tunnel::listener::Source;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, ServerLimits};
 
-use crate::access::{AccessFile, Advice, Denial, Origin, Principal, enter};
+use crate::access::{AccessWatcher, Advice, Denial, Origin, Principal, Snapshot, enter};
 use crate::admission::Admission;
 use crate::descriptors::Shares;
 use crate::error::Error;
@@ -31,7 +31,7 @@ use crate::settings::{Identity, Settings};
 pub(crate) struct Server {
     identity: Identity,
     tickets: Arc<TicketKey>,
-    access: AccessFile,
+    pub(crate) access: AccessWatcher,
     pub(crate) handlers: Handlers,
     live: Current,
     pub(crate) limits: Arc<Limits>,
@@ -40,8 +40,6 @@ pub(crate) struct Server {
     pub(crate) streams: Counter,
     pub(crate) open: OpenSessions,
     pub(crate) drops: DropCounter,
-    /// Says that rights may have changed.
-    pub(crate) rechecks: watch::Sender<()>,
     /// No new streams any more.
     pub(crate) stopping: CancellationToken,
     /// All connections, which the end of the program waits for.
@@ -59,7 +57,7 @@ impl Server {
         Self {
             identity,
             tickets,
-            access,
+            access: AccessWatcher::new(access),
             handlers: services.register(&drops, shares.visitors, done),
             live: Current::new(live),
             admission: Arc::new(Admission::new(&shares)),
@@ -68,7 +66,6 @@ impl Server {
             streams: Counter::default(),
             open: OpenSessions::default(),
             drops,
-            rechecks: watch::Sender::new(()),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
             crew: Crew::gather(),
@@ -87,27 +84,28 @@ impl Server {
 
     /// Looks again at every client that is in.
     pub(crate) fn recheck(&self) {
-        self.access.look_again();
-        self.rechecks.send_replace(());
+        self.access.recheck();
     }
 
+    /// As [`Snapshot::authorize`], by what the file of clients says now.
     pub(crate) fn authorize(&self, client: &ClientIdentity, origin: Origin) -> Result<Principal, Denial> {
         if !self.could_be(client) {
             return enter(Principal::unproved(client), origin);
         }
-        self.access.authorize(client, origin, self.live().anonymous)
+        self.access.look().authorize(client, origin, self.live().anonymous)
     }
 
-    /// As [`AccessFile::reauthorize`].
+    /// As [`Snapshot::reauthorize`].
     pub(crate) fn reauthorize(
         &self,
         client: &ClientIdentity,
         origin: Origin,
+        snapshot: &Snapshot,
     ) -> Option<Result<Principal, Denial>> {
         if !self.could_be(client) {
             return Some(enter(Principal::unproved(client), origin));
         }
-        self.access.reauthorize(client, origin, self.live().anonymous)
+        snapshot.reauthorize(client, origin, self.live().anonymous)
     }
 
     /// Says in the log who was refused, and how to let it in.
@@ -115,7 +113,7 @@ impl Server {
         if !self.log_limits.refused.admits() {
             return;
         }
-        let Advice { client, command } = Advice::of(client, source.ip(), denial, self.access.home());
+        let Advice { client, command } = Advice::of(client, source.ip(), denial, self.access.file().home());
         tracing::info!(peer = source.name, client, reason = %denial, allow = command, "client refused");
     }
 
@@ -132,7 +130,7 @@ impl Server {
             Identity::Psk(psks) => (None, psks.clone()),
         };
         let live = self.live();
-        let anonymous = self.access.admits_anonymous(origin, live.anonymous);
+        let anonymous = self.access.look().admits_anonymous(origin, live.anonymous);
         Arc::new(ServerConfig {
             identity,
             psks,

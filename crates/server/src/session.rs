@@ -6,18 +6,18 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::tunnel::crew;
-use ::tunnel::dial::in_time;
-use ::tunnel::listener::Source;
-use ::tunnel::socket::Socket;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::crew;
+use tunnel::dial::in_time;
+use tunnel::listener::Source;
+use tunnel::socket::Socket;
 use wire_protocol::message::{DeniedCode, Target};
 use wire_protocol::stream::{self, Incoming, SecureStream};
 
-use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, permits};
+use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, Snapshot, permits};
 use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
 use crate::open::{Meter, OpenTarget, Seen};
@@ -54,6 +54,8 @@ impl Server {
         permit: HandshakePermit,
     ) {
         let origin = Origin { source: source.ip(), is_local: source.is_local() };
+        // Before the client is judged, so that no change goes by between the two.
+        let changes = self.access.subscribe();
         let mut admitted = None;
         let handshake = stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
             let principal = self.authorize(client, origin).map_err(|denial| {
@@ -93,8 +95,6 @@ impl Server {
                 let meter = Meter::default();
                 let throttle = self.limits.throttle(channel.key()).metered(meter.clone());
                 throttle.set_rate(principal.rights().max_rate());
-                // Before the first look at the rights, so that no change goes by between the two.
-                let rechecks = self.rechecks.subscribe();
                 let session = Session {
                     server: self,
                     source: &source,
@@ -110,7 +110,7 @@ impl Server {
                     let mut served = pin!(session.serve(stream));
                     tokio::select! {
                         served = &mut served => (served, None),
-                        denial = session.until_revoked(rechecks) => {
+                        denial = session.until_revoked(changes) => {
                             session.revoked.cancel();
                             // Only dropping it would leave threads at work, and the client without the reason.
                             timeout(FAREWELL, served).await.ok();
@@ -214,7 +214,7 @@ impl Session<'_> {
         target: Target,
     ) -> io::Result<Option<SecureStream<Socket>>> {
         // Rights may have changed since the handshake.
-        let Ok(principal) = self.judge_again() else { return revoke(stream).await };
+        let Ok(principal) = self.judge_again(&self.server.access.look()) else { return revoke(stream).await };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
         let request = RequestContext {
@@ -251,16 +251,17 @@ impl Session<'_> {
         tracing::info!(peer, client, target, error = error.to_string(), denied, "connection ended early");
     }
 
-    /// Waits until the client may no longer be in, or may no longer have what it has open, and says why.
-    async fn until_revoked(&self, mut rechecks: watch::Receiver<()>) -> Denial {
+    /// Waits until the client may no longer be in, or may no longer have what it has open, and says why. Its rights are judged
+    /// by each of the `changes`, and when they expire.
+    async fn until_revoked(&self, mut changes: watch::Receiver<Snapshot>) -> Denial {
         loop {
-            let next = self.principal().grant.expires.map_or(RECHECK_EVERY, |expires| {
-                let left = Timestamp::now().duration_until(expires);
-                Duration::try_from(left).unwrap_or_default().min(RECHECK_EVERY)
-            });
-            // Where nobody can call for a look any more, the server has ended.
-            timeout(next, rechecks.changed()).await.ok();
-            let principal = match self.judge_again() {
+            tokio::select! {
+                // Where nobody publishes any more, the server has ended.
+                changed = changes.changed() => if changed.is_err() { std::future::pending().await },
+                () = until(self.principal().grant.expires) => {}
+            }
+            let snapshot = changes.borrow_and_update().clone();
+            let principal = match self.judge_again(&snapshot) {
                 Ok(principal) => principal,
                 Err(denial) => return denial,
             };
@@ -273,10 +274,10 @@ impl Session<'_> {
         }
     }
 
-    /// As the file of clients says now, or as before where that says nothing.
-    fn judge_again(&self) -> Result<Arc<Principal>, Denial> {
+    /// As the file of clients says, or as before where that says nothing.
+    fn judge_again(&self, snapshot: &Snapshot) -> Result<Arc<Principal>, Denial> {
         let before = self.principal();
-        let Some(judged) = self.server.reauthorize(&before.identity, self.origin) else {
+        let Some(judged) = self.server.reauthorize(&before.identity, self.origin, snapshot) else {
             let (principal, source) = (&*before, self.origin.source);
             permits(&Request { principal, source, action: Action::Enter })?;
             return Ok(before);
@@ -303,7 +304,12 @@ impl Session<'_> {
     }
 }
 
-/// A file may have been edited by hand, and a clock set anew.
-const RECHECK_EVERY: Duration = Duration::from_secs(10);
+/// Waits until a moment of the clock comes; for ever where there is none.
+async fn until(moment: Option<Timestamp>) {
+    let Some(moment) = moment else { return std::future::pending().await };
+    let left = Timestamp::now().duration_until(moment);
+    sleep(Duration::try_from(left).unwrap_or_default()).await;
+}
+
 /// How long whatever serves a client that has lost its rights may take to tell it so, and to end.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -9,10 +9,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cli_support::home::Home;
 use cli_support::private_file;
+use tokio::time::Instant;
 
 use crate::access::clients::Access;
 use crate::access::snapshot::Snapshot;

@@ -14,3 +14,16 @@ pub(crate) enum Snapshot {
     /// It is gone, and with it who was revoked. Nobody is let in, and nobody stays.
     Lost,
 }
+
+impl Snapshot {
+    /// Whether both are the same reading of the file, or have no reading for the same reason.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Known(Some(one)), Self::Known(Some(other))) => Arc::ptr_eq(one, other),
+            (Self::Known(None), Self::Known(None))
+            | (Self::Unusable, Self::Unusable)
+            | (Self::Lost, Self::Lost) => true,
+            _ => false,
+        }
+    }
+}

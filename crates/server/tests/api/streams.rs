@@ -118,13 +118,16 @@ async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
 
 /// What the client reads of a stream that the server ends.
 async fn reset_of(channel: &mut Channel) -> Option<ResetCode> {
-    let error = loop {
-        match timeout(DEADLINE, channel.read_or_sign_of_life(&mut [0; 64])).await.unwrap() {
-            Ok(Some(0)) => return None,
-            Ok(_) => {}
-            Err(error) => break error,
+    let ended = async {
+        loop {
+            match channel.read_or_sign_of_life(&mut [0; 64]).await {
+                Ok(Some(0)) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(error),
+            }
         }
     };
+    let error = timeout(DEADLINE, ended).await.unwrap()?;
     match stream::error_in(&error) {
         Some(wire_protocol::Error::Reset(code)) => Some(*code),
         _ => panic!("{error}"),
@@ -212,6 +215,23 @@ async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel
         assert!(matches!(refused, Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed))), "{error}");
         return;
     }
+}
+
+/// What one channel finds in the file counts for all at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_written_by_hand_ends_what_others_have_open_once_anybody_looks() {
+    let fixture = Fixture::start().await;
+    let (tcp, line) = &fixture.kinds[1];
+    fixture.running.change_rights(line).await;
+    let mut open = fixture.running.open(tcp).await.unwrap();
+    fixture.running.write_rights("messages = true");
+    // Longer than a look at the file is good for.
+    sleep(Duration::from_millis(200)).await;
+    echo(&mut open).await;
+    assert!(fixture.running.open(&Target::Message).await.is_ok());
+    let started = Instant::now();
+    assert_eq!(reset_of(&mut open).await, Some(ResetCode::NotAllowed));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

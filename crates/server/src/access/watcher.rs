@@ -1,0 +1,215 @@
+//! One look at the file of clients for all sessions: each is told of what has changed, and none of them looks by itself.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::access::file::AccessFile;
+use crate::access::snapshot::Snapshot;
+
+/// The file of clients of a running server. Whoever asks has it looked at, and whoever has subscribed is told when it says
+/// something else than before.
+#[derive(Debug)]
+pub(crate) struct AccessWatcher {
+    file: AccessFile,
+    published: watch::Sender<Snapshot>,
+}
+
+impl AccessWatcher {
+    pub(crate) fn new(file: AccessFile) -> Self {
+        let published = watch::Sender::new(file.consult());
+        Self { file, published }
+    }
+
+    /// What the file says now. It is looked at, unless that was done a moment ago.
+    pub(crate) fn look(&self) -> Snapshot {
+        let mut snapshot = Snapshot::Unusable;
+        // Within the lock, so that nobody publishes what is older than what somebody else has published.
+        self.published.send_if_modified(|published| {
+            snapshot = self.file.consult();
+            let has_changed = !snapshot.is_same(published);
+            if has_changed {
+                published.clone_from(&snapshot);
+            }
+            has_changed
+        });
+        snapshot
+    }
+
+    /// Has everybody who has subscribed judge again, by what the file says at this moment.
+    pub(crate) fn recheck(&self) {
+        self.file.look_again();
+        self.published.send_modify(|published| *published = self.file.consult());
+    }
+
+    /// Tells of each change from now on, and of each recheck.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Snapshot> {
+        self.published.subscribe()
+    }
+
+    /// The file that is watched.
+    pub(crate) fn file(&self) -> &AccessFile {
+        &self.file
+    }
+
+    /// Looks at the file every ten seconds, since it may be edited by hand, and at the clock, which may be set anew: then
+    /// everybody judges again, since rights may have expired.
+    pub(crate) async fn watch(&self) -> Infallible {
+        let mut clock = WallClock::new(Timestamp::now(), Instant::now());
+        self.watch_by(|| clock.was_set(Timestamp::now(), Instant::now())).await
+    }
+
+    async fn watch_by(&self, mut clock_was_set: impl FnMut() -> bool) -> Infallible {
+        loop {
+            sleep(LOOK_EVERY).await;
+            if clock_was_set() {
+                self.recheck();
+            } else {
+                self.file.look_again();
+                self.look();
+            }
+        }
+    }
+}
+
+/// Notices when the time of day does not go on with the time that passes.
+#[derive(Debug)]
+struct WallClock {
+    time: Timestamp,
+    moment: Instant,
+}
+
+impl WallClock {
+    fn new(time: Timestamp, moment: Instant) -> Self {
+        Self { time, moment }
+    }
+
+    /// Whether the clock was set since this last gave `true`.
+    fn was_set(&mut self, time: Timestamp, moment: Instant) -> bool {
+        let passed = moment.saturating_duration_since(self.moment);
+        let passed = i128::try_from(passed.as_millis()).unwrap_or(i128::MAX);
+        let was_set = time.duration_since(self.time).as_millis().abs_diff(passed) >= TOLERATED.as_millis();
+        if was_set {
+            *self = Self::new(time, moment);
+        }
+        was_set
+    }
+}
+
+/// How often the server looks at the file by itself.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// By how much the time of day may be ahead or behind before rights are judged by it again.
+const TOLERATED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use cli_support::home::Home;
+    use cli_support::private_file;
+
+    use super::*;
+
+    fn watcher() -> (tempfile::TempDir, AccessWatcher) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = AccessFile::new(Home::resolve(Some(folder.path().into())).unwrap());
+        (folder, AccessWatcher::new(file))
+    }
+
+    fn write(watcher: &AccessWatcher, text: &str) {
+        private_file::replace(watcher.file.path(), text.as_bytes()).unwrap();
+    }
+
+    const PSK: &str = "[[psk]]\nname = \"laptop\"\n";
+
+    /// What is published within the time that a file written by hand may take to be seen, if anything is.
+    async fn published(
+        watcher: &AccessWatcher,
+        receiver: &mut watch::Receiver<Snapshot>,
+    ) -> Option<Snapshot> {
+        tokio::select! {
+            never = watcher.watch_by(|| false) => match never {},
+            changed = receiver.changed() => {
+                changed.unwrap();
+                Some(receiver.borrow_and_update().clone())
+            }
+            () = sleep(LOOK_EVERY + Duration::from_secs(1)) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_edited_by_hand_is_published_in_ten_seconds_and_only_once() {
+        let (_folder, watcher) = watcher();
+        let mut receiver = watcher.subscribe();
+        assert!(published(&watcher, &mut receiver).await.is_none());
+        write(&watcher, PSK);
+        let Some(Snapshot::Known(Some(access))) = published(&watcher, &mut receiver).await else {
+            panic!("{receiver:?}")
+        };
+        assert!(access.has_psk("laptop"));
+        assert!(published(&watcher, &mut receiver).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_looks_at_is_published_to_all() {
+        let (_folder, watcher) = watcher();
+        let mut receiver = watcher.subscribe();
+        watcher.look();
+        assert!(!receiver.has_changed().unwrap());
+        write(&watcher, PSK);
+        let Snapshot::Known(Some(_)) = watcher.look() else { panic!("{receiver:?}") };
+        assert!(matches!(&*receiver.borrow_and_update(), Snapshot::Known(Some(_))));
+        // Told to, everybody judges again, by the same file as well.
+        watcher.recheck();
+        assert!(receiver.has_changed().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_used_is_unusable_and_one_that_stays_away_is_lost() {
+        let (_folder, watcher) = watcher();
+        write(&watcher, PSK);
+        let mut receiver = watcher.subscribe();
+        assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Known(Some(_)))));
+        write(&watcher, "[[psk]\n");
+        for _ in 0..2 {
+            // However long that takes.
+            published(&watcher, &mut receiver).await;
+            assert!(matches!(*receiver.borrow(), Snapshot::Unusable), "{receiver:?}");
+        }
+        write(&watcher, PSK);
+        assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Known(Some(_)))));
+        std::fs::remove_file(watcher.file.path()).unwrap();
+        // It may be about to come back.
+        assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Unusable)));
+        assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Lost)));
+        write(&watcher, PSK);
+        assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Known(Some(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_has_everybody_judge_again() {
+        let (_folder, watcher) = watcher();
+        let mut receiver = watcher.subscribe();
+        let was_set = async {
+            tokio::select! {
+                never = watcher.watch_by(|| true) => match never {},
+                changed = receiver.changed() => changed,
+            }
+        };
+        tokio::time::timeout(LOOK_EVERY + Duration::from_secs(1), was_set).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_goes_is_not() {
+        let (time, moment) = (Timestamp::now(), Instant::now());
+        let seconds = |count| Duration::from_secs(count);
+        let mut clock = WallClock::new(time, moment);
+        assert!(!clock.was_set(time + seconds(10), moment + seconds(10)));
+        assert!(!clock.was_set(time + Duration::from_millis(20_900), moment + seconds(20)));
+        assert!(clock.was_set(time + seconds(3600), moment + seconds(30)));
+        assert!(!clock.was_set(time + seconds(3610), moment + seconds(40)));
+        assert!(clock.was_set(time, moment + seconds(50)));
+        assert!(!clock.was_set(time + seconds(10), moment + seconds(60)));
+    }
+}
