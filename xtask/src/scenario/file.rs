@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -15,6 +16,7 @@ scenarios![
     key_of_few_bits_is_refused,
     keys_in_other_forms_are_read,
     client_key_is_as_strict,
+    files_that_another_user_could_replace_are_refused,
     home_that_is_no_folder_is_named,
     unknown_setting_is_named_with_its_line,
     port_in_use_is_named,
@@ -197,6 +199,32 @@ fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// The folder is open to others, or the key is another user's.
+fn files_that_another_user_could_replace_are_refused(stage: &Stage) -> Result<()> {
+    let [server, client] = [stage.home_with(Key::Server)?, stage.home_with(Key::Alice)?];
+    let refuse = |file: &str, what: &str| -> Result<()> {
+        starts_not(stage, &server)?.error_names(&[file, what])?.hint_names(&[])?;
+        let outcome = stage.client(&client, &["ping", "127.0.0.1:9", "--trust", "accept-new"]).run()?;
+        outcome.expect(Exit::Usage)?.error_names(&[what])?.hint_names(&[])?;
+        Ok(())
+    };
+    for mode in [0o777, 0o770, 0o1777] {
+        for home in [&server, &client] {
+            set_mode(home.path(), mode)?;
+        }
+        refuse("", "in a folder that other users can").with_context(|| format!("mode {mode:o}"))?;
+    }
+    for home in [&server, &client] {
+        set_mode(home.path(), 0o700)?;
+    }
+    let keys = [server.file("server.key"), client.file("client.key")];
+    // Only the administrator can give files away.
+    if keys.iter().all(|key| chown(key, Some(4711), None).is_ok()) {
+        refuse("server.key", "another user")?;
+    }
+    Ok(())
+}
+
 fn help_documents_the_exit_codes(stage: &Stage) -> Result<()> {
     for program in ["server", "client"] {
         let mut command = stage.program(program);
@@ -204,6 +232,13 @@ fn help_documents_the_exit_codes(stage: &Stage) -> Result<()> {
         let help = Process::start(command)?.finish()?.expect(Exit::Done)?.text().to_lowercase();
         anyhow::ensure!(help.contains("exit"), "{program} --help says nothing about exit codes:\n{help}");
     }
+    // A right is given with it: what it does not hold has to be said there.
+    let help = stage.server(&stage.home()?, &["allow", "--help"]).run()?.expect(Exit::Done)?.text();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    anyhow::ensure!(
+        help.contains("With `,proxy` behind it") && help.contains("can send bytes that look like one"),
+        "server allow --help does not warn of targets that trust headers:\n{help}"
+    );
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Goal: two sides that share a key need no RSA, and a key that was revoked or belongs elsewhere opens nothing.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::scenario::ping::ping;
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Server, Stage, set_mode};
+use crate::stage::{Exit, Home, PATIENCE, Server, Stage, set_mode, until};
 
 scenarios![
     shared_key_is_all_that_two_sides_need,
@@ -15,13 +17,13 @@ scenarios![
     unknown_key_opens_nothing,
     key_with_a_known_name_and_another_secret_opens_nothing,
     revoked_key_opens_nothing,
+    revoked_key_opens_nothing_while_its_revocation_cannot_be_read,
     pipe_works_with_a_shared_key,
     shared_key_that_others_can_read_is_refused,
     shared_key_file_that_is_none_is_named,
 ];
 
-/// Makes a shared key and saves it where both sides read it.
-/// Makes a shared key, whether or not there is one of this name.
+/// Makes a shared key and saves it where both sides read it, whether or not there is one of this name.
 pub(super) fn shared_key(stage: &Stage, home: &Home, name: &str) -> Result<PathBuf> {
     let text = stage.server(home, &["keygen", "--psk", name, "--force"]).run()?.expect(Exit::Done)?.stdout;
     home.write(&format!("{name}.psk"), text)
@@ -106,6 +108,44 @@ fn revoked_key_opens_nothing(stage: &Stage) -> Result<()> {
     // The revocation outlives the server, whatever its command line says.
     let server = Server::start(stage, &home, &arguments)?;
     send(&server, phone, "and now")?.expect_any(&[Exit::Identity, Exit::Refused])?;
+    Ok(())
+}
+
+/// The list is gone, leads nowhere or could be anybody's: what it said is not known, and that nobody is in it is not so.
+fn revoked_key_opens_nothing_while_its_revocation_cannot_be_read(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let files = [shared_key(stage, &home, "laptop")?, shared_key(stage, &home, "phone")?];
+    let [laptop, phone] = [word(&files[0])?, word(&files[1])?];
+    let arguments = ["--psk", laptop, "--psk", phone];
+    let client = stage.home()?;
+    let send = |server: &Server, psk: &str| {
+        stage.client(&client, &["send", server.address(), "hello", "--psk", psk]).run()
+    };
+    let server = Server::start(stage, &home, &arguments)?;
+    stage.server(&home, &["revoke", "phone"]).run()?.expect(Exit::Done)?;
+    let (list, aside) = (home.file("clients.toml"), home.file("aside"));
+    for damage in ["is gone", "leads nowhere", "mode 0666"] {
+        match damage {
+            "is gone" => fs::rename(&list, &aside)?,
+            "leads nowhere" => {
+                fs::rename(&list, &aside)?;
+                symlink("/no/such/place", &list)?;
+            }
+            _ => set_mode(&list, 0o666)?,
+        }
+        until(PATIENCE, damage, || send(&server, laptop)?.expect(Exit::Refused).map(drop))?;
+        send(&server, phone)?.expect_any(&[Exit::Identity, Exit::Refused]).context(damage)?;
+        server.logged(&["clients.toml", damage, "nobody is let in until this is mended"])?;
+        // Nor does a server begin with that.
+        let fresh = stage.server(&home, &[&["--listen", "127.0.0.1:0"], &arguments[..]].concat()).run()?;
+        fresh.expect(Exit::Usage)?.error_names(&["clients.toml", damage])?.hint_names(&[])?;
+        if aside.exists() {
+            fs::rename(&aside, &list)?;
+        }
+        set_mode(&list, 0o600)?;
+        until(PATIENCE, "what was mended", || send(&server, laptop)?.expect(Exit::Done).map(drop))?;
+        send(&server, phone)?.expect_any(&[Exit::Identity, Exit::Refused]).context(damage)?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ scenarios![
     changed_key_stops_the_client_in_every_mode,
     recorded_key_is_held_against_a_given_one,
     trust_records_and_forgets,
+    record_that_leads_nowhere_is_no_empty_one,
     server_key_in_a_wrong_form_is_a_usage_error,
 ];
 
@@ -108,6 +109,17 @@ fn trust_records_and_forgets(stage: &Stage) -> Result<()> {
     stage.client(&home, &strict).run()?.expect(Exit::Done)?;
     stage.client(&home, &["trust", server.address(), "--forget"]).run()?.expect(Exit::Done)?;
     stage.client(&home, &strict).run()?.expect(Exit::Identity)?;
+    Ok(())
+}
+
+/// Such as where the folder that it is in is not mounted: whom it would have known is not known.
+fn record_that_leads_nowhere_is_no_empty_one(stage: &Stage) -> Result<()> {
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let home = stage.home()?;
+    std::os::unix::fs::symlink("/no/such/place", home.file("known_servers"))?;
+    let arguments = ["send", server.address(), "hello", "--trust", "accept-new"];
+    stage.client(&home, &arguments).run()?.expect(Exit::Usage)?.error_names(&["known_servers"])?;
+    ensure!(server.process.stdout.text().is_empty(), "it was sent all the same");
     Ok(())
 }
 
