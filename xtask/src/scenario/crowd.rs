@@ -21,6 +21,7 @@ scenarios![
     clients_descriptors_that_run_out_come_back,
     visitors_of_leases_leave_descriptors_for_commands,
     names_without_an_answer_keep_their_own_client_waiting,
+    anonymous_clients_leave_channels_to_those_that_are_allowed,
 ];
 
 /// All at once, and each held until its answer is there. The limit is in the server's file.
@@ -199,6 +200,35 @@ fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Resul
     }
     let (waiting, refused) = waiting()?;
     ensure!(waiting > 0, "nobody waits for a name any more, and {refused} were answered");
+    Ok(())
+}
+
+/// Half of them, wherever the anonymous ones come from and however many there are.
+fn anonymous_clients_leave_channels_to_those_that_are_allowed(stage: &Stage) -> Result<()> {
+    let home = stage.home_with(Key::Server)?;
+    let alice = stage.home_with(Key::Alice)?;
+    let key = stage.fingerprint("client", &alice)?;
+    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let config = home.write("server.toml", "max_channels = 8\n")?.display().to_string();
+    let server = Server::start(stage, &home, &["--config", &config, "--anyone"])?;
+    let nobody = stage.home()?;
+    // Each has begun a message, and says no more of it.
+    let arguments = ["send", server.address(), "-", "--server-key", server.key()?];
+    let mut anonymous =
+        (0..12).map(|_| stage.client(&nobody, &arguments).start()).collect::<Result<Vec<_>>>()?;
+    until(PATIENCE, "anonymous clients take all that they may have", || {
+        let channels = Vitals::of(stage, Program::Server, &home, &server.process)?.channels;
+        ensure!(channels == 4, "{channels} channels");
+        let mut ended = 0;
+        for client in &mut anonymous {
+            ended += usize::from(client.has_ended()?);
+        }
+        ensure!(ended == 8, "{ended} were refused");
+        Ok(())
+    })?;
+    for _ in 0..3 {
+        stage.send(&alice, &server, "there is room")?.expect(Exit::Done)?;
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ scenarios![
     reflected_connection_is_refused,
     failure_is_one_log_line,
     crowd_of_strangers_passes,
+    flood_of_failures_is_counted_and_not_written_out,
 ];
 
 /// Ten seconds for a handshake in all: a byte now and then buys no more time than silence does.
@@ -229,6 +230,24 @@ fn crowd_of_strangers_passes(stage: &Stage) -> Result<()> {
         visitor.closed_within(SOON)?;
     }
     server.still_serves(stage)
+}
+
+/// 300 lines in ten seconds, then one with the number of those that were left out.
+fn flood_of_failures_is_counted_and_not_written_out(stage: &Stage) -> Result<()> {
+    const FLOOD: usize = 1_000;
+    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let begun = Instant::now();
+    for _ in 0..FLOOD {
+        let mut visitor = Visitor::connect(server.address())?;
+        visitor.send(b"GET / HTTP/1.1\r\n\r\n");
+        visitor.closed_within(SOON)?;
+    }
+    let windows = begun.elapsed().as_secs() / 10 + 2;
+    server.logged(&["more connections failed", "count="])?;
+    let log = server.process.stderr.text();
+    let lines = log.lines().filter(|line| line.contains("connection failed")).count();
+    ensure!(lines >= 300 && u64::try_from(lines)? <= 300 * windows, "{lines} lines");
+    Ok(())
 }
 
 /// What a client sends from its first byte to its last when it says `recorded`.

@@ -88,7 +88,9 @@ fn message_from_standard_input_is_one_escaped_line(stage: &Stage) -> Result<()> 
     server.printed(r"[anonymous] first\nsecond")?;
     let without_text = ["send", server.address(), "--server-key", server.key()?];
     stage.client(&home, &without_text).input("third\n\n").run()?.expect(Exit::Done)?;
-    server.printed(r"[anonymous] third\n")
+    server.printed(r"[anonymous] third\n")?;
+    stage.client(&home, &without_text).input(r"no newline: \n").run()?.expect(Exit::Done)?;
+    server.printed(r"[anonymous] no newline: \\n")
 }
 
 fn one_trailing_newline_is_dropped(stage: &Stage) -> Result<()> {

@@ -144,6 +144,16 @@ fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
     send(server.address())?.expect_failure()?;
     server.logged(&["connection of a proxy turned away", "no header"])?;
 
+    // Of two behind it, the one that fails is turned away, and the other one is not.
+    let failing = proxied(&server, "PROXY TCP4 198.51.100.9 203.0.113.1 4711 443\r\n")?;
+    for _ in 0..20 {
+        let mut visitor = Visitor::connect(&failing.address())?;
+        visitor.send(b"GET / HTTP/1.1\r\n\r\n");
+        visitor.closed_within(PATIENCE)?;
+    }
+    send(&failing.address())?.expect_failure()?;
+    send(&near.address())?.expect(Exit::Done)?;
+
     // The proxy itself is not what fails: it is not turned away with whoever does.
     for _ in 0..20 {
         let mut visitor = Visitor::connect(server.address())?;
