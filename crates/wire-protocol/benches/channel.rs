@@ -9,7 +9,7 @@ use crypto_core::schedule::{Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use wire_protocol::channel::{Event, Receiver, Sender};
+use wire_protocol::channel::{Event, Receiver, Sender, Timestamp};
 use wire_protocol::message::{ControlMessage, Target};
 use wire_protocol::record::SendBuffer;
 
@@ -25,7 +25,7 @@ const HONEST: &str = "the sender is honest";
 #[divan::bench(args = WRITE_LENS)]
 fn seal(bencher: Bencher<'_, '_>, len: usize) {
     let data = vec![7; len];
-    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe));
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe), Timestamp::START);
     let mut out = SendBuffer::default();
     bencher.counter(BytesCount::new(len)).bench_local(|| {
         out.clear();
@@ -37,18 +37,20 @@ fn seal(bencher: Bencher<'_, '_>, len: usize) {
 /// Data opened and read, as `Read` does.
 #[divan::bench(args = WRITE_LENS)]
 fn open(bencher: Bencher<'_, '_>, len: usize) {
-    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), None);
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), None, Timestamp::START);
     let mut opening = SendBuffer::default();
-    sender.send_control(&ControlMessage::Open { target: Target::Pipe }, &mut opening).expect(HONEST);
+    sender
+        .send_control(&ControlMessage::Open { target: Target::Pipe }, Timestamp::START, &mut opening)
+        .expect(HONEST);
     let (mut filling, mut sealed) = (SendBuffer::default(), SendBuffer::default());
     // A receiver has room for a batch only once the room for one record was filled.
     send(&mut sender, &[7; MAX_RECORD_LEN - 2 * OVERHEAD], &mut filling);
     send(&mut sender, &vec![7; len], &mut sealed);
     let inputs = || {
-        let silent = Sender::new(Side::Server, Sealer::new(secret()), None);
-        let mut receiver = Receiver::new(&silent, Opener::new(secret()), &opening, None);
-        assert_eq!(receiver.poll_event(), Ok(Some(Event::Open(Target::Pipe))));
-        assert_eq!(receiver.poll_event(), Ok(None));
+        let silent = Sender::new(Side::Server, Sealer::new(secret()), None, Timestamp::START);
+        let mut receiver = Receiver::new(&silent, Opener::new(secret()), &opening);
+        assert_eq!(receiver.poll_event(Timestamp::START), Ok(Some(Event::Open(Target::Pipe))));
+        assert_eq!(receiver.poll_event(Timestamp::START), Ok(None));
         receiver.spare()[..filling.len()].copy_from_slice(&filling);
         receiver.handle_input(filling.len());
         assert_eq!(read_all(&mut receiver), MAX_RECORD_LEN - 2 * OVERHEAD);
@@ -65,7 +67,7 @@ fn open(bencher: Bencher<'_, '_>, len: usize) {
 /// Gives the number of bytes.
 fn read_all(receiver: &mut Receiver) -> usize {
     let mut read = 0;
-    while let Some(Event::Data) = receiver.poll_event().expect(HONEST) {
+    while let Some(Event::Data) = receiver.poll_event(Timestamp::START).expect(HONEST) {
         let len = black_box(receiver.data()).len();
         receiver.consume(len);
         read += len;
@@ -76,7 +78,7 @@ fn read_all(receiver: &mut Receiver) -> usize {
 /// A KeyUpdate with each write: the most that a channel could be made to do.
 #[divan::bench]
 fn seal_64_bytes_with_a_key_update(bencher: Bencher<'_, '_>) {
-    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe));
+    let mut sender = Sender::new(Side::Client, Sealer::new(secret()), Some(&Target::Pipe), Timestamp::START);
     let mut out = SendBuffer::default();
     bencher.bench_local(|| {
         out.clear();
@@ -129,7 +131,9 @@ mod records {
 }
 
 fn send(sender: &mut Sender, mut data: &[u8], out: &mut SendBuffer) {
-    let slots = sender.begin_data(data.len().div_ceil(MAX_PAYLOAD_LEN), out).expect("a stream is open");
+    let slots = sender
+        .begin_data(data.len().div_ceil(MAX_PAYLOAD_LEN), Timestamp::START, out)
+        .expect("a stream is open");
     let len = data.len();
     for place in slots.payloads(out) {
         let (now, later) = data.split_at(data.len().min(place.len()));

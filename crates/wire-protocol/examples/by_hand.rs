@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use crypto_core::identity::{ClientKey, ServerKey};
 use crypto_core::schedule::Side;
 use getrandom::SysRng;
-use wire_protocol::channel::{Event, Receiver, Sender};
+use wire_protocol::channel::{Event, Receiver, Sender, Timestamp};
 use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, ExpectedServer};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::handshake::{Handshake, Step, Work as _};
@@ -57,12 +57,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("client: the server has its key, the mode is {}", client.mode);
 
     // The Open came right behind the handshake; the answer and some data go back.
-    let mut sender = Sender::new(Side::Server, server.keys.sealer, None);
-    let mut receiver = Receiver::new(&sender, server.keys.opener, &to_server, None);
-    println!("server: {:?}", receiver.poll_event()?);
+    let mut sender = Sender::new(Side::Server, server.keys.sealer, None, Timestamp::START);
+    let mut receiver = Receiver::new(&sender, server.keys.opener, &to_server);
+    println!("server: {:?}", receiver.poll_event(Timestamp::START)?);
     let mut sealed = SendBuffer::default();
-    sender.send_control(&ControlMessage::Opened, &mut sealed)?;
-    let slots = sender.begin_data(1, &mut sealed)?;
+    sender.send_control(&ControlMessage::Opened, Timestamp::START, &mut sealed)?;
+    let slots = sender.begin_data(1, Timestamp::START, &mut sealed)?;
     if let Some(place) = slots.payloads(&mut sealed).next() {
         place[..5].copy_from_slice(b"hello");
     }
@@ -70,9 +70,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     to_client.extend_from_slice(&sealed);
 
     let opening = client.opening.as_ref();
-    let sender = Sender::new(Side::Client, client.keys.sealer, opening);
-    let mut receiver = Receiver::new(&sender, client.keys.opener, &to_client, opening);
-    while let Some(event) = receiver.poll_event()? {
+    let sender = Sender::new(Side::Client, client.keys.sealer, opening, Timestamp::START);
+    let mut receiver = Receiver::new(&sender, client.keys.opener, &to_client);
+    while let Some(event) = receiver.poll_event(Timestamp::START)? {
         match event {
             Event::Data => {
                 println!("client: {:?}", String::from_utf8_lossy(receiver.data()));

@@ -44,6 +44,9 @@ pub enum Error {
     /// The peer gave the stream up.
     #[error("the other side gave up: {0}")]
     Reset(ResetCode),
+    /// Nothing has come for [`SILENCE`](crate::channel::SILENCE) where signs of life are due.
+    #[error("the other side has not been heard of for {} seconds", crate::channel::SILENCE.as_secs())]
+    Silent,
     /// The connection ended without a Close: data may be missing.
     #[error("the connection was cut off before the end")]
     Truncated,

@@ -15,15 +15,14 @@ mod asynchronous;
 
 #[cfg(feature = "std-io")]
 pub mod blocking;
+mod clock;
 mod memory;
 #[cfg(feature = "std-io")]
 pub mod relay;
 
 use std::boxed::Box;
 use std::io::{self, IoSliceMut};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use std::vec::Vec;
 
 use arrayvec::ArrayVec;
@@ -31,7 +30,7 @@ use crypto_core::identity::PublicKey;
 use crypto_core::schedule::Side;
 
 use crate::Error;
-use crate::channel::{Receiver, Sender};
+use crate::channel::{Event, Receiver, Sender};
 use crate::frame::{self, FrameKind};
 use crate::handshake::client::{self, ClientConfig, ResumptionTicket};
 use crate::handshake::server;
@@ -39,7 +38,9 @@ use crate::message::{
     Abort, AbortCode, ClientIdentity, ControlMessage, Mode, ResetCode, ServerLimits, Target,
 };
 use crate::record::{MAX_BATCH, SendBuffer, batch};
+use clock::Clock;
 
+pub use crate::channel::{HEARTBEAT, MAX_KEY_AGE, SILENCE};
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
     ANSWERED_IDLE, Admission, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Operation, Pace,
@@ -48,20 +49,11 @@ pub use asynchronous::{
     tunnel, tunnel_until,
 };
 
-/// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping (section 7.1).
-pub const HEARTBEAT: Duration = Duration::from_secs(10);
-
-/// A side that waits for records there, and gets none for this long, takes the channel as dead (section 7.1).
-pub const SILENCE: Duration = Duration::from_secs(30);
-
 /// How long a handshake may take, from the connection to Welcome (section 8).
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long to wait for the other side's Close (section 8).
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long one key may be in use (section 6).
-pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// What a handshake has settled about a channel.
 #[derive(Debug)]
@@ -112,6 +104,7 @@ pub fn error_in(error: &io::Error) -> Option<&Error> {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {
+            Error::Silent => return silent(),
             Error::Truncated => io::ErrorKind::UnexpectedEof,
             Error::Closed => io::ErrorKind::NotConnected,
             Error::Denied(_) | Error::Refused(_) => io::ErrorKind::PermissionDenied,
@@ -143,22 +136,12 @@ impl Parts {
         early: &[u8],
         opening: Option<&Target>,
     ) -> Self {
-        let pongs = Arc::new(OwedPong::default());
-        let sender = Sender::new(side, keys.sealer, opening);
+        let clock = Clock::start();
+        let sender = Sender::new(side, keys.sealer, opening, clock.now());
         Self {
             session,
-            reading: Box::new(Reading {
-                receiver: Receiver::new(&sender, keys.opener, early, opening),
-                ended: false,
-                pongs: Arc::clone(&pongs),
-            }),
-            writing: Box::new(Writing {
-                sender,
-                out: SendBuffer::default(),
-                written: 0,
-                key_since: Instant::now(),
-                pongs,
-            }),
+            reading: Box::new(Reading { receiver: Receiver::new(&sender, keys.opener, early), clock }),
+            writing: Box::new(Writing { sender, out: SendBuffer::default(), written: 0, clock }),
         }
     }
 
@@ -187,9 +170,26 @@ impl Parts {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) receiver: Receiver,
-    /// The other side has sent all its data.
-    pub(crate) ended: bool,
-    pub(crate) pongs: Arc<OwedPong>,
+    clock: Clock,
+}
+
+impl Reading {
+    /// The next event of what has arrived, or `None` when more bytes are needed for one.
+    pub(crate) fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        self.receiver.poll_event(self.clock.now())
+    }
+
+    /// Ends the channel where the other side has been silent for too long.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn handle_timeout(&mut self) -> Result<(), Error> {
+        self.receiver.handle_timeout(self.clock.now())
+    }
+
+    /// When [`Reading::handle_timeout`] is due, if that can be said.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_timeout(&self) -> Option<tokio::time::Instant> {
+        self.receiver.poll_timeout().map(|due| self.clock.instant(due))
+    }
 }
 
 /// The writing direction, without its socket.
@@ -199,21 +199,18 @@ pub(crate) struct Writing {
     /// Sealed records, of which `written` bytes have gone out.
     out: SendBuffer,
     written: usize,
-    key_since: Instant,
-    pub(crate) pongs: Arc<OwedPong>,
+    clock: Clock,
 }
 
 impl Writing {
     /// Seals a control message into the output.
     pub(crate) fn control(&mut self, message: &ControlMessage) -> Result<(), Error> {
-        self.prepare()?;
         self.out.lend(memory::take);
-        self.sender.send_control(message, &mut self.out)
+        self.sender.send_control(message, self.clock.now(), &mut self.out)
     }
 
     /// Seals data into the output, a batch at most. Gives the bytes that it took.
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Result<usize, Error> {
-        self.prepare()?;
         let records = bytes.len().div_ceil(crypto_core::record::MAX_PAYLOAD_LEN).min(batch());
         self.data_with(records, |places| {
             let mut taken = 0;
@@ -235,7 +232,7 @@ impl Writing {
         fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> Result<usize, E>,
     ) -> Result<usize, E> {
         self.out.lend(memory::take);
-        let slots = self.sender.begin_data(records, &mut self.out)?;
+        let slots = self.sender.begin_data(records, self.clock.now(), &mut self.out)?;
         let filled = {
             let places = slots.payloads(&mut self.out).map(IoSliceMut::new);
             fill(&mut places.collect::<ArrayVec<_, MAX_BATCH>>())
@@ -251,34 +248,39 @@ impl Writing {
     }
 
     /// Seals a datagram into the output.
+    #[cfg(feature = "tokio")]
     pub(crate) fn datagram(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        self.prepare()?;
         self.out.lend(memory::take);
-        self.sender.send_datagram(datagram, &mut self.out)
+        self.sender.send_datagram(datagram, self.clock.now(), &mut self.out)
     }
 
-    /// What has to happen before a record: a key that is too old goes, an owed Pong comes.
-    pub(crate) fn prepare(&mut self) -> Result<(), Error> {
-        if self.key_since.elapsed() >= MAX_KEY_AGE {
-            self.sender.request_key_update();
-            self.key_since = Instant::now();
-        }
-        self.answer_ping()
-    }
-
-    /// Seals the Pong that is owed, if one is. Not while other bytes wait to go out: a peer that pings and does
-    /// not read must not fill our memory with answers. Nor after our Close, behind which nothing is sent.
+    /// Seals the Pong that is owed, where one is and nothing waits to go out.
     pub(crate) fn answer_ping(&mut self) -> Result<(), Error> {
+        if !self.sender.owes_pong() {
+            return Ok(());
+        }
+        self.out.lend(memory::take);
+        let answered = self.sender.answer_ping(self.clock.now(), &mut self.out);
+        self.give_back();
+        answered
+    }
+
+    /// Seals the Ping that is due, if one is, unless other bytes wait to go out.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn handle_timeout(&mut self) -> Result<(), Error> {
         if !self.unsent().is_empty() {
             return Ok(());
         }
-        match self.pongs.take() {
-            Some(nonce) if !self.sender.is_closed() => {
-                self.out.lend(memory::take);
-                self.sender.send_control(&ControlMessage::Pong { nonce }, &mut self.out)
-            }
-            _ => Ok(()),
-        }
+        self.out.lend(memory::take);
+        let handled = self.sender.handle_timeout(self.clock.now(), &mut self.out);
+        self.give_back();
+        handled
+    }
+
+    /// When [`Writing::handle_timeout`] is due, if that can be said.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_timeout(&self) -> Option<tokio::time::Instant> {
+        self.sender.poll_timeout().map(|due| self.clock.instant(due))
     }
 
     /// What has to go out before anything else.
@@ -297,25 +299,6 @@ impl Writing {
             memory::give_back(self.out.release());
             self.written = 0;
         }
-    }
-}
-
-/// The Ping that the reading direction saw and the writing one has to answer. A side has one Ping under way at
-/// most, so that there is nothing to queue and nothing to lock.
-#[derive(Debug, Default)]
-pub(crate) struct OwedPong {
-    owed: AtomicBool,
-    nonce: AtomicU64,
-}
-
-impl OwedPong {
-    pub(crate) fn set(&self, nonce: u64) {
-        self.nonce.store(nonce, Ordering::Relaxed);
-        self.owed.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> Option<u64> {
-        self.owed.swap(false, Ordering::Acquire).then(|| self.nonce.load(Ordering::Relaxed))
     }
 }
 

@@ -8,6 +8,7 @@ mod api {
 
     mod channel;
     mod records;
+    mod timers;
 
     mod client_auth;
     mod flips;

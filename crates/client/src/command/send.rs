@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use cli_support::output::say;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tunnel::dial::in_time;
 use wire_protocol::message::Target;
-use wire_protocol::stream::{HEARTBEAT, SILENCE, SecureStream, error_in};
+use wire_protocol::stream::{SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
@@ -72,23 +72,15 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
 /// Keeps the channel up while the input has nothing, with signs of life both ways; gives what ends it. Can be
 /// dropped at any time.
 async fn wait<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut SecureStream<S>) -> io::Error {
-    let mut last_heard = Instant::now();
     loop {
-        match timeout(HEARTBEAT, stream.read_or_sign_of_life(&mut [0])).await {
-            Ok(Ok(None)) => last_heard = Instant::now(),
-            Ok(Ok(Some(_))) => return unasked(),
-            Ok(Err(error)) => return error,
-            Err(_) if last_heard.elapsed() >= SILENCE => {
-                return io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the server has not been heard of for too long",
-                );
+        match stream.read_or_sign_of_life(&mut [0]).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return unasked(),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let message = "the server has not been heard of for too long";
+                return io::Error::new(io::ErrorKind::TimedOut, message);
             }
-            Err(_) => {
-                if let Err(error) = stream.begin_ping().await {
-                    return error;
-                }
-            }
+            Err(error) => return error,
         }
     }
 }
@@ -118,11 +110,11 @@ mod tests {
     use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
     use tokio::io::{DuplexStream, duplex};
-    use tokio::time::sleep;
+    use tokio::time::{Instant, sleep};
     use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
     use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
     use wire_protocol::message::ServerLimits;
-    use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
+    use wire_protocol::stream::{HEARTBEAT, RsaPool, SILENCE, accept_channel, connect_channel};
 
     use super::*;
 

@@ -18,12 +18,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::task::coop::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
-use super::{
-    CLOSE_DEADLINE, HEARTBEAT, Parts, Peer, Reading, SILENCE, Session, Writing, idle_for, idle_timeout,
-    not_closed, silent,
-};
+use super::{CLOSE_DEADLINE, Parts, Peer, Reading, Session, Writing, idle_for, idle_timeout, not_closed};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, ResetCode, Target};
 use crate::{Error, PeerMisbehaved};
@@ -127,10 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// # Errors
     /// [`Error::ApiMisuse`] when the channel is not idle.
     pub fn begin_open(&mut self, target: &Target) -> Result<(), Error> {
-        self.writing.control(&ControlMessage::Open { target: target.clone() })?;
-        self.reading.receiver.expect_opened(target);
-        self.reading.ended = false;
-        Ok(())
+        self.writing.control(&ControlMessage::Open { target: target.clone() })
     }
 
     /// Waits until the stream stands that was opened with the handshake.
@@ -203,10 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// Whatever ends the channel.
     pub async fn next_incoming(&mut self) -> io::Result<Incoming> {
         match self.any_event().await? {
-            Event::Open(target) if !self.writing.sender.is_streaming() => {
-                self.reading.ended = false;
-                Ok(Incoming::Open(target))
-            }
+            Event::Open(target) => Ok(Incoming::Open(target)),
             Event::Park(lease) => Ok(Incoming::Park(lease)),
             Event::Ping(_) | Event::Pong(_) => Ok(Incoming::SignOfLife),
             Event::Close => Ok(Incoming::Close),
@@ -269,35 +260,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// and called again.
     ///
     /// # Errors
-    /// `TimedOut` when the other side has not been heard of for [`SILENCE`], else whatever ends the channel.
+    /// `TimedOut` when the other side has not been heard of for [`SILENCE`](crate::channel::SILENCE), else whatever ends the
+    /// channel.
     pub async fn hold(&mut self) -> io::Result<()> {
-        let mut last_heard = tokio::time::Instant::now();
         loop {
-            match timeout(HEARTBEAT, self.any_event()).await {
-                Ok(event) => match event? {
-                    Event::Ping(_) | Event::Pong(_) => last_heard = tokio::time::Instant::now(),
-                    Event::EndOfStream => return Ok(()),
-                    Event::Close => return Err(Error::Truncated.into()),
-                    _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
-                },
-                Err(_) if last_heard.elapsed() >= SILENCE => return Err(silent()),
-                Err(_) => {
-                    self.begin_ping().await?;
-                }
+            match self.event_with_signs_of_life().await? {
+                Event::Ping(_) | Event::Pong(_) => {}
+                Event::EndOfStream => return Ok(()),
+                Event::Close => return Err(Error::Truncated.into()),
+                _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
         }
     }
 
     /// Reads data of the stream as [`AsyncRead`] does, and gives the bytes, 0 at the end of the stream; `None` for a sign of
-    /// life in between. Can be dropped and called again.
+    /// life in between. Gives signs of life where the stream is one that is kept up. Can be dropped and called again.
     ///
     /// # Errors
-    /// Whatever ends the channel.
+    /// `TimedOut` when the other side of such a stream has not been heard of for [`SILENCE`](crate::channel::SILENCE), else
+    /// whatever ends the channel.
     pub async fn read_or_sign_of_life(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        if self.reading.ended {
+        if self.reading.receiver.has_ended() {
             return Ok(Some(0));
         }
-        match self.any_event().await? {
+        match self.event_with_signs_of_life().await? {
             Event::Data => {
                 let data = self.reading.receiver.data();
                 let len = data.len().min(buf.len());
@@ -305,10 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
                 self.reading.receiver.consume(len);
                 Ok(Some(len))
             }
-            Event::EndOfStream => {
-                self.reading.ended = true;
-                Ok(Some(0))
-            }
+            Event::EndOfStream => Ok(Some(0)),
             Event::Ping(_) | Event::Pong(_) => Ok(None),
             _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
@@ -320,7 +303,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// Those of the socket.
     pub async fn refuse_open(&mut self, code: RefusedCode) -> io::Result<()> {
         self.writing.control(&ControlMessage::Refused { code })?;
-        self.reading.receiver.discard_stream();
         self.flush().await
     }
 
@@ -388,9 +370,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
             let event = pin!(unconstrained(poll_fn(|cx| self.reading.poll_event(&mut self.io, cx))));
             match event.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => return true,
-                // Answered with what is sent next.
-                Poll::Ready(Ok(Event::Ping(nonce))) => self.reading.pongs.set(nonce),
-                Poll::Ready(Ok(Event::Pong(_))) => {}
+                // A Ping is answered with what is sent next.
+                Poll::Ready(Ok(Event::Ping(_) | Event::Pong(_))) => {}
                 Poll::Ready(_) => return false,
             }
         }
@@ -432,11 +413,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// The next event; a Ping has been answered.
     async fn any_event(&mut self) -> io::Result<Event> {
         let event = poll_fn(|cx| self.reading.poll_event(&mut self.io, cx)).await?;
-        if let Event::Ping(nonce) = event {
-            self.reading.pongs.set(nonce);
+        if let Event::Ping(_) = event {
             self.flush().await?;
         }
         Ok(event)
+    }
+
+    /// The next event; a Ping has been answered, and the timers of the channel hold.
+    async fn event_with_signs_of_life(&mut self) -> io::Result<Event> {
+        loop {
+            let due = [self.writing.poll_timeout(), self.reading.poll_timeout()].into_iter().flatten().min();
+            match due {
+                None => return self.any_event().await,
+                Some(due) => match timeout_at(due, self.any_event()).await {
+                    Ok(event) => return event,
+                    Err(_) => {
+                        self.reading.handle_timeout()?;
+                        self.writing.handle_timeout()?;
+                        self.flush().await?;
+                    }
+                },
+            }
+        }
     }
 }
 

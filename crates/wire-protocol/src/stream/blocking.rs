@@ -143,8 +143,7 @@ fn next_event(
     io: &mut (impl Read + Write),
 ) -> io::Result<Event> {
     let event = reading.event(io)?;
-    if let Event::Ping(nonce) = event {
-        reading.pongs.set(nonce);
+    if let Event::Ping(_) = event {
         writing.flush(io)?;
     }
     Ok(event)

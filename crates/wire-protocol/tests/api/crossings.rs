@@ -9,20 +9,49 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
+use crypto_core::record::ContentType;
 use crypto_core::schedule::Side;
 use getrandom::SysRng;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf, duplex};
 use wire_protocol::Error;
 use wire_protocol::channel::Event;
-use wire_protocol::handshake::client::ClientHandshake;
+use wire_protocol::handshake::client::{ClientHandshake, Established};
 use wire_protocol::handshake::{Handshake as _, Step, Work as _};
 use wire_protocol::message::{ControlMessage, Target};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::relay::relay;
 use wire_protocol::stream::{SecureStream, accept, blocking, connect, error_in};
 
-use super::line::{End, Heard};
+use super::line::{End, Heard, seal, seal_control};
 use super::pair::{knows_psk, opening, server_config};
+
+/// Does the handshake of a client that opens a pipe with it. Also gives what has come behind it.
+fn establish(mut socket: UnixStream) -> (UnixStream, Established, Vec<u8>) {
+    let (mut inbox, mut out) = (Vec::new(), Vec::new());
+    let config = opening(knows_psk(), Target::Pipe);
+    let mut step = Step::Continue(ClientHandshake::start(config, &mut SysRng, &mut out).unwrap());
+    let established = loop {
+        socket.write_all(&out).unwrap();
+        out.clear();
+        step = match step {
+            Step::Continue(handshake) => match handshake.message_len(&inbox).unwrap() {
+                Some(len) if inbox.len() >= len => {
+                    let mut message: Vec<u8> = inbox.drain(..len).collect();
+                    handshake.handle(&mut message, &mut SysRng, &mut out).unwrap()
+                }
+                _ => {
+                    let mut chunk = [0; 4096];
+                    let len = socket.read(&mut chunk).unwrap();
+                    inbox.extend_from_slice(&chunk[..len]);
+                    Step::Continue(handshake)
+                }
+            },
+            Step::Work(work) => work.run(&mut SysRng, &mut out).unwrap(),
+            Step::Done(established) => break established,
+        };
+    };
+    (socket, established, inbox)
+}
 
 /// A client with a pipe open, whose every word the test chooses.
 struct Client {
@@ -31,32 +60,10 @@ struct Client {
 }
 
 impl Client {
-    fn connect(mut socket: UnixStream) -> Self {
-        let (mut inbox, mut out) = (Vec::new(), Vec::new());
-        let config = opening(knows_psk(), Target::Pipe);
-        let mut step = Step::Continue(ClientHandshake::start(config, &mut SysRng, &mut out).unwrap());
-        let established = loop {
-            socket.write_all(&out).unwrap();
-            out.clear();
-            step = match step {
-                Step::Continue(handshake) => match handshake.message_len(&inbox).unwrap() {
-                    Some(len) if inbox.len() >= len => {
-                        let mut message: Vec<u8> = inbox.drain(..len).collect();
-                        handshake.handle(&mut message, &mut SysRng, &mut out).unwrap()
-                    }
-                    _ => {
-                        let mut chunk = [0; 4096];
-                        let len = socket.read(&mut chunk).unwrap();
-                        inbox.extend_from_slice(&chunk[..len]);
-                        Step::Continue(handshake)
-                    }
-                },
-                Step::Work(work) => work.run(&mut SysRng, &mut out).unwrap(),
-                Step::Done(established) => break established,
-            };
-        };
+    fn connect(socket: UnixStream) -> Self {
+        let (socket, established, early) = establish(socket);
         let mut client =
-            Self { socket, end: End::new(Side::Client, established.keys, &inbox, established.opening) };
+            Self { socket, end: End::new(Side::Client, established.keys, &early, established.opening) };
         let heard = client.end.hear(&[]).unwrap();
         if heard.is_empty() {
             assert_eq!(client.hear(), [Heard::Event(Event::Opened)]);
@@ -194,7 +201,6 @@ async fn an_open_that_crosses_our_close_never_stood() {
     assert_eq!(client.hear(), [Heard::Event(Event::EndOfStream)]);
     // All of it before the client can know of the Close, and then its own.
     client.say(&[ControlMessage::Open { target: Target::Pipe }]);
-    client.end.receiver.expect_opened(&Target::Pipe);
     let data = client.end.data(b"for nobody");
     client.socket.write_all(&data).unwrap();
     client.say(&[ControlMessage::EndOfStream]);
@@ -261,12 +267,20 @@ impl Write for Output {
 
 /// Relays an input that says nothing and does not end, against a client that `play`s its part.
 fn relay_against(play: impl FnOnce(Client) -> Option<Client>) -> (Result<(), RelayError>, Vec<u8>) {
-    let (client, (read_half, write_half)) = with_halves();
+    let (client, halves) = with_halves();
+    relay_with(halves, || play(client))
+}
+
+/// As [`relay_against`], with whatever is at the other end: what `play` gives stays until the relay is over.
+fn relay_with<T>(
+    (read_half, write_half): blocking::Halves<UnixStream>,
+    play: impl FnOnce() -> T,
+) -> (Result<(), RelayError>, Vec<u8>) {
     let (input, _silent) = UnixStream::pair().unwrap();
     let output = Output::default();
     let printed = output.clone();
     let relaying = thread::spawn(move || relay(input, output, read_half, write_half));
-    let _client = play(client);
+    let _peer = play();
     let result = relaying.join().unwrap();
     let printed = printed.0.lock().unwrap().clone();
     (result, printed)
@@ -300,17 +314,20 @@ fn a_close_that_cannot_have_waited_for_our_data_is_truncation() {
 
 #[test]
 fn data_behind_the_end_of_the_stream_never_comes_out() {
-    let (result, printed) = relay_against(|mut client| {
-        let mut out = client.end.data(b"before");
-        let early = client.end.control(&ControlMessage::EndOfStream);
-        out.extend_from_slice(&early);
-        // A second stream, to get at a sender that seals data once more.
-        let late = client.end.control(&ControlMessage::Open { target: Target::Pipe });
-        out.extend_from_slice(&late);
-        let late = client.end.data(b"AFTER");
-        out.extend_from_slice(&late);
-        client.socket.write_all(&out).unwrap();
-        Some(client)
+    let (there, here) = UnixStream::pair().unwrap();
+    let accepting =
+        thread::spawn(move || blocking::accept(there, Arc::new(server_config()), |_| Ok(())).unwrap());
+    let (mut socket, established, _) = establish(here);
+    let halves = accepting.join().unwrap().into_split().unwrap();
+    let (result, printed) = relay_with(halves, || {
+        // No honest sender seals anything more.
+        let mut sealer = established.keys.sealer;
+        let mut out = seal(&mut sealer, ContentType::Data, b"before", 0);
+        out.extend(seal_control(&mut sealer, &ControlMessage::EndOfStream));
+        out.extend(seal_control(&mut sealer, &ControlMessage::Open { target: Target::Pipe }));
+        out.extend(seal(&mut sealer, ContentType::Data, b"AFTER", 0));
+        socket.write_all(&out).unwrap();
+        socket
     });
     assert!(result.is_err());
     assert_eq!(printed, b"before");

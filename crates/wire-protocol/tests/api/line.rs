@@ -6,11 +6,14 @@ use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Opener, Outgoing, S
 use crypto_core::schedule::{Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use wire_protocol::Error;
-use wire_protocol::channel::{Event, Receiver, Sender};
+use wire_protocol::channel::{Event, Receiver, Sender, Timestamp};
 use wire_protocol::codec::encode;
 use wire_protocol::handshake::ChannelKeys;
 use wire_protocol::message::{ControlMessage, Target};
 use wire_protocol::record::{SendBuffer, batch};
+
+/// What time it is where that makes no difference.
+pub(crate) const START: Timestamp = Timestamp::START;
 
 /// One end of a channel.
 pub(crate) struct End {
@@ -38,8 +41,8 @@ impl fmt::Debug for Heard {
 
 impl End {
     pub(crate) fn new(side: Side, keys: ChannelKeys, early: &[u8], opening: Option<Target>) -> Self {
-        let sender = Sender::new(side, keys.sealer, opening.as_ref());
-        let receiver = Receiver::new(&sender, keys.opener, early, opening.as_ref());
+        let sender = Sender::new(side, keys.sealer, opening.as_ref(), START);
+        let receiver = Receiver::new(&sender, keys.opener, early);
         Self { sender, receiver }
     }
 
@@ -50,14 +53,14 @@ impl End {
 
     pub(crate) fn control(&mut self, message: &ControlMessage) -> Vec<u8> {
         let mut out = SendBuffer::default();
-        self.sender.send_control(message, &mut out).unwrap();
+        self.sender.send_control(message, START, &mut out).unwrap();
         out.to_vec()
     }
 
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut out = SendBuffer::default();
         while !bytes.is_empty() {
-            let slots = self.sender.begin_data(batch(), &mut out).unwrap();
+            let slots = self.sender.begin_data(batch(), START, &mut out).unwrap();
             let mut taken = 0;
             for place in slots.payloads(&mut out) {
                 let (now, later) = bytes.split_at(bytes.len().min(place.len()));
@@ -79,7 +82,7 @@ impl End {
 pub(crate) fn hear(receiver: &mut Receiver, mut bytes: &[u8]) -> Result<Vec<Heard>, Error> {
     let mut heard = Vec::new();
     loop {
-        while let Some(event) = receiver.poll_event()? {
+        while let Some(event) = receiver.poll_event(START)? {
             if event != Event::Data {
                 heard.push(Heard::Event(event));
                 continue;
@@ -113,7 +116,6 @@ pub(crate) fn ends() -> (End, End) {
 /// The two ends of a channel on which a pipe is open.
 pub(crate) fn streaming_ends() -> (End, End) {
     let (mut client, mut server) = ends();
-    client.receiver.expect_opened(&Target::Pipe);
     let open = client.control(&ControlMessage::Open { target: Target::Pipe });
     assert_eq!(server.hear(&open), Ok(vec![Heard::Event(Event::Open(Target::Pipe))]));
     let opened = server.control(&ControlMessage::Opened);

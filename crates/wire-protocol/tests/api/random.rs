@@ -22,7 +22,7 @@ use wire_protocol::message::{
 };
 
 use super::keys;
-use super::line::{End, hear, opener, seal, seal_control, sealer};
+use super::line::{End, START, hear, opener, seal, seal_control, sealer};
 use super::pair::{self, NOW, Peer, Scene, knows_id, knows_psk, server_config};
 use super::rogue::{Rogue, RogueHello};
 
@@ -166,8 +166,8 @@ fn a_mebibyte_of_noise() {
         ChaCha20Rng::seed_from_u64(seed).try_fill_bytes(&mut noise).unwrap();
         let mut receiver = End::listening(Side::Server).receiver;
         assert!(hear(&mut receiver, &noise).is_err(), "seed {seed}");
-        let sender = Sender::new(Side::Server, sealer(2), None);
-        let mut receiver = Receiver::new(&sender, opener(1), &noise, None);
+        let sender = Sender::new(Side::Server, sealer(2), None, START);
+        let mut receiver = Receiver::new(&sender, opener(1), &noise);
         assert!(hear(&mut receiver, &[]).is_err(), "seed {seed}");
     }
 }

@@ -7,7 +7,7 @@ use wire_protocol::message::{ControlMessage, ResetCode, Target};
 use wire_protocol::record::SendBuffer;
 use wire_protocol::{Error, InvalidMessage, PeerMisbehaved};
 
-use super::line::{End, Heard, ends, hear, pattern, seal, seal_control, sealer, streaming_ends};
+use super::line::{End, Heard, START, ends, hear, pattern, seal, seal_control, sealer, streaming_ends};
 use super::pair::messages;
 
 /// A receiver in a stream, and the records that are said to it: data, a key update, a Ping, padding, the end.
@@ -80,7 +80,7 @@ fn nothing_of_a_changed_record_is_released() {
         let bytes = changed.concat();
         receiver.spare()[..bytes.len()].copy_from_slice(&bytes);
         receiver.handle_input(bytes.len());
-        while let Ok(Some(event)) = receiver.poll_event() {
+        while let Ok(Some(event)) = receiver.poll_event(START) {
             if event == Event::Data {
                 data.extend_from_slice(receiver.data());
                 receiver.consume(receiver.data().len());
@@ -93,7 +93,7 @@ fn nothing_of_a_changed_record_is_released() {
             .flatten()
             .collect();
         assert!(genuine.starts_with(&data), "record {index}");
-        assert!(receiver.poll_event().is_err());
+        assert!(receiver.poll_event(START).is_err());
     }
 }
 
@@ -290,7 +290,6 @@ fn a_channel_of_many_streams_and_updates_stays_in_step() {
     client.sender.set_key_limits(limits);
     server.sender.set_key_limits(limits);
     for round in 0..500usize {
-        client.receiver.expect_opened(&Target::Message);
         let mut said = client.control(&ControlMessage::Open { target: Target::Message });
         said.extend(client.data(&pattern(round * 37 % 6000 + 1)));
         said.extend(client.control(&ControlMessage::EndOfStream));
@@ -316,16 +315,15 @@ fn empty_records_count_only_where_they_are_datagrams() {
     let records = |client: &mut End| {
         let mut out = SendBuffer::default();
         for datagram in [&b""[..], b"one", b"", b""] {
-            client.sender.send_datagram(datagram, &mut out).unwrap();
+            client.sender.send_datagram(datagram, START, &mut out).unwrap();
         }
-        client.sender.send_control(&ControlMessage::EndOfStream, &mut out).unwrap();
+        client.sender.send_control(&ControlMessage::EndOfStream, START, &mut out).unwrap();
         out.to_vec()
     };
     let as_bytes = Ok(vec![Heard::Data(b"one".to_vec()), Heard::Event(Event::EndOfStream)]);
     let reopen = |client: &mut End, server: &mut End| {
         let end = server.control(&ControlMessage::EndOfStream);
         client.hear(&end).unwrap();
-        client.receiver.expect_opened(&Target::Pipe);
         let open = client.control(&ControlMessage::Open { target: Target::Pipe });
         server.hear(&open).unwrap();
         let opened = server.control(&ControlMessage::Opened);
@@ -339,14 +337,14 @@ fn empty_records_count_only_where_they_are_datagrams() {
     server.receiver.spare()[..bytes.len()].copy_from_slice(&bytes);
     server.receiver.handle_input(bytes.len());
     for datagram in [&b""[..], b"one", b"", b""] {
-        assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)));
-        assert_eq!(server.receiver.poll_event(), Ok(Some(Event::Data)), "until it is consumed");
+        assert_eq!(server.receiver.poll_event(START), Ok(Some(Event::Data)));
+        assert_eq!(server.receiver.poll_event(START), Ok(Some(Event::Data)), "until it is consumed");
         assert_eq!(server.receiver.data(), datagram);
         server.receiver.consume_datagram();
     }
     server.receiver.consume_datagram();
-    assert_eq!(server.receiver.poll_event(), Ok(Some(Event::EndOfStream)));
-    assert_eq!(server.receiver.poll_event(), Ok(None));
+    assert_eq!(server.receiver.poll_event(START), Ok(Some(Event::EndOfStream)));
+    assert_eq!(server.receiver.poll_event(START), Ok(None));
     reopen(&mut client, &mut server);
     assert_eq!(server.hear(&records(&mut client)), as_bytes);
 }
@@ -356,7 +354,7 @@ fn datagrams_of(receiver: &mut Receiver, records: &[u8]) -> Result<Vec<usize>, E
     let mut lens = Vec::new();
     let mut rest = records;
     loop {
-        while let Some(event) = receiver.poll_event()? {
+        while let Some(event) = receiver.poll_event(START)? {
             assert_eq!(event, Event::Data);
             let datagram = receiver.data();
             assert!(
@@ -387,7 +385,7 @@ fn a_datagram_of_several_records_arrives_as_one() {
     let lens = [16383, 16384, 0, 16385, 32741, 32768, 1, 49151, 49152, 49153, 65506, 65507, 7];
     let mut out = SendBuffer::default();
     for len in lens {
-        client.sender.send_datagram(&pattern(len), &mut out).unwrap();
+        client.sender.send_datagram(&pattern(len), START, &mut out).unwrap();
     }
     assert_eq!(datagrams_of(&mut server.receiver, &out), Ok(lens.into()));
     assert_eq!(server.receiver.unfinished_len(), 0);
@@ -395,7 +393,7 @@ fn a_datagram_of_several_records_arrives_as_one() {
     for (len, records) in [(65507, 4), (16384, 2), (49152, 4), (16383, 1), (0, 1)] {
         client.sender.set_key_limits(KeyLimits::default());
         let mut out = SendBuffer::default();
-        client.sender.send_datagram(&pattern(len), &mut out).unwrap();
+        client.sender.send_datagram(&pattern(len), START, &mut out).unwrap();
         assert_eq!(out.len(), len + records * 35, "{len}");
     }
 }
@@ -404,10 +402,13 @@ fn a_datagram_of_several_records_arrives_as_one() {
 fn a_datagram_beyond_the_limit_is_not_sent_and_not_received() {
     let (mut client, _) = streaming_ends();
     let too_long = Error::ApiMisuse("the datagram is longer than 65507 bytes");
-    assert_eq!(client.sender.send_datagram(&pattern(65508), &mut SendBuffer::default()), Err(too_long));
+    assert_eq!(
+        client.sender.send_datagram(&pattern(65508), START, &mut SendBuffer::default()),
+        Err(too_long)
+    );
     client.control(&ControlMessage::EndOfStream);
     let no_stream = Error::ApiMisuse("no stream is open");
-    assert_eq!(client.sender.send_datagram(b"", &mut SendBuffer::default()), Err(no_stream));
+    assert_eq!(client.sender.send_datagram(b"", START, &mut SendBuffer::default()), Err(no_stream));
 
     let out_of_turn = Error::PeerMisbehaved(PeerMisbehaved::UnexpectedMessage);
     for (last, expected) in [(16354, None), (16355, Some(49152 + 16355)), (16356, None), (16384, None)] {

@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::Instant;
 use wire_protocol::Error;
-use wire_protocol::message::{ResetCode, Target};
+use wire_protocol::message::{ControlMessage, ResetCode, Target};
 use wire_protocol::stream::{
     Duplex, HEARTBEAT, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in,
     open_early, tunnel, tunnel_until,
 };
 
-use super::line::pattern;
-use super::pair::{knows_psk, server_config};
+use super::line::{pattern, seal_control};
+use super::pair::{client, knows_psk, server_config};
 
 /// An idle channel over any two ends of a connection.
 pub(crate) async fn channel<S: AsyncRead + AsyncWrite + Unpin>(
@@ -292,24 +292,30 @@ async fn a_channel_that_is_gone_does_not_stand_at_the_end_of_a_turn_either() {
 /// has been told of ours.
 #[tokio::test]
 async fn an_open_right_behind_the_last_end_belongs_to_the_next_stream() {
-    let (here, there) = duplex(1 << 16);
-    let (mut client, mut server) = channel(here, there).await;
-    client.begin_open(&Target::Pipe).unwrap();
-    client.flush().await.unwrap();
+    let (mut here, there) = duplex(1 << 16);
+    let (mut client, hello) = client(knows_psk());
+    let pool = RsaPool::new(1);
+    let mut chunk = [0; 4096];
+    let (server, _) =
+        tokio::join!(accept_channel(there, Arc::new(server_config()), &pool, |_| Ok(())), async {
+            here.write_all(&hello).await.unwrap();
+            while !client.is_done() {
+                let len = here.read(&mut chunk).await.unwrap();
+                let answer = client.feed(&chunk[..len]);
+                here.write_all(&answer).await.unwrap();
+            }
+        });
+    let mut server = server.unwrap();
+    // What a client says that cannot have heard of the server's end yet.
+    let mut sealer = client.into_outcome().keys.sealer;
+    let open = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Pipe });
+    let end = seal_control(&mut sealer, &ControlMessage::EndOfStream);
+    let next = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Message });
+    here.write_all(&open).await.unwrap();
     assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
     server.answer_open().await.unwrap();
-    client.confirm_opened().await.unwrap();
 
-    let (mut raw, parts) = server.into_parts();
-    let mut chunk = [0; 4096];
-    client.shutdown().await.unwrap();
-    let end = raw.read(&mut chunk).await.unwrap();
-    let end = chunk[..end].to_vec();
-    client.begin_open(&Target::Message).unwrap();
-    client.flush().await.unwrap();
-    let next = raw.read(&mut chunk).await.unwrap();
-    let next = chunk[..next].to_vec();
-
+    let (_raw, parts) = server.into_parts();
     let peer = Prompt::new(end, next);
     let (plain, mut target) = UnixStream::pair().unwrap();
     let relay = tokio::spawn(tunnel(SecureStream::from_parts(peer, parts), plain, ()));

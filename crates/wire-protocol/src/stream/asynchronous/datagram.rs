@@ -23,7 +23,7 @@ use super::SecureStream;
 use crate::channel::{Event, MAX_DATAGRAM_LEN};
 use crate::message::{ControlMessage, RefusedCode};
 use crate::record::{SLOT_LEN, grow};
-use crate::stream::{HEARTBEAT, SILENCE, memory, silent};
+use crate::stream::{HEARTBEAT, SILENCE, memory};
 use crate::{Error, PeerMisbehaved};
 
 /// Where datagrams come from and go to.
@@ -144,8 +144,6 @@ where
         idle,
         end: DatagramsEnd::default(),
         refused: None,
-        last_sent: now,
-        last_heard: now,
         last_datagram: now,
         asks,
         is_conversation: false,
@@ -161,8 +159,6 @@ struct Flow<'a, S, D> {
     idle: Duration,
     end: DatagramsEnd,
     refused: Option<RefusedCode>,
-    last_sent: Instant,
-    last_heard: Instant,
     last_datagram: Instant,
     /// This side has opened the stream: what it sends counts as a question, what the other side sends as an answer.
     asks: bool,
@@ -202,11 +198,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
             if received == Progress::Made {
                 continue;
             }
-            let expiry = self.expiry();
-            if now >= expiry {
-                return Poll::Ready(Err(self.ending_since.map_or_else(silent, |_| unanswered())));
-            }
-            let due = if blocked { expiry } else { expiry.min(self.next_duty()) };
+            let expiry = match self.ending_since {
+                Some(since) if now >= since + SILENCE => return Poll::Ready(Err(unanswered())),
+                Some(since) => Some(since + SILENCE),
+                None => {
+                    self.stream.reading.handle_timeout()?;
+                    self.stream.reading.poll_timeout()
+                }
+            };
+            let duties = if blocked { [None; 2] } else { self.duties() };
+            let due = duties.into_iter().chain([expiry]).flatten().min().unwrap_or(now + HEARTBEAT);
             if alarm.is_elapsed() || due < alarm.deadline() {
                 alarm.as_mut().reset(due);
             }
@@ -217,16 +218,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
     /// Takes one event from the channel. None behind the other side's end: they are not this stream's.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Progress> {
         let SecureStream { io, reading, .. } = &mut *self.stream;
-        if reading.ended {
+        if reading.receiver.has_ended() {
             return Ok(Progress::None);
         }
-        let unfinished = reading.receiver.unfinished_len();
-        let Poll::Ready(event) = reading.poll_event(io, cx) else {
-            if reading.receiver.unfinished_len() > unfinished {
-                self.last_heard = now;
-            }
-            return Ok(Progress::None);
-        };
+        let Poll::Ready(event) = reading.poll_event(io, cx) else { return Ok(Progress::None) };
         match event? {
             Event::Data => {
                 let datagram = reading.receiver.data();
@@ -241,13 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
                 self.last_datagram = now;
                 self.is_conversation |= !self.asks && self.end.sent > 0;
             }
-            Event::Ping(nonce) => reading.pongs.set(nonce),
-            Event::Opened | Event::Pong(_) => {}
-            Event::Refused(code) => {
-                self.refused = Some(code);
-                reading.ended = true;
-            }
-            Event::EndOfStream => reading.ended = true,
+            Event::Opened | Event::EndOfStream | Event::Ping(_) | Event::Pong(_) => {}
+            Event::Refused(code) => self.refused = Some(code),
             Event::Close => {
                 // In place of Opened: this side closes too, as far as the socket takes that at once.
                 self.stream.writing.control(&ControlMessage::Close)?;
@@ -256,30 +246,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
             }
             _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
-        if reading.ended {
+        if reading.receiver.has_ended() {
             self.ending_since.get_or_insert(now);
         }
-        self.last_heard = now;
         Ok(Progress::Made)
     }
 
     /// Seals what is to be said next, while nothing waits to go out.
     fn send(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Progress> {
         let streaming = self.stream.writing.sender.is_streaming();
-        if streaming && (self.stream.reading.ended || self.idle_end().is_some_and(|end| now >= end)) {
+        let has_ended = self.stream.reading.receiver.has_ended();
+        if streaming && (has_ended || self.idle_end().is_some_and(|end| now >= end)) {
             self.ending_since.get_or_insert(now);
             self.stream.writing.control(&ControlMessage::EndOfStream)?;
         } else if streaming {
             self.take_datagrams(cx, now)?;
         }
-        if self.stream.writing.unsent().is_empty() && now >= self.last_sent + HEARTBEAT {
-            self.stream.writing.control(&ControlMessage::Ping { nonce: 0 })?;
-        }
-        if self.stream.writing.unsent().is_empty() {
-            return Ok(Progress::None);
-        }
-        self.last_sent = now;
-        Ok(Progress::Made)
+        self.stream.writing.handle_timeout()?;
+        Ok(if self.stream.writing.unsent().is_empty() { Progress::None } else { Progress::Made })
     }
 
     /// Seals the datagrams that the local socket has, until they fill a write.
@@ -332,25 +316,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
     }
 
     fn is_over(&self) -> bool {
-        self.stream.reading.ended && !self.stream.writing.sender.is_streaming()
+        self.stream.writing.sender.is_idle()
     }
 
     fn outcome(&self) -> io::Result<DatagramsEnd> {
         self.refused.map_or(Ok(self.end), |code| Err(Error::Refused(code).into()))
     }
 
-    /// When the other side has had its time.
-    fn expiry(&self) -> Instant {
-        self.ending_since.unwrap_or(self.last_heard) + SILENCE
-    }
-
     /// When something has to be said, unless something else happens before.
-    fn next_duty(&self) -> Instant {
-        let heartbeat = self.last_sent + HEARTBEAT;
-        match self.idle_end() {
-            Some(end) if self.stream.writing.sender.is_streaming() => heartbeat.min(end),
-            _ => heartbeat,
-        }
+    fn duties(&self) -> [Option<Instant>; 2] {
+        let idle_end = self.idle_end().filter(|_| self.stream.writing.sender.is_streaming());
+        [self.stream.writing.poll_timeout(), idle_end]
     }
 
     /// When the flow has been idle for long enough; never, where that is beyond the clock.

@@ -18,7 +18,7 @@ impl Reading {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Event>> {
         loop {
-            if let Some(event) = self.receiver.poll_event()? {
+            if let Some(event) = self.next_event()? {
                 return Poll::Ready(Ok(event));
             }
             self.receiver.lend(memory::take);
@@ -52,8 +52,7 @@ impl Reading {
         while self.receiver.awaits_confirmation() {
             match self.poll_event(io, cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(Event::Ping(nonce))) => self.pongs.set(nonce),
-                Poll::Ready(Ok(Event::Pong(_))) => {}
+                Poll::Ready(Ok(Event::Ping(_) | Event::Pong(_))) => {}
                 Poll::Ready(Ok(_)) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
                 Poll::Ready(Err(error)) => return Err(error),
             }
@@ -68,7 +67,7 @@ impl Reading {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.ended {
+        while !self.receiver.has_ended() {
             match ready!(self.poll_event(io, cx))? {
                 Event::Data => {
                     let data = self.receiver.data();
@@ -77,9 +76,7 @@ impl Reading {
                     self.receiver.consume(len);
                     return Poll::Ready(Ok(()));
                 }
-                Event::EndOfStream => self.ended = true,
-                Event::Ping(nonce) => self.pongs.set(nonce),
-                Event::Pong(_) => {}
+                Event::EndOfStream | Event::Ping(_) | Event::Pong(_) => {}
                 _ => return Poll::Ready(Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())),
             }
         }

@@ -20,17 +20,13 @@ pub(super) struct Link<C, P> {
     pub(super) has_heard: AtomicBool,
     /// Opened waits for what the plain connection says first.
     pub(super) holds_opened: AtomicBool,
-    /// Our EndOfStream is on its way: what comes behind the other side's is no longer the stream's.
-    pub(super) sent_end: AtomicBool,
     /// Our EndOfStream has left.
     pub(super) said_all: AtomicBool,
-    /// The other side's EndOfStream has come.
-    pub(super) received_end: AtomicBool,
     /// The stream is to be given up, for this reason.
     pub(super) given_up: OnceLock<ResetCode>,
-    /// One of the flags that the receiving direction sets has been set, or it owes a Pong.
+    /// One of the flags that the receiving direction sets has been set, or a Ping or the other side's EndOfStream has come.
     pub(super) for_sender: Signal,
-    /// One of the flags that the sending direction sets has been set.
+    /// Our EndOfStream is on its way.
     pub(super) for_receiver: Signal,
 }
 
@@ -42,9 +38,7 @@ impl<C, P> Link<C, P> {
             sends_much: AtomicBool::new(false),
             has_heard: AtomicBool::new(false),
             holds_opened: AtomicBool::new(false),
-            sent_end: AtomicBool::new(false),
             said_all: AtomicBool::new(false),
-            received_end: AtomicBool::new(false),
             given_up: OnceLock::new(),
             for_sender: Signal::default(),
             for_receiver: Signal::default(),

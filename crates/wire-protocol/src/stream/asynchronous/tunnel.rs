@@ -28,7 +28,7 @@ use super::link::Link;
 use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::{MAX_BATCH, batch};
-use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing, silent};
+use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
 use crate::{Error, PeerMisbehaved};
 
 /// A limit of bytes per second, which all streams of a peer may share.
@@ -222,22 +222,20 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
     // the first heartbeat. A timer of its own would cost each short stream more than it saves.
     let mut holds_opened = link.has_heard.load(Ordering::Relaxed) && !writing.unsent().is_empty();
     link.holds_opened.store(holds_opened, Ordering::Relaxed);
-    let mut heartbeat = pin!(sleep(HEARTBEAT));
-    let mut last_sent = Instant::now();
+    let mut alarm = pin!(sleep_until(due_at(writing.poll_timeout())));
     let mut input = Input::Open { slots: 1 };
     let mut held_until = None;
     loop {
-        writing.prepare().map_err(|error| channel(error.into()))?;
+        writing.answer_ping().map_err(|error| channel(error.into()))?;
         if !writing.unsent().is_empty() && !holds_opened {
             poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
-            last_sent = Instant::now();
         }
         if let Some(code) = link.given_up.get() {
             return give_up(writing, &link, *code).await;
         }
         if input == Input::Ended {
             link.said_all.store(true, Ordering::Release);
-            if link.received_end.load(Ordering::Acquire) {
+            if writing.sender.is_idle() {
                 return Ok(writing);
             }
         }
@@ -247,8 +245,6 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                 if input != Input::Ended && held_until.is_none() => match filled {
                 Ok(0) => {
                     input = Input::Ended;
-                    // Before it can be answered, so that the receiving direction knows what an answer means.
-                    link.sent_end.store(true, Ordering::SeqCst);
                     writing.control(&ControlMessage::EndOfStream).map_err(|error| channel(error.into()))?;
                     link.tell_receiver();
                 }
@@ -265,7 +261,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                     return Err(RelayError::Input(error));
                 }
             },
-            () = async { sleep_until(held_until.unwrap_or(last_sent)).await }, if held_until.is_some() => {
+            () = async { sleep_until(due_at(held_until)).await }, if held_until.is_some() => {
                 held_until = None;
             }
             () = link.for_sender.lowered() => {}
@@ -273,13 +269,9 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                 give_up(writing, &link, ResetCode::Input).await?;
                 return Err(RelayError::Input(error));
             }
-            () = &mut heartbeat => {
-                if last_sent.elapsed() >= HEARTBEAT {
-                    writing.control(&ControlMessage::Ping { nonce: 0 }).map_err(|error| channel(error.into()))?;
-                    heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
-                } else {
-                    heartbeat.as_mut().reset(last_sent + HEARTBEAT);
-                }
+            () = &mut alarm => {
+                writing.handle_timeout().map_err(|error| channel(error.into()))?;
+                alarm.as_mut().reset(due_at(writing.poll_timeout()));
             }
         }
         if std::mem::take(&mut holds_opened) {
@@ -374,13 +366,12 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
     link: Arc<Link<C, P>>,
     pace: Q,
 ) -> Result<Box<Reading>, RelayError> {
-    let mut deadline = pin!(sleep(SILENCE));
-    let mut last_heard = Instant::now();
+    let mut alarm = pin!(sleep(SILENCE));
     loop {
         let next = poll_fn(|cx| {
-            // Looked at each time, right before anything is read: as soon as our end is out, what comes next may be
+            // Looked at each time, right before anything is read: as soon as both ends are out, what comes next may be
             // the Open of another stream.
-            if reading.ended && link.sent_end.load(Ordering::SeqCst) {
+            if reading.receiver.is_idle() {
                 return Poll::Ready(Ok(None));
             }
             reading.poll_event(&mut Shared(&link.io), cx).map_ok(Some)
@@ -392,16 +383,14 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
                 None => return Ok(reading),
             },
             () = link.for_receiver.lowered() => continue,
-            () = &mut deadline => {
-                if last_heard.elapsed() >= SILENCE {
-                    return Err(RelayError::Channel(silent()));
-                }
-                deadline.as_mut().reset(last_heard + SILENCE);
+            () = &mut alarm => {
+                reading.handle_timeout().map_err(|error| RelayError::Channel(error.into()))?;
+                alarm.as_mut().reset(due_at(reading.poll_timeout()));
                 continue;
             }
         };
         match event {
-            Event::Data if !reading.ended => {
+            Event::Data => {
                 // Whoever has more to say than a request may be waiting for room to say it.
                 if link.holds_opened.load(Ordering::Relaxed) {
                     link.tell_sender();
@@ -409,27 +398,26 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
                 deliver(&mut reading, &link.plain, &pace).await?;
                 link.has_heard.store(true, Ordering::Relaxed);
             }
-            Event::EndOfStream if !reading.ended => {
+            Event::EndOfStream => {
                 // Where the other direction is over too, closing the connection comes next, and says as much.
                 if !link.said_all.load(Ordering::Acquire) {
                     // A connection that is gone already says so to the sending direction.
                     link.plain.shutdown_write().ok();
                 }
-                reading.ended = true;
-                link.received_end.store(true, Ordering::Release);
                 link.tell_sender();
             }
-            Event::Ping(nonce) => {
-                reading.pongs.set(nonce);
-                link.tell_sender();
-            }
+            Event::Ping(_) => link.tell_sender(),
             Event::Pong(_) => {}
             // It cannot speak for what was not sent yet.
             Event::Close => return Err(RelayError::Channel(Error::Truncated.into())),
             _ => return Err(RelayError::Channel(Error::from(PeerMisbehaved::UnexpectedMessage).into())),
         }
-        last_heard = Instant::now();
     }
+}
+
+/// When a timer has to be looked at again; where it has nothing to wait for now, no later than it could have by then.
+fn due_at(moment: Option<Instant>) -> Instant {
+    moment.unwrap_or_else(|| Instant::now() + HEARTBEAT)
 }
 
 /// Writes all the data that is there, from where it was opened.

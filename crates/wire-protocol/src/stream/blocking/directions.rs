@@ -10,7 +10,7 @@ use crate::{Error, PeerMisbehaved};
 impl Reading {
     pub(super) fn event(&mut self, io: &mut impl Read) -> io::Result<Event> {
         loop {
-            if let Some(event) = self.receiver.poll_event()? {
+            if let Some(event) = self.next_event()? {
                 return Ok(event);
             }
             match io.read(self.receiver.spare()) {
@@ -27,12 +27,10 @@ impl Reading {
 
     /// Waits for data; `false` at the end of the stream.
     pub(super) fn wait_for_data(&mut self, io: &mut impl Read) -> io::Result<bool> {
-        while !self.ended {
+        while !self.receiver.has_ended() {
             match self.event(io)? {
                 Event::Data => return Ok(true),
-                Event::EndOfStream => self.ended = true,
-                Event::Ping(nonce) => self.pongs.set(nonce),
-                Event::Pong(_) => {}
+                Event::EndOfStream | Event::Ping(_) | Event::Pong(_) => {}
                 _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
         }
@@ -54,8 +52,7 @@ impl Reading {
         loop {
             match self.event(io)? {
                 Event::Close => return Ok(()),
-                Event::Ping(nonce) => self.pongs.set(nonce),
-                Event::Pong(_) => {}
+                Event::Ping(_) | Event::Pong(_) => {}
                 _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
             }
         }

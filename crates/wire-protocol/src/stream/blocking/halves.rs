@@ -83,7 +83,6 @@ impl<W: Write> WriteHalf<W> {
     /// bytes that were read: 0 at the end of `input`, which is the one error-free end.
     pub(crate) fn send_from(&mut self, input: &mut impl Read) -> Result<usize, SendError> {
         let writing = &mut self.writing;
-        writing.prepare().map_err(SendError::channel)?;
         let read = writing.data_with(batch(), |places| {
             loop {
                 match input.read_vectored(places) {
