@@ -46,6 +46,7 @@ pub mod frame;
 pub mod handshake;
 pub mod message;
 pub mod record;
+mod state;
 #[cfg(feature = "__std")]
 pub mod stream;
 

@@ -2,21 +2,20 @@
 //!
 //! A state changes before the record that it speaks of can have left, and is looked at when a record is processed.
 
-use core::fmt;
-use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::message::Target;
+use crate::state::{StateCell, states};
 
 /// What both directions know.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// How far what this side sends has come. The sender changes it, and the receiver where an Open comes.
-    pub(super) sending: Cell<SendState>,
+    pub(super) sending: StateCell<SendState>,
     /// How far what the other side sends has come. The receiver changes it, and the sender with Open and Refused.
-    pub(super) receiving: Cell<ReceiveState>,
+    pub(super) receiving: StateCell<ReceiveState>,
     /// What the stream that is open, or was last, is. It is set before the states say that one is open.
-    pub(super) kind: Cell<StreamKind>,
+    pub(super) kind: StateCell<StreamKind>,
     /// The client has parked the channel.
     parked: AtomicBool,
     /// Pings of this side for which no Pong has come.
@@ -28,9 +27,9 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
-            sending: Cell::new(SendState::Idle),
-            receiving: Cell::new(ReceiveState::Idle),
-            kind: Cell::new(StreamKind::Pipe),
+            sending: StateCell::new(SendState::Idle),
+            receiving: StateCell::new(ReceiveState::Idle),
+            kind: StateCell::new(StreamKind::Pipe),
             parked: AtomicBool::new(false),
             unanswered_pings: AtomicUsize::new(0),
             owed_pong: OwedPong::default(),
@@ -163,65 +162,9 @@ impl StreamKind {
     }
 }
 
-/// A state that both directions see. Of two that change it at once each changes it from a state of its own.
-pub(super) struct Cell<T> {
-    code: AtomicU8,
-    state: PhantomData<fn() -> T>,
-}
-
-impl<T: State> Cell<T> {
-    fn new(state: T) -> Self {
-        Self { code: AtomicU8::new(state.code()), state: PhantomData }
-    }
-
-    pub(super) fn get(&self) -> T {
-        T::ALL[usize::from(self.code.load(Ordering::Acquire))]
-    }
-
-    pub(super) fn set(&self, state: T) {
-        self.code.store(state.code(), Ordering::Release);
-    }
-
-    /// Changes it from `old` to `new`. `false` where it was not `old`, and has not been changed.
-    pub(super) fn replace(&self, old: T, new: T) -> bool {
-        let replaced =
-            self.code.compare_exchange(old.code(), new.code(), Ordering::AcqRel, Ordering::Acquire);
-        replaced.is_ok()
-    }
-}
-
-impl<T: State + fmt::Debug> fmt::Debug for Cell<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-/// What a [`Cell`] can hold.
-pub(super) trait State: Copy + 'static {
-    /// All of them, each where its code says.
-    const ALL: &'static [Self];
-
-    fn code(self) -> u8;
-}
-
-/// Implements [`State`] for an enum of which all variants are listed, in the order of their codes.
-macro_rules! state {
-    ($name:ident { $($variant:ident = $code:literal),+ }) => {
-        impl State for $name {
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            fn code(self) -> u8 {
-                match self {
-                    $(Self::$variant => $code),+
-                }
-            }
-        }
-    };
-}
-
-state!(SendState { Idle = 0, Asked = 1, Streaming = 2, Closed = 3 });
-state!(ReceiveState { Idle = 0, Opening = 1, Streaming = 2, Discarding = 3, Closed = 4 });
-state!(StreamKind {
+states!(SendState { Idle = 0, Asked = 1, Streaming = 2, Closed = 3 });
+states!(ReceiveState { Idle = 0, Opening = 1, Streaming = 2, Discarding = 3, Closed = 4 });
+states!(StreamKind {
     Pipe = 0,
     Tunnel = 1,
     Datagrams = 2,
@@ -258,13 +201,16 @@ impl OwedPong {
 
 #[cfg(test)]
 mod tests {
+    use core::fmt;
+
     use super::*;
+    use crate::state::State;
 
     #[test]
     fn each_state_comes_back_as_it_went_in() {
         fn check<T: State + PartialEq + fmt::Debug>() {
             for (index, state) in T::ALL.iter().enumerate() {
-                let cell = Cell::new(T::ALL[0]);
+                let cell = StateCell::new(T::ALL[0]);
                 cell.set(*state);
                 assert_eq!((cell.get(), usize::from(state.code())), (*state, index));
             }

@@ -1,4 +1,5 @@
-//! What the two directions of a tunnel share: their sockets, a handful of flags, and a way to tell each other of them.
+//! What the two directions of a tunnel share: their sockets, how far sending has come, and a way to tell each other of it. What
+//! has been sent and received of the stream the channel itself knows.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -9,22 +10,17 @@ use std::task::{Poll, ready};
 use tokio::sync::Notify;
 
 use crate::message::ResetCode;
+use crate::state::{StateCell, states};
 
 /// What the two directions share.
 pub(super) struct Link<C, P> {
     pub(super) io: C,
     pub(super) plain: P,
-    /// The sending direction has filled a batch, and is to have a task of its own.
-    pub(super) sends_much: AtomicBool,
-    /// Data has come.
-    pub(super) has_heard: AtomicBool,
-    /// Opened waits for what the plain connection says first.
-    pub(super) holds_opened: AtomicBool,
-    /// Our EndOfStream has left.
-    pub(super) said_all: AtomicBool,
+    /// How far the sending direction has come.
+    pub(super) sending: StateCell<Sending>,
     /// The stream is to be given up, for this reason.
     pub(super) given_up: OnceLock<ResetCode>,
-    /// One of the flags that the receiving direction sets has been set, or a Ping or the other side's EndOfStream has come.
+    /// A Ping or the other side's EndOfStream has come, or data while Opened is held back, or the stream is given up.
     pub(super) for_sender: Signal,
     /// Our EndOfStream is on its way.
     pub(super) for_receiver: Signal,
@@ -35,10 +31,7 @@ impl<C, P> Link<C, P> {
         Self {
             io,
             plain,
-            sends_much: AtomicBool::new(false),
-            has_heard: AtomicBool::new(false),
-            holds_opened: AtomicBool::new(false),
-            said_all: AtomicBool::new(false),
+            sending: StateCell::new(Sending::NotBegun),
             given_up: OnceLock::new(),
             for_sender: Signal::default(),
             for_receiver: Signal::default(),
@@ -52,13 +45,57 @@ impl<C, P> Link<C, P> {
     }
 
     pub(super) fn tell_sender(&self) {
-        self.for_sender.raise(self.sends_much.load(Ordering::Relaxed));
+        self.for_sender.raise(self.sending.get().is_apart());
     }
 
     pub(super) fn tell_receiver(&self) {
-        self.for_receiver.raise(self.sends_much.load(Ordering::Relaxed));
+        self.for_receiver.raise(self.sending.get().is_apart());
     }
 }
+
+/// How far the sending direction has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// It has not begun.
+    NotBegun,
+    /// It has not begun, and data has come.
+    NotBegunButHeard,
+    /// Opened waits for what the plain connection says first.
+    HoldsOpened,
+    /// It sends in the task of the receiving direction.
+    Here,
+    /// It has much to send, for which it has a task of its own.
+    Apart,
+    /// All that it has to send has left, EndOfStream included.
+    EndedHere,
+    /// The same, in a task of its own.
+    EndedApart,
+}
+
+impl Sending {
+    /// Whether it has a task of its own, or is about to get one.
+    pub(super) fn is_apart(self) -> bool {
+        matches!(self, Self::Apart | Self::EndedApart)
+    }
+
+    pub(super) fn has_ended(self) -> bool {
+        matches!(self, Self::EndedHere | Self::EndedApart)
+    }
+
+    pub(super) fn ended(self) -> Self {
+        if self.is_apart() { Self::EndedApart } else { Self::EndedHere }
+    }
+}
+
+states!(Sending {
+    NotBegun = 0,
+    NotBegunButHeard = 1,
+    HoldsOpened = 2,
+    Here = 3,
+    Apart = 4,
+    EndedHere = 5,
+    EndedApart = 6
+});
 
 /// That one direction has something to tell the other.
 #[derive(Default)]
@@ -97,5 +134,20 @@ impl Signal {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State as _;
+
+    #[test]
+    fn the_states_are_listed_in_the_order_of_their_codes() {
+        for (index, state) in Sending::ALL.iter().enumerate() {
+            assert_eq!(usize::from(state.code()), index);
+            assert_eq!(state.ended().is_apart(), state.is_apart(), "{state:?} ends where it is");
+            assert!(state.ended().has_ended(), "{state:?}");
+        }
     }
 }

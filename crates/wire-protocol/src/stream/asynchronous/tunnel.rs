@@ -6,7 +6,7 @@
 //!   plain <- vectored write from where it was opened  <- open in place <- one read  <- channel
 //! ```
 //!
-//! The two directions share the two sockets and a handful of flags, no lock and no buffer; a direction holds memory
+//! The two directions share the two sockets and how far each has come, no lock and no buffer; a direction holds memory
 //! only while bytes are in it.
 
 use std::boxed::Box;
@@ -14,7 +14,6 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,10 +23,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::SecureStream;
 use super::duplex::{Duplex, Shared, is_transient};
-use super::link::Link;
+use super::link::{Link, Sending};
 use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::{MAX_BATCH, batch};
+use crate::state::StateCell;
 use crate::stream::{HEARTBEAT, Parts, Reading, RelayError, SILENCE, Writing};
 use crate::{Error, PeerMisbehaved};
 
@@ -89,7 +89,7 @@ where
     let (io, Parts { session, reading, writing }) = stream.into_parts();
     let link = Arc::new(Link::new(io, plain));
     let mut sending =
-        Sending::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sends_much);
+        SendTask::Here(Box::pin(send_all(writing, Arc::clone(&link), pace.clone())), &link.sending);
     let mut receiving = pin!(receive_all(reading, Arc::clone(&link), pace));
     let mut stop = pin!(stop);
 
@@ -161,7 +161,7 @@ where
 
 /// Ends the sending direction before its time, with a reason that the other side is told.
 async fn stop_sending<C: Duplex, P, T>(
-    mut sending: Sending<'_>,
+    mut sending: SendTask<'_>,
     link: &Link<C, P>,
     code: ResetCode,
 ) -> Result<T, RelayError> {
@@ -183,22 +183,22 @@ enum First {
 
 /// The sending direction. It begins in the task of the receiving one, which is all that a short exchange needs: one
 /// task that is made, and woken. Once it has much to send it gets a task, and so a core, of its own.
-enum Sending<'a> {
-    Here(Pin<Box<dyn Future<Output = Sent> + Send>>, &'a AtomicBool),
+enum SendTask<'a> {
+    Here(Pin<Box<dyn Future<Output = Sent> + Send>>, &'a StateCell<Sending>),
     Apart(AbortOnDrop<Sent>),
 }
 
 type Sent = Result<Box<Writing>, RelayError>;
 
-impl Future for Sending<'_> {
+impl Future for SendTask<'_> {
     type Output = Sent;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent> {
-        if let Self::Here(work, sends_much) = &mut *self {
+        if let Self::Here(work, state) = &mut *self {
             if let Poll::Ready(sent) = work.as_mut().poll(cx) {
                 return Poll::Ready(sent);
             }
-            if !sends_much.load(Ordering::Relaxed) {
+            if !state.get().is_apart() {
                 return Poll::Pending;
             }
             let nothing: Pin<Box<dyn Future<Output = Sent> + Send>> = Box::pin(std::future::pending());
@@ -220,21 +220,27 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
     let channel = RelayError::Channel;
     // The other side has spoken first, so that an answer is likely to follow at once: Opened goes along with it, or with
     // the first heartbeat. A timer of its own would cost each short stream more than it saves.
-    let mut holds_opened = link.has_heard.load(Ordering::Relaxed) && !writing.unsent().is_empty();
-    link.holds_opened.store(holds_opened, Ordering::Relaxed);
+    let holds_opened = link.sending.get() == Sending::NotBegunButHeard && !writing.unsent().is_empty();
+    link.sending.set(if holds_opened { Sending::HoldsOpened } else { Sending::Here });
     let mut alarm = pin!(sleep_until(due_at(writing.poll_timeout())));
     let mut input = Input::Open { slots: 1 };
     let mut held_until = None;
     loop {
-        writing.answer_ping().map_err(|error| channel(error.into()))?;
-        if !writing.unsent().is_empty() && !holds_opened {
-            poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
+        if link.sending.get() != Sending::HoldsOpened {
+            // Again behind what was under way, for which a Pong has to wait.
+            loop {
+                writing.answer_ping().map_err(|error| channel(error.into()))?;
+                if writing.unsent().is_empty() {
+                    break;
+                }
+                poll_fn(|cx| writing.poll_send(&mut Shared(&link.io), cx)).await.map_err(channel)?;
+            }
         }
         if let Some(code) = link.given_up.get() {
             return give_up(writing, &link, *code).await;
         }
         if input == Input::Ended {
-            link.said_all.store(true, Ordering::Release);
+            link.sending.set(link.sending.get().ended());
             if writing.sender.is_idle() {
                 return Ok(writing);
             }
@@ -250,7 +256,7 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                 }
                 Ok(len) => {
                     if input == (Input::Open { slots: batch() }) {
-                        link.sends_much.store(true, Ordering::Relaxed);
+                        link.sending.set(Sending::Apart);
                     }
                     // What was read goes out; nothing else is read before its time.
                     held_until = pace.note(len);
@@ -274,9 +280,8 @@ async fn send_all<C: Duplex, P: Duplex, Q: Pace>(
                 alarm.as_mut().reset(due_at(writing.poll_timeout()));
             }
         }
-        if std::mem::take(&mut holds_opened) {
-            link.holds_opened.store(false, Ordering::Relaxed);
-        }
+        // Whatever it was that came: Opened is held back no longer.
+        link.sending.replace(Sending::HoldsOpened, Sending::Here);
     }
 }
 
@@ -392,15 +397,17 @@ async fn receive_all<C: Duplex, P: Duplex, Q: Pace>(
         match event {
             Event::Data => {
                 // Whoever has more to say than a request may be waiting for room to say it.
-                if link.holds_opened.load(Ordering::Relaxed) {
+                if link.sending.get() == Sending::HoldsOpened {
                     link.tell_sender();
                 }
                 deliver(&mut reading, &link.plain, &pace).await?;
-                link.has_heard.store(true, Ordering::Relaxed);
+                if link.sending.get() == Sending::NotBegun {
+                    link.sending.set(Sending::NotBegunButHeard);
+                }
             }
             Event::EndOfStream => {
                 // Where the other direction is over too, closing the connection comes next, and says as much.
-                if !link.said_all.load(Ordering::Acquire) {
+                if !link.sending.get().has_ended() {
                     // A connection that is gone already says so to the sending direction.
                     link.plain.shutdown_write().ok();
                 }
