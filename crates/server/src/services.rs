@@ -15,7 +15,7 @@ use std::io;
 use tokio::sync::mpsc;
 use tunnel::drops::DropCounter;
 use tunnel::socket::Socket;
-use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
+use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCode, Target};
 use wire_protocol::stream::SecureStream;
 
 use crate::error::Error;
@@ -147,9 +147,22 @@ async fn serve_with<H: Handler>(
     request: RequestContext<'_>,
 ) -> io::Result<Option<SecureStream<Socket>>> {
     let Some(handler) = handler else { return not_offered(stream, request).await };
+    if has_empty_host(request.target) {
+        return request.refuse(stream, RefusedCode::UnknownHost.into()).await.map(Some);
+    }
     match request.permits(None) {
         Ok(permit) => handler.serve(stream, request, permit).await,
         Err(denial) => request.refuse(stream, denial.into()).await.map(Some),
+    }
+}
+
+/// Whether the host of a target is empty, which means nothing (section 7.3): no right speaks of it.
+fn has_empty_host(target: &Target) -> bool {
+    match target {
+        Target::Tcp { host, .. }
+        | Target::Udp { host, .. }
+        | Target::Listen { address: ListenAddress::Port { host, .. }, .. } => host.is_empty(),
+        _ => false,
     }
 }
 

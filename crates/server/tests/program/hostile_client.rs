@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use wire_protocol::Error;
 use wire_protocol::frame::{self, FrameKind};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
-use wire_protocol::message::{ClientHello, HelloAuth, ListenAddress, ListenKind, SUITE, Target};
+use wire_protocol::message::{ClientHello, HelloAuth, ListenAddress, ListenKind, RefusedCode, SUITE, Target};
 use wire_protocol::stream::{SecureStream, connect_channel, error_in};
 
 /// Clears the screen, moves the cursor, reverses the direction, and begins lines that nobody has said.
@@ -42,6 +42,10 @@ const ALL_RIGHTS: [&str; 12] = [
     "*:*",
     "--pipe",
 ];
+
+fn listen(address: ListenAddress) -> Target {
+    Target::Listen { address, kind: ListenKind::Stream, lease: [0; 16] }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_asks_for_is_shown_escaped() {
@@ -74,7 +78,6 @@ fn targets() -> Vec<Target> {
     // Without the octet of which no name may have one, the system's resolver sees it.
     let hosts = [hostile(), format!("fe80::1%{HOSTILE}"), HOSTILE.replace('\0', "")];
     let path = || format!("/{HOSTILE}");
-    let listen = |address| Target::Listen { address, kind: ListenKind::Stream, lease: [0; 16] };
     let mut targets = vec![
         Target::Unix { path: path() },
         Target::Service { name: hostile() },
@@ -87,6 +90,23 @@ fn targets() -> Vec<Target> {
         targets.push(listen(ListenAddress::Port { host, port: 0 }));
     }
     targets
+}
+
+/// It means neither this machine nor all of its addresses, whatever the client may reach and listen on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_host_is_an_unknown_one() {
+    let server = Server::start(&ALL_RIGHTS, &[]).await;
+    let mut stream = server.connect().await;
+    let empty = String::new;
+    for target in [
+        Target::Tcp { host: empty(), port: 1 },
+        Target::Udp { host: empty(), port: 1 },
+        listen(ListenAddress::Port { host: empty(), port: 0 }),
+    ] {
+        let error = in_time(stream.open(target.clone())).await.unwrap_err();
+        let refused = Some(&Error::Refused(RefusedCode::UnknownHost));
+        assert_eq!(error_in(&error), refused, "{target:?}");
+    }
 }
 
 /// Whoever has no key chooses texts too: its own name, other protocols, the header of a proxy.
