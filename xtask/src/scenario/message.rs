@@ -1,19 +1,21 @@
 //! Goal: a message that was confirmed to its sender is on the server's standard output, one line each, as it was written.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Process, Server, Stage, Tap, Way};
+use crate::stage::{Exit, Key, PATIENCE, Process, Server, Site, Stage, Tap, Way, until};
 
 scenarios![
     first_start_makes_a_key_and_prints_how_to_use_it,
     command_to_paste_works_as_it_stands,
     default_command_is_run,
     message_from_standard_input_is_one_escaped_line,
+    server_that_dies_is_noticed_while_the_input_waits,
     one_trailing_newline_is_dropped,
     control_characters_never_reach_the_terminal,
     text_beyond_ascii_arrives_as_it_is,
@@ -91,6 +93,24 @@ fn message_from_standard_input_is_one_escaped_line(stage: &Stage) -> Result<()> 
     server.printed(r"[anonymous] third\n")?;
     stage.client(&home, &without_text).input(r"no newline: \n").run()?.expect(Exit::Done)?;
     server.printed(r"[anonymous] no newline: \\n")
+}
+
+/// Somebody types, and has not come to the end: that is not the time to learn of it.
+fn server_that_dies_is_noticed_while_the_input_waits(stage: &Stage) -> Result<()> {
+    let mut site = Site::open(stage, &["--messages"])?;
+    let address = site.address();
+    let send = ["send", &address, "-", "--server-key", site.key()];
+    let mut client = stage.client(site.alice(), &send).start()?;
+    client.write(b"the beginning of ")?;
+    until(PATIENCE, "a message under way", || {
+        let status: Value = serde_json::from_str(&site.command(&["status", "--json"])?.text())?;
+        ensure!(status["streams"] == 1, "the status is {status}");
+        Ok(())
+    })?;
+    site.kill()?;
+    client.wait_for(Duration::from_secs(5)).context("its input is still open")?;
+    client.finish()?.expect(Exit::Integrity)?.error_names(&[&address])?;
+    Ok(())
 }
 
 fn one_trailing_newline_is_dropped(stage: &Stage) -> Result<()> {

@@ -5,11 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::scenario::classic::address as address_of;
+use crate::scenario::psk::word;
 use crate::scenario::scenarios;
-use crate::stage::{Exit, Forward, Hosts, Port, Site, Stage, Target, dial, echo, echoed};
+use crate::stage::socks::{self, Reply};
+use crate::stage::{
+    Exit, Forward, Hosts, Key, Port, Process, Server, Site, Stage, Target, dial, echo, echoed, wrapped,
+};
 
 scenarios![
     address_that_swallows_packets_is_passed_by,
+    servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets,
+    classic_listens_at_all_addresses_of_a_name,
     addresses_without_a_right_are_not_even_tried,
     name_is_listened_on_at_all_its_addresses,
     everywhere_is_both_families,
@@ -24,11 +31,8 @@ fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
     let hosts = Hosts::new(stage)?;
     let target = Target::serve_at("127.0.0.5:0", echo)?;
     let port = target.port();
-    let _full = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
-        .map(|host| swallowing(host, port))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
-    hosts.write("127.0.0.2 many.test\n127.0.0.3 many.test\n127.0.0.4 many.test\n127.0.0.5 many.test\n")?;
+    let _full = swallowing_before(port)?;
+    hosts.write(MANY)?;
     let by_name = format!("many.test:{port}");
     let rights = ["--tcp", &by_name, "--tcp", &format!("127.0.0.0/8:{port}"), "--service", "many"];
     let config = format!("[[service]]\nname = \"many\"\ntarget = \"{by_name}\"\n");
@@ -45,6 +49,67 @@ fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
     }
     target.is_left_alone()
 }
+
+fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::new(stage)?;
+    hosts.write(MANY)?;
+    let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
+    let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok());
+
+    let home = stage.home_with(Key::Server)?;
+    let server = Server::start(stage, &home, &["--listen", "127.0.0.5:0"])?;
+    let number = port(server.address()).context("no port")?;
+    let _full = swallowing_before(number)?;
+    let address = format!("many.test:{number}");
+    let send = stage.client(&home, &["send", &address, "found", "--server-key", server.key()?]);
+    let begun = Instant::now();
+    Process::start(wrapped(&wrapper, send.into_command()))?.finish()?.expect(Exit::Done)?;
+    ensure!(begun.elapsed() < Duration::from_secs(5), "the server took {:?}", begun.elapsed());
+    server.printed("[anonymous] found")?;
+
+    let key = home.write("shared.key", [7; 16])?;
+    let exchange = ["classic", "aes-eax", "--key-file", word(&key)?];
+    let listen = [&exchange[..], &["--send", "found", "--listen", "127.0.0.5:0"]].concat();
+    let sender = stage.server(&home, &listen).start()?;
+    let number = port(&address_of(&sender)?).context("no port")?;
+    let _full = swallowing_before(number)?;
+    let connect = format!("many.test:{number}");
+    let receive = stage.client(&home, &[&exchange[..], &["--receive", "--connect", &connect]].concat());
+    let begun = Instant::now();
+    let receiver = Process::start(wrapped(&wrapper, receive.into_command()))?.finish()?;
+    receiver.expect(Exit::Done)?.expect_stdout(b"found")?;
+    ensure!(begun.elapsed() < Duration::from_secs(5), "the classic peer took {:?}", begun.elapsed());
+    sender.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// The tutorial's program knows 127.0.0.1 alone, whatever comes first under the name here.
+fn classic_listens_at_all_addresses_of_a_name(stage: &Stage) -> Result<()> {
+    let hosts = Hosts::new(stage)?;
+    hosts.write("::1 own.test\n127.0.0.2 own.test\n127.0.0.1 own.test\n")?;
+    let home = stage.home()?;
+    let key = home.write("shared.key", [7; 16])?;
+    let exchange = ["classic", "aes-eax", "--key-file", word(&key)?];
+    let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
+    for host in [loopback(), &["127.0.0.2"]].concat() {
+        let listen = [&exchange[..], &["--send", "found", "--listen", "own.test:0"]].concat();
+        let sender = Process::start(wrapped(&wrapper, stage.server(&home, &listen).into_command()))?;
+        let listening = address_of(&sender)?;
+        let connect = format!("{host}:{}", listening.rsplit(':').next().context("no port")?);
+        let receive = [&exchange[..], &["--receive", "--connect", &connect]].concat();
+        let receiver = stage.client(&home, &receive).run()?.expect(Exit::Done).context(connect)?;
+        receiver.expect_stdout(b"found")?;
+        sender.finish()?.expect(Exit::Done)?;
+    }
+    Ok(())
+}
+
+/// Fills up whatever there is at a port of the addresses of `many.test` before the last.
+fn swallowing_before(port: u16) -> Result<Vec<(TcpListener, TcpStream)>> {
+    ["127.0.0.2", "127.0.0.3", "127.0.0.4"].into_iter().map(|host| swallowing(host, port)).collect()
+}
+
+const MANY: &str = "127.0.0.2 many.test\n127.0.0.3 many.test\n127.0.0.4 many.test\n127.0.0.5 many.test\n";
 
 /// A listener that takes no connection, and whoever fills it up.
 fn swallowing(host: &str, port: u16) -> Result<(TcpListener, TcpStream)> {
@@ -116,7 +181,14 @@ fn everywhere_is_both_families(stage: &Stage) -> Result<()> {
     let server_port = site.server()?.address().rsplit(':').next().context("no port")?;
     for host in loopback() {
         let through = format!("{host}:{server_port}");
-        let forward = site.forward_through(&through, &["-L", &here, "-R", &here])?;
+        let forward = site.forward_through(&through, &["-L", &here, "-R", &here, "-D", "*:0"])?;
+        let proxy = forward.dynamic(0)?;
+        let port = proxy.rsplit(':').next().context("no port")?;
+        for host in loopback() {
+            let (mut stream, reply) = socks::connect(&format!("{host}:{port}"), "127.0.0.1", target.port())?;
+            ensure!(reply == Reply::Succeeded, "the proxy at {host} says {reply:?}");
+            echoed(&mut stream, b"through the proxy")?;
+        }
         for address in [forward.local(0)?, forward.remote(0)?] {
             let port = address.rsplit(':').next().context("no port")?;
             for host in loopback() {
@@ -221,5 +293,22 @@ fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
         outcome.error_names(&[&listen, error])?.hint_names(&[hint])?;
         site.server()?.logged(&["stream refused", &listen, error, logged])?;
     }
+    drop(site);
+
+    // Where all ports are open to everybody there is none that could be denied.
+    let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
+    if lowest.trim().parse::<u16>()? <= 1 {
+        return Ok(());
+    }
+    let wrapper: &[&str] = if rustix::process::geteuid().is_root() {
+        &["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
+    } else {
+        &[]
+    };
+    let site = Site::wrapped(stage, &["--listen", "*:*"], &[], wrapper)?;
+    let outcome = site.forward_to_the_end(site.alice(), &["-R", "1:127.0.0.1:9"])?;
+    let error = "its system does not let it listen there";
+    outcome.expect(Exit::Refused)?.error_names(&[error])?.hint_names(&["below 1024"])?;
+    site.server()?.logged(&["stream refused", error, "Permission denied"])?;
     Ok(())
 }

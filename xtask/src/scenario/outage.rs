@@ -9,7 +9,7 @@ use crate::scenario::scenarios;
 use crate::scenario::tunnel::{expect_reset, local, works_again};
 use crate::stage::{
     Done, End, Exchange, Exit, Forward, Hosts, Load, PATIENCE, Port, Process, Server, Site, Stage, Tap,
-    Target, dial, echoed, read_to_end_of, throughout, until,
+    Target, Visitor, dial, echoed, read_to_end_of, throughout, until,
 };
 
 scenarios![
@@ -24,6 +24,8 @@ scenarios![
     killed_client_leaves_nothing_at_the_server,
     nobody_has_to_hear_what_a_forward_says,
     log_that_is_not_read_holds_up_no_tunnel,
+    nobody_has_to_hear_what_a_server_says,
+    output_that_is_closed_ends_messages_alone,
     nobody_has_to_read_on_what_a_command_prints,
 ];
 
@@ -285,6 +287,57 @@ fn log_that_is_not_read_holds_up_no_tunnel(stage: &Stage) -> Result<()> {
         log.read_to_string(&mut read)?;
         ensure!(read.len() >= 4000, "the log was not full: {read:?}");
     }
+    Ok(())
+}
+
+/// `server 2>&1 | head -1`: what a stranger has it say changes nothing for whoever is in.
+fn nobody_has_to_hear_what_a_server_says(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::closed(stage, &["--messages", "--tcp", &target.address()], &[], &[])?;
+    let address = site.address();
+    let mut server = stage.program("server");
+    server.arg("--home").arg(site.home()).args(["-v", "--listen", &address]);
+    let (mut process, _) = Process::start_unheard(server, 1)?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    for _ in 0..3 {
+        let mut stranger = Visitor::connect(&address)?;
+        stranger.send(b"GET / HTTP/1.1\r\n\r\n");
+        stranger.closed_within(PATIENCE)?;
+    }
+    echoed(&mut stream, b"behind")?;
+    let send = ["send", &address, "heard", "--server-key", site.key()];
+    stage.client(site.alice(), &send).run()?.expect(Exit::Done)?;
+    process.stdout.wait_line(PATIENCE, |line| line == "[alice] heard")?;
+    ensure!(!process.has_ended()?, "it has ended");
+    drop(stream);
+    process.signal(rustix::process::Signal::TERM)?;
+    process.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// `server | head -1`: the message that nobody takes is not confirmed, and tunnels have nothing to do with it.
+fn output_that_is_closed_ends_messages_alone(stage: &Stage) -> Result<()> {
+    let target = Target::echo()?;
+    let site = Site::closed(stage, &["--messages", "--tcp", &target.address()], &[], &[])?;
+    let address = site.address();
+    let mut command = stage.program("server");
+    command.arg("--home").arg(site.home()).args(["--listen", &address]);
+    let (process, output) = Process::start_streamed(command)?;
+    let server = Server::from_process(process)?;
+    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut stream = forward.dial()?;
+    echoed(&mut stream, b"before")?;
+    drop(output);
+    let send = ["send", &address, "into nothing", "--server-key", site.key()];
+    for _ in 0..2 {
+        stage.client(site.alice(), &send).run()?.expect_failure()?.error_names(&[])?;
+    }
+    echoed(&mut stream, b"behind")?;
+    works_again(&forward.local(0)?)?;
+    drop(stream);
+    server.stop()?.expect(Exit::Done)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::scenario::psk::{shared_key, word};
 use crate::scenario::scenarios;
 use crate::stage::{Exit, Home, Key, Server, Stage};
 
@@ -11,6 +12,7 @@ scenarios![
     count_is_the_number_of_round_trips,
     person_reads_it_too,
     client_key_is_named_when_there_is_one,
+    shared_key_is_not_called_rsa,
 ];
 
 /// What `client ping --json` prints.
@@ -58,5 +60,16 @@ fn client_key_is_named_when_there_is_one(stage: &Stage) -> Result<()> {
     let alice = stage.home_with(Key::Alice)?;
     let report = ping(stage, &alice, server.address(), &["--server-key", server.key()?])?;
     ensure!(report["client_key"] == stage.fingerprint("client", &alice)?.as_str(), "{report}");
+    Ok(())
+}
+
+fn shared_key_is_not_called_rsa(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let file = shared_key(stage, &home, "laptop")?;
+    let server = Server::start(stage, &home, &["--psk", word(&file)?])?;
+    let arguments = ["ping", server.address(), "--psk", word(&file)?];
+    let text = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.text();
+    ensure!(text.contains("psk:laptop") && text.contains("pre-shared key"), "ping printed {text:?}");
+    ensure!(!text.contains("RSA") && !text.contains("server key"), "ping speaks of RSA: {text:?}");
     Ok(())
 }

@@ -114,7 +114,8 @@ fn check_finds_what_is_wrong(stage: &Stage) -> Result<()> {
     let target = Target::echo()?;
     let site = Site::with_config(stage, &[], &service("one", &target))?;
     let path = site.home().file("server.toml").display().to_string();
-    site.command(&["check", "--config", &path])?.expect(Exit::Done)?;
+    let good = site.command(&["check", "--config", &path])?.expect(Exit::Done)?.text();
+    ensure!(good.ends_with(" 1 service"), "check printed {good:?}");
     site.home().write("server.toml", "listen = [\"127.0.0.1:5000\"]\nlissten = 3\n")?;
     let outcome = site.command(&["check", "--config", &path])?;
     outcome.expect(Exit::Usage)?.error_names(&["server.toml", "2", "lissten"])?;

@@ -23,6 +23,7 @@ scenarios![
     target_without_a_right_gets_nothing,
     flow_ends_with_the_right_to_it,
     names_are_resolved_by_dig_through_the_tunnel,
+    answers_come_from_the_address_that_was_asked,
 ];
 
 fn datagrams_keep_their_boundaries(stage: &Stage) -> Result<()> {
@@ -283,6 +284,22 @@ fn names_are_resolved_by_dig_through_the_tunnel(stage: &Stage) -> Result<()> {
         command.args(["@127.0.0.1", "-p", port, name, "A", "+short", "+noedns", "+tries=5", "+time=5"]);
         let answer = crate::stage::printed(&mut command)?;
         ensure!(answer.trim() == RESOLVED, "dig prints {answer:?}");
+    }
+    Ok(())
+}
+
+/// A resolver at all addresses of a machine, as a socket of its client that is connected to one of them finds out.
+fn answers_come_from_the_address_that_was_asked(stage: &Stage) -> Result<()> {
+    let target = Datagrams::echo()?;
+    let site = Site::open(stage, &["--udp", &target.address(), "--listen", "*:*"])?;
+    let everywhere = format!("*:0:{}/udp", target.address());
+    let forward = site.forward(&["-L", &everywhere, "-R", &everywhere])?;
+    for address in [forward.local(0)?, forward.remote(0)?] {
+        let port = address.trim_end_matches("/udp").rsplit(':').next().context("no port")?;
+        for host in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+            let asked = format!("{host}:{port}");
+            datagram_echoed(&datagrams_to(&asked)?, b"from here").context(asked)?;
+        }
     }
     Ok(())
 }
