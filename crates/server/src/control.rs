@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tunnel::address::Address;
 
 use crate::error::Error;
-use crate::live::Live;
+use crate::reloadable_config::ReloadableConfig;
 
 /// Speaks to a server that runs in [`serve`](crate::serve()). Clones speak to the same one.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub(crate) enum ControlEvent {
     /// Go by another configuration.
     Reload {
         /// What holds from now on.
-        live: Live,
+        config: ReloadableConfig,
         /// Where the server listens from now on.
         addresses: Vec<Address>,
         /// How that went.
@@ -44,13 +44,17 @@ impl Control {
         (Self(sender), ControlEvents(events))
     }
 
-    /// Has the server go by `live` and listen on `addresses`: all of it, or nothing of it. `None` where the server
+    /// Has the server go by `config` and listen on `addresses`: all of it, or nothing of it. `None` where the server
     /// has ended, or is about to.
     ///
     /// # Errors
     /// [`Error::Listen`] when an address cannot be listened on. The server goes on as before, then.
-    pub async fn reload(&self, live: Live, addresses: Vec<Address>) -> Option<Result<(), Error>> {
-        self.0.ask(|answer| ControlEvent::Reload { live, addresses, answer }).await
+    pub async fn reload(
+        &self,
+        config: ReloadableConfig,
+        addresses: Vec<Address>,
+    ) -> Option<Result<(), Error>> {
+        self.0.ask(|answer| ControlEvent::Reload { config, addresses, answer }).await
     }
 
     /// Has the server look again at who may do what: what is not allowed any more ends. Gives `false` where the server

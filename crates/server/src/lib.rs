@@ -1,7 +1,7 @@
 //! Sockseal's server: takes messages, is the far end of tunnels, or one end of a pipe.
 //!
 //! ```text
-//! serve      accepts  --> admission   within limits  --> session   handshake, access, then one stream after another
+//! serve --> accept --> admission   within limits  --> session   handshake, access, then one stream after another
 //!   ^                                        |
 //! control    status, reload, end             +--> services::message   a stream that is printed once it is whole
 //!                                            +--> services::tunnels   a stream to a target that the client may reach
@@ -14,6 +14,7 @@
 // They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod accept;
 mod access;
 mod admission;
 pub mod cli;
@@ -23,11 +24,11 @@ mod descriptors;
 mod error;
 mod keys;
 mod limits;
-mod live;
 mod log;
 mod open;
 mod proxy_source;
 mod quota;
+mod reloadable_config;
 mod serve;
 mod server;
 mod services;
@@ -36,6 +37,7 @@ mod settings;
 mod throttle;
 mod ticket_file;
 
+pub use accept::Listeners;
 pub use access::{
     Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup,
     Name, Network, Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule,
@@ -43,9 +45,9 @@ pub use access::{
 pub use control::{Control, ControlEvents};
 pub use error::Error;
 pub use keys::{has_identity, keygen_psk, make_psk, read_identity};
-pub use live::Live;
 pub use proxy_source::ProxySource;
-pub use serve::{Listeners, listen, serve};
+pub use reloadable_config::ReloadableConfig;
+pub use serve::{listen, serve};
 pub use services::Services;
 pub use services::message::{MessageFormat, Messages};
 pub use services::pipe::Pipe;

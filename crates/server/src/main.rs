@@ -23,8 +23,8 @@ use getrandom::SysRng;
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Control, Error, Live, MessageFormat, Messages, Pipe, Services, Settings, has_identity,
-    keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
+    AccessFile, Control, Error, MessageFormat, Messages, Pipe, ReloadableConfig, Services, Settings,
+    has_identity, keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
 };
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
@@ -58,8 +58,9 @@ fn run(cli: Cli) -> Result<(), Error> {
                 // Tunnels need no output.
                 tracing::warn!("there is no standard output to print messages on: they are refused");
             }
-            let reload =
-                Box::new(move || options.config().map(|config| (Live::from(&config), config.listen)));
+            let reload = Box::new(move || {
+                options.config().map(|config| (ReloadableConfig::from(&config), config.listen))
+            });
             let services = Services::new().messages(messages).tunnels().listening();
             listen_and_serve(&home, given_home.as_deref(), &config, services, reload)
         }
@@ -68,7 +69,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             let pipe = Pipe::new(hardening::standard_input()?, hardening::take_standard_output()?);
             let unchanged = config.clone();
             // A pipe has no configuration file.
-            let reload = Box::new(move || Ok((Live::from(&unchanged), unchanged.listen.clone())));
+            let reload = Box::new(move || Ok((ReloadableConfig::from(&unchanged), unchanged.listen.clone())));
             listen_and_serve(&home, given_home.as_deref(), &config, Services::new().pipe(pipe), reload)
         }
         Command::Check { config } => check(&home, config.as_deref()),
@@ -129,8 +130,13 @@ fn listen_and_serve(
         let program = std::env::args_os().next().unwrap_or_else(|| "server".into());
         let start = Start { program: &program, home: given_home, psks: &config.psk, admits_nobody };
         announce(&listeners, &identity, &services, &start)?;
-        let settings =
-            Settings { identity, tickets: Arc::new(tickets), access, services, live: Live::from(config) };
+        let settings = Settings {
+            identity,
+            tickets: Arc::new(tickets),
+            access,
+            services,
+            config: ReloadableConfig::from(config),
+        };
         let (control, events) = Control::new();
         let shutdown = CancellationToken::new();
         let passing_on = tokio::spawn(signals.pass_on(control, shutdown.clone(), reload));

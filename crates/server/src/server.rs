@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cli_support::admin::{Counts, Status};
 use crypto_core::ticket::TicketKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
@@ -20,9 +20,9 @@ use crate::admission::Admission;
 use crate::descriptors::Shares;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::live::{Current, Live};
 use crate::log::LogLimits;
 use crate::open::OpenSessions;
+use crate::reloadable_config::ReloadableConfig;
 use crate::services::Handlers;
 use crate::settings::{Identity, Settings};
 
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     tickets: Arc<TicketKey>,
     pub(crate) access: AccessWatcher,
     pub(crate) handlers: Handlers,
-    live: Current,
+    config: watch::Sender<Arc<ReloadableConfig>>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) log_limits: LogLimits,
@@ -51,7 +51,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
-        let Settings { identity, tickets, access, services, live } = settings;
+        let Settings { identity, tickets, access, services, config } = settings;
         let drops = DropCounter::default();
         let shares = Shares::of(cli_support::hardening::raise_descriptor_limit());
         Self {
@@ -59,7 +59,7 @@ impl Server {
             tickets,
             access: AccessWatcher::new(access),
             handlers: services.register(&drops, shares.visitors, done),
-            live: Current::new(live),
+            config: watch::Sender::new(Arc::new(config)),
             admission: Arc::new(Admission::new(&shares)),
             limits: Arc::new(Limits::new(shares.channels)),
             log_limits: LogLimits::default(),
@@ -73,12 +73,12 @@ impl Server {
         }
     }
 
-    pub(crate) fn live(&self) -> Arc<Live> {
-        self.live.get()
+    pub(crate) fn config(&self) -> Arc<ReloadableConfig> {
+        Arc::clone(&self.config.borrow())
     }
 
-    pub(crate) fn set_live(&self, live: Live) {
-        self.live.set(live);
+    pub(crate) fn set_config(&self, config: ReloadableConfig) {
+        self.config.send_replace(Arc::new(config));
         self.recheck();
     }
 
@@ -92,7 +92,7 @@ impl Server {
         if !self.could_be(client) {
             return enter(Principal::unproved(client), origin);
         }
-        self.access.look().authorize(client, origin, self.live().anonymous)
+        self.access.look().authorize(client, origin, self.config().anonymous)
     }
 
     /// As [`Snapshot::reauthorize`].
@@ -105,7 +105,7 @@ impl Server {
         if !self.could_be(client) {
             return Some(enter(Principal::unproved(client), origin));
         }
-        snapshot.reauthorize(client, origin, self.live().anonymous)
+        snapshot.reauthorize(client, origin, self.config().anonymous)
     }
 
     /// Says in the log who was refused, and how to let it in.
@@ -129,15 +129,15 @@ impl Server {
             Identity::Key(key) => (Some(Arc::clone(key)), Default::default()),
             Identity::Psk(psks) => (None, psks.clone()),
         };
-        let live = self.live();
-        let anonymous = self.access.look().admits_anonymous(origin, live.anonymous);
+        let config = self.config();
+        let anonymous = self.access.look().admits_anonymous(origin, config.anonymous);
         Arc::new(ServerConfig {
             identity,
             psks,
             tickets: Some(Arc::clone(&self.tickets)),
             client_auth: if anonymous { ClientAuth::Optional } else { ClientAuth::Required },
             limits: ServerLimits {
-                idle_timeout_seconds: u32::try_from(live.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+                idle_timeout_seconds: u32::try_from(config.idle_timeout.as_secs()).unwrap_or(u32::MAX),
             },
         })
     }

@@ -64,7 +64,7 @@ impl Server {
             })?;
             let key = QuotaKey::of(&principal, accountable);
             let most = principal.rights().max_channels();
-            let in_all = self.live().max_channels;
+            let in_all = self.config().max_channels;
             let channel = self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
             admitted = Some((principal, channel));
             Ok(())
@@ -163,7 +163,7 @@ impl Session<'_> {
         let stopping = &self.server.stopping;
         loop {
             self.note(None);
-            let idle_timeout = self.server.live().idle_timeout;
+            let idle_timeout = self.server.config().idle_timeout;
             let incoming = tokio::select! {
                 biased;
                 () = self.revoked.cancelled() => return revoke(stream).await,
@@ -222,7 +222,7 @@ impl Session<'_> {
             source: self.source,
             origin: self.origin,
             target: &target,
-            config: &self.server.live(),
+            config: &self.server.config(),
             meter: &self.meter,
             throttle: &self.throttle,
             drops: &self.server.drops,

@@ -10,7 +10,7 @@ use crypto_core::ticket::TicketKey;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::AccessFile;
-use crate::live::Live;
+use crate::reloadable_config::ReloadableConfig;
 use crate::services::Services;
 
 /// Everything that [`crate::serve()`] needs but the sockets.
@@ -25,7 +25,7 @@ pub struct Settings {
     /// What there is for them.
     pub services: Services,
     /// What can be given anew while it runs.
-    pub live: Live,
+    pub config: ReloadableConfig,
 }
 
 /// Who a server is, and so how clients prove that they mean it.

@@ -4,13 +4,13 @@ use cli_support::admin::{AdminSocket, Answer, Command};
 use cli_support::end_signals::{End, EndSignals};
 use cli_support::home::Home;
 use cli_support::terminal;
-use server::{Control, Error, Live};
+use server::{Control, Error, ReloadableConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
 
 /// Reads the configuration again. Whatever is wrong with it is found before anything is changed.
-pub(crate) type Reload = Box<dyn FnMut() -> Result<(Live, Vec<Address>), Error> + Send>;
+pub(crate) type Reload = Box<dyn FnMut() -> Result<(ReloadableConfig, Vec<Address>), Error> + Send>;
 
 /// Where a running server's orders come from.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Signals {
 /// Reads the configuration again and has the server go by it. `None` where the server is ending.
 async fn apply(reload: &mut Reload, control: &Control) -> Option<Answer> {
     let applied = match reload() {
-        Ok((live, addresses)) => control.reload(live, addresses).await?,
+        Ok((config, addresses)) => control.reload(config, addresses).await?,
         Err(error) => Err(error),
     };
     Some(match applied {

@@ -13,9 +13,9 @@ use wire_protocol::message::Target;
 use wire_protocol::stream::SecureStream;
 
 use crate::access::{Action, Denial, Origin, Permit, Principal, Request, permits};
-use crate::live::Live;
 use crate::log::LogLimits;
 use crate::open::{Meter, OpenTarget};
+use crate::reloadable_config::ReloadableConfig;
 use crate::services::refusal::Refusal;
 use crate::throttle::Throttle;
 
@@ -26,7 +26,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) source: &'a Source,
     pub(crate) origin: Origin,
     pub(crate) target: &'a Target,
-    pub(crate) config: &'a Live,
+    pub(crate) config: &'a ReloadableConfig,
     /// Counts the bytes of the stream.
     pub(crate) meter: &'a Meter,
     pub(crate) throttle: &'a Throttle,

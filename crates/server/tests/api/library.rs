@@ -15,8 +15,8 @@ use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
 use server::{
-    AccessFile, Control, Error, Identity, Listeners, Live, MessageFormat, Messages, Services, Settings,
-    listen, serve,
+    AccessFile, Control, Error, Identity, Listeners, MessageFormat, Messages, ReloadableConfig, Services,
+    Settings, listen, serve,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -83,7 +83,7 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
             .messages(Messages::new(MessageFormat::Text, 1024, Some(Sink(printed))))
             .tunnels()
             .listening(),
-        live: Live::from(&ServerConfig::default()),
+        config: ReloadableConfig::from(&ServerConfig::default()),
     }
 }
 

@@ -13,7 +13,7 @@ use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
-use server::{AccessFile, Control, Error, Identity, Live, Services, Settings, listen, serve};
+use server::{AccessFile, Control, Error, Identity, ReloadableConfig, Services, Settings, listen, serve};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ impl Running {
             tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
             access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
             services,
-            live: Live::from(config),
+            config: ReloadableConfig::from(config),
         };
         let (control, events) = Control::new();
         let running = |server| Self { control, home, server, address, psk };

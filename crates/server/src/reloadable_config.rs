@@ -1,17 +1,16 @@
-//! What a running server goes by and can be given anew while it runs.
+//! The configuration of a running server that can be reloaded while it runs.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
 use crate::proxy_source::ProxySource;
 
-/// What a running server goes by.
+/// The configuration that a running server goes by, and that can be reloaded: each connection looks at it when it needs it.
 #[derive(Debug, Clone)]
-pub struct Live {
+pub struct ReloadableConfig {
     /// Whether clients that nobody has allowed may come in.
     pub anonymous: AnonymousPolicy,
     /// Proxies that say where connections come from.
@@ -26,7 +25,7 @@ pub struct Live {
     pub grace: Duration,
 }
 
-impl Live {
+impl ReloadableConfig {
     /// Whether a connection from `source` begins with what a proxy says of it.
     pub(crate) fn is_proxy(&self, source: Option<IpAddr>) -> bool {
         self.proxies.iter().any(|proxy| proxy.covers(source))
@@ -37,7 +36,7 @@ impl Live {
     }
 }
 
-impl From<&ServerConfig> for Live {
+impl From<&ServerConfig> for ReloadableConfig {
     fn from(config: &ServerConfig) -> Self {
         let services = config.services.iter();
         Self {
@@ -48,23 +47,5 @@ impl From<&ServerConfig> for Live {
             max_channels: config.max_channels,
             grace: config.grace,
         }
-    }
-}
-
-/// The present [`Live`], which each connection looks at when it needs it.
-#[derive(Debug)]
-pub(crate) struct Current(RwLock<Arc<Live>>);
-
-impl Current {
-    pub(crate) fn new(live: Live) -> Self {
-        Self(RwLock::new(Arc::new(live)))
-    }
-
-    pub(crate) fn get(&self) -> Arc<Live> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn set(&self, live: Live) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
 }
