@@ -85,12 +85,11 @@ impl Process {
         let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
         let mut read = String::new();
         // Byte by byte, so that nothing else is taken out of the pipe.
-        let mut bytes = (&reader).bytes();
+        let mut byte = [0];
         while !read.lines().last().is_some_and(|line| line.starts_with(last)) || !read.ends_with('\n') {
-            let byte = bytes.next().with_context(|| format!("no {last:?} in {read:?}"))??;
-            read.push(char::from(byte));
+            (&reader).read_exact(&mut byte).with_context(|| format!("no {last:?} in {read:?}"))?;
+            read.push(char::from(byte[0]));
         }
-        drop(bytes);
         Ok((process, read, reader))
     }
 
