@@ -148,9 +148,17 @@ fn unresolvable_host_is_named(stage: &Stage) -> Result<()> {
 
 fn bad_addresses_are_named(stage: &Stage) -> Result<()> {
     let home = stage.home_with(Key::Server)?;
-    for address in
-        ["", "localhost", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:port", "[::1", "unix:"]
-    {
+    for address in [
+        "",
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:port",
+        "[::1",
+        "unix:",
+        ":5000",
+    ] {
         stage.client(&home, &["send", address, "hello"]).run()?.expect(Exit::Usage).context(address)?;
         stage.server(&home, &["run", "--listen", address]).run()?.expect(Exit::Usage).context(address)?;
     }

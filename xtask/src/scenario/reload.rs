@@ -14,6 +14,7 @@ scenarios![
     hangup_reloads_as_well,
     bad_file_changes_nothing,
     check_finds_what_is_wrong,
+    client_checks_its_file_as_the_server_does,
     reload_without_a_server_says_so,
 ];
 
@@ -122,6 +123,26 @@ fn check_finds_what_is_wrong(stage: &Stage) -> Result<()> {
     site.command(&["check", "--config", "/nowhere/server.toml"])?
         .expect(Exit::Usage)?
         .error_names(&["/nowhere/server.toml"])?;
+    Ok(())
+}
+
+fn client_checks_its_file_as_the_server_does(stage: &Stage) -> Result<()> {
+    let home = stage.home()?;
+    let write = |text: &str| home.write("client.toml", text);
+    let good = "[[forward]]\nserver = 'gate.example.org:5000'\nlocal = ['5432:@db']\n";
+    let path = write(good)?.display().to_string();
+    let check = || stage.client(&home, &["check", "--config", &path]).run();
+    let said = check()?.expect(Exit::Done)?.text();
+    ensure!(said.ends_with(": good, forwards for 1 server"), "check printed {said:?}");
+    write(&format!("{good}locall = 3\n"))?;
+    check()?.expect(Exit::Usage)?.error_names(&["client.toml", "4", "locall"])?;
+    write(&format!("{good}psk = 'laptop.psk'\n"))?;
+    check()?.expect_any(&[Exit::Identity, Exit::Usage])?.error_names(&["laptop.psk"])?;
+    stage
+        .client(&home, &["check", "--config", "/nowhere/client.toml"])
+        .run()?
+        .expect(Exit::Usage)?
+        .error_names(&["/nowhere/client.toml"])?;
     Ok(())
 }
 
