@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Exit, Lines, PHRASE, Server, Site, Stage, Tap, Target, Way, digest, digest_of};
+use crate::harness::{Exit, Fixture, Harness, Lines, PHRASE, Server, Tap, Target, Way, digest, digest_of};
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
@@ -13,25 +13,25 @@ pub(crate) fn run() -> Result<()> {
         "A message, a pipe and a tunnel between the real programs, with a tap in the wire: a few seconds, once the \
          programs are built.\nBuilding them takes about 2 minutes on two cores the first time."
     );
-    let stage = Stage::new(workspace::build_programs()?)?;
-    message(&stage)?;
-    pipe(&stage)?;
-    tunnel(&stage)?;
+    let harness = Harness::new(workspace::build_programs()?)?;
+    message(&harness)?;
+    pipe(&harness)?;
+    tunnel(&harness)?;
     println!("\nAll of it arrived, and the tap has none of it.");
     Ok(())
 }
 
-fn message(stage: &Stage) -> Result<()> {
+fn message(harness: &Harness) -> Result<()> {
     println!("\n1. A message");
-    let home = stage.home()?;
-    let server = Server::start(stage, &home, &[])?;
+    let home = harness.home()?;
+    let server = Server::start(harness, &home, &[])?;
     let tap = Tap::before(server.address())?;
     println!("   server    listens on {}, with a key that it made just now", server.address());
     println!("             {}", server.key()?);
     println!("   tap       sits on {} and passes everything on", tap.address());
 
     let arguments = ["send", &tap.address(), MESSAGE, "--server-key", server.key()?];
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?;
     println!("   client    $ client send {} \"{MESSAGE}\" --server-key {}", tap.address(), server.key()?);
     println!("             exit 0: the server has confirmed it");
     let line = format!("[anonymous] {MESSAGE}");
@@ -40,15 +40,15 @@ fn message(stage: &Stage) -> Result<()> {
     seen(&tap, MESSAGE.as_bytes())
 }
 
-fn pipe(stage: &Stage) -> Result<()> {
+fn pipe(harness: &Harness) -> Result<()> {
     println!("\n2. A file of {} MiB through a pipe", LENGTH / MEBIBYTE);
-    let home = stage.home()?;
-    let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+    let home = harness.home()?;
+    let mut server = Server::start(harness, &home, &["pipe", "--anyone"])?;
     server.process.close_input();
     let tap = Tap::before(server.address())?;
     let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
     let started = Instant::now();
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     client.feed(Lines::of_length(LENGTH))?;
     client.finish()?.expect(Exit::Done)?;
     let received = server.finish()?.expect(Exit::Done)?.stdout;
@@ -62,7 +62,7 @@ fn pipe(stage: &Stage) -> Result<()> {
     seen(&tap, PHRASE)
 }
 
-fn tunnel(stage: &Stage) -> Result<()> {
+fn tunnel(harness: &Harness) -> Result<()> {
     println!("\n3. A tunnel to a web server that has no encryption");
     let web = Target::serve(|mut stream| {
         let mut request = [0; 1024];
@@ -76,11 +76,11 @@ fn tunnel(stage: &Stage) -> Result<()> {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n";
         write!(stream, "{head}Content-Length: {}\r\n\r\n{PAGE}", PAGE.len())
     })?;
-    let site = Site::open(stage, &["--tcp", &web.address()])?;
+    let fixture = Fixture::open(harness, &["--tcp", &web.address()])?;
     println!("   web       listens on {}", web.address());
     println!("   server    $ server allow SHA256:... --name alice --tcp {}", web.address());
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &format!("0:{}", web.address())])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &format!("0:{}", web.address())])?;
     let here = forward.local(0)?;
     println!("   client    $ client forward {} -L 0:{}", tap.address(), web.address());
     println!("             {here} -> {}", web.address());

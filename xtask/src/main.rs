@@ -12,7 +12,7 @@ mod test;
 mod tidy;
 mod vectors;
 
-mod stage;
+mod harness;
 mod venv;
 mod workspace;
 

@@ -27,6 +27,7 @@ mod proxy;
 mod psk;
 mod python;
 mod real;
+mod registration;
 mod reload;
 mod resumption;
 mod reverse;
@@ -45,42 +46,23 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::flags::TestFlags;
-use crate::stage::{self, Missing, Stage};
-use crate::test::Tally;
+use crate::harness::{self, Harness, Missing};
+use crate::scenario::registration::Scenario;
+use crate::test::tally::Tally;
 use crate::workspace;
 
-/// A named play for the stage.
-#[derive(Clone, Copy)]
-struct Scenario {
-    name: &'static str,
-    play: fn(&Stage) -> Result<()>,
-}
-
-/// The scenarios of a module, by the names of their functions.
-macro_rules! scenarios {
-    ($($play:ident),* $(,)?) => {
-        pub(super) const SCENARIOS: &[crate::scenario::Scenario] = &[
-            $(crate::scenario::Scenario {
-                name: concat!(module_path!(), "::", stringify!($play)),
-                play: $play,
-            }),*
-        ];
-    };
-}
-use scenarios;
-
 pub(crate) fn run(flags: &TestFlags) -> Result<Tally> {
-    stage::raise_descriptor_limit();
+    harness::raise_descriptor_limit();
     let programs = match &flags.programs {
         Some(folder) => {
             folder.canonicalize().with_context(|| format!("{} is not a folder", folder.display()))?
         }
         None => workspace::build_programs()?,
     };
-    let stage = Arc::new(Stage::new(programs)?);
+    let harness = Arc::new(Harness::new(programs)?);
     let arguments =
         Arguments { filter: flags.filter.clone(), test_threads: Some(AT_ONCE), ..Arguments::default() };
-    let trials = chosen(flags).into_iter().map(|scenario| trial(scenario, Arc::clone(&stage))).collect();
+    let trials = chosen(flags).into_iter().map(|scenario| trial(scenario, Arc::clone(&harness))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     Ok(Tally {
         passed: conclusion.num_passed,
@@ -142,8 +124,8 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
     chosen
 }
 
-fn trial(scenario: Scenario, stage: Arc<Stage>) -> Trial {
-    Trial::ignorable_test(short(scenario.name), move || match (scenario.play)(&stage) {
+fn trial(scenario: Scenario, harness: Arc<Harness>) -> Trial {
+    Trial::ignorable_test(short(scenario.name), move || match (scenario.play)(&harness) {
         Ok(()) => Ok(Completion::Completed),
         Err(error) => match error.downcast_ref::<Missing>() {
             Some(missing) if !workspace::in_ci() => Ok(Completion::ignored_with(missing)),

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::flags::SoakFlags;
-use crate::stage::socks::{self, Reply};
-use crate::stage::{
-    Datagrams, Done, Exchange, Forward, Load, Port, Site, Stage, Tap, Target, Vitals, datagram_echoed,
-    datagrams_to, dial, echoed, throughout,
+use crate::harness::socks::{self, Reply};
+use crate::harness::{
+    Datagrams, Done, Exchange, Fixture, Forward, Harness, Load, Port, Resources, Tap, Target,
+    datagram_echoed, datagrams_to, dial, echoed, throughout,
 };
 use crate::workspace;
 
 pub(crate) fn run(flags: &SoakFlags) -> Result<()> {
-    let stage = Stage::new(workspace::build_programs()?)?;
-    let mut soak = Soak::start(&stage)?;
+    let harness = Harness::new(workspace::build_programs()?)?;
+    let mut soak = Soak::start(&harness)?;
 
     println!("warming up");
     let warm_up = Traffic::start(&soak)?;
@@ -43,12 +43,12 @@ pub(crate) fn run(flags: &SoakFlags) -> Result<()> {
                 struck += 1;
             }
         }
-        println!("minute {minute:<4} {}  {}", soak.vitals()?, traffic.done());
+        println!("minute {minute:<4} {}  {}", soak.resources()?, traffic.done());
     }
     let done = traffic.finish()?;
     let after = soak.settled(&before);
     println!("began with  {before}");
-    println!("ended with  {}", soak.vitals()?);
+    println!("ended with  {}", soak.resources()?);
     println!("{struck} faults; {done}");
     after
 }
@@ -76,8 +76,8 @@ impl Fault {
 /// Two servers, one of which is restarted now and then; a client of each that lives as long as the soak, and one
 /// that is killed now and then.
 struct Soak<'a> {
-    steady: Site<'a>,
-    other: Site<'a>,
+    steady: Fixture<'a>,
+    other: Fixture<'a>,
     wires: [Tap; 2],
     clients: [Forward<'a>; 2],
     reverse: [Port; 2],
@@ -89,7 +89,7 @@ struct Soak<'a> {
 }
 
 impl<'a> Soak<'a> {
-    fn start(stage: &'a Stage) -> Result<Self> {
+    fn start(harness: &'a Harness) -> Result<Self> {
         let exchanges = Target::exchange(EXCHANGE)?;
         let echo = Target::echo()?;
         let datagrams = Datagrams::echo()?;
@@ -103,7 +103,7 @@ impl<'a> Soak<'a> {
             "--listen",
             "*",
         ];
-        let [steady, other] = [Site::open(stage, &rights)?, Site::open(stage, &rights)?];
+        let [steady, other] = [Fixture::open(harness, &rights)?, Fixture::open(harness, &rights)?];
         let wires = [Tap::forgetful(&steady.address())?, Tap::forgetful(&other.address())?];
         let reverse = [Port::hold()?, Port::hold()?];
         let specs = [
@@ -111,12 +111,12 @@ impl<'a> Soak<'a> {
             format!("0:{}", echo.address()),
             format!("0:{}/udp", datagrams.address()),
         ];
-        let forward = |site: &Site<'a>, wire: &Tap, port: &Port| {
+        let forward = |fixture: &Fixture<'a>, wire: &Tap, port: &Port| {
             let reverse = format!("{}:{}", port.number(), exchanges.address());
             let [first, second, third] = &specs;
             let arguments =
                 ["-L", first, "-L", second, "-L", third, "-R", &reverse, "-D", "0", "--udp-timeout", "5s"];
-            let forward = site.forward_through(&wire.address(), &arguments)?;
+            let forward = fixture.forward_through(&wire.address(), &arguments)?;
             forward.remote(0)?;
             Ok::<_, anyhow::Error>(forward)
         };
@@ -168,9 +168,9 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    fn vitals(&self) -> Result<Survivors> {
+    fn resources(&self) -> Result<Survivors> {
         let [first, second] = &self.clients;
-        Ok(Survivors { server: self.steady.vitals()?, clients: [first.vitals()?, second.vitals()?] })
+        Ok(Survivors { server: self.steady.resources()?, clients: [first.resources()?, second.resources()?] })
     }
 
     fn at_rest(&self) -> Result<Survivors> {
@@ -191,19 +191,19 @@ impl<'a> Soak<'a> {
 
 /// The programs that live as long as the soak.
 struct Survivors {
-    server: Vitals,
-    clients: [Vitals; 2],
+    server: Resources,
+    clients: [Resources; 2],
 }
 
 impl fmt::Display for Survivors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second] = &self.clients;
-        for (name, vitals) in [("server", &self.server), ("client", first), ("client", second)] {
-            let descriptors = vitals.descriptors.map_or("?".to_owned(), |count| count.to_string());
+        for (name, resources) in [("server", &self.server), ("client", first), ("client", second)] {
+            let descriptors = resources.descriptors.map_or("?".to_owned(), |count| count.to_string());
             write!(
                 f,
                 "{name} {descriptors:>4} descriptors {:>4} tasks {:>4} channels {:>6} KiB   ",
-                vitals.tasks, vitals.channels, vitals.memory
+                resources.tasks, resources.channels, resources.memory
             )?;
         }
         Ok(())

@@ -1,14 +1,18 @@
 //! `cargo xtask tidy`: the house rules that the compiler does not know. All findings are printed, then it fails.
 
 mod boundary;
+mod file;
+mod findings;
 mod imports;
 mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use crate::tidy::file::File;
+use crate::tidy::findings::Findings;
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
@@ -22,78 +26,6 @@ pub(crate) fn run() -> Result<()> {
     imports::check(&files, &mut findings);
     findings.report(&files)
 }
-
-/// A file of the workspace, by its path from the root.
-pub(crate) struct File {
-    pub(crate) path: String,
-    pub(crate) text: String,
-}
-
-impl File {
-    pub(crate) fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or(&self.path)
-    }
-
-    /// Test code may do what shipped code may not.
-    pub(crate) fn is_shipped(&self) -> bool {
-        self.path.starts_with("crates/") && self.path.contains("/src/")
-    }
-
-    /// The part above the unit tests.
-    pub(crate) fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .take_while(|line| *line != "#[cfg(test)]")
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
-    }
-}
-
-/// What breaks a rule, collected so that one run names everything.
-#[derive(Default)]
-pub(crate) struct Findings(pub(crate) Vec<String>);
-
-impl Findings {
-    pub(crate) fn line(&mut self, file: &File, number: usize, what: &str) {
-        self.0.push(format!("{}:{number}: {what}", file.path));
-    }
-
-    pub(crate) fn file(&mut self, path: &str, what: &str) {
-        self.0.push(format!("{path}: {what}"));
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn report(self, files: &[File]) -> Result<()> {
-        let mut long: Vec<(usize, &str)> = files
-            .iter()
-            .filter(|file| file.is_rust())
-            .map(|file| (file.text.lines().count(), file.path.as_str()))
-            .filter(|&(lines, _)| lines > LONG)
-            .collect();
-        long.sort_unstable_by(|one, other| other.cmp(one));
-        for (lines, path) in long {
-            println!("{path}: {lines} lines, aim under {LONG}");
-        }
-        for finding in &self.0 {
-            println!("{finding}");
-        }
-        match self.0.len() {
-            0 => Ok(()),
-            count => bail!("{count} findings"),
-        }
-    }
-}
-
-/// Reported, not refused: a split must follow a noun.
-const LONG: usize = 400;
 
 /// Every file that git would hold and a person would read.
 fn text_files(root: &Path) -> Result<Vec<File>> {

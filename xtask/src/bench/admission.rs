@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 
 use self::flood::{Flood, Target};
-use crate::stage::{Exit, Home, Key, Server, Stage, Tap, Way, raise_descriptor_limit};
+use crate::harness::{Exit, Harness, Home, Key, Server, Tap, Way, raise_descriptor_limit};
 use crate::workspace;
 
 /// Runs the same command once more, in namespaces of its own.
@@ -30,7 +30,7 @@ pub(crate) fn inside(seconds: u64) -> Result<()> {
     workspace::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     // Every address in here is this machine's: a source can be any of them, and a connection to one of them comes from it.
     workspace::run(Command::new("ip").args(["route", "add", "local", "10.64.0.0/10", "dev", "lo"]))?;
-    let stage = Stage::new(workspace::build_programs()?)?;
+    let harness = Harness::new(workspace::build_programs()?)?;
     println!(
         "{:<22} {:>9} {:>7} {:>7} {:>9} {:>7} {:>7} {:>7} {:>8} {:>10}",
         "flood", "fresh", "%", "p99 s", "tickets", "%", "p99 s", "banned", "log KB", "MB"
@@ -42,30 +42,32 @@ pub(crate) fn inside(seconds: u64) -> Result<()> {
         &[Flood::Slow],
         &[Flood::Garbage, Flood::Closed, Flood::Slow],
     ] {
-        measure(&stage, kinds, Duration::from_secs(seconds))?;
+        measure(&harness, kinds, Duration::from_secs(seconds))?;
     }
     Ok(())
 }
 
 /// One server, one mix of floods.
-fn measure(stage: &Stage, kinds: &[Flood], time: Duration) -> Result<()> {
+fn measure(harness: &Harness, kinds: &[Flood], time: Duration) -> Result<()> {
     // With a key as `keygen` makes it, which is longer than those of the scenarios.
-    let home = stage.home()?;
-    stage.server(&home, &["keygen"]).run()?.expect(Exit::Done)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let fingerprint = stage.fingerprint("client", &alice)?;
+    let home = harness.home()?;
+    harness.server(&home, &["keygen"]).run()?.expect(Exit::Done)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let fingerprint = harness.fingerprint("client", &alice)?;
     let allow = ["allow", &fingerprint, "--name", "alice"];
-    stage.server(&home, &allow).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &["--listen", "0.0.0.0:0"])?;
+    harness.server(&home, &allow).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &["--listen", "0.0.0.0:0"])?;
     let port = server.address().rsplit_once(':').context("an address without a port")?.1.parse()?;
-    let target =
-        Target { address: SocketAddrV4::new(SERVER, port), garbage: garbage(stage, &alice, &server, port)? };
+    let target = Target {
+        address: SocketAddrV4::new(SERVER, port),
+        garbage: garbage(harness, &alice, &server, port)?,
+    };
 
     let honest = clients();
     // Those with tickets got them before.
-    let homes = honest.iter().map(|_| stage.home_with(Key::Alice)).collect::<Result<Vec<_>>>()?;
+    let homes = honest.iter().map(|_| harness.home_with(Key::Alice)).collect::<Result<Vec<_>>>()?;
     for (client, home) in honest.iter().zip(&homes).filter(|(client, _)| client.keeps_tickets) {
-        attempt(stage, home, client.address, port, &server).context("before any flood")?;
+        attempt(harness, home, client.address, port, &server).context("before any flood")?;
     }
     let before = server.process.memory()?;
     let ended = AtomicBool::new(false);
@@ -78,7 +80,7 @@ fn measure(stage: &Stage, kinds: &[Flood], time: Duration) -> Result<()> {
             .zip(&homes)
             .map(|(client, home)| {
                 let (server, ended) = (&server, &ended);
-                scope.spawn(move || client.come_again_and_again(stage, home, port, server, ended))
+                scope.spawn(move || client.come_again_and_again(harness, home, port, server, ended))
             })
             .collect();
         let begun = Instant::now();
@@ -98,7 +100,7 @@ fn measure(stage: &Stage, kinds: &[Flood], time: Duration) -> Result<()> {
     let banned = honest
         .iter()
         .zip(&homes)
-        .filter(|(client, home)| attempt(stage, home, client.address, port, &server).is_err())
+        .filter(|(client, home)| attempt(harness, home, client.address, port, &server).is_err())
         .count();
     let of = |tickets: bool| -> Attempts {
         let those = honest.iter().zip(&results).filter(|(client, _)| client.keeps_tickets == tickets);
@@ -128,10 +130,10 @@ fn measure(stage: &Stage, kinds: &[Flood], time: Duration) -> Result<()> {
 }
 
 /// A hello that is well-formed and for this server, with a secret that does not open.
-fn garbage(stage: &Stage, alice: &Home, server: &Server, port: u16) -> Result<Vec<u8>> {
+fn garbage(harness: &Harness, alice: &Home, server: &Server, port: u16) -> Result<Vec<u8>> {
     let tap = Tap::before(&SocketAddrV4::new(SERVER, port).to_string())?;
     let arguments = ["ping", &tap.address(), "--server-key", server.key()?];
-    stage.client(alice, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(alice, &arguments).run()?.expect(Exit::Done)?;
     let sent = tap.last()?.bytes(Way::Up);
     let hello = memchr::memmem::find(&sent, b"SKS\x01\x03").context("no hello was recorded")?;
     let length = sent.get(hello + 6..hello + 8).context("half a hello was recorded")?;
@@ -160,7 +162,7 @@ fn clients() -> Vec<Client> {
 impl Client {
     fn come_again_and_again(
         &self,
-        stage: &Stage,
+        harness: &Harness,
         home: &Home,
         port: u16,
         server: &Server,
@@ -171,7 +173,7 @@ impl Client {
             if !self.keeps_tickets {
                 std::fs::remove_dir_all(home.file("tickets")).ok();
             }
-            match attempt(stage, home, self.address, port, server) {
+            match attempt(harness, home, self.address, port, server) {
                 Ok(seconds) => attempts.times.push(seconds),
                 Err(error) => {
                     attempts.failures += 1;
@@ -185,11 +187,11 @@ impl Client {
 }
 
 /// Seconds from the start of the client's program to its end.
-fn attempt(stage: &Stage, home: &Home, address: Ipv4Addr, port: u16, server: &Server) -> Result<f64> {
+fn attempt(harness: &Harness, home: &Home, address: Ipv4Addr, port: u16, server: &Server) -> Result<f64> {
     let begun = Instant::now();
     let address = SocketAddrV4::new(address, port).to_string();
     let arguments = ["ping", &address, "--count", "1", "--server-key", server.key()?];
-    stage.client(home, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(home, &arguments).run()?.expect(Exit::Done)?;
     Ok(begun.elapsed().as_secs_f64())
 }
 

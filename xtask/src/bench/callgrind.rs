@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::stage::{Tool, printed};
+use crate::harness::{Tool, printed};
 
 pub(super) struct Callgrind {
     valgrind: PathBuf,

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::bench::benches;
 use crate::bench::callgrind::Callgrind;
-use crate::stage::{printed, wrapped};
+use crate::bench::primitives::benches;
+use crate::harness::{printed, wrapped};
 
 pub(crate) fn run() -> Result<()> {
     let callgrind = Callgrind::find()?;

@@ -12,35 +12,35 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::stage::{Forward, Process, Site, Stage, Target, dial};
+use crate::harness::{Fixture, Forward, Harness, Process, Target, dial};
 use crate::workspace;
 
 /// Runs the harness with these peers and our programs, which prints its table.
-pub(crate) fn beside(harness: &Path, peers: &[String]) -> Result<()> {
+pub(crate) fn beside(peers_folder: &Path, peers: &[String]) -> Result<()> {
     let programs = workspace::build_programs()?;
-    let stage = Stage::new(programs.clone())?;
-    let site = Site::closed(&stage, &["--tcp", "127.0.0.1:*"], &[], &[])?;
+    let harness = Harness::new(programs.clone())?;
+    let fixture = Fixture::closed(&harness, &["--tcp", "127.0.0.1:*"], &[], &[])?;
     let at = |program: &str, home: &Path| {
         format!("{} --quiet --home {}", programs.join(program).display(), home.display())
     };
-    let server = at("server", &site.home().file(""));
-    let client = at("client", &site.alice().file(""));
-    let mut command = Command::new(harness.join("run.sh"));
+    let server = at("server", &fixture.home().file(""));
+    let client = at("client", &fixture.alice().file(""));
+    let mut command = Command::new(peers_folder.join("run.sh"));
     command.args(peers).arg("ours");
     command.env("OURS_SERVER", format!("{server} run --listen 127.0.0.1:@MID@"));
     let forward = "forward 127.0.0.1:@MID@ -L @LISTEN@:127.0.0.1:@TARGET@ --server-key";
-    command.env("OURS_CLIENT", format!("{client} {forward} {}", site.key()));
+    command.env("OURS_CLIENT", format!("{client} {forward} {}", fixture.key()));
     workspace::run(&mut command)
 }
 
 /// Measures our programs alone.
 pub(crate) fn alone() -> Result<()> {
-    let stage = Stage::new(workspace::build_programs()?)?;
+    let harness = Harness::new(workspace::build_programs()?)?;
     let target = Target::serve(serve)?;
-    let site = Site::open(&stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}", target.address())])?;
+    let fixture = Fixture::open(&harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}", target.address())])?;
     forward.connected()?;
-    let tunnel = Tunnel { server: &site.server()?.process, client: &forward };
+    let tunnel = Tunnel { server: &fixture.server()?.process, client: &forward };
     let (direct, through) = (target.address(), forward.local(0)?);
 
     println!("{:<28} {:>12} {:>12} {:>8}", "", "direct", "tunnel", "ratio");

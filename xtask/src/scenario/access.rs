@@ -4,10 +4,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{
-    Exit, Home, Key, Missing, PATIENCE, Process, Server, Stage, Target, Tool, until, wrapped,
+use crate::harness::{
+    DEADLINE, Exit, Harness, Home, Key, Missing, Process, Server, Target, Tool, until, wrapped,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     allowed_client_is_known_by_name,
@@ -25,133 +25,133 @@ scenarios![
     change_of_rights_is_on_the_disk_when_its_command_ends,
 ];
 
-fn allowed_client_is_known_by_name(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home()?;
-    let made = stage.client(&alice, &["keygen", "--bits", "2048"]).run()?.expect(Exit::Done)?.text();
+fn allowed_client_is_known_by_name(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home()?;
+    let made = harness.client(&alice, &["keygen", "--bits", "2048"]).run()?.expect(Exit::Done)?.text();
     ensure!(made.contains("SHA256:"), "keygen printed {made:?}");
-    let key = stage.fingerprint("client", &alice)?;
+    let key = harness.fingerprint("client", &alice)?;
     ensure!(made.contains(&key), "two fingerprints for one key");
 
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    let listed = stage.server(&home, &["list"]).run()?.expect(Exit::Done)?.text();
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let listed = harness.server(&home, &["list"]).run()?.expect(Exit::Done)?.text();
     ensure!(listed.contains("alice") && listed.contains(&key), "list prints {listed:?}");
 
-    let server = Server::start(stage, &home, &[])?;
-    stage.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
+    harness.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
     server.printed("[alice] it is me")
 }
 
-fn others_are_denied_and_understand_it(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &[])?;
-    for stranger in [stage.home_with(Key::Mallory)?, stage.home()?] {
-        stage.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
+fn others_are_denied_and_understand_it(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
+    for stranger in [harness.home_with(Key::Mallory)?, harness.home()?] {
+        harness.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
         server.logged(&["connection failed", "127.0.0.1"])?;
     }
-    stage.send(&alice, &server, "still me")?.expect(Exit::Done)?;
+    harness.send(&alice, &server, "still me")?.expect(Exit::Done)?;
     server.printed("[alice] still me")?;
     ensure!(!server.process.stdout.text().contains("let me in"), "a stranger's message was printed");
     Ok(())
 }
 
-fn allow_takes_effect_on_a_running_server(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let server = Server::start(stage, &home, &[])?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+fn allow_takes_effect_on_a_running_server(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let server = Server::start(harness, &home, &[])?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
     // Nobody is allowed yet: messages over loopback are taken from everyone.
-    stage.send(&mallory, &server, "before")?.expect(Exit::Done)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    stage.send(&alice, &server, "after")?.expect(Exit::Done)?;
+    harness.send(&mallory, &server, "before")?.expect(Exit::Done)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    harness.send(&alice, &server, "after")?.expect(Exit::Done)?;
     server.printed("[alice] after")?;
-    stage.send(&mallory, &server, "after")?.expect(Exit::Refused)?;
+    harness.send(&mallory, &server, "after")?.expect(Exit::Refused)?;
     Ok(())
 }
 
-fn revoke_takes_effect_on_a_running_server(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+fn revoke_takes_effect_on_a_running_server(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
     for (client, name) in [(&alice, "alice"), (&mallory, "mallory")] {
-        let key = stage.fingerprint("client", client)?;
-        stage.server(&home, &["allow", &key, "--name", name]).run()?.expect(Exit::Done)?;
+        let key = harness.fingerprint("client", client)?;
+        harness.server(&home, &["allow", &key, "--name", name]).run()?.expect(Exit::Done)?;
     }
-    let server = Server::start(stage, &home, &[])?;
-    stage.send(&mallory, &server, "while I can")?.expect(Exit::Done)?;
-    stage.server(&home, &["revoke", "mallory"]).run()?.expect(Exit::Done)?;
-    stage.send(&mallory, &server, "once more")?.expect(Exit::Refused)?;
-    stage.send(&alice, &server, "by name")?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
+    harness.send(&mallory, &server, "while I can")?.expect(Exit::Done)?;
+    harness.server(&home, &["revoke", "mallory"]).run()?.expect(Exit::Done)?;
+    harness.send(&mallory, &server, "once more")?.expect(Exit::Refused)?;
+    harness.send(&alice, &server, "by name")?.expect(Exit::Done)?;
 
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["revoke", &key]).run()?.expect(Exit::Done)?;
-    stage.send(&alice, &server, "by fingerprint")?.expect(Exit::Refused)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["revoke", &key]).run()?.expect(Exit::Done)?;
+    harness.send(&alice, &server, "by fingerprint")?.expect(Exit::Refused)?;
     // A server whose last client was revoked is not open to everyone again.
-    stage.send(&stage.home()?, &server, "and me")?.expect(Exit::Refused)?;
-    stage.server(&home, &["revoke", "nobody"]).run()?.expect(Exit::Usage)?.error_names(&["nobody"])?;
+    harness.send(&harness.home()?, &server, "and me")?.expect(Exit::Refused)?;
+    harness.server(&home, &["revoke", "nobody"]).run()?.expect(Exit::Usage)?.error_names(&["nobody"])?;
     Ok(())
 }
 
-fn anyone_may_when_the_server_says_so(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &["--anyone"])?;
-    stage.send(&alice, &server, "one")?.expect(Exit::Done)?;
+fn anyone_may_when_the_server_says_so(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &["--anyone"])?;
+    harness.send(&alice, &server, "one")?.expect(Exit::Done)?;
     server.printed("[alice] one")?;
-    stage.send(&stage.home()?, &server, "two")?.expect(Exit::Done)?;
+    harness.send(&harness.home()?, &server, "two")?.expect(Exit::Done)?;
     server.printed("[anonymous] two")?;
-    stage.send(&mallory, &server, "three")?.expect(Exit::Done)?;
-    server.printed(&format!("[{}] three", stage.fingerprint("client", &mallory)?))
+    harness.send(&mallory, &server, "three")?.expect(Exit::Done)?;
+    server.printed(&format!("[{}] three", harness.fingerprint("client", &mallory)?))
 }
 
 /// Loopback is enough for a message, not for a pipe; and the pipe still waits for the client it is meant for.
-fn pipe_is_closed_to_strangers(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    let mut server = Server::start(stage, &home, &["pipe"])?;
+fn pipe_is_closed_to_strangers(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let mut server = Server::start(harness, &home, &["pipe"])?;
     server.process.close_input();
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let outcome = stage.client(&stage.home()?, &arguments).input("mine").run()?;
+    let outcome = harness.client(&harness.home()?, &arguments).input("mine").run()?;
     outcome.expect(Exit::Refused)?;
-    stage.client(&alice, &arguments).input("hers").run()?.expect(Exit::Done)?;
+    harness.client(&alice, &arguments).input("hers").run()?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"hers")?;
     Ok(())
 }
 
 /// Both programs say why, and nothing that is said behind it comes through. With the server's input at its end, nobody
 /// is left there who could write.
-fn whoever_loses_the_pipe_loses_it_at_once(stage: &Stage) -> Result<()> {
+fn whoever_loses_the_pipe_loses_it_at_once(harness: &Harness) -> Result<()> {
     for (way, server_still_talks) in [("revoke", true), ("revoke", false), ("expire", true)] {
-        let home = stage.home_with(Key::Server)?;
-        let alice = stage.home_with(Key::Alice)?;
-        let key = stage.fingerprint("client", &alice)?;
+        let home = harness.home_with(Key::Server)?;
+        let alice = harness.home_with(Key::Alice)?;
+        let key = harness.fingerprint("client", &alice)?;
         let mut rights = vec!["allow", &key, "--name", "alice", "--pipe"];
         if way == "expire" {
             rights.extend(["--expires", "3s"]);
         }
-        let mut server = Server::start(stage, &home, &["pipe"])?;
-        stage.server(&home, &rights).run()?.expect(Exit::Done)?;
+        let mut server = Server::start(harness, &home, &["pipe"])?;
+        harness.server(&home, &rights).run()?.expect(Exit::Done)?;
         let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-        let mut client = stage.client(&alice, &arguments).start()?;
+        let mut client = harness.client(&alice, &arguments).start()?;
         client.write(b"up\n")?;
         server.process.write(b"down\n")?;
-        server.process.stdout.wait_len(PATIENCE, b"up\n".len())?;
-        client.stdout.wait_len(PATIENCE, b"down\n".len())?;
+        server.process.stdout.wait_len(DEADLINE, b"up\n".len())?;
+        client.stdout.wait_len(DEADLINE, b"down\n".len())?;
         if !server_still_talks {
             server.process.close_input();
         }
         if way == "revoke" {
-            stage.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+            harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
         }
         // Neither of the two inputs has ended: what ends them is what they were told.
-        client.wait_for(PATIENCE)?;
-        server.process.wait_for(PATIENCE)?;
+        client.wait_for(DEADLINE)?;
+        server.process.wait_for(DEADLINE)?;
         let outcome = client.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
         outcome.hint_names(&["server list"])?.expect_stdout(b"down\n")?;
         let outcome = server.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
@@ -161,32 +161,32 @@ fn whoever_loses_the_pipe_loses_it_at_once(stage: &Stage) -> Result<()> {
 }
 
 /// A message whose end is still to come, and a tunnel between standard input and output.
-fn revoked_client_reads_why_whatever_it_has_open(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
+fn revoked_client_reads_why_whatever_it_has_open(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
     let target = Target::echo()?;
     let to = target.address();
     let rights = ["allow", &key, "--name", "alice", "--messages", "--tcp", &to];
-    stage.server(&home, &rights).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &[])?;
+    harness.server(&home, &rights).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
     let trust = ["--server-key", server.key()?];
     let message = [&["send", server.address(), "-"], &trust[..]].concat();
     let tunnel = [&["forward", server.address(), "-W", &to], &trust[..]].concat();
-    let mut clients = [stage.client(&alice, &message).start()?, stage.client(&alice, &tunnel).start()?];
+    let mut clients = [harness.client(&alice, &message).start()?, harness.client(&alice, &tunnel).start()?];
     for client in &mut clients {
         client.write(b"the beginning")?;
     }
-    until(PATIENCE, "both are open", || {
-        let status = stage.server(&home, &["status", "--json"]).run()?.expect(Exit::Done)?.text();
+    until(DEADLINE, "both are open", || {
+        let status = harness.server(&home, &["status", "--json"]).run()?.expect(Exit::Done)?.text();
         let status: serde_json::Value = serde_json::from_str(&status)?;
         let open = status["open"].as_array().context("nothing is open")?;
         ensure!(open.len() == 2 && open.iter().all(|open| open["bytes"] != 0), "{status}");
         Ok(())
     })?;
-    stage.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+    harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
     for mut client in clients {
-        client.wait_for(PATIENCE)?;
+        client.wait_for(DEADLINE)?;
         let outcome = client.finish()?.expect(Exit::Refused)?;
         outcome.error_names(&["lost the right"])?.hint_names(&["server list"])?;
     }
@@ -194,34 +194,34 @@ fn revoked_client_reads_why_whatever_it_has_open(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn line_in_the_log_lets_the_refused_client_in(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "алиса"]).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &[])?;
-    stage.send(&mallory, &server, "let me in")?.expect(Exit::Refused)?;
-    let key = stage.fingerprint("client", &mallory)?;
+fn line_in_the_log_lets_the_refused_client_in(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "алиса"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
+    harness.send(&mallory, &server, "let me in")?.expect(Exit::Refused)?;
+    let key = harness.fingerprint("client", &mallory)?;
     server.logged(&["client refused", "127.0.0.1", &key, "nobody has allowed it"])?;
     let log = server.process.stderr.text();
     let line = log.lines().find(|line| line.contains("client refused")).context("no line")?;
     let (_, command) = line.split_once("allow=\"server ").context("no command in the line")?;
     let words: Vec<&str> = command.trim_end().trim_end_matches('"').split(' ').collect();
-    let mut pasted = stage.program("server");
+    let mut pasted = harness.program("server");
     pasted.args(&words);
     Process::start(pasted)?.finish()?.expect(Exit::Done)?;
-    stage.send(&mallory, &server, "thank you")?.expect(Exit::Done)?;
+    harness.send(&mallory, &server, "thank you")?.expect(Exit::Done)?;
     server.printed(&format!("[{}] thank you", words.last().context("an empty command")?))?;
-    stage.send(&alice, &server, "по имени")?.expect(Exit::Done)?;
+    harness.send(&alice, &server, "по имени")?.expect(Exit::Done)?;
     server.printed("[алиса] по имени")
 }
 
-fn single_rights_are_added_and_what_is_taken_is_said(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let key = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
+fn single_rights_are_added_and_what_is_taken_is_said(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let key = harness.fingerprint("client", &harness.home_with(Key::Alice)?)?;
     let allow = |options: &[&str]| {
         let words = [&["allow", &key], options].concat();
-        stage.server(&home, &words).run()?.expect(Exit::Done)
+        harness.server(&home, &words).run()?.expect(Exit::Done)
     };
     let said = allow(&["--name", "alice", "--tcp", "127.0.0.1:80", "--service", "db"])?.stderr;
     ensure!(
@@ -234,57 +234,57 @@ fn single_rights_are_added_and_what_is_taken_is_said(stage: &Stage) -> Result<()
     ensure!(said.contains("alice may no longer: --service db\n"), "{said}");
     let said = allow(&["--tcp", "127.0.0.1:81"])?.stderr;
     ensure!(said.contains("alice may no longer: --messages --tcp 127.0.0.1:80\n"), "{said}");
-    let listed = stage.server(&home, &["list", "--json"]).run()?.expect(Exit::Done)?.text();
+    let listed = harness.server(&home, &["list", "--json"]).run()?.expect(Exit::Done)?.text();
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     ensure!(listed["name"] == "alice" && listed["tcp"] == serde_json::json!(["127.0.0.1:81"]), "{listed}");
     let words = ["allow", &key, "--remove", "--messages"];
-    stage.server(&home, &words).run()?.expect(Exit::Usage)?.error_names(&["--messages"])?;
-    let checked = stage.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
+    harness.server(&home, &words).run()?.expect(Exit::Usage)?.error_names(&["--messages"])?;
+    let checked = harness.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
     ensure!(!checked.contains("warning"), "{checked}");
     allow(&["--add", "--service", "db"])?;
-    let checked = stage.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
+    let checked = harness.server(&home, &["check"]).run()?.expect(Exit::Done)?.stderr;
     ensure!(checked.contains("warning: alice: --service db"), "{checked}");
     Ok(())
 }
 
-fn allow_refuses_what_is_no_fingerprint(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn allow_refuses_what_is_no_fingerprint(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for key in ["alice", "SHA256:abc", ""] {
-        stage.server(&home, &["allow", key, "--name", "alice"]).run()?.expect(Exit::Usage)?;
+        harness.server(&home, &["allow", key, "--name", "alice"]).run()?.expect(Exit::Usage)?;
     }
     Ok(())
 }
 
-fn keygen_keeps_a_key_that_is_there(stage: &Stage) -> Result<()> {
+fn keygen_keeps_a_key_that_is_there(harness: &Harness) -> Result<()> {
     for (program, key) in [("server", Key::Server), ("client", Key::Alice)] {
-        let home = stage.home_with(key)?;
-        let before = stage.fingerprint(program, &home)?;
+        let home = harness.home_with(key)?;
+        let before = harness.fingerprint(program, &home)?;
         let run = |arguments: &[&str]| match program {
-            "server" => stage.server(&home, arguments).run(),
-            _ => stage.client(&home, arguments).run(),
+            "server" => harness.server(&home, arguments).run(),
+            _ => harness.client(&home, arguments).run(),
         };
         run(&["keygen", "--bits", "2048"])?
             .expect(Exit::Usage)?
             .error_names(&[".key"])?
             .hint_names(&["--force"])?;
-        ensure!(stage.fingerprint(program, &home)? == before, "{program} keygen replaced a key");
+        ensure!(harness.fingerprint(program, &home)? == before, "{program} keygen replaced a key");
         run(&["keygen", "--bits", "2048", "--force"])?.expect(Exit::Done)?;
-        ensure!(stage.fingerprint(program, &home)? != before, "{program} keygen --force kept the key");
+        ensure!(harness.fingerprint(program, &home)? != before, "{program} keygen --force kept the key");
     }
     Ok(())
 }
 
 /// A new content is in a file of its own, and its name in the folder: a power cut brings the old one back unless both were
 /// synced, in that order.
-fn change_of_rights_is_on_the_disk_when_its_command_ends(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let folder = home.path().display().to_string();
     let list = format!("{folder}/clients.toml");
-    let key = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
+    let key = harness.fingerprint("client", &harness.home_with(Key::Alice)?)?;
     for words in
         [&["allow", &key, "--name", "alice"][..], &["allow", &key, "--messages"], &["revoke", "alice"]]
     {
-        let calls = calls_for_files(stage, &home, words)?;
+        let calls = calls_for_files(harness, &home, words)?;
         let mut renamed = Vec::new();
         for (index, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename")) {
             let mut paths = call.split('"').skip(1).step_by(2);
@@ -306,9 +306,9 @@ fn change_of_rights_is_on_the_disk_when_its_command_ends(stage: &Stage) -> Resul
 }
 
 /// What a command of the server has had done to files with success, as `strace` writes it.
-fn calls_for_files(stage: &Stage, home: &Home, words: &[&str]) -> Result<Vec<String>> {
+fn calls_for_files(harness: &Harness, home: &Home, words: &[&str]) -> Result<Vec<String>> {
     let strace = Tool::STRACE.find()?;
-    let place = stage.home()?;
+    let place = harness.home()?;
     let trace = place.file("trace");
     let traced = |command: Command| {
         let mut tracer = vec![strace.display().to_string(), "-y".to_owned(), "-o".to_owned()];
@@ -321,7 +321,7 @@ fn calls_for_files(stage: &Stage, home: &Home, words: &[&str]) -> Result<Vec<Str
     if let Err(error) = tried.expect(Exit::Done) {
         return Err(Missing { tool: "strace", reason: format!("it may not trace here: {error}") }.into());
     }
-    traced(stage.server(home, words).into_command())?.expect(Exit::Done)?;
+    traced(harness.server(home, words).into_command())?.expect(Exit::Done)?;
     let calls = std::fs::read_to_string(&trace)?;
     Ok(calls.lines().filter(|call| call.ends_with(" = 0")).map(str::to_owned).collect())
 }

@@ -4,22 +4,22 @@ use std::thread;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, Lines, Process, Server, Stage, digest_of};
+use crate::harness::{Exit, Harness, Key, Lines, Process, Server, digest_of};
+use crate::scenario::registration::scenarios;
 
 scenarios![ten_gibibytes_in_flat_memory];
 
-fn ten_gibibytes_in_flat_memory(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let mut command = stage.program("server");
+fn ten_gibibytes_in_flat_memory(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let mut command = harness.program("server");
     command.arg("--home").arg(&home).args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
     let (process, output) = Process::start_streamed(command)?;
     let mut server = Server::from_process(process)?;
     server.process.feed(Lines::of_length(HEARTBEAT))?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let client_home = stage.home()?;
+    let client_home = harness.home()?;
     let (mut client, answer) =
-        Process::start_streamed(stage.client(&client_home, &arguments).into_command())?;
+        Process::start_streamed(harness.client(&client_home, &arguments).into_command())?;
     client.feed(Lines::of_length(LENGTH))?;
 
     // The programs are gone once their output has ended, so their memory is read while the last bytes pass.

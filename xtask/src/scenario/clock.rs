@@ -6,36 +6,38 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{local, works_again};
-use crate::stage::{Forward, Home, Missing, Site, Stage, Target, echoed, throughout};
+use crate::harness::{
+    Fixture, Forward, Harness, Home, Missing, Target, echoed, local, throughout, works_again,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![servers_clock_may_jump, clients_clock_may_jump];
 
-fn servers_clock_may_jump(stage: &Stage) -> Result<()> {
-    let clock = Clock::new(stage)?;
+fn servers_clock_may_jump(harness: &Harness) -> Result<()> {
+    let clock = Clock::new(harness)?;
     let target = Target::echo()?;
     let wrapper = clock.wrapper();
     let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     let rights = ["--tcp", &target.address(), "--listen", "*", "--expires", "500d"];
-    let site = Site::wrapped(stage, &rights, &[], &words)?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let fixture = Fixture::wrapped(harness, &rights, &[], &words)?;
+    let forward = fixture.forward(&["-L", &local(&target), "-R", &local(&target)])?;
     jump(&clock, &forward)
 }
 
-fn clients_clock_may_jump(stage: &Stage) -> Result<()> {
-    let clock = Clock::new(stage)?;
+fn clients_clock_may_jump(harness: &Harness) -> Result<()> {
+    let clock = Clock::new(harness)?;
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let arguments = ["-L", &local(&target), "-R", &local(&target)];
-    let address = site.address();
-    let forward = Forward::wrapped(stage, site.alice(), &address, site.key(), &arguments, &clock.wrapper())?;
+    let address = fixture.address();
+    let forward =
+        Forward::wrapped(harness, fixture.alice(), &address, fixture.key(), &arguments, &clock.wrapper())?;
     jump(&clock, &forward)?;
     // Reconnecting is a matter of time as well.
     for offset in ["+1d", "-1d"] {
         clock.set(offset)?;
-        site.kill()?;
-        site.start()?;
+        fixture.kill()?;
+        fixture.start()?;
         works_again(&forward.local(0)?).with_context(|| format!("a new server, clock at {offset}"))?;
     }
     Ok(())
@@ -43,7 +45,7 @@ fn clients_clock_may_jump(stage: &Stage) -> Result<()> {
 
 /// Forward by a day and back, twice, with live streams and new ones.
 fn jump(clock: &Clock, forward: &Forward<'_>) -> Result<()> {
-    let mut streams = [forward.dial()?, crate::stage::dial(&forward.remote(0)?)?];
+    let mut streams = [forward.dial()?, crate::harness::dial(&forward.remote(0)?)?];
     for stream in &mut streams {
         echoed(stream, b"before")?;
     }
@@ -66,8 +68,8 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(stage: &Stage) -> Result<Self> {
-        let place = stage.home()?;
+    fn new(harness: &Harness) -> Result<Self> {
+        let place = harness.home()?;
         let file = place.file("offset");
         let architecture = std::env::consts::ARCH;
         let library = [
@@ -107,7 +109,7 @@ impl Clock {
     fn is_believed(&self) -> Result<()> {
         let year = |clock: &Self| -> Result<String> {
             let words = clock.wrapper();
-            crate::stage::printed(
+            crate::harness::printed(
                 std::process::Command::new(&words[0]).args(&words[1..]).args(["date", "+%s"]),
             )
         };

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{local, works_again};
-use crate::stage::{
-    Exit, Forward, Hosts, Key, PATIENCE, Port, Process, Program, Server, Site, Stage, Target, Tool, Visitor,
-    Vitals, dial, echoed, socks, until, wrapped,
+use crate::harness::{
+    DEADLINE, Exit, Fixture, Forward, Harness, Hosts, Key, Port, Process, Program, Resources, Server, Target,
+    Tool, Visitor, dial, echoed, local, socks, until, works_again, wrapped,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     two_thousand_connections_against_a_limit_of_five_hundred,
@@ -25,13 +24,13 @@ scenarios![
 ];
 
 /// All at once, and each held until its answer is there. The limit is in the server's file.
-fn two_thousand_connections_against_a_limit_of_five_hundred(stage: &Stage) -> Result<()> {
+fn two_thousand_connections_against_a_limit_of_five_hundred(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::with_config(stage, &["--tcp", &target.address()], "max_channels = 500\n")?;
-    let forward = site.forward(&["--wait", "55s", "-L", &local(&target)])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address()], "max_channels = 500\n")?;
+    let forward = fixture.forward(&["--wait", "55s", "-L", &local(&target)])?;
     let address = forward.local(0)?;
     works_again(&address)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let open = Arc::new(AtomicUsize::new(0));
     let barrier = Arc::new(Barrier::new(CROWD));
     let started = Instant::now();
@@ -42,7 +41,7 @@ fn two_thousand_connections_against_a_limit_of_five_hundred(stage: &Stage) -> Re
             let builder = thread::Builder::new().stack_size(128 * 1024);
             builder.spawn(move || -> Result<()> {
                 barrier.wait();
-                let mut stream = until(PATIENCE, "the listener's queue", || dial(&address))?;
+                let mut stream = until(DEADLINE, "the listener's queue", || dial(&address))?;
                 open.fetch_add(1, Ordering::SeqCst);
                 echoed(&mut stream, format!("number {number}").as_bytes())
                     .with_context(|| format!("connection {number}"))
@@ -50,8 +49,8 @@ fn two_thousand_connections_against_a_limit_of_five_hundred(stage: &Stage) -> Re
         })
         .collect::<std::io::Result<_>>()?;
     let mut most = 0;
-    while visitors.iter().any(|visitor| !visitor.is_finished()) && started.elapsed() < 2 * PATIENCE {
-        most = most.max(site.vitals()?.channels);
+    while visitors.iter().any(|visitor| !visitor.is_finished()) && started.elapsed() < 2 * DEADLINE {
+        most = most.max(fixture.resources()?.channels);
         thread::sleep(Duration::from_millis(100));
     }
     let mut failed = Vec::new();
@@ -63,21 +62,21 @@ fn two_thousand_connections_against_a_limit_of_five_hundred(stage: &Stage) -> Re
     }
     ensure!(most <= 500, "{most} channels at once");
     target.is_left_alone()?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
 /// A server with room for 64 descriptors: it is filled from outside until it can accept no more, and goes on after.
-fn descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
+fn descriptors_that_run_out_come_back(harness: &Harness) -> Result<()> {
     let prlimit = Tool::PRLIMIT.find()?.display().to_string();
     let target = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--listen", "*"];
-    let site = Site::wrapped(stage, &rights, &[], &[&prlimit, "--nofile=64:64"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::wrapped(harness, &rights, &[], &[&prlimit, "--nofile=64:64"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     works_again(&forward.local(0)?)?;
-    let before = site.at_rest()?;
+    let before = fixture.at_rest()?;
     for round in 0..2 {
-        let visitors: Vec<_> = (0..120).filter_map(|_| Visitor::connect(&site.address()).ok()).collect();
+        let visitors: Vec<_> = (0..120).filter_map(|_| Visitor::connect(&fixture.address()).ok()).collect();
         let mut streams = Vec::new();
         for _ in 0..60 {
             let mut stream = forward.dial()?;
@@ -91,18 +90,19 @@ fn descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
         works_again(&forward.local(0)?).with_context(|| format!("round {round}"))?;
     }
     target.is_left_alone()?;
-    site.expect_again(&before)
+    fixture.expect_again(&before)
 }
 
-fn clients_descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
+fn clients_descriptors_that_run_out_come_back(harness: &Harness) -> Result<()> {
     let prlimit = Tool::PRLIMIT.find()?.display().to_string();
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let port = Port::hold()?;
     let reverse = format!("{}:{}", port.number(), target.address());
     let wrapper = [prlimit, "--nofile=64:64".to_owned()];
     let arguments = ["-L", &local(&target), "-R", &reverse];
-    let forward = Forward::wrapped(stage, site.alice(), &site.address(), site.key(), &arguments, &wrapper)?;
+    let forward =
+        Forward::wrapped(harness, fixture.alice(), &fixture.address(), fixture.key(), &arguments, &wrapper)?;
     forward.remote(0)?;
     let here = forward.local(0)?;
     works_again(&here)?;
@@ -125,11 +125,11 @@ fn clients_descriptors_that_run_out_come_back(stage: &Stage) -> Result<()> {
 }
 
 /// More visitors who say nothing than the server has descriptors, at proxies that it opens for a client.
-fn visitors_of_leases_leave_descriptors_for_commands(stage: &Stage) -> Result<()> {
+fn visitors_of_leases_leave_descriptors_for_commands(harness: &Harness) -> Result<()> {
     let prlimit = Tool::PRLIMIT.find()?.display().to_string();
     let rights = ["--listen", "*"];
-    let site = Site::wrapped(stage, &rights, &[], &[&prlimit, "--nofile=1024:1024"])?;
-    let forward = site.forward(&["-R", "0"].repeat(LEASES))?;
+    let fixture = Fixture::wrapped(harness, &rights, &[], &[&prlimit, "--nofile=1024:1024"])?;
+    let forward = fixture.forward(&["-R", "0"].repeat(LEASES))?;
     let addresses = (0..LEASES).map(|index| forward.remote(index)).collect::<Result<Vec<_>>>()?;
     let mut visitors = Vec::new();
     for _ in 0..1_200 / LEASES {
@@ -137,32 +137,32 @@ fn visitors_of_leases_leave_descriptors_for_commands(stage: &Stage) -> Result<()
             visitors.push(dial(address)?);
         }
     }
-    let vitals = site.vitals()?;
-    ensure!(vitals.channels >= u64::try_from(LEASES)?, "{} channels", vitals.channels);
-    let log = site.server()?.process.stderr.text();
+    let resources = fixture.resources()?;
+    ensure!(resources.channels >= u64::try_from(LEASES)?, "{} channels", resources.channels);
+    let log = fixture.server()?.process.stderr.text();
     ensure!(!log.contains("cannot accept"), "descriptors have run out:\n{log}");
     Ok(())
 }
 
 /// A client has 640 channels under way to names whose resolver is silent, each for longer than all that is seen here.
 /// Others are served as ever: with a whole handshake, and where a name is to be looked up for them.
-fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::before_a_silent_resolver(stage)?;
+fn names_without_an_answer_keep_their_own_client_waiting(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::before_a_silent_resolver(harness)?;
     hosts.write("127.0.0.1 known.test\n")?;
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?].map(Arc::new);
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?].map(Arc::new);
     for (client, name) in [(&alice, "alice"), (&mallory, "mallory")] {
-        let key = stage.fingerprint("client", client)?;
+        let key = harness.fingerprint("client", client)?;
         let rights = ["--tcp", "*:*", "--tcp", "known.test:9", "--tcp", "127.0.0.1:9"];
         let words = [&["allow", &key, "--name", name], &rights[..]].concat();
-        stage.server(&home, &words).run()?.expect(Exit::Done)?;
+        harness.server(&home, &words).run()?.expect(Exit::Done)?;
     }
     let address = format!("unix:{}", home.file("listener.sock").display());
-    let command = stage.server(&home, &["--listen", &address]).into_command();
+    let command = harness.server(&home, &["--listen", &address]).into_command();
     let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
     let server = Server::from_process(Process::start(wrapped(&wrapper, command))?)?;
     let key = server.key()?;
-    let forward = Forward::start(stage, &mallory, &address, key, &["-D", "0"])?;
+    let forward = Forward::start(harness, &mallory, &address, key, &["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
 
     let answered = Arc::new(AtomicUsize::new(0));
@@ -170,16 +170,16 @@ fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Resul
         let (proxy, answered) = (proxy.clone(), Arc::clone(&answered));
         let builder = thread::Builder::new().stack_size(128 * 1024);
         builder.spawn(move || {
-            until(PATIENCE, "the listener's queue", || dial(&proxy)).ok();
+            until(DEADLINE, "the listener's queue", || dial(&proxy)).ok();
             socks::connect(&proxy, &format!("name-{number}.test"), 9).ok();
             answered.fetch_add(1, Ordering::SeqCst);
         })?;
     }
     let waiting = || -> Result<_> {
-        let vitals = Vitals::of(stage, Program::Server, &home, &server.process)?;
-        Ok((usize::try_from(vitals.streams)?, answered.load(Ordering::SeqCst)))
+        let resources = Resources::of(harness, Program::Server, &home, &server.process)?;
+        Ok((usize::try_from(resources.streams)?, answered.load(Ordering::SeqCst)))
     };
-    until(PATIENCE, "each name is asked for or refused", || {
+    until(DEADLINE, "each name is asked for or refused", || {
         let (waiting, refused) = waiting()?;
         ensure!(waiting + refused >= SILENT, "{waiting} wait, {refused} were refused");
         Ok(())
@@ -187,13 +187,13 @@ fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Resul
     for _ in 0..3 {
         std::fs::remove_dir_all(alice.file("tickets")).ok();
         let (arguments, begun) = (["ping", &address, "--json", "--server-key", key], Instant::now());
-        let report = stage.client(&alice, &arguments).run()?.expect(Exit::Done)?.text();
+        let report = harness.client(&alice, &arguments).run()?.expect(Exit::Done)?.text();
         let took = [begun.elapsed()];
         ensure!(report.contains("\"rsa\""), "no whole handshake: {report}");
         let (arguments, begun) =
             (["forward", &address, "-W", "known.test:9", "--server-key", key], Instant::now());
         // Nobody is there, so that its address was found.
-        let outcome = stage.client(&alice, &arguments).run()?.expect(Exit::Refused)?;
+        let outcome = harness.client(&alice, &arguments).run()?.expect(Exit::Refused)?;
         outcome.error_names(&["the target refused the connection"])?;
         let took = [took[0], begun.elapsed()];
         ensure!(took.iter().all(|took| *took < PROMPT), "a handshake and a lookup took {took:?}");
@@ -204,20 +204,20 @@ fn names_without_an_answer_keep_their_own_client_waiting(stage: &Stage) -> Resul
 }
 
 /// Half of them, wherever the anonymous ones come from and however many there are.
-fn anonymous_clients_leave_channels_to_those_that_are_allowed(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+fn anonymous_clients_leave_channels_to_those_that_are_allowed(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
     let config = home.write("server.toml", "max_channels = 8\n")?.display().to_string();
-    let server = Server::start(stage, &home, &["--config", &config, "--anyone"])?;
-    let nobody = stage.home()?;
+    let server = Server::start(harness, &home, &["--config", &config, "--anyone"])?;
+    let nobody = harness.home()?;
     // Each has begun a message, and says no more of it.
     let arguments = ["send", server.address(), "-", "--server-key", server.key()?];
     let mut anonymous =
-        (0..12).map(|_| stage.client(&nobody, &arguments).start()).collect::<Result<Vec<_>>>()?;
-    until(PATIENCE, "anonymous clients take all that they may have", || {
-        let channels = Vitals::of(stage, Program::Server, &home, &server.process)?.channels;
+        (0..12).map(|_| harness.client(&nobody, &arguments).start()).collect::<Result<Vec<_>>>()?;
+    until(DEADLINE, "anonymous clients take all that they may have", || {
+        let channels = Resources::of(harness, Program::Server, &home, &server.process)?.channels;
         ensure!(channels == 4, "{channels} channels");
         let mut ended = 0;
         for client in &mut anonymous {
@@ -227,7 +227,7 @@ fn anonymous_clients_leave_channels_to_those_that_are_allowed(stage: &Stage) -> 
         Ok(())
     })?;
     for _ in 0..3 {
-        stage.send(&alice, &server, "there is room")?.expect(Exit::Done)?;
+        harness.send(&alice, &server, "there is room")?.expect(Exit::Done)?;
     }
     Ok(())
 }

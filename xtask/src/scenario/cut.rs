@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Fault, Key, Lines, Outcome, PATIENCE, Server, Stage, Tap, Way};
+use crate::harness::{DEADLINE, Exit, Fault, Harness, Key, Lines, Outcome, Server, Tap, Way};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     pipe_cut_on_the_way_up_is_told_by_the_server,
@@ -16,30 +16,30 @@ scenarios![
     changed_handshake_is_never_a_success,
 ];
 
-fn pipe_cut_on_the_way_up_is_told_by_the_server(stage: &Stage) -> Result<()> {
-    let (server, client) = pipe_with(stage, Fault::Cut { way: Way::Up, after: 1_000_000 })?;
+fn pipe_cut_on_the_way_up_is_told_by_the_server(harness: &Harness) -> Result<()> {
+    let (server, client) = pipe_with(harness, Fault::Cut { way: Way::Up, after: 1_000_000 })?;
     let server = server.expect(Exit::Integrity)?.error_names(&[])?;
     client.expect_failure()?;
     only_the_beginning(&server.stdout, 1_000_000)
 }
 
-fn pipe_cut_on_the_way_down_is_told_by_the_client(stage: &Stage) -> Result<()> {
-    let (server, client) = pipe_with(stage, Fault::Cut { way: Way::Down, after: 1_000_000 })?;
+fn pipe_cut_on_the_way_down_is_told_by_the_client(harness: &Harness) -> Result<()> {
+    let (server, client) = pipe_with(harness, Fault::Cut { way: Way::Down, after: 1_000_000 })?;
     let client = client.expect(Exit::Integrity)?.error_names(&[])?;
     server.expect_failure()?;
     only_the_beginning(&client.stdout, 1_000_000)
 }
 
 /// The same short pipe again and again, each time without some more of its last bytes.
-fn pipe_cut_just_before_its_end_is_no_end(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn pipe_cut_just_before_its_end_is_no_end(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let play = |fault: Option<Fault>| -> Result<(Outcome, Outcome, usize)> {
-        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        let mut server = Server::start(harness, &home, &["pipe", "--anyone"])?;
         server.process.close_input();
         let tap = Tap::before(server.address())?;
         tap.set_fault(fault);
         let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
-        let client = stage.client(&stage.home()?, &arguments).input("all of it").run()?;
+        let client = harness.client(&harness.home()?, &arguments).input("all of it").run()?;
         Ok((server.finish()?, client, tap.last()?.bytes(Way::Up).len()))
     };
     let (server, client, whole) = play(None)?;
@@ -54,47 +54,47 @@ fn pipe_cut_just_before_its_end_is_no_end(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn pipe_stopped_before_its_end_is_told_by_both_sides(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn pipe_stopped_before_its_end_is_told_by_both_sides(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     client.write(b"some of it")?;
-    server.process.stdout.wait_len(PATIENCE, "some of it".len())?;
+    server.process.stdout.wait_len(DEADLINE, "some of it".len())?;
     server.stop()?.expect(Exit::Integrity)?.error_names(&["pipe"])?;
     client.finish()?.expect(Exit::Integrity)?;
     Ok(())
 }
 
-fn changed_byte_ends_the_pipe_on_the_way_up(stage: &Stage) -> Result<()> {
-    let (server, client) = pipe_with(stage, Fault::Flip { way: Way::Up, at: 1_000_000 })?;
+fn changed_byte_ends_the_pipe_on_the_way_up(harness: &Harness) -> Result<()> {
+    let (server, client) = pipe_with(harness, Fault::Flip { way: Way::Up, at: 1_000_000 })?;
     let server = server.expect(Exit::Integrity)?.error_names(&[])?;
     client.expect_failure()?;
     only_the_beginning(&server.stdout, 1_000_000)
 }
 
-fn changed_byte_ends_the_pipe_on_the_way_down(stage: &Stage) -> Result<()> {
-    let (server, client) = pipe_with(stage, Fault::Flip { way: Way::Down, at: 1_000_000 })?;
+fn changed_byte_ends_the_pipe_on_the_way_down(harness: &Harness) -> Result<()> {
+    let (server, client) = pipe_with(harness, Fault::Flip { way: Way::Down, at: 1_000_000 })?;
     let client = client.expect(Exit::Integrity)?.error_names(&[])?;
     server.expect_failure()?;
     only_the_beginning(&client.stdout, 1_000_000)
 }
 
 /// Cut at points all over the exchange: the sender is never told that its message arrived.
-fn cut_handshake_or_message_is_never_a_success(stage: &Stage) -> Result<()> {
-    sweep(stage, |way, at| Fault::Cut { way, after: at })
+fn cut_handshake_or_message_is_never_a_success(harness: &Harness) -> Result<()> {
+    sweep(harness, |way, at| Fault::Cut { way, after: at })
 }
 
 /// One bit changed at points all over the exchange, with a key that the client holds the server to.
-fn changed_handshake_is_never_a_success(stage: &Stage) -> Result<()> {
-    sweep(stage, |way, at| Fault::Flip { way, at })
+fn changed_handshake_is_never_a_success(harness: &Harness) -> Result<()> {
+    sweep(harness, |way, at| Fault::Flip { way, at })
 }
 
-fn sweep(stage: &Stage, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
+fn sweep(harness: &Harness, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["--anyone"])?;
     let tap = Tap::before(server.address())?;
     let send = |text: &str| -> Result<Outcome> {
         let arguments = ["send", &tap.address(), text, "--server-key", server.key()?];
-        stage.client(&stage.home()?, &arguments).run()
+        harness.client(&harness.home()?, &arguments).run()
     };
     send("whole")?.expect(Exit::Done)?;
     let whole = tap.last()?;
@@ -114,12 +114,12 @@ fn sweep(stage: &Stage, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
 }
 
 /// A pipe of 4 MiB both ways through a tap that does harm: how each side ended.
-fn pipe_with(stage: &Stage, fault: Fault) -> Result<(Outcome, Outcome)> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn pipe_with(harness: &Harness, fault: Fault) -> Result<(Outcome, Outcome)> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.feed(Lines::of_length(LENGTH))?;
     let tap = Tap::with_fault(server.address(), fault)?;
     let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     client.feed(Lines::of_length(LENGTH))?;
     let client = client.finish()?;
     Ok((server.finish()?, client))

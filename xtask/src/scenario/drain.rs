@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::local;
-use crate::stage::{
-    Datagrams, End, Exit, Forward, PATIENCE, Port, Site, Stage, Target, datagram_echoed, datagrams_to, dial,
-    echoed, end_behind, read_to_end_of, throughout, until,
+use crate::harness::{
+    DEADLINE, Datagrams, End, Exit, Fixture, Forward, Harness, Port, Target, datagram_echoed, datagrams_to,
+    dial, echoed, end_behind, local, read_to_end_of, throughout, until,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     idle_programs_end_at_once,
@@ -25,15 +24,15 @@ scenarios![
     same_signal_by_two_ways_is_one,
 ];
 
-fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
+fn idle_programs_end_at_once(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let forward = settled(&site, &target)?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = settled(&fixture, &target)?;
     let started = Instant::now();
     forward.stop()?.expect(Exit::Done)?;
     let of_client = started.elapsed();
-    let _forward = settled(&site, &target)?;
-    let server = site.take_server()?;
+    let _forward = settled(&fixture, &target)?;
+    let server = fixture.take_server()?;
     let log = server.process.stderr.text();
     ensure!(!log.contains("connection failed"), "a good end is no failure:\n{log}");
     let started = Instant::now();
@@ -47,24 +46,24 @@ fn idle_programs_end_at_once(stage: &Stage) -> Result<()> {
 }
 
 /// A client with all the channels that it wants for the moment.
-fn settled<'a>(site: &Site<'a>, target: &Target) -> Result<Forward<'a>> {
-    let forward = site.forward(&["-L", &local(target), "-R", &local(target)])?;
+fn settled<'a>(fixture: &Fixture<'a>, target: &Target) -> Result<Forward<'a>> {
+    let forward = fixture.forward(&["-L", &local(target), "-R", &local(target)])?;
     forward.remote(0)?;
     // Two that are warm, and two that are parked.
     forward.has_idle(4)?;
     Ok(forward)
 }
 
-fn server_lets_live_streams_end(stage: &Stage) -> Result<()> {
+fn server_lets_live_streams_end(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--listen", "*"];
-    let mut site = Site::with_arguments(stage, &rights, &["--grace", "30s"])?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let mut fixture = Fixture::with_arguments(harness, &rights, &["--grace", "30s"])?;
+    let forward = fixture.forward(&["-L", &local(&target), "-R", &local(&target)])?;
     let mut streams = [forward.dial()?, dial(&forward.remote(0)?)?];
     for stream in &mut streams {
         echoed(stream, b"before")?;
     }
-    let server = site.take_server()?;
+    let server = fixture.take_server()?;
     server.process.signal(Signal::TERM)?;
     throughout(Duration::from_secs(2), || {
         streams.iter_mut().try_for_each(|stream| echoed(stream, b"while it drains"))
@@ -79,13 +78,13 @@ fn server_lets_live_streams_end(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn server_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
+fn server_that_is_not_drained_says_so(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::with_arguments(stage, &["--tcp", &target.address()], &["--grace", "2s"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut fixture = Fixture::with_arguments(harness, &["--tcp", &target.address()], &["--grace", "2s"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
-    let server = site.take_server()?;
+    let server = fixture.take_server()?;
     let started = Instant::now();
     server.process.signal(Signal::TERM)?;
     server.finish()?.expect(Exit::Network)?.error_names(&[])?;
@@ -97,17 +96,17 @@ fn server_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
     target.is_left_alone()
 }
 
-fn client_lets_live_streams_end(stage: &Stage) -> Result<()> {
+fn client_lets_live_streams_end(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let forward = site.forward(&["--grace", "30s", "-L", &local(&target), "-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = fixture.forward(&["--grace", "30s", "-L", &local(&target), "-R", &local(&target)])?;
     let [here, there] = [forward.local(0)?, forward.remote(0)?];
     let mut streams = [dial(&here)?, dial(&there)?];
     for stream in &mut streams {
         echoed(stream, b"before")?;
     }
     forward.process.signal(Signal::TERM)?;
-    until(PATIENCE, "no new connections are taken", || {
+    until(DEADLINE, "no new connections are taken", || {
         ensure!(!takes(&here), "the local port is still open");
         ensure!(!takes(&there), "the port at the server is still open");
         Ok(())
@@ -117,19 +116,19 @@ fn client_lets_live_streams_end(stage: &Stage) -> Result<()> {
         stream.shutdown(Shutdown::Write)?;
         ensure!(read_to_end_of(stream)? == (0, End::Clean), "no clean end");
     }
-    forward.finish_within(PATIENCE)?.expect(Exit::Done)?;
+    forward.finish_within(DEADLINE)?.expect(Exit::Done)?;
     Ok(())
 }
 
-fn client_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
+fn client_that_is_not_drained_says_so(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["--grace", "2s", "-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["--grace", "2s", "-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
     let started = Instant::now();
     forward.process.signal(Signal::TERM)?;
-    forward.finish_within(PATIENCE)?.expect(Exit::Network)?.error_names(&[])?;
+    forward.finish_within(DEADLINE)?.expect(Exit::Network)?.error_names(&[])?;
     let elapsed = started.elapsed();
     ensure!(elapsed > Duration::from_millis(1_800), "it gave {elapsed:?} of its two seconds");
     ensure!(read_to_end_of(stream)? == (0, End::Reset), "a cut that looks like an end");
@@ -137,20 +136,20 @@ fn client_that_is_not_drained_says_so(stage: &Stage) -> Result<()> {
 }
 
 /// A client that would open a stream on its warm channel has to look for another server.
-fn draining_server_takes_nothing_new(stage: &Stage) -> Result<()> {
+fn draining_server_takes_nothing_new(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--listen", "*"];
-    let mut site = Site::with_arguments(stage, &rights, &["--grace", "20s"])?;
+    let mut fixture = Fixture::with_arguments(harness, &rights, &["--grace", "20s"])?;
     let port = Port::hold()?;
     let reverse = format!("{}:{}", port.number(), target.address());
-    let forward = site.forward(&["--wait", "1s", "-L", &local(&target), "-R", &reverse])?;
+    let forward = fixture.forward(&["--wait", "1s", "-L", &local(&target), "-R", &reverse])?;
     forward.remote(0)?;
     let mut live = forward.dial()?;
     echoed(&mut live, b"before")?;
-    let server = site.take_server()?;
+    let server = fixture.take_server()?;
     server.process.signal(Signal::TERM)?;
-    until(PATIENCE, "no new connections are taken", || {
-        ensure!(!takes(&site.address()), "the server's port is still open");
+    until(DEADLINE, "no new connections are taken", || {
+        ensure!(!takes(&fixture.address()), "the server's port is still open");
         ensure!(!takes(&port.address()), "the lease's port is still open");
         Ok(())
     })?;
@@ -163,8 +162,8 @@ fn draining_server_takes_nothing_new(stage: &Stage) -> Result<()> {
     ensure!(read_to_end_of(live)? == (0, End::Clean), "no clean end");
     server.finish()?.expect(Exit::Done)?;
     // Its successor finds the client waiting.
-    site.start()?;
-    crate::scenario::tunnel::works_again(&forward.local(0)?)
+    fixture.start()?;
+    crate::harness::works_again(&forward.local(0)?)
 }
 
 /// Whether anybody listens there.
@@ -173,10 +172,10 @@ fn takes(address: &str) -> bool {
 }
 
 /// They have no end of their own that could be waited for.
-fn flows_of_datagrams_hold_no_end_up(stage: &Stage) -> Result<()> {
+fn flows_of_datagrams_hold_no_end_up(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let rights = ["--udp", &target.address(), "--listen", "*"];
-    let mut site = Site::with_arguments(stage, &rights, &["--grace", "60s"])?;
+    let mut fixture = Fixture::with_arguments(harness, &rights, &["--grace", "60s"])?;
     let forwards = format!("0:{}/udp", target.address());
     let arguments = ["-L", &forwards, "-R", &forwards, "--udp-timeout", "600s", "--grace", "60s"];
     let flowing = |forward: &Forward<'_>| -> Result<()> {
@@ -185,26 +184,26 @@ fn flows_of_datagrams_hold_no_end_up(stage: &Stage) -> Result<()> {
         }
         Ok(())
     };
-    let forward = site.forward(&arguments)?;
+    let forward = fixture.forward(&arguments)?;
     flowing(&forward)?;
     let started = Instant::now();
     forward.stop()?.expect(Exit::Done)?;
-    let forward = site.forward(&arguments)?;
+    let forward = fixture.forward(&arguments)?;
     flowing(&forward)?;
-    site.take_server()?.stop()?.expect(Exit::Done)?;
+    fixture.take_server()?.stop()?.expect(Exit::Done)?;
     let elapsed = started.elapsed();
     ensure!(elapsed < Duration::from_secs(20), "both together took {elapsed:?}");
     Ok(())
 }
 
 /// As `timeout` and a terminal do it: to the process, and to the group that it is in.
-fn same_signal_by_two_ways_is_one(stage: &Stage) -> Result<()> {
+fn same_signal_by_two_ways_is_one(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
-    let server = site.take_server()?;
+    let server = fixture.take_server()?;
     for process in [&server.process, &forward.process] {
         process.signal(Signal::INT)?;
         process.signal(Signal::TERM)?;
@@ -212,7 +211,7 @@ fn same_signal_by_two_ways_is_one(stage: &Stage) -> Result<()> {
     throughout(Duration::from_secs(2), || echoed(&mut stream, b"while they drain"))?;
     stream.shutdown(Shutdown::Write)?;
     ensure!(read_to_end_of(stream)? == (0, End::Clean), "no clean end");
-    forward.finish_within(PATIENCE)?.expect(Exit::Done)?;
+    forward.finish_within(DEADLINE)?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?;
     Ok(())
 }

@@ -9,14 +9,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::scenario::proxy::proxied;
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::local;
-use crate::stage::{
-    Exit, Forward, Home, Key, PATIENCE, Process, Server, Site, Stage, Tap, Target, Tool, Visitor, dial,
-    echoed, printed, reset,
+use crate::harness::{
+    DEADLINE, Exit, Fixture, Forward, Harness, Home, Key, Process, Server, Tap, Target, Tool, Visitor, dial,
+    echoed, local, printed, proxied, reset, shared_key, word,
 };
+use crate::scenario::registration::scenarios;
 use crate::workspace;
 
 scenarios![
@@ -25,61 +22,65 @@ scenarios![
     pattern_in_the_readme_finds_attackers_and_nobody_else,
 ];
 
-fn connections_that_end_early_are_told_with_client_and_target(stage: &Stage) -> Result<()> {
+fn connections_that_end_early_are_told_with_client_and_target(harness: &Harness) -> Result<()> {
     let curl = Tool::CURL.find()?;
     let [pages, database, killed, idle] = [endless_page()?, talkative()?, Target::echo()?, Target::echo()?];
-    let site = Site::open(stage, &["--tcp", "127.0.0.1:*", "--listen", "*"])?;
-    let forward = site.forward(&["-L", &local(&pages), "-L", &local(&database)])?;
+    let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*", "--listen", "*"])?;
+    let forward = fixture.forward(&["-L", &local(&pages), "-L", &local(&database)])?;
 
     // As in `curl | head -c 10`.
     let url = format!("http://{}/", forward.local(0)?);
     let mut command = Command::new("sh");
     command.args(["-c", "\"$0\" --silent --max-time 20 \"$1\" | head -c 10"]).arg(curl).arg(url);
     ensure!(printed(&mut command)?.len() == 10, "no ten bytes of a page");
-    told(&site, &forward, &pages)?;
+    told(&fixture, &forward, &pages)?;
 
     // psql over TLS leaves with its last word, and what the server answers to that has nobody any more who reads it.
     let mut psql = dial(&forward.local(1)?)?;
     echoed(&mut psql, b"query")?;
     psql.write_all(b"terminate")?;
     drop(psql);
-    told(&site, &forward, &database)?;
+    told(&fixture, &forward, &database)?;
 
     // A program that crashes.
     let mut program = dial(&forward.local(1)?)?;
     echoed(&mut program, b"query")?;
     reset(program)?;
-    early_ends(site.server()?, &database, 2)?;
+    early_ends(fixture.server()?, &database, 2)?;
 
     // The client itself.
-    let second = site.forward(&["-L", &local(&killed)])?;
+    let second = fixture.forward(&["-L", &local(&killed)])?;
     let mut stream = second.dial()?;
     echoed(&mut stream, b"here")?;
     second.kill()?;
-    early_ends(site.server()?, &killed, 1)?;
+    early_ends(fixture.server()?, &killed, 1)?;
 
     // A balancer in between, which resets what has been silent for too long.
-    let tap = Tap::before(&site.address())?;
-    let third =
-        site.forward_through(&tap.address(), &["-L", &local(&idle), "-R", &format!("0:{}", idle.address())])?;
+    let tap = Tap::before(&fixture.address())?;
+    let third = fixture
+        .forward_through(&tap.address(), &["-L", &local(&idle), "-R", &format!("0:{}", idle.address())])?;
     let mut stream = third.dial()?;
     echoed(&mut stream, b"here")?;
     let mut visitor = dial(&third.remote(0)?)?;
     echoed(&mut visitor, b"here")?;
     tap.cut();
-    early_ends(site.server()?, &idle, 1)?;
-    site.server()?.logged(&["INFO connection ended early", "client=\"alice\"", "listening on 127.0.0.1:"])?;
+    early_ends(fixture.server()?, &idle, 1)?;
+    fixture.server()?.logged(&[
+        "INFO connection ended early",
+        "client=\"alice\"",
+        "listening on 127.0.0.1:",
+    ])?;
     third.logged(&["the channel with", &tap.address()])?;
 
-    let log = site.server()?.process.stderr.text();
+    let log = fixture.server()?.process.stderr.text();
     ensure!(!log.contains("connection failed"), "good clients get the line for fail2ban:\n{log}");
     ensure!(!log.contains(" WARN ") && !log.contains(" ERROR "), "good clients are warned of:\n{log}");
     Ok(())
 }
 
 /// The server says whose connection has ended, and the client does not take it for one to the server.
-fn told(site: &Site<'_>, forward: &Forward<'_>, target: &Target) -> Result<()> {
-    early_ends(site.server()?, target, 1)?;
+fn told(fixture: &Fixture<'_>, forward: &Forward<'_>, target: &Target) -> Result<()> {
+    early_ends(fixture.server()?, target, 1)?;
     let line = forward.logged(&[&format!("the connection to {} ended early", target.address())])?;
     ensure!(line.contains(" INFO "), "an early end is more than information: {line}");
     let log = forward.process.stderr.text();
@@ -93,7 +94,7 @@ fn early_ends(server: &Server, target: &Target, times: usize) -> Result<()> {
     let target = format!("target=\"{}\"", target.address());
     let names = [" INFO connection ended early ", " client=\"alice\" ", &target];
     let mut seen = 0;
-    let line = server.process.stderr.wait_line(PATIENCE, |line| {
+    let line = server.process.stderr.wait_line(DEADLINE, |line| {
         seen += usize::from(names.iter().all(|name| line.contains(name)));
         seen == times
     });
@@ -101,35 +102,35 @@ fn early_ends(server: &Server, target: &Target, times: usize) -> Result<()> {
 }
 
 /// As `head` closes it.
-fn standard_output_that_is_closed_is_not_the_servers_fault(stage: &Stage) -> Result<()> {
+fn standard_output_that_is_closed_is_not_the_servers_fault(harness: &Harness) -> Result<()> {
     let pages = endless_page()?;
-    let site = Site::open(stage, &["--tcp", "127.0.0.1:*"])?;
-    let (address, target) = (site.address(), pages.address());
-    let arguments = ["forward", &address, "--server-key", site.key(), "-W", &target];
-    let command = stage.client(site.alice(), &arguments).into_command();
+    let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*"])?;
+    let (address, target) = (fixture.address(), pages.address());
+    let arguments = ["forward", &address, "--server-key", fixture.key(), "-W", &target];
+    let command = harness.client(fixture.alice(), &arguments).into_command();
     let (mut client, mut output) = Process::start_streamed(command)?;
     client.write(b"GET / HTTP/1.0\r\n\r\n")?;
     output.read_exact(&mut [0; 10])?;
     drop(output);
     let outcome = client.finish()?.expect(Exit::Network)?.error_names(&["output"])?;
     ensure!(!outcome.stderr.contains("the channel with"), "the server is blamed:\n{}", outcome.stderr);
-    early_ends(site.server()?, &pages, 1)?;
-    let log = site.server()?.process.stderr.text();
+    early_ends(fixture.server()?, &pages, 1)?;
+    let log = fixture.server()?.process.stderr.text();
     ensure!(!log.contains("connection failed"), "a good client gets the line for fail2ban:\n{log}");
     Ok(())
 }
 
 /// Each through a proxy of its own, so that each has an address of its own.
-fn pattern_in_the_readme_finds_attackers_and_nobody_else(stage: &Stage) -> Result<()> {
+fn pattern_in_the_readme_finds_attackers_and_nobody_else(harness: &Harness) -> Result<()> {
     let tool = Tool::FAIL2BAN_REGEX.find()?;
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
     let target = talkative()?;
-    let laptop = shared_key(stage, &home, "laptop")?;
-    let key = stage.fingerprint("client", &alice)?;
+    let laptop = shared_key(harness, &home, "laptop")?;
+    let key = harness.fingerprint("client", &alice)?;
     let allow = ["allow", &key, "--name", "alice", "--messages", "--tcp", &target.address()];
-    stage.server(&home, &allow).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &["--proxy-from", "127.0.0.1"])?;
+    harness.server(&home, &allow).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &["--proxy-from", "127.0.0.1"])?;
     let server_key = server.key()?;
 
     let said: [(&str, &[u8]); 4] = [
@@ -142,7 +143,7 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(stage: &Stage) -> Resul
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(&[header.as_bytes(), bytes].concat());
         visitor.close_write();
-        visitor.closed_within(PATIENCE)?;
+        visitor.closed_within(DEADLINE)?;
     }
     // One that is not allowed, one that does not say who it is, and a pre-shared key that is none here.
     let [denied, nobody, unknown] = [
@@ -151,10 +152,10 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(stage: &Stage) -> Resul
         proxied(&server, "PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n")?,
     ];
     let send = |home: &Home, proxy: &Target, trust: [&str; 2]| {
-        stage.client(home, &["send", &proxy.address(), "let me in", trust[0], trust[1]]).run()
+        harness.client(home, &["send", &proxy.address(), "let me in", trust[0], trust[1]]).run()
     };
     send(&mallory, &denied, ["--server-key", server_key])?.expect(Exit::Refused)?;
-    send(&stage.home()?, &nobody, ["--server-key", server_key])?.expect(Exit::Refused)?;
+    send(&harness.home()?, &nobody, ["--server-key", server_key])?.expect(Exit::Refused)?;
     send(&alice, &unknown, ["--psk", word(&laptop)?])?.expect_failure()?;
 
     // Good ones: a health check, a first contact that nobody confirms, targets that are not to be had, with names that
@@ -162,20 +163,24 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(stage: &Stage) -> Resul
     let mut check = Visitor::connect(server.address())?;
     check.send(b"PROXY TCP4 198.51.100.1 203.0.113.1 4711 443\r\n");
     check.close_write();
-    check.closed_within(PATIENCE)?;
+    check.closed_within(DEADLINE)?;
     let good = proxied(&server, "PROXY TCP4 198.51.100.2 203.0.113.1 4711 443\r\n")?;
     let address = good.address();
-    stage.client(&stage.home()?, &["send", &address, "hello"]).detached().run()?.expect(Exit::Identity)?;
+    harness
+        .client(&harness.home()?, &["send", &address, "hello"])
+        .detached()
+        .run()?
+        .expect(Exit::Identity)?;
     for target in ["127.0.0.1:1", "unix:/a  WARN connection failed peer=\"203.0.113.9:1\""] {
         let arguments = ["forward", &address, "-W", target, "--server-key", server_key];
-        stage
+        harness
             .client(&alice, &arguments)
             .run()?
             .expect(Exit::Refused)
             .with_context(|| format!("{target:?}"))?;
     }
     let alice = Arc::new(alice);
-    let forward = Forward::start(stage, &alice, &address, server_key, &["-L", &local(&target)])?;
+    let forward = Forward::start(harness, &alice, &address, server_key, &["-L", &local(&target)])?;
     let mut program = forward.dial()?;
     echoed(&mut program, b"query")?;
     reset(program)?;

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::Signal;
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{local, works_again};
-use crate::stage::{
-    End, Exchange, Fault, Forward, Gate, Load, PATIENCE, Side, Site, Stage, Tap, Target, Visitor, Vitals,
-    Way, dial, echoed, read_to_end_of, throughout, until,
+use crate::harness::{
+    DEADLINE, End, Exchange, Fault, Fixture, Forward, Gate, Harness, Load, Resources, Side, Tap, Target,
+    Visitor, Way, dial, echoed, local, read_to_end_of, throughout, until, works_again,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     delay_of_200_milliseconds_costs_time_alone,
@@ -33,23 +32,23 @@ scenarios![
 
 /// A tunnel through a tap, warmed up, and what both programs held then.
 struct Tunnel<'a> {
-    site: Site<'a>,
+    fixture: Fixture<'a>,
     tap: Tap,
     forward: Forward<'a>,
     exchange: Exchange,
     target: Target,
-    before: (Vitals, Vitals),
+    before: (Resources, Resources),
 }
 
 impl<'a> Tunnel<'a> {
-    fn open(stage: &'a Stage, exchange: Exchange) -> Result<Self> {
+    fn open(harness: &'a Harness, exchange: Exchange) -> Result<Self> {
         let target = Target::exchange(exchange)?;
-        let site = Site::open(stage, &["--tcp", &target.address()])?;
-        let tap = Tap::forgetful(&site.address())?;
-        let forward = site.forward_through(&tap.address(), &["-L", &local(&target)])?;
+        let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+        let tap = Tap::forgetful(&fixture.address())?;
+        let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
         exchange.ask(forward.dial()?)?;
-        let before = (site.at_rest()?, forward.at_rest()?);
-        Ok(Self { site, tap, forward, exchange, target, before })
+        let before = (fixture.at_rest()?, forward.at_rest()?);
+        Ok(Self { fixture, tap, forward, exchange, target, before })
     }
 
     fn ask(&self) -> Result<()> {
@@ -68,7 +67,7 @@ impl<'a> Tunnel<'a> {
         let made = self.tap.count();
         self.fault(Some(fault));
         let load = Load::start(&self.forward.local(0)?, self.exchange);
-        let met = until(PATIENCE, "a connection meets the fault", || {
+        let met = until(DEADLINE, "a connection meets the fault", || {
             let passed = self.tap.crossings().iter().skip(made).map(|crossing| crossing.passed(way)).max();
             ensure!(passed >= Some(at), "at most {passed:?} bytes went {way:?}");
             Ok(())
@@ -82,15 +81,15 @@ impl<'a> Tunnel<'a> {
     /// The wire is whole again: it works, and nothing was left behind.
     fn heals(&self) -> Result<()> {
         self.fault(None);
-        until(PATIENCE, "an exchange over a whole wire", || self.ask())?;
+        until(DEADLINE, "an exchange over a whole wire", || self.ask())?;
         self.target.is_left_alone()?;
-        self.site.expect_again(&self.before.0)?;
+        self.fixture.expect_again(&self.before.0)?;
         self.forward.expect_again(&self.before.1)
     }
 }
 
-fn delay_of_200_milliseconds_costs_time_alone(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange { up: 2_000_000, down: 3_000_000 })?;
+fn delay_of_200_milliseconds_costs_time_alone(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange { up: 2_000_000, down: 3_000_000 })?;
     tunnel.fault(Some(Fault::Delay(Duration::from_millis(200))));
     for _ in 0..3 {
         let started = Instant::now();
@@ -100,16 +99,16 @@ fn delay_of_200_milliseconds_costs_time_alone(stage: &Stage) -> Result<()> {
     tunnel.heals()
 }
 
-fn single_byte_writes_cost_time_alone(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange { up: 100_000, down: 150_001 })?;
+fn single_byte_writes_cost_time_alone(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange { up: 100_000, down: 150_001 })?;
     tunnel.fault(Some(Fault::Trickle));
     tunnel.ask()?;
     tunnel.heals()
 }
 
 /// One bit at places all over the exchange, in either direction: the handshake, the lengths, the data, the tags.
-fn changed_byte_never_reaches_an_application(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange { up: 200_000, down: 200_001 })?;
+fn changed_byte_never_reaches_an_application(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange { up: 200_000, down: 200_001 })?;
     for way in [Way::Up, Way::Down] {
         for at in [0, 7, 600, 1_500, 5_000, 20_011, 99_991, 180_001] {
             let fault = Fault::Flip { way, at };
@@ -119,8 +118,8 @@ fn changed_byte_never_reaches_an_application(stage: &Stage) -> Result<()> {
     tunnel.heals()
 }
 
-fn cut_at_any_byte_never_looks_like_an_end(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange { up: 100_000, down: 100_001 })?;
+fn cut_at_any_byte_never_looks_like_an_end(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange { up: 100_000, down: 100_001 })?;
     for way in [Way::Up, Way::Down] {
         for at in [1, 9, 1_000, 3_001, 16_384, 50_021, 100_103] {
             let fault = Fault::Cut { way, after: at };
@@ -131,8 +130,8 @@ fn cut_at_any_byte_never_looks_like_an_end(stage: &Stage) -> Result<()> {
 }
 
 /// Five seconds without a byte are no reason to give up.
-fn stall_that_ends_in_time_loses_nothing(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange { up: 8_000_000, down: 8_000_001 })?;
+fn stall_that_ends_in_time_loses_nothing(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange { up: 8_000_000, down: 8_000_001 })?;
     let stream = tunnel.forward.dial()?;
     let exchange = tunnel.exchange;
     let asking = thread::spawn(move || exchange.ask(stream));
@@ -144,8 +143,8 @@ fn stall_that_ends_in_time_loses_nothing(stage: &Stage) -> Result<()> {
 }
 
 /// A new channel meets a wire that dies in the middle of its handshake: another one is made in time.
-fn handshake_in_a_black_hole_is_given_up(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange::SMALL)?;
+fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange::SMALL)?;
     for fault in [
         Fault::Stall { way: Way::Up, after: 700 },
         Fault::Stall { way: Way::Down, after: 300 },
@@ -153,7 +152,7 @@ fn handshake_in_a_black_hole_is_given_up(stage: &Stage) -> Result<()> {
     ] {
         let made = tunnel.tap.count();
         tunnel.fault(Some(fault));
-        until(PATIENCE, "a new channel", || {
+        until(DEADLINE, "a new channel", || {
             ensure!(tunnel.tap.count() > made, "the client makes none");
             Ok(())
         })?;
@@ -167,16 +166,16 @@ fn handshake_in_a_black_hole_is_given_up(stage: &Stage) -> Result<()> {
 }
 
 /// Nothing passes and nobody hangs up: thirty seconds of silence are the end, and new connections find another way.
-fn black_hole_is_noticed_by_both_sides(stage: &Stage) -> Result<()> {
+fn black_hole_is_noticed_by_both_sides(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     let ways = [forward.local(0)?, forward.remote(0)?];
     for address in &ways {
         echoed(&mut dial(address)?, b"warm")?;
     }
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let mut streams = ways.iter().map(|address| dial(address)).collect::<Result<Vec<_>>>()?;
     for stream in &mut streams {
         echoed(stream, b"before")?;
@@ -194,27 +193,27 @@ fn black_hole_is_noticed_by_both_sides(stage: &Stage) -> Result<()> {
     ensure!(noticed > EARLIEST && noticed < LATEST, "noticed after {noticed:?}");
     target.is_left_alone()?;
     works_again(&ways[0])?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
-fn half_open_connection_is_noticed_by_the_client(stage: &Stage) -> Result<()> {
-    half_open(stage, Side::Client)
+fn half_open_connection_is_noticed_by_the_client(harness: &Harness) -> Result<()> {
+    half_open(harness, Side::Client)
 }
 
-fn half_open_connection_is_noticed_by_the_server(stage: &Stage) -> Result<()> {
-    half_open(stage, Side::Server)
+fn half_open_connection_is_noticed_by_the_server(harness: &Harness) -> Result<()> {
+    half_open(harness, Side::Server)
 }
 
 /// The other side is gone, and `keeps` is not told.
-fn half_open(stage: &Stage, keeps: Side) -> Result<()> {
+fn half_open(harness: &Harness, keeps: Side) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     forward.remote(0)?;
     echoed(&mut forward.dial()?, b"warm")?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
     let started = Instant::now();
@@ -234,17 +233,17 @@ fn half_open(stage: &Stage, keeps: Side) -> Result<()> {
             target.is_left_alone().context("the server keeps a dead stream")?;
         }
     }
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
 /// The channel of a lease hangs, and the server has let go of it: the channels that are parked next tell, and nobody is
 /// hammered until then.
-fn lease_that_the_server_has_lost_is_claimed_again_at_once(stage: &Stage) -> Result<()> {
+fn lease_that_the_server_has_lost_is_claimed_again_at_once(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-R", &local(&target)])?;
     let address = forward.remote(0)?;
     works_again(&address)?;
     let crossings = tap.crossings();
@@ -258,13 +257,13 @@ fn lease_that_the_server_has_lost_is_claimed_again_at_once(stage: &Stage) -> Res
     Ok(())
 }
 
-fn killed_server_under_load_leaves_nothing_at_the_client(stage: &Stage) -> Result<()> {
-    let mut tunnel = Tunnel::open(stage, Exchange { up: 300_000, down: 300_001 })?;
+fn killed_server_under_load_leaves_nothing_at_the_client(harness: &Harness) -> Result<()> {
+    let mut tunnel = Tunnel::open(harness, Exchange { up: 300_000, down: 300_001 })?;
     let load = Load::start(&tunnel.forward.local(0)?, tunnel.exchange);
     for _ in 0..5 {
         load.until_more(4)?;
-        tunnel.site.kill()?;
-        tunnel.site.start()?;
+        tunnel.fixture.kill()?;
+        tunnel.fixture.start()?;
     }
     load.until_more(4)?;
     load.finish()?;
@@ -272,18 +271,18 @@ fn killed_server_under_load_leaves_nothing_at_the_client(stage: &Stage) -> Resul
 }
 
 /// A server that hangs is as dead as one that is gone.
-fn stopped_server_is_given_up(stage: &Stage) -> Result<()> {
+fn stopped_server_is_given_up(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
-    site.server()?.process.pause()?;
+    fixture.server()?.process.pause()?;
     let started = Instant::now();
     stream.write_all(b"anybody there?")?;
     let ended = read_to_end_of(stream);
     let noticed = started.elapsed();
-    site.server()?.process.signal(Signal::CONT)?;
+    fixture.server()?.process.signal(Signal::CONT)?;
     let ended = ended?;
     ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     ensure!(noticed < LATEST, "noticed after {noticed:?}");
@@ -291,33 +290,33 @@ fn stopped_server_is_given_up(stage: &Stage) -> Result<()> {
 }
 
 /// Three hundred peers that begin a handshake and never end it.
-fn slow_loris_keeps_nobody_out(stage: &Stage) -> Result<()> {
-    let tunnel = Tunnel::open(stage, Exchange::SMALL)?;
+fn slow_loris_keeps_nobody_out(harness: &Harness) -> Result<()> {
+    let tunnel = Tunnel::open(harness, Exchange::SMALL)?;
     let mut visitors = Vec::new();
     for _ in 0..300 {
         // A server that has enough of them may hang up at once.
-        let Ok(mut visitor) = Visitor::connect(&tunnel.site.address()) else { continue };
+        let Ok(mut visitor) = Visitor::connect(&tunnel.fixture.address()) else { continue };
         visitor.send(b"SKS\x01\x03\x00\x08\x00");
         visitors.push(visitor);
     }
     let started = Instant::now();
     tunnel.fault(None);
-    until(PATIENCE, "the client gets in", || tunnel.ask())?;
+    until(DEADLINE, "the client gets in", || tunnel.ask())?;
     for visitor in &mut visitors {
         visitor.send(b"\0");
     }
     tunnel.ask()?;
     for visitor in visitors {
-        visitor.closed_within(PATIENCE)?;
+        visitor.closed_within(DEADLINE)?;
     }
     let elapsed = started.elapsed();
     ensure!(elapsed < Duration::from_secs(25), "they were kept for {elapsed:?}");
     tunnel.heals()
 }
 
-fn targets_that_refuse_hang_and_reset_leave_nothing(stage: &Stage) -> Result<()> {
+fn targets_that_refuse_hang_and_reset_leave_nothing(harness: &Harness) -> Result<()> {
     let gate = Gate::default();
-    let nobody = crate::stage::Port::hold()?;
+    let nobody = crate::harness::Port::hold()?;
     let [hanging, resetting] = [Target::hanging(&gate)?, Target::resetting(50_000)?];
     let closing = Target::serve(|stream| {
         drop(stream);
@@ -325,12 +324,12 @@ fn targets_that_refuse_hang_and_reset_leave_nothing(stage: &Stage) -> Result<()>
     })?;
     let addresses = [nobody.address(), hanging.address(), resetting.address(), closing.address()];
     let rights: Vec<&str> = addresses.iter().flat_map(|address| ["--tcp", address.as_str()]).collect();
-    let site = Site::open(stage, &rights)?;
+    let fixture = Fixture::open(harness, &rights)?;
     let specs = addresses.each_ref().map(|address| format!("0:{address}"));
     let arguments: Vec<&str> = specs.iter().flat_map(|spec| ["-L", spec.as_str()]).collect();
-    let forward = site.forward(&arguments)?;
+    let forward = fixture.forward(&arguments)?;
     forward.connected()?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     for _ in 0..30 {
         for index in 0..addresses.len() {
             let mut stream = dial(&forward.local(index)?)?;
@@ -343,7 +342,7 @@ fn targets_that_refuse_hang_and_reset_leave_nothing(stage: &Stage) -> Result<()>
     gate.open();
     hanging.is_left_alone()?;
     resetting.is_left_alone()?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Outcome, Process, Stage, set_mode};
+use crate::harness::{Exit, Harness, Home, Key, Outcome, Process, set_mode};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     key_that_others_can_read_is_refused,
@@ -26,18 +26,18 @@ scenarios![
     help_documents_the_exit_codes,
 ];
 
-fn key_that_others_can_read_is_refused(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn key_that_others_can_read_is_refused(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for mode in [0o644, 0o640, 0o604] {
         set_mode(&home.file("server.key"), mode)?;
-        let outcome = starts_not(stage, &home)?;
+        let outcome = starts_not(harness, &home)?;
         outcome.error_names(&[text(&home.file("server.key"))?])?.hint_names(&["chmod 600"])?;
     }
     Ok(())
 }
 
-fn corrupt_key_is_named(stage: &Stage) -> Result<()> {
-    let good = stage.home_with(Key::Server)?.read("server.key")?;
+fn corrupt_key_is_named(harness: &Harness) -> Result<()> {
+    let good = harness.home_with(Key::Server)?.read("server.key")?;
     let half = &good[..good.len() / 2];
     let changed = good.replacen(good.lines().nth(5).context("a short key")?, "AAAA", 1);
     let certificate = good.replace("PRIVATE KEY", "CERTIFICATE");
@@ -50,59 +50,59 @@ fn corrupt_key_is_named(stage: &Stage) -> Result<()> {
         &certificate,
         "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
     ] {
-        let home = stage.home()?;
+        let home = harness.home()?;
         let path = home.write("server.key", key)?;
-        starts_not(stage, &home)?.error_names(&[text(&path)?])?;
+        starts_not(harness, &home)?.error_names(&[text(&path)?])?;
     }
-    let home = stage.home()?;
+    let home = harness.home()?;
     let path = home.write("server.key", [0xff; 5000])?;
-    starts_not(stage, &home)?.error_names(&[text(&path)?])?;
-    let home = stage.home()?;
+    starts_not(harness, &home)?.error_names(&[text(&path)?])?;
+    let home = harness.home()?;
     fs::create_dir(home.file("server.key"))?;
-    starts_not(stage, &home)?.error_names(&[text(&home.file("server.key"))?])?;
+    starts_not(harness, &home)?.error_names(&[text(&home.file("server.key"))?])?;
     Ok(())
 }
 
-fn key_of_few_bits_is_refused(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn key_of_few_bits_is_refused(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for bits in ["1024", "2047", "8193", "0", "many"] {
-        stage.server(&home, &["keygen", "--bits", bits]).run()?.expect(Exit::Usage)?;
+        harness.server(&home, &["keygen", "--bits", bits]).run()?.expect(Exit::Usage)?;
     }
-    let path = home.write("server.key", foreign_key(stage, "1024", "pkcs8")?)?;
-    starts_not(stage, &home)?.error_names(&[text(&path)?, "2048"])?;
+    let path = home.write("server.key", foreign_key(harness, "1024", "pkcs8")?)?;
+    starts_not(harness, &home)?.error_names(&[text(&path)?, "2048"])?;
     Ok(())
 }
 
 /// PKCS#8 and PKCS#1, as other programs write them.
-fn keys_in_other_forms_are_read(stage: &Stage) -> Result<()> {
+fn keys_in_other_forms_are_read(harness: &Harness) -> Result<()> {
     for form in ["pkcs8", "pkcs1"] {
-        let home = stage.home()?;
-        home.write("server.key", foreign_key(stage, "2048", form)?)?;
-        stage.fingerprint("server", &home).context(form)?;
+        let home = harness.home()?;
+        home.write("server.key", foreign_key(harness, "2048", form)?)?;
+        harness.fingerprint("server", &home).context(form)?;
     }
     Ok(())
 }
 
-fn client_key_is_as_strict(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Alice)?;
+fn client_key_is_as_strict(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Alice)?;
     let path = home.file("client.key");
     set_mode(&path, 0o644)?;
     let send = ["send", "127.0.0.1:9", "hello", "--trust", "accept-new"];
-    stage.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
+    harness.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
     home.write("client.key", "garbage")?;
-    stage.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
+    harness.client(&home, &send).run()?.expect(Exit::Usage)?.error_names(&[text(&path)?])?;
     Ok(())
 }
 
 /// A file in the folder's place, which not even root can write into.
-fn home_that_is_no_folder_is_named(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn home_that_is_no_folder_is_named(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let file = home.write("in-the-way", "")?;
     for path in [file.clone(), file.join("below")] {
         for (program, arguments) in
             [("server", &["--listen", "127.0.0.1:0"][..]), ("server", &["keygen"]), ("client", &["keygen"])]
         {
-            let mut command = stage.program(program);
+            let mut command = harness.program(program);
             command.arg("--home").arg(&path).args(arguments);
             let outcome = Process::start(command)?.finish()?.expect(Exit::Usage)?;
             outcome.error_names(&[text(&file)?])?;
@@ -111,21 +111,21 @@ fn home_that_is_no_folder_is_named(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn unknown_setting_is_named_with_its_line(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn unknown_setting_is_named_with_its_line(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let path = home.write("clients.toml", "# allowed clients\n\ncolour = \"blue\"\n")?;
-    starts_not(stage, &home)?.error_names(&[text(&path)?, "colour", "line 3"])?;
+    starts_not(harness, &home)?.error_names(&[text(&path)?, "colour", "line 3"])?;
     let path = home.write("clients.toml", "= = =\n")?;
-    starts_not(stage, &home)?.error_names(&[text(&path)?])?;
+    starts_not(harness, &home)?.error_names(&[text(&path)?])?;
     Ok(())
 }
 
-fn port_in_use_is_named(stage: &Stage) -> Result<()> {
+fn port_in_use_is_named(harness: &Harness) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let home = stage.home_with(Key::Server)?;
+    let home = harness.home_with(Key::Server)?;
     for arguments in [&["run", "--listen", &address][..], &["pipe", "--listen", &address]] {
-        stage
+        harness
             .server(&home, arguments)
             .run()?
             .expect(Exit::Network)?
@@ -133,21 +133,21 @@ fn port_in_use_is_named(stage: &Stage) -> Result<()> {
             .hint_names(&[])?;
     }
     let arguments = ["classic", "rsa-oaep", "--listen", &address, "--receive"];
-    stage.server(&home, &arguments).run()?.expect(Exit::Network)?.error_names(&[&address])?;
+    harness.server(&home, &arguments).run()?.expect(Exit::Network)?.error_names(&[&address])?;
     Ok(())
 }
 
-fn unresolvable_host_is_named(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn unresolvable_host_is_named(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let send = ["send", "nosuch.invalid:1", "hello", "--trust", "accept-new"];
-    stage.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
+    harness.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
     let listen = ["run", "--listen", "nosuch.invalid:1"];
-    stage.server(&home, &listen).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
+    harness.server(&home, &listen).run()?.expect(Exit::Network)?.error_names(&["nosuch.invalid"])?;
     Ok(())
 }
 
-fn bad_addresses_are_named(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn bad_addresses_are_named(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for address in [
         "",
         "localhost",
@@ -159,17 +159,17 @@ fn bad_addresses_are_named(stage: &Stage) -> Result<()> {
         "unix:",
         ":5000",
     ] {
-        stage.client(&home, &["send", address, "hello"]).run()?.expect(Exit::Usage).context(address)?;
-        stage.server(&home, &["run", "--listen", address]).run()?.expect(Exit::Usage).context(address)?;
+        harness.client(&home, &["send", address, "hello"]).run()?.expect(Exit::Usage).context(address)?;
+        harness.server(&home, &["run", "--listen", address]).run()?.expect(Exit::Usage).context(address)?;
     }
     let missing = format!("unix:{}", home.file("no.sock").display());
     let send = ["send", &missing, "hello", "--trust", "accept-new"];
-    stage.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["no.sock"])?;
+    harness.client(&home, &send).run()?.expect(Exit::Network)?.error_names(&["no.sock"])?;
     Ok(())
 }
 
-fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn unknown_options_and_commands_are_usage_errors(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for arguments in [
         &["--frobnicate"][..],
         &["run", "--frobnicate"],
@@ -183,7 +183,7 @@ fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
         &["classic", "rsa-oaep", "--listen", "127.0.0.1:0", "--connect", "127.0.0.1:1", "--receive"],
         &["classic", "aes-eax", "--listen", "127.0.0.1:0", "--receive"],
     ] {
-        stage
+        harness
             .server(&home, arguments)
             .run()?
             .expect(Exit::Usage)
@@ -198,7 +198,7 @@ fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
         &["ping", "127.0.0.1:9", "-c", "-1"],
         &["trust", "127.0.0.1:9"],
     ] {
-        stage
+        harness
             .client(&home, arguments)
             .run()?
             .expect(Exit::Usage)
@@ -208,11 +208,11 @@ fn unknown_options_and_commands_are_usage_errors(stage: &Stage) -> Result<()> {
 }
 
 /// The folder is open to others, or the key is another user's.
-fn files_that_another_user_could_replace_are_refused(stage: &Stage) -> Result<()> {
-    let [server, client] = [stage.home_with(Key::Server)?, stage.home_with(Key::Alice)?];
+fn files_that_another_user_could_replace_are_refused(harness: &Harness) -> Result<()> {
+    let [server, client] = [harness.home_with(Key::Server)?, harness.home_with(Key::Alice)?];
     let refuse = |file: &str, what: &str| -> Result<()> {
-        starts_not(stage, &server)?.error_names(&[file, what])?.hint_names(&[])?;
-        let outcome = stage.client(&client, &["ping", "127.0.0.1:9", "--trust", "accept-new"]).run()?;
+        starts_not(harness, &server)?.error_names(&[file, what])?.hint_names(&[])?;
+        let outcome = harness.client(&client, &["ping", "127.0.0.1:9", "--trust", "accept-new"]).run()?;
         outcome.expect(Exit::Usage)?.error_names(&[what])?.hint_names(&[])?;
         Ok(())
     };
@@ -233,15 +233,15 @@ fn files_that_another_user_could_replace_are_refused(stage: &Stage) -> Result<()
     Ok(())
 }
 
-fn help_documents_the_exit_codes(stage: &Stage) -> Result<()> {
+fn help_documents_the_exit_codes(harness: &Harness) -> Result<()> {
     for program in ["server", "client"] {
-        let mut command = stage.program(program);
+        let mut command = harness.program(program);
         command.arg("--help");
         let help = Process::start(command)?.finish()?.expect(Exit::Done)?.text().to_lowercase();
         anyhow::ensure!(help.contains("exit"), "{program} --help says nothing about exit codes:\n{help}");
     }
     // A right is given with it: what it does not hold has to be said there.
-    let help = stage.server(&stage.home()?, &["allow", "--help"]).run()?.expect(Exit::Done)?.text();
+    let help = harness.server(&harness.home()?, &["allow", "--help"]).run()?.expect(Exit::Done)?.text();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     anyhow::ensure!(
         help.contains("With `,proxy` behind it") && help.contains("can send bytes that look like one"),
@@ -251,8 +251,8 @@ fn help_documents_the_exit_codes(stage: &Stage) -> Result<()> {
 }
 
 /// The server does not start: a usage error, and no address is printed.
-fn starts_not(stage: &Stage, home: &Home) -> Result<Outcome> {
-    let outcome = stage.server(home, &["run", "--listen", "127.0.0.1:0"]).run()?.expect(Exit::Usage)?;
+fn starts_not(harness: &Harness, home: &Home) -> Result<Outcome> {
+    let outcome = harness.server(home, &["run", "--listen", "127.0.0.1:0"]).run()?.expect(Exit::Usage)?;
     anyhow::ensure!(
         !outcome.stderr.contains("listening on"),
         "it listened all the same:\n{}",
@@ -261,8 +261,8 @@ fn starts_not(stage: &Stage, home: &Home) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn foreign_key(stage: &Stage, bits: &str, form: &str) -> Result<Vec<u8>> {
-    let mut command = stage.peer("rsa_key.py")?;
+fn foreign_key(harness: &Harness, bits: &str, form: &str) -> Result<Vec<u8>> {
+    let mut command = harness.peer("rsa_key.py")?;
     command.args([bits, form]);
     Ok(Process::start(command)?.finish()?.expect(Exit::Done)?.stdout)
 }

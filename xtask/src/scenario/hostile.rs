@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Server, Stage, Tap, Visitor, Way};
+use crate::harness::{DEADLINE, Exit, Harness, Key, Server, Tap, Visitor, Way, noise};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     silent_and_slow_peers_are_closed_at_the_deadline,
@@ -23,15 +23,15 @@ scenarios![
 ];
 
 /// Ten seconds for a handshake in all: a byte now and then buys no more time than silence does.
-fn silent_and_slow_peers_are_closed_at_the_deadline(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn silent_and_slow_peers_are_closed_at_the_deadline(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let started = Instant::now();
     let silent = Visitor::connect(server.address())?;
     let mut slow = Visitor::connect(server.address())?;
     let hello = [&b"SKS\x01\x03\x00\x08\x00"[..], &[0; 256]].concat();
     let mut bytes = hello.chunks(1);
     // While the slow peer talks, the server has time for others.
-    server.still_serves(stage)?;
+    server.still_serves(harness)?;
     loop {
         slow.send(bytes.next().context("the server took a whole handshake's time of single bytes")?);
         match slow.received().wait_end(Duration::from_millis(400)) {
@@ -44,12 +44,12 @@ fn silent_and_slow_peers_are_closed_at_the_deadline(stage: &Stage) -> Result<()>
     ensure!(started.elapsed() >= EARLIEST, "closed after {:?} already", started.elapsed());
     server.logged(&["connection failed", &slow.source()?])?;
     server.logged(&["handshake not finished", &silent.source()?])?;
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// As a balancer's health check does it. What counts for fail2ban are garbage and failed proofs.
-fn connecting_and_closing_is_no_failure(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn connecting_and_closing_is_no_failure(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut sources = Vec::new();
     for _ in 0..50 {
         let visitor = Visitor::connect(server.address())?;
@@ -57,7 +57,7 @@ fn connecting_and_closing_is_no_failure(stage: &Stage) -> Result<()> {
         visitor.close_write();
         visitor.closed_within(SOON)?;
     }
-    server.still_serves(stage)?;
+    server.still_serves(harness)?;
     let log = server.process.stderr.text();
     ensure!(!log.contains("connection failed"), "connections that were closed count as failed:\n{log}");
     let named = sources.iter().filter(|source| log.contains(*source)).count();
@@ -65,8 +65,8 @@ fn connecting_and_closing_is_no_failure(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn other_protocols_are_named_in_the_log(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn other_protocols_are_named_in_the_log(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let tls = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[0x5a; 506]].concat();
     for (bytes, name) in [
         (&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], "HTTP"),
@@ -82,11 +82,11 @@ fn other_protocols_are_named_in_the_log(stage: &Stage) -> Result<()> {
         ensure!(answer.len() <= ABORT, "a stranger was told {} bytes", answer.len());
         server.logged(&[name, &visitor.source()?])?;
     }
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
-fn malformed_frames_are_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn malformed_frames_are_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let hello = [&b"SKS\x01\x03\x00\x05\x00"[..], &[0xff; 0x0500]].concat();
     let long_hello = [&b"SKS\x01\x03\x00\x20\x00"[..], &[0; 0x2000]].concat();
     for (bytes, what) in [
@@ -122,27 +122,27 @@ fn malformed_frames_are_refused(stage: &Stage) -> Result<()> {
         ensure!(answer.len() <= ABORT, "{what} was answered with {} bytes", answer.len());
         server.logged(&["connection failed", &visitor.source()?]).context(what)?;
     }
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// A recorded hello, ended after any number of its bytes.
-fn truncated_frames_are_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let recorded = recorded(stage, &server)?;
+fn truncated_frames_are_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let recorded = recorded(harness, &server)?;
     for length in (0..9).chain((9..1_600).step_by(211)) {
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(&recorded[..length.min(recorded.len())]);
         visitor.close_write();
         visitor.closed_within(SOON).with_context(|| format!("{length} bytes"))?;
     }
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// A mebibyte of noise from its first byte on, behind a good magic, and where records should be.
-fn random_bytes_are_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn random_bytes_are_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let noise = noise(1024 * 1024)?;
-    let recorded = recorded(stage, &server)?;
+    let recorded = recorded(harness, &server)?;
     // A key request, and the hello behind it with its length in its own header.
     let length = recorded.get(HEADER + 6..HEADER + 8).context("no hello was recorded")?;
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
@@ -155,15 +155,15 @@ fn random_bytes_are_refused(stage: &Stage) -> Result<()> {
         visitor.closed_within(SOON)?;
         server.logged(&["connection failed", &visitor.source()?])?;
     }
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// A key is offered twice on a connection, not more often.
-fn third_key_request_is_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn third_key_request_is_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut visitor = Visitor::connect(server.address())?;
     visitor.send(KEY_REQUEST);
-    visitor.received().wait_len(PATIENCE, HEADER)?;
+    visitor.received().wait_len(DEADLINE, HEADER)?;
     ensure!(
         visitor.received().bytes().starts_with(b"SKS\x01\x02"),
         "a key request is not answered by an offer"
@@ -173,40 +173,40 @@ fn third_key_request_is_refused(stage: &Stage) -> Result<()> {
     let answers = visitor.closed_within(SOON)?;
     let offers = memchr::memmem::find_iter(&answers, b"SKS\x01\x02\x00").count();
     ensure!(offers <= 2, "{offers} offers on one connection");
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// The same bytes once more: the server's part is fresh, so that they fit nothing.
-fn replayed_connection_prints_nothing(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let recorded = recorded(stage, &server)?;
+fn replayed_connection_prints_nothing(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let recorded = recorded(harness, &server)?;
     let mut visitor = Visitor::connect(server.address())?;
     visitor.send(&recorded);
     visitor.close_write();
     visitor.closed_within(SOON)?;
     server.logged(&["connection failed", &visitor.source()?])?;
-    server.still_serves(stage)?;
+    server.still_serves(harness)?;
     let printed = server.process.stdout.text();
     ensure!(printed.matches("recorded").count() == 1, "a replayed message was printed:\n{printed}");
     Ok(())
 }
 
 /// The server's own bytes sent back to it.
-fn reflected_connection_is_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn reflected_connection_is_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let tap = Tap::before(server.address())?;
     let arguments = ["send", &tap.address(), "recorded", "--server-key", server.key()?];
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?;
     let mut visitor = Visitor::connect(server.address())?;
     visitor.send(&tap.last()?.bytes(Way::Down));
     visitor.close_write();
     visitor.closed_within(SOON)?;
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// One line for each failed connection, with the source address: what fail2ban reads.
-fn failure_is_one_log_line(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn failure_is_one_log_line(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut sources = Vec::new();
     for bytes in [
         &b"GET / HTTP/1.0\r\n\r\n"[..],
@@ -220,7 +220,7 @@ fn failure_is_one_log_line(stage: &Stage) -> Result<()> {
         server.logged(&["connection failed", &visitor.source()?])?;
         sources.push(visitor.source()?);
     }
-    server.still_serves(stage)?;
+    server.still_serves(harness)?;
     let log = server.process.stderr.text();
     for source in sources {
         let lines = log.lines().filter(|line| line.contains(&source)).count();
@@ -230,21 +230,21 @@ fn failure_is_one_log_line(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn crowd_of_strangers_passes(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn crowd_of_strangers_passes(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let noise = noise(4096)?;
     for _ in 0..100 {
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(&noise);
         visitor.closed_within(SOON)?;
     }
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
 /// 300 lines in ten seconds, then one with the number of those that were left out.
-fn flood_of_failures_is_counted_and_not_written_out(stage: &Stage) -> Result<()> {
+fn flood_of_failures_is_counted_and_not_written_out(harness: &Harness) -> Result<()> {
     const FLOOD: usize = 1_000;
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let begun = Instant::now();
     for _ in 0..FLOOD {
         let mut visitor = Visitor::connect(server.address())?;
@@ -260,22 +260,12 @@ fn flood_of_failures_is_counted_and_not_written_out(stage: &Stage) -> Result<()>
 }
 
 /// What a client sends from its first byte to its last when it says `recorded`.
-fn recorded(stage: &Stage, server: &Server) -> Result<Vec<u8>> {
+fn recorded(harness: &Harness, server: &Server) -> Result<Vec<u8>> {
     let tap = Tap::before(server.address())?;
     let arguments = ["send", &tap.address(), "recorded", "--server-key", server.key()?];
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?;
     server.printed("[anonymous] recorded")?;
-    tap.last()?.recording(Way::Up).wait_end(PATIENCE)
-}
-
-/// Bytes without any order, the same on every run.
-pub(super) fn noise(length: usize) -> Result<Vec<u8>> {
-    use sha2::{Digest as _, Sha256};
-
-    let blocks = u64::try_from(length.div_ceil(32))?;
-    let mut noise: Vec<u8> = (0..blocks).flat_map(|block| Sha256::digest(block.to_be_bytes())).collect();
-    noise.truncate(length);
-    Ok(noise)
+    tap.last()?.recording(Way::Up).wait_end(DEADLINE)
 }
 
 const KEY_REQUEST: &[u8] = b"SKS\x01\x01\x00\x00\x00";

@@ -4,9 +4,8 @@ use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::hostile::noise;
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Impostor, Key, Outcome, Process, Run, Stage, Then};
+use crate::harness::{Exit, Harness, Impostor, Key, Outcome, Process, Run, Then, noise};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     silent_server_is_a_time_out,
@@ -19,14 +18,14 @@ scenarios![
 ];
 
 /// The only scenario that waits for the client's own time-out.
-fn silent_server_is_a_time_out(stage: &Stage) -> Result<()> {
+fn silent_server_is_a_time_out(harness: &Harness) -> Result<()> {
     let impostor = Impostor::start(Vec::new(), Then::StaySilent)?;
-    let outcome = send(stage, &impostor.address())?.expect(Exit::TimedOut)?;
+    let outcome = send(harness, &impostor.address())?.expect(Exit::TimedOut)?;
     outcome.error_names(&[&impostor.address()])?;
     Ok(())
 }
 
-fn other_protocols_are_no_server(stage: &Stage) -> Result<()> {
+fn other_protocols_are_no_server(harness: &Harness) -> Result<()> {
     for text in [
         &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..],
         b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -34,18 +33,18 @@ fn other_protocols_are_no_server(stage: &Stage) -> Result<()> {
     ] {
         for then in [Then::Close, Then::StaySilent] {
             let impostor = Impostor::start(text.to_vec(), then)?;
-            not_a_server(send(stage, &impostor.address())?)?;
+            not_a_server(send(harness, &impostor.address())?)?;
         }
     }
     Ok(())
 }
 
-fn server_that_hangs_up_is_an_error(stage: &Stage) -> Result<()> {
+fn server_that_hangs_up_is_an_error(harness: &Harness) -> Result<()> {
     let impostor = Impostor::start(Vec::new(), Then::Close)?;
-    not_a_server(send(stage, &impostor.address())?)
+    not_a_server(send(harness, &impostor.address())?)
 }
 
-fn malformed_answers_are_errors(stage: &Stage) -> Result<()> {
+fn malformed_answers_are_errors(harness: &Harness) -> Result<()> {
     let long_offer = [&b"SKS\x01\x02\x00\x20\x00"[..], &[0; 0x2000]].concat();
     let repeated = b"SKS\x01\x02\x00\x00\x00".repeat(10_000);
     for answer in [
@@ -64,22 +63,22 @@ fn malformed_answers_are_errors(stage: &Stage) -> Result<()> {
     ] {
         let impostor = Impostor::start(answer.to_vec(), Then::Close)?;
         let shown = format!("{:02x?}", &answer[..answer.len().min(16)]);
-        not_a_server(send(stage, &impostor.address())?).context(shown)?;
+        not_a_server(send(harness, &impostor.address())?).context(shown)?;
     }
     Ok(())
 }
 
-fn random_answer_is_an_error(stage: &Stage) -> Result<()> {
+fn random_answer_is_an_error(harness: &Harness) -> Result<()> {
     for prefix in [&b""[..], b"SKS\x01\x02\x00\x08\x00"] {
         let impostor = Impostor::start([prefix, &noise(1024 * 1024)?].concat(), Then::Close)?;
-        not_a_server(send(stage, &impostor.address())?)?;
+        not_a_server(send(harness, &impostor.address())?)?;
     }
     Ok(())
 }
 
 /// A key of 1024 bits is refused by its size, before anything is sealed to it.
-fn weak_server_key_is_refused(stage: &Stage) -> Result<()> {
-    let mut command = stage.peer("rsa_key.py")?;
+fn weak_server_key_is_refused(harness: &Harness) -> Result<()> {
+    let mut command = harness.peer("rsa_key.py")?;
     command.args(["1024", "public-der"]);
     let key = Process::start(command)?.finish()?.expect(Exit::Done)?.stdout;
     let body = [&u64::try_from(key.len())?.to_be_bytes(), key.as_slice()].concat();
@@ -87,23 +86,23 @@ fn weak_server_key_is_refused(stage: &Stage) -> Result<()> {
     let offer = [&b"SKS\x01\x02\x00"[..], &length, &body].concat();
     let impostor = Impostor::start(offer, Then::StaySilent)?;
     let arguments = ["send", &impostor.address(), "hello", "--trust", "accept-new"];
-    let outcome = stage.client(&stage.home()?, &arguments).run()?;
+    let outcome = harness.client(&harness.home()?, &arguments).run()?;
     outcome.expect_any(&[Exit::Identity, Exit::Integrity])?.error_names(&["2048"])?;
     Ok(())
 }
 
-fn closed_port_is_a_network_error(stage: &Stage) -> Result<()> {
+fn closed_port_is_a_network_error(harness: &Harness) -> Result<()> {
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let home = stage.home_with(Key::Alice)?;
+    let home = harness.home_with(Key::Alice)?;
     for command in ["send", "pipe", "ping"] {
-        let run: Run = stage.client(&home, &[command, &free, "--trust", "accept-new"]);
+        let run: Run = harness.client(&home, &[command, &free, "--trust", "accept-new"]);
         run.input("hello").run()?.expect(Exit::Network)?.error_names(&[&free])?;
     }
     Ok(())
 }
 
-fn send(stage: &Stage, address: &str) -> Result<Outcome> {
-    stage.client(&stage.home()?, &["send", address, "hello", "--trust", "accept-new"]).run()
+fn send(harness: &Harness, address: &str) -> Result<Outcome> {
+    harness.client(&harness.home()?, &["send", address, "hello", "--trust", "accept-new"]).run()
 }
 
 fn not_a_server(outcome: Outcome) -> Result<()> {

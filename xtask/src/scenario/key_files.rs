@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::psk::word;
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, PATIENCE, Process, Stage, Tool};
+use crate::harness::{DEADLINE, Exit, Harness, Home, Process, Tool, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![keys_of_other_programs_are_read_as_they_are, commands_make_keys_that_are_read];
 
@@ -56,70 +55,70 @@ const NAMED: [(&str, &str); 11] = [
     ),
 ];
 
-fn keys_of_other_programs_are_read_as_they_are(stage: &Stage) -> Result<()> {
-    let (home, fingerprint) = start(stage)?;
+fn keys_of_other_programs_are_read_as_they_are(harness: &Harness) -> Result<()> {
+    let (home, fingerprint) = start(harness)?;
     for recipe in READ {
-        make(stage, &home, recipe)?;
-        expect_read(stage, &home, &fingerprint).context(recipe)?;
+        make(harness, &home, recipe)?;
+        expect_read(harness, &home, &fingerprint).context(recipe)?;
     }
     Ok(())
 }
 
-fn commands_make_keys_that_are_read(stage: &Stage) -> Result<()> {
+fn commands_make_keys_that_are_read(harness: &Harness) -> Result<()> {
     Tool::PUTTYGEN.find()?;
-    let (home, fingerprint) = start(stage)?;
+    let (home, fingerprint) = start(harness)?;
     let key = home.file("client.key");
     let new = home.file("client.key.new");
     for (recipe, said) in NAMED {
-        make(stage, &home, recipe)?;
-        let refused = stage.client(&home, &["fingerprint"]).run()?.expect(Exit::Usage)?;
+        make(harness, &home, recipe)?;
+        let refused = harness.client(&home, &["fingerprint"]).run()?.expect(Exit::Usage)?;
         let refused = refused.error_names(&[word(&key)?])?.hint_names(&[said]).context(recipe)?;
         ensure!(!refused.stderr.contains("--force"), "{recipe}: {}", refused.stderr);
         let hint = refused.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).context("no hint")?;
         let end = hint.find(" makes ").or(hint.find(" turns it ")).context("no command")?;
-        typing(stage, &home, &["sh", "-c", &hint[..end]]).context(recipe)?;
+        typing(harness, &home, &["sh", "-c", &hint[..end]]).context(recipe)?;
         if new.exists() {
             std::fs::rename(&new, &key)?;
         }
-        expect_read(stage, &home, &fingerprint).context(recipe)?;
+        expect_read(harness, &home, &fingerprint).context(recipe)?;
     }
     Ok(())
 }
 
 /// A home, and the fingerprint of the key.
-fn start(stage: &Stage) -> Result<(Home, String)> {
+fn start(harness: &Harness) -> Result<(Home, String)> {
     for tool in [Tool::OPENSSL, Tool::SSH_KEYGEN] {
         tool.find()?;
     }
-    let home = stage.home()?;
+    let home = harness.home()?;
     home.write("client.key", KEY)?;
-    let fingerprint = stage.fingerprint("client", &home)?;
+    let fingerprint = harness.fingerprint("client", &home)?;
     home.write("plain", KEY)?;
     Ok((home, fingerprint))
 }
 
-fn make(stage: &Stage, home: &Home, recipe: &str) -> Result<()> {
+fn make(harness: &Harness, home: &Home, recipe: &str) -> Result<()> {
     let key = home.file("client.key");
     std::fs::remove_file(&key)?;
-    typing(stage, home, &["sh", "-c", recipe, "sh", word(&key)?])?;
+    typing(harness, home, &["sh", "-c", recipe, "sh", word(&key)?])?;
     Ok(())
 }
 
-fn expect_read(stage: &Stage, home: &Home, fingerprint: &str) -> Result<()> {
-    let program = stage.program("client").get_program().to_owned();
+fn expect_read(harness: &Harness, home: &Home, fingerprint: &str) -> Result<()> {
+    let program = harness.program("client").get_program().to_owned();
     let program = word(Path::new(&program))?.to_owned();
-    let shown = typing(stage, home, &[&program, "--home", word(home.path())?, "fingerprint"])?;
+    let shown = typing(harness, home, &[&program, "--home", word(home.path())?, "fingerprint"])?;
     ensure!(shown.contains(fingerprint), "{fingerprint} is not in {shown}");
     Ok(())
 }
 
 /// Runs a command at a terminal where somebody types the passphrase, and gives what it showed.
-fn typing(stage: &Stage, home: &Home, command: &[&str]) -> Result<String> {
-    let python = stage.python()?;
+fn typing(harness: &Harness, home: &Home, command: &[&str]) -> Result<String> {
+    let python = harness.python()?;
     let folder = python.parent().context("no folder")?;
-    let mut person = stage.peer("passphrase.py")?;
+    let mut person = harness.peer("passphrase.py")?;
     person.arg(PASSPHRASE).args(command).env("K", home.file("plain"));
     person.env("PATH", format!("{}:{}", word(folder)?, std::env::var("PATH")?));
-    let outcome = Process::start(person)?.finish_within(PATIENCE)?;
+    let outcome = Process::start(person)?.finish_within(DEADLINE)?;
     Ok(outcome.expect(Exit::Done)?.text())
 }

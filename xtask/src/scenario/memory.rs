@@ -2,9 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::stage::{Home, PATIENCE, Process, Program, Server, Stage, Vitals, until};
+use crate::harness::{DEADLINE, Harness, Home, Process, Program, Resources, Server, shared_key, until, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     idle_channels_hold_no_buffers,
@@ -13,8 +12,8 @@ scenarios![
 ];
 
 /// What would stay of it is a buffer of a batch, 133 or 266 KiB, or a list of what was in it.
-fn idle_channels_hold_no_buffers(stage: &Stage) -> Result<()> {
-    let mut crowd = Crowd::open(stage, 300)?;
+fn idle_channels_hold_no_buffers(harness: &Harness) -> Result<()> {
+    let mut crowd = Crowd::open(harness, 300)?;
     for burst in ["pings", "padded-pings"] {
         crowd.each(burst)?;
         crowd.has_grown_at_most(300 * RECORD, burst)?;
@@ -25,12 +24,12 @@ fn idle_channels_hold_no_buffers(stage: &Stage) -> Result<()> {
 }
 
 /// They are out of turn, so that the connection ends; before that was so, 180 KB of each burst stayed.
-fn unasked_pongs_leave_nothing(stage: &Stage) -> Result<()> {
-    let mut crowd = Crowd::open(stage, 300)?;
+fn unasked_pongs_leave_nothing(harness: &Harness) -> Result<()> {
+    let mut crowd = Crowd::open(harness, 300)?;
     crowd.each("pongs")?;
     crowd.server.logged(&["connection ended early", "client=\"laptop\""])?;
-    until(PATIENCE, "the connections have ended", || {
-        let channels = crowd.vitals()?.channels;
+    until(DEADLINE, "the connections have ended", || {
+        let channels = crowd.resources()?.channels;
         ensure!(channels == 0, "{channels} channels");
         Ok(())
     })?;
@@ -40,8 +39,8 @@ fn unasked_pongs_leave_nothing(stage: &Stage) -> Result<()> {
 /// 250 messages of 272 KiB that all lack their last byte. Of what the client has said 1 MiB is in memory, and the rest on the
 /// disk; what each channel holds beside that is a record in part, and a piece of as much that is on its way from one to the
 /// other. A batch of records on each would be more than twice what is allowed here.
-fn unfinished_messages_share_their_clients_memory(stage: &Stage) -> Result<()> {
-    let mut crowd = Crowd::open(stage, 250)?;
+fn unfinished_messages_share_their_clients_memory(harness: &Harness) -> Result<()> {
+    let mut crowd = Crowd::open(harness, 250)?;
     crowd.each("message")?;
     crowd.has_grown_at_most(1024 + 250 * 7 * RECORD, "messages")?;
     crowd.each("end")?;
@@ -54,7 +53,7 @@ fn unfinished_messages_share_their_clients_memory(stage: &Stage) -> Result<()> {
 
 /// A server, and one client with many channels to it.
 struct Crowd<'a> {
-    stage: &'a Stage,
+    harness: &'a Harness,
     home: Home,
     server: Server,
     client: Process,
@@ -63,28 +62,28 @@ struct Crowd<'a> {
 }
 
 impl<'a> Crowd<'a> {
-    fn open(stage: &'a Stage, channels: usize) -> Result<Self> {
-        let home = stage.home()?;
-        let file = shared_key(stage, &home, "laptop")?;
-        let server = Server::start(stage, &home, &["--psk", word(&file)?])?;
-        let mut command = stage.peer("many_channels.py")?;
+    fn open(harness: &'a Harness, channels: usize) -> Result<Self> {
+        let home = harness.home()?;
+        let file = shared_key(harness, &home, "laptop")?;
+        let server = Server::start(harness, &home, &["--psk", word(&file)?])?;
+        let mut command = harness.peer("many_channels.py")?;
         command.args([server.address(), word(&file)?, &channels.to_string()]);
         let client = Process::start(command)?;
-        client.stdout.wait_line(PATIENCE, |line| line == "open").context("the channels")?;
+        client.stdout.wait_line(DEADLINE, |line| line == "open").context("the channels")?;
         let before = server.process.memory()?;
-        Ok(Self { stage, home, server, client, before })
+        Ok(Self { harness, home, server, client, before })
     }
 
     /// Has the client do this on each channel.
     fn each(&mut self, burst: &str) -> Result<()> {
         let said = self.client.stdout.len();
         self.client.write(format!("{burst}\n").as_bytes())?;
-        let done = self.client.stdout.wait_len(PATIENCE, said + "done\n".len());
+        let done = self.client.stdout.wait_len(DEADLINE, said + "done\n".len());
         done.with_context(|| format!("{burst}: {}", self.client.stderr.text()))
     }
 
     fn has_grown_at_most(&self, most: u64, after: &str) -> Result<()> {
-        until(PATIENCE / 12, after, || {
+        until(DEADLINE / 12, after, || {
             let now = self.server.process.memory()?;
             let grown = now.saturating_sub(self.before);
             ensure!(
@@ -96,8 +95,8 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    fn vitals(&self) -> Result<Vitals> {
-        Vitals::of(self.stage, Program::Server, &self.home, &self.server.process)
+    fn resources(&self) -> Result<Resources> {
+        Resources::of(self.harness, Program::Server, &self.home, &self.server.process)
     }
 }
 

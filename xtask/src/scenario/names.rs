@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::classic::address as address_of;
-use crate::scenario::psk::word;
-use crate::scenario::scenarios;
-use crate::stage::socks::{self, Reply};
-use crate::stage::{
-    Exit, Forward, Hosts, Key, Port, Process, Server, Site, Stage, Target, dial, echo, echoed, wrapped,
+use crate::harness::socks::{self, Reply};
+use crate::harness::{
+    Exit, Fixture, Forward, Harness, Hosts, Key, Port, Process, Server, Target, address as address_of, dial,
+    echo, echoed, word, wrapped,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     address_that_swallows_packets_is_passed_by,
@@ -27,8 +26,8 @@ scenarios![
 
 /// What is sent to a full listener is dropped, as by a firewall. The system's own patience with it is two minutes, and
 /// that of the programs was ten seconds.
-fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn address_that_swallows_packets_is_passed_by(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     let target = Target::serve_at("127.0.0.5:0", echo)?;
     let port = target.port();
     let _full = swallowing_before(port)?;
@@ -36,10 +35,10 @@ fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
     let by_name = format!("many.test:{port}");
     let rights = ["--tcp", &by_name, "--tcp", &format!("127.0.0.0/8:{port}"), "--service", "many"];
     let config = format!("[[service]]\nname = \"many\"\ntarget = \"{by_name}\"\n");
-    let place = stage.home()?;
+    let place = harness.home()?;
     let config = place.write("server.toml", &config)?.display().to_string();
-    let site = Site::wrapped(stage, &rights, &["--config", &config], &hosts.wrapper())?;
-    let forward = site.forward(&["-L", &format!("0:{by_name}"), "-L", "0:@many"])?;
+    let fixture = Fixture::wrapped(harness, &rights, &["--config", &config], &hosts.wrapper())?;
+    let forward = fixture.forward(&["-L", &format!("0:{by_name}"), "-L", "0:@many"])?;
     forward.connected()?;
     for index in [0, 1, 0] {
         let begun = Instant::now();
@@ -50,18 +49,20 @@ fn address_that_swallows_packets_is_passed_by(stage: &Stage) -> Result<()> {
     target.is_left_alone()
 }
 
-fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(
+    harness: &Harness,
+) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     hosts.write(MANY)?;
     let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
     let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok());
 
-    let home = stage.home_with(Key::Server)?;
-    let server = Server::start(stage, &home, &["--listen", "127.0.0.5:0"])?;
+    let home = harness.home_with(Key::Server)?;
+    let server = Server::start(harness, &home, &["--listen", "127.0.0.5:0"])?;
     let number = port(server.address()).context("no port")?;
     let _full = swallowing_before(number)?;
     let address = format!("many.test:{number}");
-    let send = stage.client(&home, &["send", &address, "found", "--server-key", server.key()?]);
+    let send = harness.client(&home, &["send", &address, "found", "--server-key", server.key()?]);
     let begun = Instant::now();
     Process::start(wrapped(&wrapper, send.into_command()))?.finish()?.expect(Exit::Done)?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "the server took {:?}", begun.elapsed());
@@ -70,11 +71,11 @@ fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(sta
     let key = home.write("shared.key", [7; 16])?;
     let exchange = ["classic", "aes-eax", "--key-file", word(&key)?];
     let listen = [&exchange[..], &["--send", "found", "--listen", "127.0.0.5:0"]].concat();
-    let sender = stage.server(&home, &listen).start()?;
+    let sender = harness.server(&home, &listen).start()?;
     let number = port(&address_of(&sender)?).context("no port")?;
     let _full = swallowing_before(number)?;
     let connect = format!("many.test:{number}");
-    let receive = stage.client(&home, &[&exchange[..], &["--receive", "--connect", &connect]].concat());
+    let receive = harness.client(&home, &[&exchange[..], &["--receive", "--connect", &connect]].concat());
     let begun = Instant::now();
     let receiver = Process::start(wrapped(&wrapper, receive.into_command()))?.finish()?;
     receiver.expect(Exit::Done)?.expect_stdout(b"found")?;
@@ -84,20 +85,20 @@ fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(sta
 }
 
 /// The tutorial's program knows 127.0.0.1 alone, whatever comes first under the name here.
-fn classic_listens_at_all_addresses_of_a_name(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn classic_listens_at_all_addresses_of_a_name(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     hosts.write("::1 own.test\n127.0.0.2 own.test\n127.0.0.1 own.test\n")?;
-    let home = stage.home()?;
+    let home = harness.home()?;
     let key = home.write("shared.key", [7; 16])?;
     let exchange = ["classic", "aes-eax", "--key-file", word(&key)?];
     let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
     for host in [loopback(), &["127.0.0.2"]].concat() {
         let listen = [&exchange[..], &["--send", "found", "--listen", "own.test:0"]].concat();
-        let sender = Process::start(wrapped(&wrapper, stage.server(&home, &listen).into_command()))?;
+        let sender = Process::start(wrapped(&wrapper, harness.server(&home, &listen).into_command()))?;
         let listening = address_of(&sender)?;
         let connect = format!("{host}:{}", listening.rsplit(':').next().context("no port")?);
         let receive = [&exchange[..], &["--receive", "--connect", &connect]].concat();
-        let receiver = stage.client(&home, &receive).run()?.expect(Exit::Done).context(connect)?;
+        let receiver = harness.client(&home, &receive).run()?.expect(Exit::Done).context(connect)?;
         receiver.expect_stdout(b"found")?;
         sender.finish()?.expect(Exit::Done)?;
     }
@@ -119,16 +120,20 @@ fn swallowing(host: &str, port: u16) -> Result<(TcpListener, TcpStream)> {
     Ok((listener, filling))
 }
 
-fn addresses_without_a_right_are_not_even_tried(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn addresses_without_a_right_are_not_even_tried(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     let forbidden = Target::serve_at("127.0.0.2:0", echo)?;
     let port = forbidden.port();
     let permitted = Target::serve_at(&format!("127.0.0.3:{port}"), echo)?;
     hosts.write("127.0.0.2 mixed.test\n127.0.0.3 mixed.test\n")?;
     let by_name = format!("mixed.test:{port}");
-    let site =
-        Site::wrapped(stage, &["--tcp", &by_name, "--tcp", &permitted.address()], &[], &hosts.wrapper())?;
-    let forward = site.forward(&["-L", &format!("0:{by_name}")])?;
+    let fixture = Fixture::wrapped(
+        harness,
+        &["--tcp", &by_name, "--tcp", &permitted.address()],
+        &[],
+        &hosts.wrapper(),
+    )?;
+    let forward = fixture.forward(&["-L", &format!("0:{by_name}")])?;
     for _ in 0..3 {
         echoed(&mut forward.dial()?, b"where it may")?;
     }
@@ -137,18 +142,18 @@ fn addresses_without_a_right_are_not_even_tried(stage: &Stage) -> Result<()> {
 }
 
 /// At the server, for the server and for the client: each address leads to the same place.
-fn name_is_listened_on_at_all_its_addresses(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn name_is_listened_on_at_all_its_addresses(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     hosts.write("127.0.0.2 own.test\n127.0.0.3 own.test\n")?;
     let target = Target::echo()?;
-    let site = Site::wrapped(
-        stage,
+    let fixture = Fixture::wrapped(
+        harness,
         &["--tcp", &target.address(), "--listen", "*:*"],
         &["--listen", "own.test:0"],
         &hosts.wrapper(),
     )?;
-    let [first, second, _] = site.server()?.addresses() else {
-        anyhow::bail!("it says {:?}", site.server()?.addresses());
+    let [first, second, _] = fixture.server()?.addresses() else {
+        anyhow::bail!("it says {:?}", fixture.server()?.addresses());
     };
     let port = first.strip_prefix("127.0.0.2:").context("no port at the first address")?;
     ensure!(*second == format!("127.0.0.3:{port}"), "{second}");
@@ -156,7 +161,8 @@ fn name_is_listened_on_at_all_its_addresses(stage: &Stage) -> Result<()> {
     let here = format!("own.test:0:{}", target.address());
     let arguments = ["-L", &here, "-R", &here];
     for address in [first, second] {
-        let forward = Forward::wrapped(stage, site.alice(), address, site.key(), &arguments, &wrapper)?;
+        let forward =
+            Forward::wrapped(harness, fixture.alice(), address, fixture.key(), &arguments, &wrapper)?;
         let ports = [forward.local(0)?, forward.remote(0)?];
         for port in ports.iter().filter_map(|address| address.rsplit(':').next()) {
             for host in ["127.0.0.2", "127.0.0.3"] {
@@ -173,15 +179,18 @@ fn loopback() -> &'static [&'static str] {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] }
 }
 
-fn everywhere_is_both_families(stage: &Stage) -> Result<()> {
+fn everywhere_is_both_families(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site =
-        Site::with_arguments(stage, &["--tcp", &target.address(), "--listen", "*:*"], &["--listen", "*:0"])?;
+    let fixture = Fixture::with_arguments(
+        harness,
+        &["--tcp", &target.address(), "--listen", "*:*"],
+        &["--listen", "*:0"],
+    )?;
     let here = format!("*:0:{}", target.address());
-    let server_port = site.server()?.address().rsplit(':').next().context("no port")?;
+    let server_port = fixture.server()?.address().rsplit(':').next().context("no port")?;
     for host in loopback() {
         let through = format!("{host}:{server_port}");
-        let forward = site.forward_through(&through, &["-L", &here, "-R", &here, "-D", "*:0"])?;
+        let forward = fixture.forward_through(&through, &["-L", &here, "-R", &here, "-D", "*:0"])?;
         let proxy = forward.dynamic(0)?;
         let port = proxy.rsplit(':').next().context("no port")?;
         for host in loopback() {
@@ -198,13 +207,13 @@ fn everywhere_is_both_families(stage: &Stage) -> Result<()> {
         forward.stop()?;
     }
     // All addresses are more than those of one family.
-    site.allow(&["--listen", "0.0.0.0:*"])?;
-    let outcome = site.forward_to_the_end(site.alice(), &["-R", &here])?;
+    fixture.allow(&["--listen", "0.0.0.0:*"])?;
+    let outcome = fixture.forward_to_the_end(fixture.alice(), &["-R", &here])?;
     outcome.expect(Exit::Refused)?.hint_names(&["--listen '*:PORT'"])?;
     Ok(())
 }
 
-fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
+fn both_families_are_listened_on_apart(harness: &Harness) -> Result<()> {
     if loopback().len() < 2 {
         return Ok(());
     }
@@ -212,8 +221,8 @@ fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
     let held = [Port::hold()?, Port::hold()?, Port::hold()?, Port::hold()?];
     let [server, local, remote, reverse] = held.each_ref().map(Port::number);
     let listen = [format!("[::]:{server}"), format!("0.0.0.0:{server}")];
-    let site = Site::with_arguments(
-        stage,
+    let fixture = Fixture::with_arguments(
+        harness,
         &["--tcp", &target.address(), "--listen", "*:*"],
         &["--listen", &listen[0], "--listen", &listen[1]],
     )?;
@@ -233,7 +242,7 @@ fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
             .zip(&specs)
             .flat_map(|(o, s)| [o, s.as_str()])
             .collect();
-        let forward = site.forward_through(&through, &arguments)?;
+        let forward = fixture.forward_through(&through, &arguments)?;
         forward.remote(3)?;
         for port in [local, remote, reverse] {
             for host in loopback() {
@@ -245,15 +254,15 @@ fn both_families_are_listened_on_apart(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn why_a_target_is_not_reached_is_said(stage: &Stage) -> Result<()> {
+fn why_a_target_is_not_reached_is_said(harness: &Harness) -> Result<()> {
     let nobody = Port::hold()?;
-    let place = stage.home()?;
+    let place = harness.home()?;
     place.write("file", "no socket")?;
     let path = |name: &str| place.file(name).display().to_string();
     let (missing, file) = (path("missing"), path("file"));
     let rights =
         ["--tcp", "*:*", "--tcp", "127.0.0.1:*", "--tcp", "[fe80::1]:*", "--unix", &missing, "--unix", &file];
-    let site = Site::open(stage, &rights)?;
+    let fixture = Fixture::open(harness, &rights)?;
     for (target, error, hint, logged) in [
         (nobody.address(), "the target refused the connection", "running", "Connection refused"),
         ("no-such-host.invalid:80".to_owned(), "it finds no address for the name", "name", "lookup"),
@@ -261,20 +270,20 @@ fn why_a_target_is_not_reached_is_said(stage: &Stage) -> Result<()> {
         (file, "there is no socket at the target's path", "path", "Socket operation on non-socket"),
         ("[fe80::1]:80".to_owned(), "the target cannot be reached", "[fe80::1%eth0]:PORT", "is link-local"),
     ] {
-        let outcome = site.forward_to_the_end(site.alice(), &["-W", &target])?;
+        let outcome = fixture.forward_to_the_end(fixture.alice(), &["-W", &target])?;
         let outcome = outcome.expect(Exit::Refused).with_context(|| target.clone())?;
         outcome.error_names(&[&target, error])?.hint_names(&[hint])?;
-        site.server()?.logged(&["stream refused", &target, error, logged])?;
+        fixture.server()?.logged(&["stream refused", &target, error, logged])?;
     }
     Ok(())
 }
 
-fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
+fn why_the_server_does_not_listen_is_said(harness: &Harness) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let number = taken.local_addr()?.port();
-    let place = stage.home()?;
+    let place = harness.home()?;
     let path = place.file("no/folder.sock").display().to_string();
-    let site = Site::open(stage, &["--listen", "*:*", "--listen", &format!("unix:{path}")])?;
+    let fixture = Fixture::open(harness, &["--listen", "*:*", "--listen", &format!("unix:{path}")])?;
     for (listen, error, hint, logged) in [
         (
             number.to_string(),
@@ -288,12 +297,13 @@ fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
         ("[fe80::1]:0".to_owned(), "its machine has no such address", "address", "is link-local"),
         (path, "its machine has no such address", "folder", "No such file or directory"),
     ] {
-        let outcome = site.forward_to_the_end(site.alice(), &["-R", &format!("{listen}:127.0.0.1:9")])?;
+        let outcome =
+            fixture.forward_to_the_end(fixture.alice(), &["-R", &format!("{listen}:127.0.0.1:9")])?;
         let outcome = outcome.expect(Exit::Refused).with_context(|| listen.clone())?;
         outcome.error_names(&[&listen, error])?.hint_names(&[hint])?;
-        site.server()?.logged(&["stream refused", &listen, error, logged])?;
+        fixture.server()?.logged(&["stream refused", &listen, error, logged])?;
     }
-    drop(site);
+    drop(fixture);
 
     // Where all ports are open to everybody there is none that could be denied.
     let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
@@ -305,10 +315,10 @@ fn why_the_server_does_not_listen_is_said(stage: &Stage) -> Result<()> {
     } else {
         &[]
     };
-    let site = Site::wrapped(stage, &["--listen", "*:*"], &[], wrapper)?;
-    let outcome = site.forward_to_the_end(site.alice(), &["-R", "1:127.0.0.1:9"])?;
+    let fixture = Fixture::wrapped(harness, &["--listen", "*:*"], &[], wrapper)?;
+    let outcome = fixture.forward_to_the_end(fixture.alice(), &["-R", "1:127.0.0.1:9"])?;
     let error = "its system does not let it listen there";
     outcome.expect(Exit::Refused)?.error_names(&[error])?.hint_names(&["below 1024"])?;
-    site.server()?.logged(&["stream refused", error, "Permission denied"])?;
+    fixture.server()?.logged(&["stream refused", error, "Permission denied"])?;
     Ok(())
 }

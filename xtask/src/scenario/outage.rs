@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{expect_reset, local, works_again};
-use crate::stage::{
-    Done, End, Exchange, Exit, Forward, Hosts, Load, PATIENCE, Port, Process, Server, Site, Stage, Tap,
-    Target, Visitor, dial, echoed, read_to_end_of, throughout, until,
+use crate::harness::{
+    DEADLINE, Done, End, Exchange, Exit, Fixture, Forward, Harness, Hosts, Load, Port, Process, Server, Tap,
+    Target, Visitor, dial, echoed, expect_reset, local, read_to_end_of, throughout, until, works_again,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     server_that_comes_later_is_waited_for,
@@ -29,46 +28,46 @@ scenarios![
     nobody_has_to_read_on_what_a_command_prints,
 ];
 
-fn server_that_comes_later_is_waited_for(stage: &Stage) -> Result<()> {
+fn server_that_comes_later_is_waited_for(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
-    let mut site = Site::closed(stage, &["--tcp", &target.address(), "--listen", "*"], &[], &[])?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
-    forward.logged(&[&site.address()]).context("it does not say that the server is not there")?;
-    site.start()?;
+    let mut fixture = Fixture::closed(harness, &["--tcp", &target.address(), "--listen", "*"], &[], &[])?;
+    let forward = fixture.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    forward.logged(&[&fixture.address()]).context("it does not say that the server is not there")?;
+    fixture.start()?;
     forward.connected()?;
     Exchange::SMALL.ask(forward.dial()?)?;
     Exchange::SMALL.ask(dial(&forward.remote(0)?)?)
 }
 
 /// Streams of known length under way when the server is killed: each arrives whole, or is told to be broken.
-fn restart_under_load_truncates_nothing(stage: &Stage) -> Result<()> {
+fn restart_under_load_truncates_nothing(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 1_000, down: 3_000_000 };
     let target = Target::exchange(exchange)?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     echoless(&forward, exchange)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let load = Load::start(&forward.local(0)?, exchange);
     for _ in 0..3 {
         load.until_more(8)?;
-        site.kill()?;
-        site.start()?;
+        fixture.kill()?;
+        fixture.start()?;
     }
     load.until_more(8)?;
     let Done { whole, broken } = load.finish()?;
     ensure!(whole >= 32 && broken >= 1, "{whole} streams arrived and {broken} were cut: no load");
     target.is_left_alone()?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
-fn new_connections_wait_for_the_server(stage: &Stage) -> Result<()> {
+fn new_connections_wait_for_the_server(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut cut = forward.dial()?;
     echoed(&mut cut, b"before")?;
-    site.kill()?;
+    fixture.kill()?;
     ensure!(read_to_end_of(cut)? == (0, End::Reset), "a stream that was cut looks like one that ended");
     let mut waiting = Vec::new();
     for number in 0..10 {
@@ -87,7 +86,7 @@ fn new_connections_wait_for_the_server(stage: &Stage) -> Result<()> {
         }
         Ok(())
     })?;
-    site.start()?;
+    fixture.start()?;
     for (number, stream) in waiting.iter_mut().enumerate() {
         let mut back = [0; 12];
         stream.read_exact(&mut back).with_context(|| format!("connection {number}"))?;
@@ -96,12 +95,12 @@ fn new_connections_wait_for_the_server(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn wait_is_bounded(stage: &Stage) -> Result<()> {
+fn wait_is_bounded(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["--wait", "2s", "-L", &local(&target)])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["--wait", "2s", "-L", &local(&target)])?;
     echoed(&mut forward.dial()?, b"before")?;
-    site.kill()?;
+    fixture.kill()?;
     for _ in 0..2 {
         let started = Instant::now();
         expect_reset(&forward.local(0)?)?;
@@ -109,38 +108,46 @@ fn wait_is_bounded(stage: &Stage) -> Result<()> {
         ensure!(waited > Duration::from_millis(1_500), "it waited {waited:?}");
         ensure!(waited < Duration::from_secs(10), "it waited {waited:?}");
     }
-    site.start()?;
+    fixture.start()?;
     works_again(&forward.local(0)?)
 }
 
-fn leases_and_listeners_come_back(stage: &Stage) -> Result<()> {
+fn leases_and_listeners_come_back(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
-    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let [reverse, proxy] = [Port::hold()?, Port::hold()?];
     let spec = format!("{}:{}", reverse.number(), target.address());
-    let forward =
-        site.forward(&["-L", &local(&target), "-D", "0", "-R", &spec, "-R", &proxy.number().to_string()])?;
+    let forward = fixture.forward(&[
+        "-L",
+        &local(&target),
+        "-D",
+        "0",
+        "-R",
+        &spec,
+        "-R",
+        &proxy.number().to_string(),
+    ])?;
     let [here, dynamic] = [forward.local(0)?, forward.dynamic(0)?];
     forward.remote(1)?;
     for round in 0..3 {
         let ask = |address: &str| -> Result<()> {
-            until(PATIENCE, "a way through", || Exchange::SMALL.ask(dial(address)?))
+            until(DEADLINE, "a way through", || Exchange::SMALL.ask(dial(address)?))
                 .with_context(|| format!("{address}, round {round}"))
         };
         ask(&here)?;
         ask(&reverse.address())?;
         for proxy in [&dynamic, &proxy.address()] {
-            until(PATIENCE, "a proxy", || {
-                let (stream, _) = crate::stage::socks::connect(proxy, "127.0.0.1", target.port())?;
+            until(DEADLINE, "a proxy", || {
+                let (stream, _) = crate::harness::socks::connect(proxy, "127.0.0.1", target.port())?;
                 Exchange::SMALL.ask(stream)
             })
             .with_context(|| format!("proxy {proxy}, round {round}"))?;
         }
-        site.kill()?;
-        site.start()?;
+        fixture.kill()?;
+        fixture.start()?;
     }
-    let leases = until(PATIENCE, "both leases", || {
-        let leases = site.vitals()?.leases;
+    let leases = until(DEADLINE, "both leases", || {
+        let leases = fixture.resources()?.leases;
         ensure!(leases == 2, "{leases} leases");
         Ok(leases)
     })?;
@@ -148,17 +155,17 @@ fn leases_and_listeners_come_back(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn cut_wire_is_made_up_for(stage: &Stage) -> Result<()> {
+fn cut_wire_is_made_up_for(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 500_000, down: 700_001 };
     let target = Target::exchange(exchange)?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let tap = Tap::forgetful(&site.address())?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let tap = Tap::forgetful(&fixture.address())?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &spec])?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &spec])?;
     forward.remote(0)?;
     exchange.ask(forward.dial()?)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let up = Load::start(&forward.local(0)?, exchange);
     let back = Load::start(&port.address(), exchange);
     for _ in 0..5 {
@@ -171,25 +178,25 @@ fn cut_wire_is_made_up_for(stage: &Stage) -> Result<()> {
     up.finish()?;
     back.finish()?;
     target.is_left_alone()?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
 /// The server moves to another address, and its name with it.
-fn name_is_resolved_anew(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn name_is_resolved_anew(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let port = site.address().rsplit(':').next().context("no port")?.to_owned();
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let port = fixture.address().rsplit(':').next().context("no port")?.to_owned();
     let named = format!("moving.test:{port}");
     hosts.write("127.0.0.1 moving.test\n")?;
     let wrapper: Vec<String> = hosts.wrapper().into_iter().map(str::to_owned).collect();
     let arguments = ["-L", &local(&target)];
-    let forward = Forward::wrapped(stage, site.alice(), &named, site.key(), &arguments, &wrapper)?;
+    let forward = Forward::wrapped(harness, fixture.alice(), &named, fixture.key(), &arguments, &wrapper)?;
     echoed(&mut forward.dial()?, b"at the first address")?;
-    site.kill()?;
+    fixture.kill()?;
     let moved = format!("127.0.0.2:{port}");
-    let server = Server::start(stage, site.home(), &["--listen", &moved])?;
+    let server = Server::start(harness, fixture.home(), &["--listen", &moved])?;
     hosts.write("127.0.0.2 moving.test\n")?;
     works_again(&forward.local(0)?)?;
     drop(server);
@@ -197,15 +204,15 @@ fn name_is_resolved_anew(stage: &Stage) -> Result<()> {
 }
 
 /// A server that hangs up at once is not asked without end.
-fn attempts_are_spaced_out(stage: &Stage) -> Result<()> {
+fn attempts_are_spaced_out(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let refusing = Target::serve(|stream| {
         drop(stream);
         Ok(())
     })?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
     let forwards = (0..2)
-        .map(|_| site.forward_through(&refusing.address(), &["-L", &local(&target)]))
+        .map(|_| fixture.forward_through(&refusing.address(), &["-L", &local(&target)]))
         .collect::<Result<Vec<_>>>()?;
     throughout(Duration::from_secs(5), || Ok(()))?;
     let attempts = refusing.accepted();
@@ -215,12 +222,12 @@ fn attempts_are_spaced_out(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn killed_client_leaves_nothing_at_the_server(stage: &Stage) -> Result<()> {
+fn killed_client_leaves_nothing_at_the_server(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let before = site.at_rest()?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let before = fixture.at_rest()?;
     for _ in 0..5 {
-        let forward = site.forward(&["-L", &local(&target), "-R", "0"])?;
+        let forward = fixture.forward(&["-L", &local(&target), "-R", "0"])?;
         forward.remote(0)?;
         let mut streams = (0..10).map(|_| forward.dial()).collect::<Result<Vec<_>>>()?;
         for stream in &mut streams {
@@ -234,7 +241,7 @@ fn killed_client_leaves_nothing_at_the_server(stage: &Stage) -> Result<()> {
         }
     }
     target.is_left_alone()?;
-    site.expect_again(&before)
+    fixture.expect_again(&before)
 }
 
 /// One exchange before the load, so that what a first connection costs is not taken for a leak.
@@ -243,18 +250,18 @@ fn echoless(forward: &Forward<'_>, exchange: Exchange) -> Result<()> {
 }
 
 /// `client forward ... 2>&1 | head -1`, and then the server goes and comes back.
-fn nobody_has_to_hear_what_a_forward_says(stage: &Stage) -> Result<()> {
+fn nobody_has_to_hear_what_a_forward_says(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address()])?;
-    let address = site.address();
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let address = fixture.address();
     let local = local(&target);
-    let arguments = ["forward", &address, "--server-key", site.key(), "-L", &local];
-    let command = stage.client(site.alice(), &arguments).into_command();
+    let arguments = ["forward", &address, "--server-key", fixture.key(), "-L", &local];
+    let command = harness.client(fixture.alice(), &arguments).into_command();
     let (mut process, heard) = Process::start_unheard(command, 1)?;
     let listening = heard[0].split_ascii_whitespace().nth(1).context("no address")?.to_owned();
     works_again(&listening)?;
-    site.kill()?;
-    site.start()?;
+    fixture.kill()?;
+    fixture.start()?;
     works_again(&listening)?;
     ensure!(!process.has_ended()?, "it has ended");
     process.signal(rustix::process::Signal::TERM)?;
@@ -263,15 +270,15 @@ fn nobody_has_to_hear_what_a_forward_says(stage: &Stage) -> Result<()> {
 }
 
 /// As with `2> >(less)`: the pipe is full, and whoever reads it sleeps.
-fn log_that_is_not_read_holds_up_no_tunnel(stage: &Stage) -> Result<()> {
+fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::closed(stage, &["--tcp", &target.address()], &[], &[])?;
-    let address = site.address();
-    let serve = stage.server(site.home(), &["-v", "--listen", &address]).into_command();
+    let fixture = Fixture::closed(harness, &["--tcp", &target.address()], &[], &[])?;
+    let address = fixture.address();
+    let serve = harness.server(fixture.home(), &["-v", "--listen", &address]).into_command();
     let (server, _, server_log) = Process::start_unread(serve, "listening on")?;
     let local = local(&target);
-    let arguments = ["-v", "forward", &address, "--server-key", site.key(), "-L", &local];
-    let forward = stage.client(site.alice(), &arguments).into_command();
+    let arguments = ["-v", "forward", &address, "--server-key", fixture.key(), "-L", &local];
+    let forward = harness.client(fixture.alice(), &arguments).into_command();
     let (client, said, client_log) = Process::start_unread(forward, "local")?;
     let listening = said.lines().last().and_then(|line| line.split_ascii_whitespace().nth(1));
     let listening = listening.context("no address")?;
@@ -291,25 +298,25 @@ fn log_that_is_not_read_holds_up_no_tunnel(stage: &Stage) -> Result<()> {
 }
 
 /// `server 2>&1 | head -1`: what a stranger has it say changes nothing for whoever is in.
-fn nobody_has_to_hear_what_a_server_says(stage: &Stage) -> Result<()> {
+fn nobody_has_to_hear_what_a_server_says(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::closed(stage, &["--messages", "--tcp", &target.address()], &[], &[])?;
-    let address = site.address();
-    let mut server = stage.program("server");
-    server.arg("--home").arg(site.home()).args(["-v", "--listen", &address]);
+    let fixture = Fixture::closed(harness, &["--messages", "--tcp", &target.address()], &[], &[])?;
+    let address = fixture.address();
+    let mut server = harness.program("server");
+    server.arg("--home").arg(fixture.home()).args(["-v", "--listen", &address]);
     let (mut process, _) = Process::start_unheard(server, 1)?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
     for _ in 0..3 {
         let mut stranger = Visitor::connect(&address)?;
         stranger.send(b"GET / HTTP/1.1\r\n\r\n");
-        stranger.closed_within(PATIENCE)?;
+        stranger.closed_within(DEADLINE)?;
     }
     echoed(&mut stream, b"behind")?;
-    let send = ["send", &address, "heard", "--server-key", site.key()];
-    stage.client(site.alice(), &send).run()?.expect(Exit::Done)?;
-    process.stdout.wait_line(PATIENCE, |line| line == "[alice] heard")?;
+    let send = ["send", &address, "heard", "--server-key", fixture.key()];
+    harness.client(fixture.alice(), &send).run()?.expect(Exit::Done)?;
+    process.stdout.wait_line(DEADLINE, |line| line == "[alice] heard")?;
     ensure!(!process.has_ended()?, "it has ended");
     drop(stream);
     process.signal(rustix::process::Signal::TERM)?;
@@ -318,21 +325,21 @@ fn nobody_has_to_hear_what_a_server_says(stage: &Stage) -> Result<()> {
 }
 
 /// `server | head -1`: the message that nobody takes is not confirmed, and tunnels have nothing to do with it.
-fn output_that_is_closed_ends_messages_alone(stage: &Stage) -> Result<()> {
+fn output_that_is_closed_ends_messages_alone(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::closed(stage, &["--messages", "--tcp", &target.address()], &[], &[])?;
-    let address = site.address();
-    let mut command = stage.program("server");
-    command.arg("--home").arg(site.home()).args(["--listen", &address]);
+    let fixture = Fixture::closed(harness, &["--messages", "--tcp", &target.address()], &[], &[])?;
+    let address = fixture.address();
+    let mut command = harness.program("server");
+    command.arg("--home").arg(fixture.home()).args(["--listen", &address]);
     let (process, output) = Process::start_streamed(command)?;
     let server = Server::from_process(process)?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
     drop(output);
-    let send = ["send", &address, "into nothing", "--server-key", site.key()];
+    let send = ["send", &address, "into nothing", "--server-key", fixture.key()];
     for _ in 0..2 {
-        stage.client(site.alice(), &send).run()?.expect_failure()?.error_names(&[])?;
+        harness.client(fixture.alice(), &send).run()?.expect_failure()?.error_names(&[])?;
     }
     echoed(&mut stream, b"behind")?;
     works_again(&forward.local(0)?)?;
@@ -342,12 +349,12 @@ fn output_that_is_closed_ends_messages_alone(stage: &Stage) -> Result<()> {
 }
 
 /// `server list | head -0`: whoever has read enough is no fault, and nothing is said about it.
-fn nobody_has_to_read_on_what_a_command_prints(stage: &Stage) -> Result<()> {
-    let site = Site::open(stage, &[])?;
+fn nobody_has_to_read_on_what_a_command_prints(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::open(harness, &[])?;
     for command in [&["list"][..], &["fingerprint"], &["status"], &["status", "--json"]] {
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let mut server = stage.server(site.home(), command).into_command();
+        let mut server = harness.server(fixture.home(), command).into_command();
         let output =
             server.stdout(writer).stderr(std::process::Stdio::piped()).spawn()?.wait_with_output()?;
         ensure!(output.status.success() && output.stderr.is_empty(), "{command:?}: {output:?}");

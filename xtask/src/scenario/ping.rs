@@ -3,9 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Server, Stage};
+use crate::harness::{Exit, Harness, Key, Server, ping, shared_key, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     json_tells_what_was_negotiated,
@@ -15,16 +14,9 @@ scenarios![
     shared_key_is_not_called_rsa,
 ];
 
-/// What `client ping --json` prints.
-pub(super) fn ping(stage: &Stage, home: &Home, address: &str, arguments: &[&str]) -> Result<Value> {
-    let arguments = [&["ping", address, "--json", "-c", "1"], arguments].concat();
-    let outcome = stage.client(home, &arguments).run()?.expect(Exit::Done)?;
-    serde_json::from_slice(&outcome.stdout).context("the output of ping --json")
-}
-
-fn json_tells_what_was_negotiated(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let report = ping(stage, &stage.home()?, server.address(), &["--server-key", server.key()?])?;
+fn json_tells_what_was_negotiated(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let report = ping(harness, &harness.home()?, server.address(), &["--server-key", server.key()?])?;
     ensure!(report["address"] == server.address(), "{report}");
     ensure!(report["mode"] == "rsa" && report["suite"] == "0x0001", "{report}");
     ensure!(report["server_key"] == server.key()? && report["client_key"].is_null(), "{report}");
@@ -34,12 +26,12 @@ fn json_tells_what_was_negotiated(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn count_is_the_number_of_round_trips(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn count_is_the_number_of_round_trips(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     for (count, expected) in [(&[][..], 3), (&["-c", "5"], 5)] {
         let arguments =
             [&["ping", server.address(), "--json", "--server-key", server.key()?], count].concat();
-        let outcome = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+        let outcome = harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?;
         let report: Value = serde_json::from_slice(&outcome.stdout)?;
         let round_trips = report["rtt_ms"].as_array().context("no rtt_ms")?.len();
         ensure!(round_trips == expected, "{round_trips} round trips, expected {expected}");
@@ -47,28 +39,28 @@ fn count_is_the_number_of_round_trips(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn person_reads_it_too(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn person_reads_it_too(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let arguments = ["ping", server.address(), "--server-key", server.key()?];
-    let text = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.text();
+    let text = harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?.text();
     ensure!(text.contains("ms") && text.contains(server.key()?), "ping printed {text:?}");
     Ok(())
 }
 
-fn client_key_is_named_when_there_is_one(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let alice = stage.home_with(Key::Alice)?;
-    let report = ping(stage, &alice, server.address(), &["--server-key", server.key()?])?;
-    ensure!(report["client_key"] == stage.fingerprint("client", &alice)?.as_str(), "{report}");
+fn client_key_is_named_when_there_is_one(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let alice = harness.home_with(Key::Alice)?;
+    let report = ping(harness, &alice, server.address(), &["--server-key", server.key()?])?;
+    ensure!(report["client_key"] == harness.fingerprint("client", &alice)?.as_str(), "{report}");
     Ok(())
 }
 
-fn shared_key_is_not_called_rsa(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let file = shared_key(stage, &home, "laptop")?;
-    let server = Server::start(stage, &home, &["--psk", word(&file)?])?;
+fn shared_key_is_not_called_rsa(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let file = shared_key(harness, &home, "laptop")?;
+    let server = Server::start(harness, &home, &["--psk", word(&file)?])?;
     let arguments = ["ping", server.address(), "--psk", word(&file)?];
-    let text = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.text();
+    let text = harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?.text();
     ensure!(text.contains("psk:laptop") && text.contains("pre-shared key"), "ping printed {text:?}");
     ensure!(!text.contains("RSA") && !text.contains("server key"), "ping speaks of RSA: {text:?}");
     Ok(())

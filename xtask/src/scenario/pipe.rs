@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{
-    Exit, Key, Lines, PATIENCE, PHRASE, Process, Server, Site, Stage, Tap, Way, digest, digest_of,
+use crate::harness::{
+    DEADLINE, Exit, Fixture, Harness, Key, Lines, PHRASE, Process, Server, Tap, Way, digest, digest_of,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     both_ways_at_once_byte_for_byte,
@@ -23,13 +23,13 @@ scenarios![
     input_and_output_may_be_one_socket,
 ];
 
-fn both_ways_at_once_byte_for_byte(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn both_ways_at_once_byte_for_byte(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let tap = Tap::before(server.address())?;
     let [up, down] = [Lines::of_length(64 * 1024 * 1024), Lines::of_length(24 * 1024 * 1024 + 7)];
     server.process.feed(down.clone())?;
     let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     client.feed(up.clone())?;
     let received_down = client.finish()?.expect(Exit::Done)?.stdout;
     let received_up = server.finish()?.expect(Exit::Done)?.stdout;
@@ -45,27 +45,27 @@ fn both_ways_at_once_byte_for_byte(stage: &Stage) -> Result<()> {
 }
 
 /// Sizes around a record's 16,384 bytes, and a payload in which every byte value stands.
-fn every_byte_value_and_odd_sizes_pass(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn every_byte_value_and_odd_sizes_pass(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for size in [1, 255, 16_383, 16_384, 16_385, 100_001] {
         let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
-        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        let mut server = Server::start(harness, &home, &["pipe", "--anyone"])?;
         server.process.feed(Cursor::new(payload.clone()))?;
         let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-        let outcome = stage.client(&stage.home()?, &arguments).input(payload.clone()).run()?;
+        let outcome = harness.client(&harness.home()?, &arguments).input(payload.clone()).run()?;
         outcome.expect(Exit::Done)?.expect_stdout(&payload)?;
         server.finish()?.expect(Exit::Done)?.expect_stdout(&payload)?;
     }
     Ok(())
 }
 
-fn client_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn client_that_has_said_all_still_listens(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     client.write(b"question")?;
     client.close_input();
-    server.process.stdout.wait_len(PATIENCE, b"question".len())?;
+    server.process.stdout.wait_len(DEADLINE, b"question".len())?;
     server.process.write(b"answer")?;
     server.process.close_input();
     client.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
@@ -73,13 +73,13 @@ fn client_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn server_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn server_that_has_said_all_still_listens(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.write(b"question")?;
     server.process.close_input();
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
-    client.stdout.wait_len(PATIENCE, b"question".len())?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    client.stdout.wait_len(DEADLINE, b"question".len())?;
     client.write(b"answer")?;
     client.close_input();
     client.finish()?.expect(Exit::Done)?.expect_stdout(b"question")?;
@@ -87,25 +87,25 @@ fn server_that_has_said_all_still_listens(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn nothing_at_all_is_a_good_pipe(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn nothing_at_all_is_a_good_pipe(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.close_input();
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"")?;
     Ok(())
 }
 
 /// A single byte is passed on at once, not when a buffer is full.
-fn conversation_is_not_held_back(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn conversation_is_not_held_back(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&stage.home()?, &arguments).start()?;
+    let mut client = harness.client(&harness.home()?, &arguments).start()?;
     for turn in 1..=20 {
         client.write(b"?")?;
-        server.process.stdout.wait_len(PATIENCE, turn)?;
+        server.process.stdout.wait_len(DEADLINE, turn)?;
         server.process.write(b"!")?;
-        client.stdout.wait_len(PATIENCE, turn)?;
+        client.stdout.wait_len(DEADLINE, turn)?;
     }
     client.close_input();
     server.process.close_input();
@@ -115,33 +115,33 @@ fn conversation_is_not_held_back(stage: &Stage) -> Result<()> {
 }
 
 /// A pipe has one client; the server is gone after it.
-fn next_client_finds_nobody(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn next_client_finds_nobody(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.close_input();
     let address = server.address().to_owned();
     let key = server.key()?.to_owned();
     let arguments = ["pipe", &address, "--server-key", &key];
-    stage.client(&stage.home()?, &arguments).input("one").run()?.expect(Exit::Done)?;
+    harness.client(&harness.home()?, &arguments).input("one").run()?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"one")?;
-    let outcome = stage.client(&stage.home()?, &arguments).input("two").run()?;
+    let outcome = harness.client(&harness.home()?, &arguments).input("two").run()?;
     outcome.expect(Exit::Network)?.error_names(&[&address])?;
     Ok(())
 }
 
-fn banner_names_the_pipe_command(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn banner_names_the_pipe_command(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let command = format!("client pipe {}", server.address());
-    server.process.stderr.wait_line(PATIENCE, |line| line.contains(&command))?;
+    server.process.stderr.wait_line(DEADLINE, |line| line.contains(&command))?;
     Ok(())
 }
 
 /// As with inetd, systemd's Accept=yes and socat: closing alone tells nobody of an end, since the input is still open.
-fn input_and_output_may_be_one_socket(stage: &Stage) -> Result<()> {
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+fn input_and_output_may_be_one_socket(harness: &Harness) -> Result<()> {
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let home = stage.home()?;
+    let home = harness.home()?;
     let (near, far) = UnixStream::pair()?;
-    let client = Process::start_over(stage.client(&home, &arguments).into_command(), far)?;
+    let client = Process::start_over(harness.client(&home, &arguments).into_command(), far)?;
     server.process.write(b"question")?;
     server.process.close_input();
     answered_behind_the_end(near)?;
@@ -149,13 +149,13 @@ fn input_and_output_may_be_one_socket(stage: &Stage) -> Result<()> {
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
 
     let (near, far) = UnixStream::pair()?;
-    let mut command = stage.program("server");
-    let server_home = stage.home_with(Key::Server)?;
+    let mut command = harness.program("server");
+    let server_home = harness.home_with(Key::Server)?;
     command.arg("--home").arg(&server_home);
     command.args(["pipe", "--anyone", "--listen", "127.0.0.1:0"]);
     let server = Server::from_process(Process::start_over(command, far)?)?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = stage.client(&home, &arguments).start()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.write(b"question")?;
     client.close_input();
     answered_behind_the_end(near)?;
@@ -165,11 +165,11 @@ fn input_and_output_may_be_one_socket(stage: &Stage) -> Result<()> {
     // And -W, to a target that says all it has before it listens.
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let target = listener.local_addr()?.to_string();
-    let site = Site::open(stage, &["--tcp", &target])?;
-    let address = site.address();
-    let arguments = ["forward", &address, "--server-key", site.key(), "-W", &target];
+    let fixture = Fixture::open(harness, &["--tcp", &target])?;
+    let address = fixture.address();
+    let arguments = ["forward", &address, "--server-key", fixture.key(), "-W", &target];
     let (near, far) = UnixStream::pair()?;
-    let client = Process::start_over(stage.client(site.alice(), &arguments).into_command(), far)?;
+    let client = Process::start_over(harness.client(fixture.alice(), &arguments).into_command(), far)?;
     let (mut plain, _) = listener.accept()?;
     plain.write_all(b"question")?;
     plain.shutdown(Shutdown::Write)?;
@@ -183,7 +183,7 @@ fn input_and_output_may_be_one_socket(stage: &Stage) -> Result<()> {
 
 /// Answers a question once its end is known, and not before.
 fn answered_behind_the_end(mut socket: UnixStream) -> Result<()> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
     let mut question = Vec::new();
     socket.read_to_end(&mut question)?;
     ensure!(question == b"question", "{question:?} came");

@@ -4,9 +4,9 @@ use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::socks::{self, Reply};
-use crate::stage::{Hosts, Site, Stage, Target, echo, echoed};
+use crate::harness::socks::{self, Reply};
+use crate::harness::{Fixture, Harness, Hosts, Target, echo, echoed};
+use crate::scenario::registration::scenarios;
 
 scenarios![only_what_is_allowed_is_reached, any_host_is_no_special_host, names_that_lead_inside_are_refused,];
 
@@ -23,14 +23,14 @@ enum Outcome {
 
 use Outcome::{Denied, Nowhere, Reaches};
 
-fn only_what_is_allowed_is_reached(stage: &Stage) -> Result<()> {
+fn only_what_is_allowed_is_reached(harness: &Harness) -> Result<()> {
     let [open, by_name, shut] = [Target::echo()?, Target::echo()?, Target::echo()?];
     let range = row("127.0.0.4", 0..4)?;
     let [below, first, last, above] = [0, 1, 2, 3].map(|index| range[index].port());
     let network = column(&["127.0.3.1", "127.0.3.255", "127.0.2.255", "127.0.4.1"])?;
     let network_port = network[0].port();
-    let site = Site::open(
-        stage,
+    let fixture = Fixture::open(
+        harness,
         &[
             "--tcp",
             &open.address(),
@@ -46,7 +46,7 @@ fn only_what_is_allowed_is_reached(stage: &Stage) -> Result<()> {
             &format!("named.test:{}", shut.port()),
         ],
     )?;
-    let forward = site.forward(&["-D", "0"])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     let [open_port, name_port, shut_port] = [open.port(), by_name.port(), shut.port()];
     for (host, port, expected) in [
@@ -114,11 +114,11 @@ fn only_what_is_allowed_is_reached(stage: &Stage) -> Result<()> {
 }
 
 /// A rule for any host at a port opens none of the addresses that lead to the server itself or to its provider.
-fn any_host_is_no_special_host(stage: &Stage) -> Result<()> {
+fn any_host_is_no_special_host(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let port = target.port();
-    let site = Site::open(stage, &["--tcp", &format!("*:{port}")])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::open(harness, &["--tcp", &format!("*:{port}")])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for host in [
         "127.0.0.1",
@@ -170,7 +170,7 @@ fn any_host_is_no_special_host(stage: &Stage) -> Result<()> {
         if let Ok(target) = Target::serve_at(&format!("{address}:{port}"), echo) {
             expect(&proxy, &address.to_string(), port, Denied)?;
             ensure!(target.accepted() == 0, "the server itself was reached by {address}");
-            site.allow(&["--tcp", &target.address()])?;
+            fixture.allow(&["--tcp", &target.address()])?;
             expect(&proxy, &address.to_string(), port, Reaches)?;
             ensure!(target.accepted() == 1, "somebody else answered");
         }
@@ -179,8 +179,8 @@ fn any_host_is_no_special_host(stage: &Stage) -> Result<()> {
 }
 
 /// Names under somebody else's control: what they resolve to is checked, not only what they are called.
-fn names_that_lead_inside_are_refused(stage: &Stage) -> Result<()> {
-    let hosts = Hosts::new(stage)?;
+fn names_that_lead_inside_are_refused(harness: &Harness) -> Result<()> {
+    let hosts = Hosts::new(harness)?;
     let target = Target::echo()?;
     let port = target.port();
     let inside = [
@@ -197,15 +197,15 @@ fn names_that_lead_inside_are_refused(stage: &Stage) -> Result<()> {
     entries.push_str("127.0.0.1 permitted.rebind.test\n");
     hosts.write(&entries)?;
     let rights = ["--tcp", &format!("*.rebind.test:{port}")];
-    let site = Site::wrapped(stage, &rights, &[], &hosts.wrapper())?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::wrapped(harness, &rights, &[], &hosts.wrapper())?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for (name, _) in inside {
         expect(&proxy, name, port, Denied)?;
     }
     ensure!(target.accepted() == 0, "a name led inside");
     // The same name, with the address permitted beside it.
-    site.allow(&["--tcp", &format!("*.rebind.test:{port}"), "--tcp", &target.address()])?;
+    fixture.allow(&["--tcp", &format!("*.rebind.test:{port}"), "--tcp", &target.address()])?;
     expect(&proxy, "permitted.rebind.test", port, Reaches)
 }
 

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::local;
-use crate::stage::{Fault, PATIENCE, Site, Stage, Tap, Target, Way, dial, echoed, throughout, until};
+use crate::harness::{
+    DEADLINE, Fault, Fixture, Harness, Tap, Target, Way, dial, echoed, local, throughout, until,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     request_takes_one_round_trip_of_the_link,
@@ -20,18 +21,18 @@ scenarios![
 ];
 
 /// 100 ms there and back. The connection is opened, the request sent and its answer read in one.
-fn request_takes_one_round_trip_of_the_link(stage: &Stage) -> Result<()> {
+fn request_takes_one_round_trip_of_the_link(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let tap = Tap::with_fault(&site.address(), Fault::Delay(ROUND_TRIP / 2))?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let tap = Tap::with_fault(&fixture.address(), Fault::Delay(ROUND_TRIP / 2))?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
     forward.connected()?;
     echoed(&mut forward.dial()?, b"the first one may wait for a handshake")?;
     let mut times = Vec::new();
     for _ in 0..8 {
         let channels = forward.at_rest()?;
-        until(PATIENCE, "a warm channel", || {
-            ensure!(forward.vitals()?.idle_channels > 0, "{channels:?}");
+        until(DEADLINE, "a warm channel", || {
+            ensure!(forward.resources()?.idle_channels > 0, "{channels:?}");
             Ok(())
         })?;
         let started = Instant::now();
@@ -46,12 +47,15 @@ fn request_takes_one_round_trip_of_the_link(stage: &Stage) -> Result<()> {
 }
 
 /// A server that closes idle channels soon does not have them made again and again.
-fn idle_channels_outlive_the_servers_patience(stage: &Stage) -> Result<()> {
+fn idle_channels_outlive_the_servers_patience(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site =
-        Site::with_config(stage, &["--tcp", &target.address(), "--listen", "*"], "idle_timeout = '15s'\n")?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    let fixture = Fixture::with_config(
+        harness,
+        &["--tcp", &target.address(), "--listen", "*"],
+        "idle_timeout = '15s'\n",
+    )?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     forward.remote(0)?;
     // Two that are warm, and two that are parked.
     forward.has_idle(4)?;
@@ -64,11 +68,11 @@ fn idle_channels_outlive_the_servers_patience(stage: &Stage) -> Result<()> {
 }
 
 /// Two hundred connections one after the other take a handful of channels, not two hundred.
-fn channels_are_used_again(stage: &Stage) -> Result<()> {
+fn channels_are_used_again(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
     for _ in 0..200 {
         let mut stream = forward.dial()?;
         echoed(&mut stream, b"short")?;
@@ -81,11 +85,11 @@ fn channels_are_used_again(stage: &Stage) -> Result<()> {
 }
 
 /// Only the first handshake does RSA: all others bring a ticket.
-fn handshakes_behind_the_first_resume(stage: &Stage) -> Result<()> {
+fn handshakes_behind_the_first_resume(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let tap = Tap::before(&site.address())?;
-    let forward = site.forward_through(&tap.address(), &["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let tap = Tap::before(&fixture.address())?;
+    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
     let mut streams = vec![forward.dial()?];
     echoed(&mut streams[0], b"the first")?;
     for _ in 0..20 {
@@ -130,10 +134,10 @@ impl Auth {
     }
 }
 
-fn pool_grows_with_use_and_shrinks_again(stage: &Stage) -> Result<()> {
+fn pool_grows_with_use_and_shrinks_again(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     forward.connected()?;
     let before = forward.at_rest()?;
     let address = forward.local(0)?;
@@ -148,24 +152,24 @@ fn pool_grows_with_use_and_shrinks_again(stage: &Stage) -> Result<()> {
             talker.join().map_err(|_| anyhow!("a talker panicked"))??;
         }
     }
-    let busy = forward.vitals()?;
+    let busy = forward.resources()?;
     ensure!(busy.channels >= before.channels, "the pool did not grow: {before:?}, {busy:?}");
     // Idle channels are few, and what is not used goes.
     until(Duration::from_secs(90), "the pool shrinks", || {
-        let now = forward.vitals()?;
+        let now = forward.resources()?;
         ensure!(now.idle_channels <= before.idle_channels.max(4), "{now:?}, and {before:?} before");
         Ok(())
     })
 }
 
 /// A banner as SSH and SMTP have it: nothing is sent up before it.
-fn target_that_speaks_first_is_heard_at_once(stage: &Stage) -> Result<()> {
+fn target_that_speaks_first_is_heard_at_once(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         stream.write_all(b"220 ready\r\n")?;
         stream.read(&mut [0]).map(drop)
     })?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     for _ in 0..5 {
         let mut banner = [0; 11];
         forward.dial()?.read_exact(&mut banner).context("the banner")?;

@@ -1,15 +1,14 @@
 //! Goal: a target that asks for it learns who is connected, in the PROXY protocol's second version, and no client can lie.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::io::{Read as _, Write as _};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::local;
-use crate::stage::{Exit, Key, PATIENCE, Port, Server, Site, Stage, Target, Visitor, echoed};
+use crate::harness::{
+    DEADLINE, Exit, Fixture, Harness, Key, Port, Server, Target, Visitor, echoed, local, proxied,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     rule_with_a_header_is_carried_out,
@@ -22,20 +21,20 @@ scenarios![
 ];
 
 /// By whichever name the client asks for the target, and whatever else permits it.
-fn rule_with_a_header_is_carried_out(stage: &Stage) -> Result<()> {
+fn rule_with_a_header_is_carried_out(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let told = format!("{},proxy", target.address());
-    let site = Site::open(stage, &["--tcp", "127.0.0.1:*", "--tcp", &told, "--tcp", "localhost:*"])?;
+    let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*", "--tcp", &told, "--tcp", "localhost:*"])?;
     let by_name = format!("0:localhost:{}", target.port());
-    let forward = site.forward(&["-L", &local(&target), "-L", &by_name])?;
-    let key = stage.fingerprint("client", site.alice())?;
+    let forward = fixture.forward(&["-L", &local(&target), "-L", &by_name])?;
+    let key = harness.fingerprint("client", fixture.alice())?;
     for index in [0, 1] {
-        let mut stream = crate::stage::dial(&forward.local(index)?)?;
+        let mut stream = crate::harness::dial(&forward.local(index)?)?;
         stream.write_all(FORGED)?;
-        let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
+        let header = Header::read(&seen.recv_timeout(DEADLINE)?)?;
         ensure!(header.source.starts_with("127.0.0.1:"), "the source is {}", header.source);
         // Where the client's connection ended, as for any proxy: the target knows its own address.
-        ensure!(header.destination == site.address(), "the destination is {}", header.destination);
+        ensure!(header.destination == fixture.address(), "the destination is {}", header.destination);
         ensure!(header.client.as_deref() == Some(&key), "the key id is {:?}, not {key}", header.client);
         ensure!(header.rest == FORGED, "what the client said is not behind the header as it was");
     }
@@ -43,22 +42,22 @@ fn rule_with_a_header_is_carried_out(stage: &Stage) -> Result<()> {
 }
 
 /// A plain right is a plain connection: a header that a client has the server write would vouch for the client.
-fn client_has_no_say_in_the_header(stage: &Stage) -> Result<()> {
+fn client_has_no_say_in_the_header(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let (local, port) = (local(&target), Port::hold()?.number().to_string());
     for (option, spec) in [("-L", local.as_str()), ("-D", "0"), ("-R", &port), ("-W", &target.address())] {
-        let outcome = site.forward_to_the_end(site.alice(), &["--proxy-protocol", option, spec])?;
+        let outcome = fixture.forward_to_the_end(fixture.alice(), &["--proxy-protocol", option, spec])?;
         outcome.expect(Exit::Usage)?.error_names(&[option, "PROXY"])?.hint_names(&[",proxy"])?;
     }
-    let forward = site.forward(&["-L", &local])?;
+    let forward = fixture.forward(&["-L", &local])?;
     forward.dial()?.write_all(b"hello")?;
-    ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a target was reached before, or with a header");
+    ensure!(seen.recv_timeout(DEADLINE)? == b"hello", "a target was reached before, or with a header");
     Ok(())
 }
 
 /// The server's own word: a client cannot switch it off, and cannot switch it on where it would be misunderstood.
-fn service_decides_on_its_header(stage: &Stage) -> Result<()> {
+fn service_decides_on_its_header(harness: &Harness) -> Result<()> {
     let (with, with_seen) = noting()?;
     let (without, without_seen) = noting()?;
     let config = format!(
@@ -67,49 +66,49 @@ fn service_decides_on_its_header(stage: &Stage) -> Result<()> {
         with.address(),
         without.address()
     );
-    let site = Site::with_config(stage, &["--service", "with", "--service", "without"], &config)?;
-    let forward = site.forward(&["-L", "0:@with", "-L", "0:@without"])?;
+    let fixture = Fixture::with_config(harness, &["--service", "with", "--service", "without"], &config)?;
+    let forward = fixture.forward(&["-L", "0:@with", "-L", "0:@without"])?;
     let mut stream = forward.dial()?;
     stream.write_all(b"hello")?;
-    let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
-    let key = stage.fingerprint("client", site.alice())?;
+    let header = Header::read(&with_seen.recv_timeout(DEADLINE)?)?;
+    let key = harness.fingerprint("client", fixture.alice())?;
     ensure!(header.client == Some(key), "{:?}", header.client);
     ensure!(header.rest == b"hello", "the client's words are {:?}", header.rest);
-    let mut stream = crate::stage::dial(&forward.local(1)?)?;
+    let mut stream = crate::harness::dial(&forward.local(1)?)?;
     stream.write_all(b"hello")?;
-    ensure!(without_seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
+    ensure!(without_seen.recv_timeout(DEADLINE)? == b"hello", "a header that nobody asked for");
 
     // Two clients are told apart.
-    let mallory = site.mallory(&["--service", "with"])?;
-    let key = stage.fingerprint("client", &stage.home_with(Key::Mallory)?)?;
-    let address = site.address();
-    let arguments = ["forward", &address, "-W", "@with", "--server-key", site.key()];
-    let mut client = stage.client(&mallory, &arguments).start()?;
+    let mallory = fixture.mallory(&["--service", "with"])?;
+    let key = harness.fingerprint("client", &harness.home_with(Key::Mallory)?)?;
+    let address = fixture.address();
+    let arguments = ["forward", &address, "-W", "@with", "--server-key", fixture.key()];
+    let mut client = harness.client(&mallory, &arguments).start()?;
     client.write(b"hello")?;
-    let header = Header::read(&with_seen.recv_timeout(PATIENCE)?)?;
+    let header = Header::read(&with_seen.recv_timeout(DEADLINE)?)?;
     ensure!(header.client.as_deref() == Some(&key), "{:?} instead of {key}", header.client);
     Ok(())
 }
 
-fn without_a_rule_there_is_none(stage: &Stage) -> Result<()> {
+fn without_a_rule_there_is_none(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     stream.write_all(b"hello")?;
-    ensure!(seen.recv_timeout(PATIENCE)? == b"hello", "a header that nobody asked for");
+    ensure!(seen.recv_timeout(DEADLINE)? == b"hello", "a header that nobody asked for");
     Ok(())
 }
 
 /// From then on, bytes of a client that look like a header are to be believed by nobody.
-fn connection_without_a_header_ends_with_the_right_to_it(stage: &Stage) -> Result<()> {
+fn connection_without_a_header_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let told = format!("{},proxy", target.address());
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"plain")?;
-    site.allow(&["--tcp", &target.address(), "--tcp", &told])?;
+    fixture.allow(&["--tcp", &target.address(), "--tcp", &told])?;
     ensure!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)), "it goes on without a header");
     let mut stream = forward.dial()?;
     stream.write_all(b"hello")?;
@@ -117,25 +116,26 @@ fn connection_without_a_header_ends_with_the_right_to_it(stage: &Stage) -> Resul
     stream.read_exact(&mut echo)?;
     ensure!(echo == SIGNATURE, "no header: {echo:02x?}");
     // One with a header is what either right permits.
-    site.allow(&["--tcp", &target.address()])?;
-    let mut rest = vec![0; 16 + 12 + 3 + stage.fingerprint("client", site.alice())?.len() + 5 - echo.len()];
+    fixture.allow(&["--tcp", &target.address()])?;
+    let mut rest =
+        vec![0; 16 + 12 + 3 + harness.fingerprint("client", fixture.alice())?.len() + 5 - echo.len()];
     stream.read_exact(&mut rest)?;
     echoed(&mut stream, b"still there")
 }
 
 /// In the log, for limits and for `from`; and nobody comes in past the proxy.
-fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
+fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
     let allow = ["allow", &key, "--name", "alice", "--from", "198.51.100.0/24"];
-    stage.server(&home, &allow).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &["--proxy-from", "127.0.0.0/8"])?;
+    harness.server(&home, &allow).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &["--proxy-from", "127.0.0.0/8"])?;
 
     let near = proxied(&server, "PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n")?;
     let far = proxied(&server, "PROXY TCP4 192.0.2.7 203.0.113.1 4711 443\r\n")?;
     let send = |address: &str| {
-        stage.client(&alice, &["send", address, "through a proxy", "--server-key", server.key()?]).run()
+        harness.client(&alice, &["send", address, "through a proxy", "--server-key", server.key()?]).run()
     };
     send(&near.address())?.expect(Exit::Done)?;
     server.printed("[alice] through a proxy")?;
@@ -149,7 +149,7 @@ fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
     for _ in 0..20 {
         let mut visitor = Visitor::connect(&failing.address())?;
         visitor.send(b"GET / HTTP/1.1\r\n\r\n");
-        visitor.closed_within(PATIENCE)?;
+        visitor.closed_within(DEADLINE)?;
     }
     send(&failing.address())?.expect_failure()?;
     send(&near.address())?.expect(Exit::Done)?;
@@ -158,43 +158,24 @@ fn source_is_what_a_trusted_proxy_says(stage: &Stage) -> Result<()> {
     for _ in 0..20 {
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\nGET / HTTP/1.1\r\n\r\n");
-        visitor.closed_within(PATIENCE)?;
+        visitor.closed_within(DEADLINE)?;
     }
     send(&near.address())?.expect(Exit::Done)?;
     Ok(())
 }
 
-/// A proxy that sends `header` in front of each connection.
-pub(super) fn proxied(server: &Server, header: &'static str) -> Result<Target> {
-    let address = server.address().to_owned();
-    Target::serve(move |near| {
-        let mut far = TcpStream::connect(&address)?;
-        far.write_all(header.as_bytes())?;
-        let (mut from_near, mut to_far) = (near.try_clone()?, far.try_clone()?);
-        let up = thread::spawn(move || {
-            io::copy(&mut from_near, &mut to_far).ok();
-            to_far.shutdown(Shutdown::Write).ok();
-        });
-        let mut near = near;
-        io::copy(&mut far, &mut near).ok();
-        near.shutdown(Shutdown::Write).ok();
-        up.join().ok();
-        Ok(())
-    })
-}
-
 /// The target learns whom its visitor has come to, and not where the client has found the target.
-fn visitor_is_told_to_the_target_of_a_remote_forward(stage: &Stage) -> Result<()> {
+fn visitor_is_told_to_the_target_of_a_remote_forward(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
-    let site = Site::open(stage, &["--listen", "0.0.0.0:*"])?;
+    let fixture = Fixture::open(harness, &["--listen", "0.0.0.0:*"])?;
     let spec = format!("0.0.0.0:0:{}", target.address());
-    let forward = site.forward(&["--proxy-protocol", "-R", &spec])?;
+    let forward = fixture.forward(&["--proxy-protocol", "-R", &spec])?;
     let address = forward.remote(0)?;
     let port = address.strip_prefix("0.0.0.0:").context("not listening on all addresses")?;
     let reached = format!("127.0.0.2:{port}");
-    let mut visitor = crate::stage::dial(&reached)?;
+    let mut visitor = crate::harness::dial(&reached)?;
     visitor.write_all(FORGED)?;
-    let header = Header::read(&seen.recv_timeout(PATIENCE)?)?;
+    let header = Header::read(&seen.recv_timeout(DEADLINE)?)?;
     ensure!(header.source == visitor.local_addr()?.to_string(), "the source is {}", header.source);
     ensure!(header.destination == reached, "the destination is {}", header.destination);
     ensure!(header.client.is_none(), "a visitor has no key, and this one has {:?}", header.client);

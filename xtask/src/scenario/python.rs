@@ -5,10 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::classic::{address, connecting, listening};
-use crate::scenario::psk::word;
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Lines, Outcome, Process, Stage};
+use crate::harness::{Exit, Harness, Home, Lines, Outcome, Process, address, connecting, listening, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     rsa_to_python,
@@ -36,121 +34,126 @@ fn messages() -> [Vec<u8>; 5] {
     ]
 }
 
-fn rsa_to_python(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn rsa_to_python(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for message in messages() {
         for program in ["server", "client"] {
-            let peer = start(stage, "rsa_receiver.py", &["--listen"], b"")?;
-            connecting(stage, program, &home, &address(&peer)?, &["rsa-oaep", "--send", "-"], &message)?
+            let peer = start(harness, "rsa_receiver.py", &["--listen"], b"")?;
+            connecting(harness, program, &home, &address(&peer)?, &["rsa-oaep", "--send", "-"], &message)?
                 .expect(Exit::Done)?;
             peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
         }
-        let (sender, at) = listening(stage, "server", &home, &["rsa-oaep", "--send", "-"], &message)?;
-        let peer = start(stage, "rsa_receiver.py", &["--connect", &at], b"")?;
+        let (sender, at) = listening(harness, "server", &home, &["rsa-oaep", "--send", "-"], &message)?;
+        let peer = start(harness, "rsa_receiver.py", &["--connect", &at], b"")?;
         peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
         sender.finish()?.expect(Exit::Done)?;
     }
     Ok(())
 }
 
-fn rsa_from_python(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn rsa_from_python(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for message in messages() {
         for program in ["server", "client"] {
-            let peer = start(stage, "rsa_sender.py", &["--listen"], &message)?;
+            let peer = start(harness, "rsa_sender.py", &["--listen"], &message)?;
             let outcome =
-                connecting(stage, program, &home, &address(&peer)?, &["rsa-oaep", "--receive"], b"")?;
+                connecting(harness, program, &home, &address(&peer)?, &["rsa-oaep", "--receive"], b"")?;
             outcome.expect(Exit::Done)?.expect_stdout(&message)?;
             peer.finish()?.expect(Exit::Done)?;
         }
-        let (receiver, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
-        start(stage, "rsa_sender.py", &["--connect", &at], &message)?.finish()?.expect(Exit::Done)?;
+        let (receiver, at) = listening(harness, "server", &home, &["rsa-oaep", "--receive"], b"")?;
+        start(harness, "rsa_sender.py", &["--connect", &at], &message)?.finish()?.expect(Exit::Done)?;
         receiver.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
     }
     Ok(())
 }
 
 /// It sends its public key and a ciphertext under that very key; the private key is read from a file.
-fn rsa_from_the_tutorials_own_program(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn rsa_from_the_tutorials_own_program(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for (number, message) in messages().iter().enumerate() {
         let key = home.file(&format!("tutorial-{number}.pem"));
-        let peer = start(stage, "tutorial_rsa.py", &[word(&key)?], message)?;
+        let peer = start(harness, "tutorial_rsa.py", &[word(&key)?], message)?;
         let arguments = ["rsa-oaep", "--receive", "--private-key", word(&key)?];
-        let outcome = connecting(stage, "client", &home, &address(&peer)?, &arguments, b"")?;
+        let outcome = connecting(harness, "client", &home, &address(&peer)?, &arguments, b"")?;
         outcome.expect(Exit::Done)?.expect_stdout(message)?;
         peer.finish()?.expect(Exit::Done)?;
     }
     Ok(())
 }
 
-fn rsa_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let (receiver, at) = listening(stage, "server", &home, &["rsa-oaep", "--receive"], b"")?;
-    start(stage, "rsa_sender.py", &["--connect", &at, "tampered"], b"hello")?.finish()?.expect(Exit::Done)?;
+fn rsa_changed_on_the_way_is_refused(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let (receiver, at) = listening(harness, "server", &home, &["rsa-oaep", "--receive"], b"")?;
+    start(harness, "rsa_sender.py", &["--connect", &at, "tampered"], b"hello")?
+        .finish()?
+        .expect(Exit::Done)?;
     receiver.finish()?.expect(Exit::Integrity)?.error_names(&[])?.expect_stdout(b"")?;
     Ok(())
 }
 
 /// 190 bytes are the most that 2048 bits hold with it.
-fn rsa_with_sha256(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn rsa_with_sha256(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let message = vec![b'x'; 190];
-    let peer = start(stage, "rsa_receiver.py", &["--listen", "sha256"], b"")?;
+    let peer = start(harness, "rsa_receiver.py", &["--listen", "sha256"], b"")?;
     let send = ["rsa-oaep", "--oaep-hash", "sha256", "--send", "-"];
-    connecting(stage, "client", &home, &address(&peer)?, &send, &message)?.expect(Exit::Done)?;
+    connecting(harness, "client", &home, &address(&peer)?, &send, &message)?.expect(Exit::Done)?;
     peer.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
     let receive = ["rsa-oaep", "--oaep-hash", "sha256", "--receive"];
-    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
-    start(stage, "rsa_sender.py", &["--connect", &at, "sha256"], &message)?.finish()?.expect(Exit::Done)?;
+    let (receiver, at) = listening(harness, "server", &home, &receive, b"")?;
+    start(harness, "rsa_sender.py", &["--connect", &at, "sha256"], &message)?.finish()?.expect(Exit::Done)?;
     receiver.finish()?.expect(Exit::Done)?.expect_stdout(&message)?;
 
-    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
-    start(stage, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
+    let (receiver, at) = listening(harness, "server", &home, &receive, b"")?;
+    start(harness, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
     receiver.finish()?.expect(Exit::Integrity)?.hint_names(&["--oaep-hash"])?.expect_stdout(b"")?;
     Ok(())
 }
 
-fn rsa_public_keys_in_other_layouts_and_forms(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn rsa_public_keys_in_other_layouts_and_forms(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let send = ["rsa-oaep", "--send", "hello"];
     for form in ["pkcs1", "one-line", "columns-76"] {
-        let peer = start(stage, "rsa_receiver.py", &["--listen", form], b"")?;
-        connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Done).context(form)?;
+        let peer = start(harness, "rsa_receiver.py", &["--listen", form], b"")?;
+        connecting(harness, "client", &home, &address(&peer)?, &send, b"")?
+            .expect(Exit::Done)
+            .context(form)?;
         peer.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
     }
     for (form, name) in [("jwk", "JSON Web Key"), ("ssh", "SSH public key"), ("der", "DER")] {
-        let peer = start(stage, "rsa_receiver.py", &["--listen", form], b"")?;
+        let peer = start(harness, "rsa_receiver.py", &["--listen", form], b"")?;
         let refused =
-            connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
+            connecting(harness, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
         refused.error_names(&[name])?.hint_names(&["BEGIN PUBLIC KEY"])?;
         peer.finish()?;
     }
     Ok(())
 }
 
-fn rsa_with_1024_bits_is_received_and_not_sent(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let peer = start(stage, "rsa_receiver.py", &["--listen", "1024"], b"")?;
+fn rsa_with_1024_bits_is_received_and_not_sent(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let peer = start(harness, "rsa_receiver.py", &["--listen", "1024"], b"")?;
     let send = ["rsa-oaep", "--send", "hello"];
-    let refused = connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
+    let refused =
+        connecting(harness, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Identity)?;
     refused.error_names(&["1024", "2048"])?.hint_names(&["2048"])?;
     peer.finish()?;
 
-    let mut maker = stage.peer("rsa_key.py")?;
+    let mut maker = harness.peer("rsa_key.py")?;
     maker.args(["1024", "pkcs1"]);
     let key = home.write("small.pem", Process::start(maker)?.finish()?.expect(Exit::Done)?.stdout)?;
     let receive = ["rsa-oaep", "--receive", "--key", word(&key)?];
-    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
-    start(stage, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
+    let (receiver, at) = listening(harness, "server", &home, &receive, b"")?;
+    start(harness, "rsa_sender.py", &["--connect", &at], b"hello")?.finish()?.expect(Exit::Done)?;
     let received = receiver.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
     ensure!(received.stderr.contains("1024 bits"), "no warning: {}", received.stderr);
     Ok(())
 }
 
 /// 32 digits are 32 bytes for a program that reads the file, and those of 16 for ours, unless it is told.
-fn eax_with_other_lengths_and_a_key_of_digits(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn eax_with_other_lengths_and_a_key_of_digits(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let key = home.write("digits.key", "000102030405060708090a0b0c0d0e0f")?;
     let key = word(&key)?;
     for (nonce, tag) in [("8", "4"), ("12", "16"), ("32", "2")] {
@@ -158,55 +161,55 @@ fn eax_with_other_lengths_and_a_key_of_digits(stage: &Stage) -> Result<()> {
         let raw = ["--key-file", key, "--key-format", "raw"];
         let send = [&["aes-eax", "--send", "hello"][..], &raw, &lengths].concat();
         let theirs = [key, "lengths", nonce, tag];
-        let peer = start(stage, "eax_receiver.py", &[&["--listen"], &theirs[..]].concat(), b"")?;
-        connecting(stage, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Done)?;
+        let peer = start(harness, "eax_receiver.py", &[&["--listen"], &theirs[..]].concat(), b"")?;
+        connecting(harness, "client", &home, &address(&peer)?, &send, b"")?.expect(Exit::Done)?;
         peer.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
 
         let receive = [&["aes-eax", "--receive"][..], &raw, &lengths].concat();
-        let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
+        let (receiver, at) = listening(harness, "server", &home, &receive, b"")?;
         let theirs = [&["--connect", &at], &theirs[..]].concat();
-        start(stage, "eax_sender.py", &theirs, b"hello")?.finish()?.expect(Exit::Done)?;
+        start(harness, "eax_sender.py", &theirs, b"hello")?.finish()?.expect(Exit::Done)?;
         receiver.finish()?.expect(Exit::Done)?.expect_stdout(b"hello")?;
     }
     let receive = ["aes-eax", "--receive", "--key-file", key];
-    let (receiver, at) = listening(stage, "server", &home, &receive, b"")?;
-    start(stage, "eax_sender.py", &["--connect", &at, key], b"hello")?.finish()?.expect(Exit::Done)?;
+    let (receiver, at) = listening(harness, "server", &home, &receive, b"")?;
+    start(harness, "eax_sender.py", &["--connect", &at, key], b"hello")?.finish()?.expect(Exit::Done)?;
     let refused = receiver.finish()?.expect(Exit::Integrity)?.expect_stdout(b"")?;
     ensure!(refused.stderr.contains("--key-format raw"), "no warning: {}", refused.stderr);
     Ok(())
 }
 
-fn eax_to_python(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn eax_to_python(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for key in keys(&home)? {
         for message in messages() {
-            eax_there(stage, &home, &key, &message)?;
+            eax_there(harness, &home, &key, &message)?;
         }
     }
     Ok(())
 }
 
-fn eax_from_python(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn eax_from_python(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for key in keys(&home)? {
         for message in messages() {
-            eax_back(stage, &home, &key, &message)?;
+            eax_back(harness, &home, &key, &message)?;
         }
     }
     Ok(())
 }
 
-fn eax_of_sixteen_mebibytes(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn eax_of_sixteen_mebibytes(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let [key, ..] = keys(&home)?;
     let message = Lines::of_length(16 * 1024 * 1024).bytes()?;
-    eax_there(stage, &home, &key, &message)?;
-    eax_back(stage, &home, &key, &message)
+    eax_there(harness, &home, &key, &message)?;
+    eax_back(harness, &home, &key, &message)
 }
 
 /// One bit of the nonce, the tag or the text, and an end that came too early.
-fn eax_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn eax_changed_on_the_way_is_refused(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let [key, ..] = keys(&home)?;
     let harm = [
         ["flip", "0"],
@@ -222,37 +225,39 @@ fn eax_changed_on_the_way_is_refused(stage: &Stage) -> Result<()> {
     ];
     for harm in harm {
         let arguments = ["aes-eax", "--receive", "--key-file", &key.ours];
-        let (receiver, at) = listening(stage, "server", &home, &arguments, b"")?;
+        let (receiver, at) = listening(harness, "server", &home, &arguments, b"")?;
         let arguments = [&["--connect", &at, key.theirs.as_str()], &harm[..]].concat();
-        start(stage, "eax_sender.py", &arguments, b"Hello, World!")?.finish()?.expect(Exit::Done)?;
+        start(harness, "eax_sender.py", &arguments, b"Hello, World!")?.finish()?.expect(Exit::Done)?;
         let outcome = receiver.finish()?.expect(Exit::Integrity).with_context(|| format!("{harm:?}"))?;
         outcome.error_names(&[])?.expect_stdout(b"")?;
     }
     Ok(())
 }
 
-fn eax_there(stage: &Stage, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
+fn eax_there(harness: &Harness, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
     let arguments = ["aes-eax", "--send", "-", "--key-file", &key.ours];
-    let peer = start(stage, "eax_receiver.py", &["--listen", &key.theirs], b"")?;
-    connecting(stage, "client", home, &address(&peer)?, &arguments, message)?.expect(Exit::Done)?;
+    let peer = start(harness, "eax_receiver.py", &["--listen", &key.theirs], b"")?;
+    connecting(harness, "client", home, &address(&peer)?, &arguments, message)?.expect(Exit::Done)?;
     peer.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
 
-    let (sender, at) = listening(stage, "server", home, &arguments, message)?;
-    let peer = start(stage, "eax_receiver.py", &["--connect", &at, &key.theirs], b"")?;
+    let (sender, at) = listening(harness, "server", home, &arguments, message)?;
+    let peer = start(harness, "eax_receiver.py", &["--connect", &at, &key.theirs], b"")?;
     peer.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
     sender.finish()?.expect(Exit::Done)?;
     Ok(())
 }
 
-fn eax_back(stage: &Stage, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
+fn eax_back(harness: &Harness, home: &Home, key: &EaxKey, message: &[u8]) -> Result<()> {
     let arguments = ["aes-eax", "--receive", "--key-file", &key.ours];
-    let peer = start(stage, "eax_sender.py", &["--listen", &key.theirs], message)?;
-    let outcome: Outcome = connecting(stage, "client", home, &address(&peer)?, &arguments, b"")?;
+    let peer = start(harness, "eax_sender.py", &["--listen", &key.theirs], message)?;
+    let outcome: Outcome = connecting(harness, "client", home, &address(&peer)?, &arguments, b"")?;
     outcome.expect(Exit::Done)?.expect_stdout(message)?;
     peer.finish()?.expect(Exit::Done)?;
 
-    let (receiver, at) = listening(stage, "server", home, &arguments, b"")?;
-    start(stage, "eax_sender.py", &["--connect", &at, &key.theirs], message)?.finish()?.expect(Exit::Done)?;
+    let (receiver, at) = listening(harness, "server", home, &arguments, b"")?;
+    start(harness, "eax_sender.py", &["--connect", &at, &key.theirs], message)?
+        .finish()?
+        .expect(Exit::Done)?;
     receiver.finish()?.expect(Exit::Done)?.expect_stdout(message)?;
     Ok(())
 }
@@ -281,8 +286,8 @@ fn keys(home: &Home) -> Result<[EaxKey; 4]> {
     ])
 }
 
-fn start(stage: &Stage, program: &str, arguments: &[&str], input: &[u8]) -> Result<Process> {
-    let mut command = stage.peer(program)?;
+fn start(harness: &Harness, program: &str, arguments: &[&str], input: &[u8]) -> Result<Process> {
+    let mut command = harness.peer(program)?;
     command.args(arguments);
     let mut peer = Process::start(command)?;
     peer.feed(Cursor::new(input.to_vec()))?;

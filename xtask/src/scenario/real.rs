@@ -7,9 +7,11 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::scenario::scenarios;
-use crate::stage::part::{Nginx, Postgres, Redis, Sshd};
-use crate::stage::{Exit, Lines, Port, Process, Site, Stage, Target, Tool, digest, digest_of, printed};
+use crate::harness::services::{Nginx, Postgres, Redis, Sshd};
+use crate::harness::{
+    Exit, Fixture, Harness, Lines, Port, Process, Target, Tool, digest, digest_of, printed,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     redis_is_benchmarked,
@@ -22,12 +24,16 @@ scenarios![
     iperf_goes_both_ways_at_once,
 ];
 
-fn redis_is_benchmarked(stage: &Stage) -> Result<()> {
+fn redis_is_benchmarked(harness: &Harness) -> Result<()> {
     let benchmark = Tool::REDIS_BENCHMARK.find()?;
-    let redis = Redis::start(stage)?;
-    let site = Site::open(stage, &["--tcp", &redis.address(), "--unix", &redis.socket()])?;
-    let forward =
-        site.forward(&["-L", &format!("0:{}", redis.address()), "-L", &format!("0:{}", redis.socket())])?;
+    let redis = Redis::start(harness)?;
+    let fixture = Fixture::open(harness, &["--tcp", &redis.address(), "--unix", &redis.socket()])?;
+    let forward = fixture.forward(&[
+        "-L",
+        &format!("0:{}", redis.address()),
+        "-L",
+        &format!("0:{}", redis.socket()),
+    ])?;
     for index in [0, 1] {
         let port = port(&forward.local(index)?)?;
         for pattern in
@@ -46,12 +52,12 @@ fn redis_is_benchmarked(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn postgres_is_benchmarked(stage: &Stage) -> Result<()> {
+fn postgres_is_benchmarked(harness: &Harness) -> Result<()> {
     let pgbench = Tool::PGBENCH.find()?;
     let postgres = Postgres::start()?;
     let config = format!("[[service]]\nname = \"db\"\ntarget = \"{}\"\n", postgres.address());
-    let site = Site::with_config(stage, &["--service", "db"], &config)?;
-    let forward = site.forward(&["-L", "0:@db"])?;
+    let fixture = Fixture::with_config(harness, &["--service", "db"], &config)?;
+    let forward = fixture.forward(&["-L", "0:@db"])?;
     let port = port(&forward.local(0)?)?;
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&pgbench);
@@ -71,11 +77,11 @@ fn postgres_is_benchmarked(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn nginx_answers_curl_and_wrk(stage: &Stage) -> Result<()> {
+fn nginx_answers_curl_and_wrk(harness: &Harness) -> Result<()> {
     let [curl, wrk] = [Tool::CURL.find()?, Tool::WRK.find()?];
-    let nginx = Nginx::start(stage)?;
-    let site = Site::open(stage, &["--tcp", &nginx.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}", nginx.address())])?;
+    let nginx = Nginx::start(harness)?;
+    let fixture = Fixture::open(harness, &["--tcp", &nginx.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}", nginx.address())])?;
     let url = format!("http://{}", forward.local(0)?);
     downloads(&mut Command::new(curl), &url)?;
     // Kept alive, and one connection for each request.
@@ -91,11 +97,11 @@ fn nginx_answers_curl_and_wrk(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn nginx_behind_the_client_answers_curl(stage: &Stage) -> Result<()> {
+fn nginx_behind_the_client_answers_curl(harness: &Harness) -> Result<()> {
     let curl = Tool::CURL.find()?;
-    let nginx = Nginx::start(stage)?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", &format!("0:{}", nginx.address()), "-R", "0"])?;
+    let nginx = Nginx::start(harness)?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", &format!("0:{}", nginx.address()), "-R", "0"])?;
     downloads(&mut Command::new(&curl), &format!("http://{}", forward.remote(0)?))?;
     let socks = if forward.logged(&["-> socks"])?.contains(&forward.remote(0)?) { 0 } else { 1 };
     let mut command = Command::new(&curl);
@@ -103,12 +109,13 @@ fn nginx_behind_the_client_answers_curl(stage: &Stage) -> Result<()> {
     downloads(&mut command, &format!("http://{}", nginx.address()))
 }
 
-fn curl_goes_through_the_proxy(stage: &Stage) -> Result<()> {
+fn curl_goes_through_the_proxy(harness: &Harness) -> Result<()> {
     let curl = Tool::CURL.find()?;
-    let nginx = Nginx::start(stage)?;
+    let nginx = Nginx::start(harness)?;
     let port = port(&nginx.address())?;
-    let site = Site::open(stage, &["--tcp", &nginx.address(), "--tcp", &format!("localhost:{port}")])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture =
+        Fixture::open(harness, &["--tcp", &nginx.address(), "--tcp", &format!("localhost:{port}")])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     for host in ["localhost", "127.0.0.1"] {
         let mut command = Command::new(&curl);
         command.args(["--socks5-hostname", &forward.dynamic(0)?]);
@@ -128,11 +135,11 @@ fn curl_goes_through_the_proxy(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn ssh_goes_through_standard_streams(stage: &Stage) -> Result<()> {
+fn ssh_goes_through_standard_streams(harness: &Harness) -> Result<()> {
     Tool::SSH.find()?;
-    let sshd = Sshd::start(stage)?;
-    let site = Site::open(stage, &["--tcp", &sshd.address()])?;
-    let words = proxy_command(stage, &site)?;
+    let sshd = Sshd::start(harness)?;
+    let fixture = Fixture::open(harness, &["--tcp", &sshd.address()])?;
+    let words = proxy_command(harness, &fixture)?;
     let mut command = sshd.client(&format!("{words} -W [%h]:%p"))?;
     command.arg("sha256sum");
     let mut ssh = Process::start(command)?;
@@ -147,11 +154,11 @@ fn ssh_goes_through_standard_streams(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn netcat_goes_through_standard_streams(stage: &Stage) -> Result<()> {
+fn netcat_goes_through_standard_streams(harness: &Harness) -> Result<()> {
     let nc = Tool::NC.find()?;
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let forward = site.forward(&["-L", &format!("0:{}", target.address())])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}", target.address())])?;
     let mut command = Command::new(nc);
     command.args(["-N", "127.0.0.1", &port(&forward.local(0)?)?]);
     let mut nc = Process::start(command)?;
@@ -164,20 +171,20 @@ fn netcat_goes_through_standard_streams(stage: &Stage) -> Result<()> {
 
 /// Two of them, one for each way: iperf3's own `--bidir` tells its streams apart by the order in which they are accepted,
 /// which is not always that in which they were made.
-fn iperf_goes_both_ways_at_once(stage: &Stage) -> Result<()> {
+fn iperf_goes_both_ways_at_once(harness: &Harness) -> Result<()> {
     let iperf = Tool::IPERF.find()?;
     let ports = [Port::hold()?, Port::hold()?];
     let serve = |at: &Port| -> Result<Process> {
         let mut command = Command::new(&iperf);
         command.args(["-s", "-B", "127.0.0.1", "-p", &at.number().to_string(), "--forceflush"]);
         let server = Process::start(command)?;
-        server.stdout.wait_line(crate::stage::PATIENCE, |line| line.contains("listening"))?;
+        server.stdout.wait_line(crate::harness::DEADLINE, |line| line.contains("listening"))?;
         Ok(server)
     };
     let _servers = [serve(&ports[0])?, serve(&ports[1])?];
     let [up, down] = ports.each_ref().map(Port::address);
-    let site = Site::open(stage, &["--tcp", &up, "--tcp", &down])?;
-    let forward = site.forward(&["-L", &format!("0:{up}"), "-L", &format!("0:{down}")])?;
+    let fixture = Fixture::open(harness, &["--tcp", &up, "--tcp", &down])?;
+    let forward = fixture.forward(&["-L", &format!("0:{up}"), "-L", &format!("0:{down}")])?;
     let run = |index, way: &[&str]| {
         let mut command = Command::new(&iperf);
         command.args(["-c", "127.0.0.1", "-p", &port(&forward.local(index)?)?]);
@@ -214,10 +221,10 @@ fn downloads(curl: &mut Command, url: &str) -> Result<()> {
 }
 
 /// The client as ssh's ProxyCommand has it, in words for a shell.
-fn proxy_command(stage: &Stage, site: &Site<'_>) -> Result<String> {
-    let address = site.address();
-    let arguments = ["forward", &address, "--server-key", site.key()];
-    let command = stage.client(site.alice(), &arguments).into_command();
+fn proxy_command(harness: &Harness, fixture: &Fixture<'_>) -> Result<String> {
+    let address = fixture.address();
+    let arguments = ["forward", &address, "--server-key", fixture.key()];
+    let command = harness.client(fixture.alice(), &arguments).into_command();
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| word.to_str().map(|word| format!("'{word}'")));
     quoted.collect::<Option<Vec<_>>>().map(|words| words.join(" ")).context("a path that is not UTF-8")

@@ -5,9 +5,8 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{expect_reset, works_again};
-use crate::stage::{Exit, PATIENCE, Site, Stage, Target, echoed, until};
+use crate::harness::{DEADLINE, Exit, Fixture, Harness, Target, echoed, expect_reset, until, works_again};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     changed_file_takes_effect_and_live_streams_go_on,
@@ -18,45 +17,45 @@ scenarios![
     reload_without_a_server_says_so,
 ];
 
-fn changed_file_takes_effect_and_live_streams_go_on(stage: &Stage) -> Result<()> {
+fn changed_file_takes_effect_and_live_streams_go_on(harness: &Harness) -> Result<()> {
     let [first, second] = [Target::echo()?, Target::echo()?];
     let rights = ["--service", "one", "--service", "two"];
-    let site = Site::with_config(stage, &rights, &service("one", &first))?;
-    let forward = site.forward(&["-L", "0:@one", "-L", "0:@two"])?;
+    let fixture = Fixture::with_config(harness, &rights, &service("one", &first))?;
+    let forward = fixture.forward(&["-L", "0:@one", "-L", "0:@two"])?;
     let [one, two] = [forward.local(0)?, forward.local(1)?];
     let mut live = forward.dial()?;
     echoed(&mut live, b"before")?;
     expect_reset(&two)?;
-    let channels = site.vitals()?.channels;
+    let channels = fixture.resources()?.channels;
 
-    site.home().write("server.toml", service("two", &second))?;
+    fixture.home().write("server.toml", service("two", &second))?;
     expect_reset(&two).context("a file that nobody has told it to read")?;
-    site.command(&["reload"])?.expect(Exit::Done)?;
+    fixture.command(&["reload"])?.expect(Exit::Done)?;
     works_again(&two)?;
     expect_reset(&one)?;
     echoed(&mut live, b"its service is gone, and it goes on")?;
 
     // The same name somewhere else: the next stream goes there.
-    site.home().write("server.toml", service("two", &first))?;
+    fixture.home().write("server.toml", service("two", &first))?;
     let accepted = first.accepted();
-    site.command(&["reload"])?.expect(Exit::Done)?;
+    fixture.command(&["reload"])?.expect(Exit::Done)?;
     works_again(&two)?;
     ensure!(first.accepted() > accepted, "the old target was asked");
     echoed(&mut live, b"and on")?;
-    ensure!(site.vitals()?.channels >= channels, "channels went with the reload");
+    ensure!(fixture.resources()?.channels >= channels, "channels went with the reload");
     Ok(())
 }
 
-fn hangup_reloads_as_well(stage: &Stage) -> Result<()> {
+fn hangup_reloads_as_well(harness: &Harness) -> Result<()> {
     let [first, second] = [Target::echo()?, Target::echo()?];
-    let site = Site::with_config(stage, &["--service", "one"], &service("one", &first))?;
-    let forward = site.forward(&["-L", "0:@one"])?;
+    let fixture = Fixture::with_config(harness, &["--service", "one"], &service("one", &first))?;
+    let forward = fixture.forward(&["-L", "0:@one"])?;
     let mut live = forward.dial()?;
     echoed(&mut live, b"before")?;
-    site.home().write("server.toml", service("one", &second))?;
-    site.server()?.process.signal(Signal::HUP)?;
+    fixture.home().write("server.toml", service("one", &second))?;
+    fixture.server()?.process.signal(Signal::HUP)?;
     let address = forward.local(0)?;
-    until(PATIENCE, "the file takes effect", || {
+    until(DEADLINE, "the file takes effect", || {
         works_again(&address)?;
         ensure!(second.accepted() > 0, "the old target is asked");
         Ok(())
@@ -65,11 +64,11 @@ fn hangup_reloads_as_well(stage: &Stage) -> Result<()> {
 }
 
 /// Each in a file whose other half is good: nothing of it is taken.
-fn bad_file_changes_nothing(stage: &Stage) -> Result<()> {
+fn bad_file_changes_nothing(harness: &Harness) -> Result<()> {
     let [first, second] = [Target::echo()?, Target::echo()?];
     let good = service("one", &first);
-    let site = Site::with_config(stage, &["--service", "one", "--service", "two"], &good)?;
-    let forward = site.forward(&["-L", "0:@one", "-L", "0:@two"])?;
+    let fixture = Fixture::with_config(harness, &["--service", "one", "--service", "two"], &good)?;
+    let forward = fixture.forward(&["-L", "0:@one", "-L", "0:@two"])?;
     let [one, two] = [forward.local(0)?, forward.local(1)?];
     let mut live = forward.dial()?;
     echoed(&mut live, b"before")?;
@@ -88,17 +87,17 @@ fn bad_file_changes_nothing(stage: &Stage) -> Result<()> {
             // A key of the file's own has to come before its tables.
             format!("\n\n\n\n{bad}{}", service("two", &second))
         };
-        site.home().write("server.toml", text)?;
-        let outcome = site.command(&["reload"])?;
+        fixture.home().write("server.toml", text)?;
+        let outcome = fixture.command(&["reload"])?;
         outcome
             .expect(Exit::Usage)
             .and_then(|outcome| outcome.error_names(&["server.toml", line]))
             .with_context(|| bad.to_owned())?;
         let said =
-            || Ok::<_, anyhow::Error>(site.server()?.process.stderr.text().matches("server.toml").count());
+            || Ok::<_, anyhow::Error>(fixture.server()?.process.stderr.text().matches("server.toml").count());
         let before = said()?;
-        site.server()?.process.signal(Signal::HUP)?;
-        until(PATIENCE, "a bad file is told in the log", || {
+        fixture.server()?.process.signal(Signal::HUP)?;
+        until(DEADLINE, "a bad file is told in the log", || {
             ensure!(said()? > before, "{before} lines name the file");
             Ok(())
         })?;
@@ -106,39 +105,40 @@ fn bad_file_changes_nothing(stage: &Stage) -> Result<()> {
         expect_reset(&two).with_context(|| format!("half a file was taken: {bad}"))?;
         echoed(&mut live, b"as before")?;
     }
-    site.home().write("server.toml", good)?;
-    site.command(&["reload"])?.expect(Exit::Done)?;
+    fixture.home().write("server.toml", good)?;
+    fixture.command(&["reload"])?.expect(Exit::Done)?;
     works_again(&one)
 }
 
-fn check_finds_what_is_wrong(stage: &Stage) -> Result<()> {
+fn check_finds_what_is_wrong(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::with_config(stage, &[], &service("one", &target))?;
-    let path = site.home().file("server.toml").display().to_string();
-    let good = site.command(&["check", "--config", &path])?.expect(Exit::Done)?.text();
+    let fixture = Fixture::with_config(harness, &[], &service("one", &target))?;
+    let path = fixture.home().file("server.toml").display().to_string();
+    let good = fixture.command(&["check", "--config", &path])?.expect(Exit::Done)?.text();
     ensure!(good.ends_with(" 1 service"), "check printed {good:?}");
-    site.home().write("server.toml", "listen = [\"127.0.0.1:5000\"]\nlissten = 3\n")?;
-    let outcome = site.command(&["check", "--config", &path])?;
+    fixture.home().write("server.toml", "listen = [\"127.0.0.1:5000\"]\nlissten = 3\n")?;
+    let outcome = fixture.command(&["check", "--config", &path])?;
     outcome.expect(Exit::Usage)?.error_names(&["server.toml", "2", "lissten"])?;
-    site.command(&["check", "--config", "/nowhere/server.toml"])?
+    fixture
+        .command(&["check", "--config", "/nowhere/server.toml"])?
         .expect(Exit::Usage)?
         .error_names(&["/nowhere/server.toml"])?;
     Ok(())
 }
 
-fn client_checks_its_file_as_the_server_does(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn client_checks_its_file_as_the_server_does(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let write = |text: &str| home.write("client.toml", text);
     let good = "[[forward]]\nserver = 'gate.example.org:5000'\nlocal = ['5432:@db']\n";
     let path = write(good)?.display().to_string();
-    let check = || stage.client(&home, &["check", "--config", &path]).run();
+    let check = || harness.client(&home, &["check", "--config", &path]).run();
     let said = check()?.expect(Exit::Done)?.text();
     ensure!(said.ends_with(": good, forwards for 1 server"), "check printed {said:?}");
     write(&format!("{good}locall = 3\n"))?;
     check()?.expect(Exit::Usage)?.error_names(&["client.toml", "4", "locall"])?;
     write(&format!("{good}psk = 'laptop.psk'\n"))?;
     check()?.expect_any(&[Exit::Identity, Exit::Usage])?.error_names(&["laptop.psk"])?;
-    stage
+    harness
         .client(&home, &["check", "--config", "/nowhere/client.toml"])
         .run()?
         .expect(Exit::Usage)?
@@ -146,15 +146,15 @@ fn client_checks_its_file_as_the_server_does(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn reload_without_a_server_says_so(stage: &Stage) -> Result<()> {
-    let site = Site::closed(stage, &[], &[], &[])?;
-    site.command(&["reload"])?.expect_failure()?.error_names(&[])?;
+fn reload_without_a_server_says_so(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::closed(harness, &[], &[], &[])?;
+    fixture.command(&["reload"])?.expect_failure()?.error_names(&[])?;
     // Of one that was killed only a file is left.
-    let mut site = Site::open(stage, &[])?;
-    site.command(&["reload"])?.expect(Exit::Done)?;
-    site.kill()?;
+    let mut fixture = Fixture::open(harness, &[])?;
+    fixture.command(&["reload"])?.expect(Exit::Done)?;
+    fixture.kill()?;
     let asked = thread::scope(|scope| {
-        let both = [(); 2].map(|()| scope.spawn(|| site.command(&["reload"])));
+        let both = [(); 2].map(|()| scope.spawn(|| fixture.command(&["reload"])));
         both.map(|one| one.join().map_err(|_| anyhow::anyhow!("a command panicked")))
     });
     for outcome in asked {

@@ -3,10 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::scenario::ping::ping;
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Server, Stage, Tap, Way};
+use crate::harness::{Exit, Harness, Home, Key, Server, Tap, Way, ping, shared_key, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     second_connection_resumes,
@@ -20,13 +18,13 @@ scenarios![
     ticket_is_used_once,
 ];
 
-fn second_connection_resumes(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn second_connection_resumes(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let tap = Tap::before(server.address())?;
-    let client = stage.home()?;
+    let client = harness.home()?;
     let arguments = ["send", &tap.address(), "first", "--trust", "accept-new"];
-    stage.client(&client, &arguments).run()?.expect(Exit::Done)?;
-    expect_mode(&ping(stage, &client, &tap.address(), &[])?, "resumption")?;
+    harness.client(&client, &arguments).run()?.expect(Exit::Done)?;
+    expect_mode(&ping(harness, &client, &tap.address(), &[])?, "resumption")?;
     // No key was asked for: the hello came first, and there is no RSA ciphertext in it.
     let hello = tap.last()?.bytes(Way::Up);
     ensure!(
@@ -34,119 +32,119 @@ fn second_connection_resumes(stage: &Stage) -> Result<()> {
         "a resuming client opens with {:02x?}",
         &hello[..hello.len().min(8)]
     );
-    stage.client(&client, &["send", &tap.address(), "second"]).run()?.expect(Exit::Done)?;
+    harness.client(&client, &["send", &tap.address(), "second"]).run()?.expect(Exit::Done)?;
     server.printed("[anonymous] second")
 }
 
-fn shared_key_needs_no_ticket(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let file = shared_key(stage, &home, "laptop")?;
-    let server = Server::start(stage, &home, &["--psk", word(&file)?])?;
-    let client = stage.home()?;
+fn shared_key_needs_no_ticket(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let file = shared_key(harness, &home, "laptop")?;
+    let server = Server::start(harness, &home, &["--psk", word(&file)?])?;
+    let client = harness.home()?;
     for _ in 0..2 {
-        expect_mode(&ping(stage, &client, server.address(), &["--psk", word(&file)?])?, "psk")?;
+        expect_mode(&ping(harness, &client, server.address(), &["--psk", word(&file)?])?, "psk")?;
     }
     ensure!(!client.file("tickets").exists(), "a ticket was kept for a shared key");
     let arguments = ["send", server.address(), "it is me", "--psk", word(&file)?];
-    stage.client(&client, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&client, &arguments).run()?.expect(Exit::Done)?;
     server.printed("[laptop] it is me")
 }
 
-fn every_connection_has_a_ticket_for_the_next(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let client = stage.home()?;
-    known(stage, &client, server.address())?;
-    (0..5).try_for_each(|_| expect_mode(&ping(stage, &client, server.address(), &[])?, "resumption"))
+fn every_connection_has_a_ticket_for_the_next(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let client = harness.home()?;
+    known(harness, &client, server.address())?;
+    (0..5).try_for_each(|_| expect_mode(&ping(harness, &client, server.address(), &[])?, "resumption"))
 }
 
-fn ticket_of_a_revoked_client_is_worth_nothing(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &[])?;
-    known(stage, &alice, server.address())?;
-    expect_mode(&ping(stage, &alice, server.address(), &[])?, "resumption")?;
-    stage.client(&alice, &["send", server.address(), "resumed"]).run()?.expect(Exit::Done)?;
+fn ticket_of_a_revoked_client_is_worth_nothing(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &[])?;
+    known(harness, &alice, server.address())?;
+    expect_mode(&ping(harness, &alice, server.address(), &[])?, "resumption")?;
+    harness.client(&alice, &["send", server.address(), "resumed"]).run()?.expect(Exit::Done)?;
     server.printed("[alice] resumed")?;
-    stage.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
-    stage.client(&alice, &["ping", server.address(), "-c", "1"]).run()?.expect(Exit::Refused)?;
-    stage.client(&alice, &["send", server.address(), "no more"]).run()?.expect(Exit::Refused)?;
+    harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+    harness.client(&alice, &["ping", server.address(), "-c", "1"]).run()?.expect(Exit::Refused)?;
+    harness.client(&alice, &["send", server.address(), "no more"]).run()?.expect(Exit::Refused)?;
     Ok(())
 }
 
-fn tickets_survive_a_restart_with_a_key_file(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn tickets_survive_a_restart_with_a_key_file(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let file = home.file("ticket-keys");
     let arguments = ["--ticket-keys", word(&file)?];
-    let client = stage.home()?;
-    let report = after_restart(stage, &home, &arguments, &client)?;
+    let client = harness.home()?;
+    let report = after_restart(harness, &home, &arguments, &client)?;
     expect_mode(&report, "resumption")
 }
 
-fn restart_without_a_key_file_means_a_full_handshake(stage: &Stage) -> Result<()> {
-    let report = after_restart(stage, &stage.home_with(Key::Server)?, &[], &stage.home()?)?;
+fn restart_without_a_key_file_means_a_full_handshake(harness: &Harness) -> Result<()> {
+    let report = after_restart(harness, &harness.home_with(Key::Server)?, &[], &harness.home()?)?;
     expect_mode(&report, "rsa")
 }
 
 /// One that sits at the known address and has another key: the client stops, its ticket does not help either side.
-fn ticket_opens_no_other_server(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let other = Server::start(stage, &stage.home_with(Key::OtherServer)?, &[])?;
+fn ticket_opens_no_other_server(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let other = Server::start(harness, &harness.home_with(Key::OtherServer)?, &[])?;
     let tap = Tap::before(server.address())?;
-    let client = stage.home()?;
-    known(stage, &client, &tap.address())?;
+    let client = harness.home()?;
+    known(harness, &client, &tap.address())?;
     tap.redirect(other.address());
-    let outcome = stage.client(&client, &["send", &tap.address(), "not for the other"]).run()?;
+    let outcome = harness.client(&client, &["send", &tap.address(), "not for the other"]).run()?;
     outcome.expect(Exit::Identity)?.error_names(&[server.key()?, other.key()?])?;
-    other.still_serves(stage)?;
+    other.still_serves(harness)?;
     ensure!(!other.process.stdout.text().contains("not for the other"), "the message was sent all the same");
     Ok(())
 }
 
-fn damaged_ticket_means_a_full_handshake(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn damaged_ticket_means_a_full_handshake(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     for damage in [&b""[..], b"\0", b"no ticket at all\n", &[0xa5; 4096]] {
-        let client = stage.home()?;
-        known(stage, &client, server.address())?;
+        let client = harness.home()?;
+        known(harness, &client, server.address())?;
         for ticket in std::fs::read_dir(client.file("tickets"))? {
             std::fs::write(ticket?.path(), damage)?;
         }
-        expect_mode(&ping(stage, &client, server.address(), &[])?, "rsa")?;
+        expect_mode(&ping(harness, &client, server.address(), &[])?, "rsa")?;
     }
     Ok(())
 }
 
 /// The same ticket put back after it was used: the client may not notice, the channel must be as good as any.
-fn ticket_is_used_once(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let client = stage.home()?;
-    known(stage, &client, server.address())?;
+fn ticket_is_used_once(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let client = harness.home()?;
+    known(harness, &client, server.address())?;
     let tickets = |client: &Home| -> Result<Vec<Vec<u8>>> {
         std::fs::read_dir(client.file("tickets"))?.map(|ticket| Ok(std::fs::read(ticket?.path())?)).collect()
     };
     let before = tickets(&client)?;
     ensure!(!before.is_empty(), "no ticket was kept");
-    expect_mode(&ping(stage, &client, server.address(), &[])?, "resumption")?;
+    expect_mode(&ping(harness, &client, server.address(), &[])?, "resumption")?;
     let after = tickets(&client)?;
     ensure!(before.iter().all(|used| !after.contains(used)), "a used ticket is still there");
     Ok(())
 }
 
 /// Pings twice with a restart of the server in between, at what is one address for the client.
-fn after_restart(stage: &Stage, home: &Home, arguments: &[&str], client: &Home) -> Result<Value> {
-    let server = Server::start(stage, home, arguments)?;
+fn after_restart(harness: &Harness, home: &Home, arguments: &[&str], client: &Home) -> Result<Value> {
+    let server = Server::start(harness, home, arguments)?;
     let tap = Tap::before(server.address())?;
-    known(stage, client, &tap.address())?;
+    known(harness, client, &tap.address())?;
     server.stop()?.expect(Exit::Done)?;
-    let server = Server::start(stage, home, arguments)?;
+    let server = Server::start(harness, home, arguments)?;
     tap.redirect(server.address());
-    ping(stage, client, &tap.address(), &[])
+    ping(harness, client, &tap.address(), &[])
 }
 
 /// A first connection, after which the client knows the server and has a ticket.
-fn known(stage: &Stage, client: &Home, address: &str) -> Result<()> {
-    expect_mode(&ping(stage, client, address, &["--trust", "accept-new"])?, "rsa")
+fn known(harness: &Harness, client: &Home, address: &str) -> Result<()> {
+    expect_mode(&ping(harness, client, address, &["--trust", "accept-new"])?, "rsa")
 }
 
 fn expect_mode(report: &Value, mode: &str) -> Result<()> {

@@ -7,13 +7,12 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{expect_reset, local, works_again};
-use crate::stage::socks::{self, Reply};
-use crate::stage::{
-    Balancer, Datagrams, Exchange, Exit, Forward, PATIENCE, Port, Server, Site, Stage, Tap, Target,
-    datagram_echoed, datagrams_to, dial, echoed, until,
+use crate::harness::socks::{self, Reply};
+use crate::harness::{
+    Balancer, DEADLINE, Datagrams, Exchange, Exit, Fixture, Forward, Harness, Port, Server, Tap, Target,
+    datagram_echoed, datagrams_to, dial, echoed, expect_reset, local, until, works_again,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     connections_to_the_server_reach_the_clients_target,
@@ -37,13 +36,13 @@ scenarios![
     parked_channels_grow_with_the_load,
 ];
 
-fn connections_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<()> {
+fn connections_to_the_server_reach_the_clients_target(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 8_000_000, down: 6_000_001 };
     let target = Target::exchange(exchange)?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", &local(&target)])?;
     let address = forward.remote(0)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let talkers: Vec<_> = (0..6)
         .map(|_| {
             let address = address.clone();
@@ -54,16 +53,16 @@ fn connections_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<(
         talker.join().map_err(|_| anyhow!("a talker panicked"))??;
     }
     target.is_left_alone()?;
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
-fn server_listens_where_it_was_told_and_nowhere_else(stage: &Stage) -> Result<()> {
+fn server_listens_where_it_was_told_and_nowhere_else(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
-    let site = Site::open(stage, &["--listen", "*"])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
     let port = Port::hold()?;
     let [told, chosen] = [port.number(), 0].map(|port| format!("{port}:{}", target.address()));
-    let forward = site.forward(&["-R", &told, "-R", &chosen])?;
+    let forward = fixture.forward(&["-R", &told, "-R", &chosen])?;
     let lines = [forward.remote(0)?, forward.remote(1)?];
     ensure!(lines.contains(&port.address()), "{lines:?} instead of {}", port.address());
     for address in lines {
@@ -76,11 +75,11 @@ fn server_listens_where_it_was_told_and_nowhere_else(stage: &Stage) -> Result<()
     Ok(())
 }
 
-fn forwards_are_announced_in_the_order_of_the_command_line(stage: &Stage) -> Result<()> {
-    let site = Site::open(stage, &["--listen", "*"])?;
+fn forwards_are_announced_in_the_order_of_the_command_line(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
     let forwards: Vec<String> = (1..=12).map(|port| format!("0:127.0.0.1:{port}")).collect();
     let arguments: Vec<&str> = forwards.iter().flat_map(|forward| ["-R", forward.as_str()]).collect();
-    let forward = site.forward(&arguments)?;
+    let forward = fixture.forward(&arguments)?;
     forward.remote(11)?;
     let said = forward.process.stderr.text();
     let targets: Vec<&str> =
@@ -90,27 +89,27 @@ fn forwards_are_announced_in_the_order_of_the_command_line(stage: &Stage) -> Res
     Ok(())
 }
 
-fn unix_socket_at_the_server(stage: &Stage) -> Result<()> {
+fn unix_socket_at_the_server(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
-    let place = stage.home()?;
+    let place = harness.home()?;
     let path = place.file("reverse.sock").display().to_string();
-    let site = Site::open(stage, &["--listen", &format!("unix:{path}")])?;
-    let forward = site.forward(&["-R", &format!("{path}:{}", target.address())])?;
+    let fixture = Fixture::open(harness, &["--listen", &format!("unix:{path}")])?;
+    let forward = fixture.forward(&["-R", &format!("{path}:{}", target.address())])?;
     forward.remote(0)?;
-    let plug = UnixStream::connect(&path)?;
-    plug.set_read_timeout(Some(PATIENCE))?;
-    Exchange::SMALL.ask(plug)?;
+    let connection = UnixStream::connect(&path)?;
+    connection.set_read_timeout(Some(DEADLINE))?;
+    Exchange::SMALL.ask(connection)?;
     forward.stop()?.expect(Exit::Done)?;
-    until(PATIENCE, "the socket goes with its lease", || {
+    until(DEADLINE, "the socket goes with its lease", || {
         ensure!(!place.file("reverse.sock").exists(), "the socket is still there");
         Ok(())
     })
 }
 
-fn datagrams_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<()> {
+fn datagrams_to_the_server_reach_the_clients_target(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", &format!("0:{}/udp", target.address())])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", &format!("0:{}/udp", target.address())])?;
     let address = forward.remote(0)?;
     let sockets = (0..5).map(|_| datagrams_to(&address)).collect::<Result<Vec<_>>>()?;
     for round in 0..10 {
@@ -122,12 +121,12 @@ fn datagrams_to_the_server_reach_the_clients_target(stage: &Stage) -> Result<()>
     Ok(())
 }
 
-fn without_a_target_it_is_a_proxy_out_through_the_client(stage: &Stage) -> Result<()> {
+fn without_a_target_it_is_a_proxy_out_through_the_client(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
     let datagrams = Datagrams::echo()?;
     // The server's rights do not matter to where the client connects.
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", "0"])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", "0"])?;
     forward.logged(&["remote", "-> socks"])?;
     let proxy = forward.remote(0)?;
     for _ in 0..5 {
@@ -156,65 +155,65 @@ fn without_a_target_it_is_a_proxy_out_through_the_client(stage: &Stage) -> Resul
 }
 
 /// The server has not noticed that the first connection is dead when the client is back already.
-fn client_that_comes_back_takes_its_lease_over(stage: &Stage) -> Result<()> {
+fn client_that_comes_back_takes_its_lease_over(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let tap = Tap::before(&site.address())?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let tap = Tap::before(&fixture.address())?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
-    let first = site.forward_through(&tap.address(), &["-R", &spec])?;
+    let first = fixture.forward_through(&tap.address(), &["-R", &spec])?;
     first.remote(0)?;
     echoed(&mut dial(&port.address())?, b"the first")?;
     tap.stall();
-    let second = site.forward(&["-R", &spec])?;
+    let second = fixture.forward(&["-R", &spec])?;
     second.remote(0).context("the lease was not taken over")?;
     works_again(&port.address())?;
     first.kill()?;
     works_again(&port.address())?;
-    let leases = site.vitals()?.leases;
+    let leases = fixture.resources()?.leases;
     ensure!(leases == 1, "{leases} leases for one address");
     Ok(())
 }
 
-fn one_address_twice_in_one_command_is_refused(stage: &Stage) -> Result<()> {
-    let site = Site::open(stage, &["--listen", "*"])?;
+fn one_address_twice_in_one_command_is_refused(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
     let port = Port::hold()?;
     let [first, second] = [1, 2].map(|target| format!("{}:127.0.0.1:{target}", port.number()));
-    let outcome = site.forward_to_the_end(site.alice(), &["-R", &first, "-R", &second])?;
+    let outcome = fixture.forward_to_the_end(fixture.alice(), &["-R", &first, "-R", &second])?;
     outcome.expect(Exit::Usage)?.error_names(&[&second, "another one"])?;
     Ok(())
 }
 
 /// Neither takes the address from the other again and again, and nobody who came before is cut off.
-fn program_that_loses_its_address_to_another_one_stops(stage: &Stage) -> Result<()> {
+fn program_that_loses_its_address_to_another_one_stops(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
-    let first = site.forward(&["-R", &spec])?;
+    let first = fixture.forward(&["-R", &spec])?;
     first.remote(0)?;
     let mut visitor = dial(&port.address())?;
     echoed(&mut visitor, b"before")?;
-    let second = site.forward(&["-R", &spec])?;
+    let second = fixture.forward(&["-R", &spec])?;
     second.remote(0)?;
     first.logged(&["another program", "connections that are open"])?;
     echoed(&mut visitor, b"behind")?;
     drop(visitor);
-    let outcome = first.finish_within(PATIENCE)?.expect(Exit::Refused)?;
+    let outcome = first.finish_within(DEADLINE)?.expect(Exit::Refused)?;
     outcome.error_names(&[&port.address(), "another program"])?;
     works_again(&port.address())?;
     second.stop()?.expect(Exit::Done)?;
     Ok(())
 }
 
-fn program_that_loses_one_address_keeps_its_other_forwards(stage: &Stage) -> Result<()> {
+fn program_that_loses_one_address_keeps_its_other_forwards(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*", "--tcp", &target.address()])?;
+    let fixture = Fixture::open(harness, &["--listen", "*", "--tcp", &target.address()])?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
-    let first = site.forward(&["-R", &spec, "-R", &local(&target), "-L", &local(&target)])?;
+    let first = fixture.forward(&["-R", &spec, "-R", &local(&target), "-L", &local(&target)])?;
     let kept = [first.remote(1)?, first.local(0)?];
-    let second = site.forward(&["-R", &spec])?;
+    let second = fixture.forward(&["-R", &spec])?;
     second.remote(0)?;
     first.logged(&["the others go on", &port.address()])?;
     kept.iter().try_for_each(|address| works_again(address))?;
@@ -225,12 +224,12 @@ fn program_that_loses_one_address_keeps_its_other_forwards(stage: &Stage) -> Res
 
 /// Half of the channels that the client parks come to the server that does not listen for it. It asks for others, but not
 /// again and again.
-fn several_servers_behind_one_address_are_told_and_served(stage: &Stage) -> Result<()> {
+fn several_servers_behind_one_address_are_told_and_served(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let other = Server::start(stage, site.home(), &[])?;
-    let balancer = Balancer::before(&[&site.address(), other.address()])?;
-    let forward = site.forward_through(&balancer.address(), &["-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let other = Server::start(harness, fixture.home(), &[])?;
+    let balancer = Balancer::before(&[&fixture.address(), other.address()])?;
+    let forward = fixture.forward_through(&balancer.address(), &["-R", &local(&target)])?;
     let address = forward.remote(0)?;
     forward.logged(&["several servers", "balance source"])?;
     works_again(&address)?;
@@ -242,48 +241,48 @@ fn several_servers_behind_one_address_are_told_and_served(stage: &Stage) -> Resu
     Ok(())
 }
 
-fn another_clients_claim_is_refused(stage: &Stage) -> Result<()> {
+fn another_clients_claim_is_refused(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let mallory = site.mallory(&["--listen", "*"])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let mallory = fixture.mallory(&["--listen", "*"])?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
-    let forward = site.forward(&["-R", &spec])?;
+    let forward = fixture.forward(&["-R", &spec])?;
     forward.remote(0)?;
     let mut stream = dial(&port.address())?;
     echoed(&mut stream, b"alice's")?;
     for _ in 0..3 {
-        let claim = site.forward_to_the_end(&mallory, &["-R", &spec])?;
+        let claim = fixture.forward_to_the_end(&mallory, &["-R", &spec])?;
         claim.expect(Exit::Refused)?.error_names(&[&port.number().to_string()])?;
     }
     echoed(&mut stream, b"still alice's")?;
     drop(stream);
     forward.stop()?.expect(Exit::Done)?;
-    let address = site.address();
-    let heir = Forward::start(stage, &mallory, &address, site.key(), &["-R", &spec])?;
+    let address = fixture.address();
+    let heir = Forward::start(harness, &mallory, &address, fixture.key(), &["-R", &spec])?;
     heir.remote(0).context("an address that its holder has left")?;
     Ok(())
 }
 
-fn lease_that_somebody_else_has_for_a_while_is_asked_for_again(stage: &Stage) -> Result<()> {
+fn lease_that_somebody_else_has_for_a_while_is_asked_for_again(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let mut site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let forward = site.forward(&["-L", &local(&target), "-R", &local(&target)])?;
+    let mut fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let forward = fixture.forward(&["-L", &local(&target), "-R", &local(&target)])?;
     let address = forward.remote(0)?;
     works_again(&address)?;
-    site.kill()?;
+    fixture.kill()?;
     let squatter = TcpListener::bind(&address)?;
-    site.start()?;
+    fixture.start()?;
     works_again(&forward.local(0)?).context("the other forward goes on")?;
     forward.logged(&["the server does not listen", &address])?;
     drop(squatter);
     works_again(&address)
 }
 
-fn associations_leave_the_proxy_open_to_others(stage: &Stage) -> Result<()> {
+fn associations_leave_the_proxy_open_to_others(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", "0"])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", "0"])?;
     let proxy = forward.remote(0)?;
     let mut associations = Vec::new();
     while let Ok(association) = socks::Association::open(&proxy) {
@@ -296,10 +295,10 @@ fn associations_leave_the_proxy_open_to_others(stage: &Stage) -> Result<()> {
 }
 
 /// The client may have so few channels that none is left to park.
-fn visitors_do_not_wait_for_ever(stage: &Stage) -> Result<()> {
+fn visitors_do_not_wait_for_ever(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*", "--max-channels", "4"])?;
-    let forward = site.forward(&["-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--listen", "*", "--max-channels", "4"])?;
+    let forward = fixture.forward(&["-R", &local(&target)])?;
     let address = forward.remote(0)?;
     let mut visitors = (0..8).map(|_| dial(&address)).collect::<Result<Vec<_>>>()?;
     let mut served = 0;
@@ -316,19 +315,19 @@ fn visitors_do_not_wait_for_ever(stage: &Stage) -> Result<()> {
     }
     ensure!((1..8).contains(&served), "{served} of 8 were served by fewer channels");
     // Half a minute: whoever waits asks now and then, and not all of them.
-    let asked = site.server()?.process.stderr.text().matches("turned away").count();
+    let asked = fixture.server()?.process.stderr.text().matches("turned away").count();
     ensure!(asked < 60, "the client asked {asked} times for a channel that it may not have");
     Ok(())
 }
 
-fn lease_ends_with_its_client(stage: &Stage) -> Result<()> {
+fn lease_ends_with_its_client(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let before = site.at_rest()?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let before = fixture.at_rest()?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
     for killed in [false, true] {
-        let forward = site.forward(&["-R", &spec])?;
+        let forward = fixture.forward(&["-R", &spec])?;
         forward.remote(0)?;
         echoed(&mut dial(&port.address())?, b"there")?;
         if killed {
@@ -336,19 +335,19 @@ fn lease_ends_with_its_client(stage: &Stage) -> Result<()> {
         } else {
             forward.stop()?.expect(Exit::Done)?;
         }
-        until(PATIENCE, "nobody listens any more", || {
+        until(DEADLINE, "nobody listens any more", || {
             TcpListener::bind(port.address()).map(drop).context("the port is still taken")
         })?;
     }
-    site.expect_again(&before)
+    fixture.expect_again(&before)
 }
 
-fn listening_needs_a_right(stage: &Stage) -> Result<()> {
+fn listening_needs_a_right(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let [own, other] = [Port::hold()?, Port::hold()?];
-    let place = stage.home()?;
+    let place = harness.home()?;
     let path = place.file("no.sock").display().to_string();
-    let site = Site::open(stage, &["--listen", &own.number().to_string(), "--tcp", "127.0.0.1:*"])?;
+    let fixture = Fixture::open(harness, &["--listen", &own.number().to_string(), "--tcp", "127.0.0.1:*"])?;
     for listen in [
         other.number().to_string(),
         "0".to_owned(),
@@ -357,31 +356,31 @@ fn listening_needs_a_right(stage: &Stage) -> Result<()> {
         format!("*:{}", own.number()),
         path,
     ] {
-        let outcome =
-            site.forward_to_the_end(site.alice(), &["-R", &format!("{listen}:{}", target.address())])?;
+        let outcome = fixture
+            .forward_to_the_end(fixture.alice(), &["-R", &format!("{listen}:{}", target.address())])?;
         outcome.expect(Exit::Refused).with_context(|| listen.clone())?.error_names(&[])?;
     }
-    let forward = site.forward(&["-R", &format!("{}:{}", own.number(), target.address())])?;
+    let forward = fixture.forward(&["-R", &format!("{}:{}", own.number(), target.address())])?;
     forward.remote(0)?;
     echoed(&mut dial(&own.address())?, b"a right is a right")
 }
 
-fn target_that_refuses_resets_the_connection(stage: &Stage) -> Result<()> {
+fn target_that_refuses_resets_the_connection(harness: &Harness) -> Result<()> {
     let nobody = Port::hold()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", &format!("0:{}", nobody.address())])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", &format!("0:{}", nobody.address())])?;
     let address = forward.remote(0)?;
     (0..10).try_for_each(|_| expect_reset(&address))?;
-    let target = Target::serve_at(&nobody.address(), crate::stage::echo)?;
+    let target = Target::serve_at(&nobody.address(), crate::harness::echo)?;
     works_again(&address)?;
     target.is_left_alone()
 }
 
 /// More connections at once than a client parks channels beforehand: all of them are served.
-fn parked_channels_grow_with_the_load(stage: &Stage) -> Result<()> {
+fn parked_channels_grow_with_the_load(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--listen", "*"])?;
-    let forward = site.forward(&["-R", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let forward = fixture.forward(&["-R", &local(&target)])?;
     let address = forward.remote(0)?;
     let mut streams = Vec::new();
     for _ in 0..60 {

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::scenario::tunnel::{expect_reset, local, works_again};
-use crate::stage::{
-    End, Exchange, Exit, Forward, Key, PATIENCE, Port, Server, Site, Stage, Target, dial, echoed,
-    read_to_end_of, serve_unix, throughout, until,
+use crate::harness::{
+    DEADLINE, End, Exchange, Exit, Fixture, Forward, Harness, Key, Port, Server, Target, dial, echoed,
+    expect_reset, local, read_to_end_of, serve_unix, throughout, until, works_again,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     without_a_word_nothing_is_tunneled,
@@ -34,56 +33,57 @@ scenarios![
     allow_refuses_what_it_cannot_understand,
 ];
 
-fn without_a_word_nothing_is_tunneled(stage: &Stage) -> Result<()> {
+fn without_a_word_nothing_is_tunneled(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &[])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &[])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     expect_reset(&forward.local(0)?)?;
-    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
-    site.forward_to_the_end(site.alice(), &["-R", &local(&target)])?.expect(Exit::Refused)?;
-    site.forward_to_the_end(site.alice(), &["-R", "0"])?.expect(Exit::Refused)?;
+    fixture.forward_to_the_end(fixture.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    fixture.forward_to_the_end(fixture.alice(), &["-R", &local(&target)])?.expect(Exit::Refused)?;
+    fixture.forward_to_the_end(fixture.alice(), &["-R", "0"])?.expect(Exit::Refused)?;
     ensure!(target.accepted() == 0, "the target was reached");
     Ok(())
 }
 
-fn stranger_tunnels_nothing_even_where_anyone_may(stage: &Stage) -> Result<()> {
+fn stranger_tunnels_nothing_even_where_anyone_may(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
-    for home in [stage.home()?, stage.home_with(Key::Mallory)?] {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["--anyone"])?;
+    for home in [harness.home()?, harness.home_with(Key::Mallory)?] {
         let arguments = ["forward", server.address(), "-W", &target.address(), "--server-key", server.key()?];
-        stage.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
+        harness.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
         let arguments = ["forward", server.address(), "-R", "0", "--server-key", server.key()?];
-        stage.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
+        harness.client(&home, &arguments).run()?.expect(Exit::Refused)?.error_names(&[])?;
     }
     ensure!(target.accepted() == 0, "the target was reached");
-    server.still_serves(stage)
+    server.still_serves(harness)
 }
 
-fn rights_change_under_a_running_client(stage: &Stage) -> Result<()> {
+fn rights_change_under_a_running_client(harness: &Harness) -> Result<()> {
     let [first, second] = [Target::echo()?, Target::echo()?];
-    let site = Site::open(stage, &["--tcp", &first.address()])?;
-    let forward = site.forward(&["-L", &local(&first), "-L", &local(&second)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &first.address()])?;
+    let forward = fixture.forward(&["-L", &local(&first), "-L", &local(&second)])?;
     let [to_first, to_second] = [forward.local(0)?, forward.local(1)?];
     for _ in 0..3 {
         works_again(&to_first)?;
         expect_reset(&to_second)?;
-        site.allow(&["--tcp", &second.address()])?;
+        fixture.allow(&["--tcp", &second.address()])?;
         works_again(&to_second)?;
         expect_reset(&to_first)?;
-        site.allow(&["--tcp", &first.address()])?;
+        fixture.allow(&["--tcp", &first.address()])?;
     }
     Ok(())
 }
 
-fn revoked_clients_streams_end_at_once(stage: &Stage) -> Result<()> {
+fn revoked_clients_streams_end_at_once(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--listen", "*"])?;
-    let mallory = site.mallory(&["--tcp", &target.address()])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let mallory = fixture.mallory(&["--tcp", &target.address()])?;
     let port = Port::hold()?;
     let reverse = format!("{}:{}", port.number(), target.address());
-    let forward = site.forward(&["-L", &local(&target), "-R", &reverse])?;
+    let forward = fixture.forward(&["-L", &local(&target), "-R", &reverse])?;
     forward.remote(0)?;
-    let other = Forward::start(stage, &mallory, &site.address(), site.key(), &["-L", &local(&target)])?;
+    let other =
+        Forward::start(harness, &mallory, &fixture.address(), fixture.key(), &["-L", &local(&target)])?;
     let mut streams = vec![dial(&port.address())?];
     for _ in 0..5 {
         streams.push(forward.dial()?);
@@ -93,91 +93,97 @@ fn revoked_clients_streams_end_at_once(stage: &Stage) -> Result<()> {
         echoed(stream, b"before")?;
     }
     let revoked = Instant::now();
-    site.command(&["revoke", "alice"])?.expect(Exit::Done)?;
+    fixture.command(&["revoke", "alice"])?.expect(Exit::Done)?;
     for stream in streams {
         let ended = read_to_end_of(stream)?;
         ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     }
     ensure!(revoked.elapsed() < AT_ONCE, "it took {:?}", revoked.elapsed());
     echoed(&mut neighbor, b"nobody revoked this one")?;
-    until(PATIENCE, "the revoked client's lease ends", || {
+    until(DEADLINE, "the revoked client's lease ends", || {
         TcpListener::bind(port.address()).map(drop).context("somebody listens")
     })?;
     drop(neighbor);
     target.is_left_alone()?;
-    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    fixture.forward_to_the_end(fixture.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
     Ok(())
 }
 
-fn rights_expire(stage: &Stage) -> Result<()> {
+fn rights_expire(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--expires", "3s"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--expires", "3s"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     echoed(&mut forward.dial()?, b"in time")?;
     let address = forward.local(0)?;
-    until(PATIENCE, "rights expire", || expect_reset(&address))?;
-    site.forward_to_the_end(site.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
-    let listed = site.command(&["list"])?.expect(Exit::Done)?.text();
+    until(DEADLINE, "rights expire", || expect_reset(&address))?;
+    fixture.forward_to_the_end(fixture.alice(), &["-W", &target.address()])?.expect(Exit::Refused)?;
+    let listed = fixture.command(&["list"])?.expect(Exit::Done)?.text();
     ensure!(listed.contains("expired"), "list does not say so: {listed}");
-    site.allow(&["--tcp", &target.address(), "--expires", "90d"])?;
+    fixture.allow(&["--tcp", &target.address(), "--expires", "90d"])?;
     drop(forward);
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     works_again(&forward.local(0)?)
 }
 
-fn network_decides(stage: &Stage) -> Result<()> {
+fn network_decides(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let to = target.address();
-    let site = Site::open(stage, &["--tcp", &to, "--from", "10.0.0.0/8", "--from", "2001:db8::/32"])?;
-    let refused = site.forward_to_the_end(site.alice(), &["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &to, "--from", "10.0.0.0/8", "--from", "2001:db8::/32"])?;
+    let refused = fixture.forward_to_the_end(fixture.alice(), &["-L", &local(&target)])?;
     refused.expect(Exit::Refused)?.error_names(&[])?;
-    site.allow(&["--tcp", &to, "--from", "10.0.0.0/8", "--from", "127.0.0.0/8"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    fixture.allow(&["--tcp", &to, "--from", "10.0.0.0/8", "--from", "127.0.0.0/8"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     echoed(&mut forward.dial()?, b"from the right network")
 }
 
-fn messages_and_pipe_are_rights_like_others(stage: &Stage) -> Result<()> {
+fn messages_and_pipe_are_rights_like_others(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
     let send = |text: &str| {
-        let address = site.address();
-        stage.client(site.alice(), &["send", &address, text, "--server-key", site.key()]).run()
+        let address = fixture.address();
+        harness.client(fixture.alice(), &["send", &address, text, "--server-key", fixture.key()]).run()
     };
     send("no right")?.expect(Exit::Refused)?.error_names(&[])?;
-    site.allow(&["--tcp", &target.address(), "--messages"])?;
+    fixture.allow(&["--tcp", &target.address(), "--messages"])?;
     send("a right")?.expect(Exit::Done)?;
-    site.server()?.printed("[alice] a right")?;
-    site.allow(&["--pipe"])?;
+    fixture.server()?.printed("[alice] a right")?;
+    fixture.allow(&["--pipe"])?;
     send("a right to something else")?.expect(Exit::Refused)?;
-    let printed = site.server()?.process.stdout.text();
+    let printed = fixture.server()?.process.stdout.text();
     ensure!(!printed.contains("no right") && !printed.contains("something else"), "{printed}");
     Ok(())
 }
 
-fn unix_path_is_exact(stage: &Stage) -> Result<()> {
-    let place = stage.home()?;
+fn unix_path_is_exact(harness: &Harness) -> Result<()> {
+    let place = harness.home()?;
     let [open, shut] = ["open.sock", "shut.sock"].map(|name| place.file(name).display().to_string());
     for name in ["open.sock", "shut.sock"] {
         serve_unix(&place.file(name), |stream| Exchange::SMALL.answer(stream))?;
     }
-    let site = Site::open(stage, &["--unix", &open])?;
+    let fixture = Fixture::open(harness, &["--unix", &open])?;
     let folder = place.path().display().to_string();
     let around = format!("0:{folder}/../{}/shut.sock", folder.rsplit('/').next().unwrap_or_default());
-    let forward =
-        site.forward(&["-L", &format!("0:{open}"), "-L", &format!("0:{shut}"), "-L", &format!("0:{open}2")])?;
+    let forward = fixture.forward(&[
+        "-L",
+        &format!("0:{open}"),
+        "-L",
+        &format!("0:{shut}"),
+        "-L",
+        &format!("0:{open}2"),
+    ])?;
     Exchange::SMALL.ask(forward.dial()?)?;
     expect_reset(&forward.local(1)?)?;
     expect_reset(&forward.local(2)?)?;
-    let outcome = site.forward_to_the_end(site.alice(), &["-W", &around["0:".len()..]])?;
+    let outcome = fixture.forward_to_the_end(fixture.alice(), &["-W", &around["0:".len()..]])?;
     outcome.expect_any(&[Exit::Refused, Exit::Usage])?;
     Ok(())
 }
 
 /// Connections beyond the limit wait for those before them, and are served then.
-fn channels_are_limited(stage: &Stage) -> Result<()> {
+fn channels_are_limited(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--max-channels", "3"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--max-channels", "3"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut served = Vec::new();
     for _ in 0..3 {
         let mut stream = forward.dial()?;
@@ -187,7 +193,7 @@ fn channels_are_limited(stage: &Stage) -> Result<()> {
     let mut waiting = forward.dial()?;
     waiting.write_all(b"one too many")?;
     throughout(Duration::from_secs(2), || {
-        let channels = site.vitals()?.channels;
+        let channels = fixture.resources()?.channels;
         ensure!(channels <= 3, "{channels} channels");
         ensure!(target.accepted() == 3, "{} connections were served", target.accepted());
         Ok(())
@@ -200,27 +206,27 @@ fn channels_are_limited(stage: &Stage) -> Result<()> {
 }
 
 /// Longer than it takes the server to look at the file by itself.
-fn mistake_in_the_file_cuts_nobody_off(stage: &Stage) -> Result<()> {
+fn mistake_in_the_file_cuts_nobody_off(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
-    let path = site.home().file("clients.toml");
+    let path = fixture.home().file("clients.toml");
     let good = std::fs::read(&path)?;
     std::fs::write(&path, "[[client]\n")?;
     throughout(Duration::from_secs(12), || echoed(&mut stream, b"in spite of it"))?;
     std::fs::write(&path, good)?;
-    site.allow(&["--messages"])?;
+    fixture.allow(&["--messages"])?;
     ensure!(read_to_end_of(stream)?.1 == End::Reset, "a right that was withdrawn then is still there");
     Ok(())
 }
 
-fn rate_is_limited(stage: &Stage) -> Result<()> {
+fn rate_is_limited(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 1024 * 1024, down: 1024 * 1024 };
     let target = Target::exchange(exchange)?;
-    let site = Site::open(stage, &["--tcp", &target.address(), "--max-rate", "1MiB"])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--max-rate", "1MiB"])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let address = forward.local(0)?;
     let started = Instant::now();
     // The client as a whole is limited, not each of its connections.
@@ -241,15 +247,15 @@ fn rate_is_limited(stage: &Stage) -> Result<()> {
 }
 
 /// Far more streams than the rate is enough for: all of them live for longer than silence is borne.
-fn rate_is_shared_and_kills_nothing(stage: &Stage) -> Result<()> {
+fn rate_is_shared_and_kills_nothing(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;
         Ok(())
     })?;
     let echo = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--tcp", &echo.address(), "--max-rate", "100KiB"];
-    let site = Site::open(stage, &rights)?;
-    let forward = site.forward(&["-L", &local(&target), "-L", &local(&echo)])?;
+    let fixture = Fixture::open(harness, &rights)?;
+    let forward = fixture.forward(&["-L", &local(&target), "-L", &local(&echo)])?;
     let address = forward.local(0)?;
     let streams = (0..8).map(|_| dial(&address)).collect::<Result<Vec<_>>>()?;
     let readers: Vec<_> = streams
@@ -274,13 +280,13 @@ fn rate_is_shared_and_kills_nothing(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn rate_changes_under_a_live_stream(stage: &Stage) -> Result<()> {
+fn rate_changes_under_a_live_stream(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;
         Ok(())
     })?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     let mut buffer = vec![0; 64 * 1024];
     let mut read_for = |time: Duration| -> Result<u64> {
@@ -291,31 +297,31 @@ fn rate_changes_under_a_live_stream(stage: &Stage) -> Result<()> {
         Ok(got)
     };
     read_for(Duration::from_secs(1))?;
-    site.allow(&["--tcp", &target.address(), "--max-rate", "1MiB"])?;
+    fixture.allow(&["--tcp", &target.address(), "--max-rate", "1MiB"])?;
     // What was on its way already still comes.
     read_for(Duration::from_secs(8))?;
     let slow = read_for(Duration::from_secs(4))?;
     ensure!(slow < 8 * 1024 * 1024, "{slow} bytes in 4 s at 1 MiB a second");
-    site.allow(&["--tcp", &target.address()])?;
+    fixture.allow(&["--tcp", &target.address()])?;
     read_for(Duration::from_secs(2))?;
     let fast = read_for(Duration::from_secs(2))?;
     ensure!(fast > 4 * slow, "{fast} bytes without a limit, {slow} with one");
     Ok(())
 }
 
-fn address_that_is_withdrawn_ends_what_its_name_has_open(stage: &Stage) -> Result<()> {
+fn address_that_is_withdrawn_ends_what_its_name_has_open(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let by_name = format!("localhost:{}", target.port());
-    let site = Site::open(stage, &["--tcp", "*:*", "--tcp", &by_name])?;
-    let forward = site.forward(&["-L", &format!("0:{by_name}")])?;
+    let fixture = Fixture::open(harness, &["--tcp", "*:*", "--tcp", &by_name])?;
+    let forward = fixture.forward(&["-L", &format!("0:{by_name}")])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"by name")?;
-    site.allow(&["--tcp", "*:*"])?;
+    fixture.allow(&["--tcp", "*:*"])?;
     ensure!(read_to_end_of(stream)?.1 == End::Reset, "the name still leads to this machine");
     expect_reset(&forward.local(0)?)
 }
 
-fn list_shows_the_rights(stage: &Stage) -> Result<()> {
+fn list_shows_the_rights(harness: &Harness) -> Result<()> {
     let rights = [
         "--tcp",
         "127.0.0.1:80-90",
@@ -335,8 +341,8 @@ fn list_shows_the_rights(stage: &Stage) -> Result<()> {
         "--max-channels",
         "7",
     ];
-    let site = Site::open(stage, &rights)?;
-    let listed = site.command(&["list"])?.expect(Exit::Done)?.text();
+    let fixture = Fixture::open(harness, &rights)?;
+    let listed = fixture.command(&["list"])?.expect(Exit::Done)?.text();
     let line = listed.lines().find(|line| line.starts_with("alice\t")).context("no line on alice")?;
     for word in rights {
         ensure!(line.contains(word), "list does not show {word}: {line}");
@@ -344,36 +350,36 @@ fn list_shows_the_rights(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn status_shows_who_has_what_open(stage: &Stage) -> Result<()> {
+fn status_shows_who_has_what_open(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-L", &local(&target)])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut streams = [forward.dial()?, forward.dial()?];
     for stream in &mut streams {
         echoed(stream, b"twelve bytes")?;
     }
-    let status = site.command(&["status", "--json"])?.expect(Exit::Done)?.text();
+    let status = fixture.command(&["status", "--json"])?.expect(Exit::Done)?.text();
     let status: serde_json::Value = serde_json::from_str(&status)?;
     let open = &status["open"][0];
     ensure!(open["client"] == "alice" && open["streams"] == 2 && open["bytes"] == 48, "{status}");
     ensure!(open["target"].as_str().is_some_and(|text| text.contains(&target.address())), "{status}");
-    let text = site.command(&["status"])?.expect(Exit::Done)?.text();
+    let text = fixture.command(&["status"])?.expect(Exit::Done)?.text();
     let line = text.lines().find(|line| line.starts_with("open")).context("no line")?;
     ensure!(
         line.contains("alice") && line.contains(&target.address()) && line.contains("48 bytes"),
         "{line}"
     );
     drop(streams);
-    until(PATIENCE, "nothing is open", || {
-        let text = site.command(&["status"])?.expect(Exit::Done)?.text();
+    until(DEADLINE, "nothing is open", || {
+        let text = fixture.command(&["status"])?.expect(Exit::Done)?.text();
         ensure!(!text.contains("alice"), "{text}");
         Ok(())
     })
 }
 
-fn allow_refuses_what_it_cannot_understand(stage: &Stage) -> Result<()> {
-    let site = Site::open(stage, &[])?;
-    let key = stage.fingerprint("client", site.alice())?;
+fn allow_refuses_what_it_cannot_understand(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::open(harness, &[])?;
+    let key = harness.fingerprint("client", fixture.alice())?;
     for (option, value) in [
         ("--tcp", "127.0.0.1"),
         ("--tcp", "127.0.0.1:"),
@@ -393,7 +399,7 @@ fn allow_refuses_what_it_cannot_understand(stage: &Stage) -> Result<()> {
         ("--max-rate", "fast"),
     ] {
         let words = ["allow", &key, "--name", "alice", &format!("{option}={value}")];
-        let outcome = site.command(&words)?.expect(Exit::Usage);
+        let outcome = fixture.command(&words)?.expect(Exit::Usage);
         outcome
             .and_then(|outcome| outcome.error_names(&[option]))
             .with_context(|| format!("{option} {value}"))?;

@@ -5,10 +5,10 @@ use std::io::Cursor;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::ping::ping;
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, Lines, Outcome, Process, Server, Stage, Tap, digest};
+use crate::harness::{
+    Exit, Harness, Key, Lines, Outcome, Process, Server, Tap, digest, ping, shared_key, word,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     python_client_is_served_with_the_servers_key,
@@ -34,14 +34,14 @@ scenarios![
 ];
 
 /// The key asked for, the key at hand, a client with a key of its own, and records right behind Finished.
-fn python_client_is_served_with_the_servers_key(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    stage
-        .server(&home, &["allow", &stage.fingerprint("client", &alice)?, "--name", "alice"])
+fn python_client_is_served_with_the_servers_key(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    harness
+        .server(&home, &["allow", &harness.fingerprint("client", &alice)?, "--name", "alice"])
         .run()?
         .expect(Exit::Done)?;
-    let server = Server::start(stage, &home, &["--anyone"])?;
+    let server = Server::start(harness, &home, &["--anyone"])?;
     let [known, key] = [alice.file("known"), alice.file("client.key")];
     let known = ["--server-key", server.key()?, "--known-key", word(&known)?];
     let with_key = ["--client-key", word(&key)?, "--every-padding"];
@@ -51,151 +51,152 @@ fn python_client_is_served_with_the_servers_key(stage: &Stage) -> Result<()> {
         ("it is me", "alice", &[&known[..], &with_key].concat(), false),
         ("me again", "alice", &with_key, true),
     ] {
-        let outcome = client(stage, &server, "send", options, text)?.expect(Exit::Done).context(text)?;
+        let outcome = client(harness, &server, "send", options, text)?.expect(Exit::Done).context(text)?;
         expect_mode(&outcome, "rsa")?;
         ensure!(outcome.stderr.contains("offered") == is_offered, "{text}: {}", outcome.stderr);
         server.printed(&format!("[{name}] {text}"))?;
     }
-    client(stage, &server, "ping", &known, "")?.expect(Exit::Done)?;
+    client(harness, &server, "ping", &known, "")?.expect(Exit::Done)?;
     // One channel carries one stream after the other.
-    client(stage, &server, "send", &["--times", "3", "--update-every", "2"], "thrice")?.expect(Exit::Done)?;
-    server.still_serves(stage)?;
+    client(harness, &server, "send", &["--times", "3", "--update-every", "2"], "thrice")?
+        .expect(Exit::Done)?;
+    server.still_serves(harness)?;
     let printed = server.process.stdout.text();
     ensure!(printed.matches("[anonymous] thrice\n").count() == 3, "three messages, one channel:\n{printed}");
     Ok(())
 }
 
-fn python_client_is_served_with_a_shared_key(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let file = shared_key(stage, &home, "laptop")?;
+fn python_client_is_served_with_a_shared_key(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let file = shared_key(harness, &home, "laptop")?;
     let psk = ["--psk", word(&file)?];
-    let server = Server::start(stage, &home, &psk)?;
-    expect_mode(&client(stage, &server, "send", &psk, "shared")?.expect(Exit::Done)?, "psk")?;
+    let server = Server::start(harness, &home, &psk)?;
+    expect_mode(&client(harness, &server, "send", &psk, "shared")?.expect(Exit::Done)?, "psk")?;
     server.printed("[laptop] shared")?;
-    client(stage, &server, "ping", &psk, "")?.expect(Exit::Done)?;
+    client(harness, &server, "ping", &psk, "")?.expect(Exit::Done)?;
     // Without it there is nothing to talk about, and the client is told so.
-    client(stage, &server, "send", &[], "let me in")?.expect(Exit::Refused)?.error_names(&["psk only"])?;
+    client(harness, &server, "send", &[], "let me in")?.expect(Exit::Refused)?.error_names(&["psk only"])?;
     Ok(())
 }
 
-fn python_client_resumes(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let alice = stage.home_with(Key::Alice)?;
-    let server = Server::start(stage, &home, &["--anyone"])?;
+fn python_client_resumes(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let server = Server::start(harness, &home, &["--anyone"])?;
     let [tickets, key] = [alice.file("ticket"), alice.file("client.key")];
     let tickets = ["--tickets", word(&tickets)?];
     let first = [&tickets[..], &["--client-key", word(&key)?]].concat();
-    expect_mode(&client(stage, &server, "ping", &first, "")?.expect(Exit::Done)?, "rsa")?;
+    expect_mode(&client(harness, &server, "ping", &first, "")?.expect(Exit::Done)?, "rsa")?;
     for text in ["second", "third"] {
-        expect_mode(&client(stage, &server, "send", &tickets, text)?.expect(Exit::Done)?, "resumption")?;
-        server.printed(&format!("[{}] {text}", stage.fingerprint("client", &alice)?))?;
+        expect_mode(&client(harness, &server, "send", &tickets, text)?.expect(Exit::Done)?, "resumption")?;
+        server.printed(&format!("[{}] {text}", harness.fingerprint("client", &alice)?))?;
     }
     Ok(())
 }
 
-fn python_client_without_a_place_is_denied(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let [alice, mallory] = [stage.home_with(Key::Alice)?, stage.home_with(Key::Mallory)?];
-    let server = Server::start(stage, &home, &[])?;
-    let arguments = ["allow", &stage.fingerprint("client", &alice)?, "--name", "alice"];
-    stage.server(&home, &arguments).run()?.expect(Exit::Done)?;
+fn python_client_without_a_place_is_denied(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
+    let server = Server::start(harness, &home, &[])?;
+    let arguments = ["allow", &harness.fingerprint("client", &alice)?, "--name", "alice"];
+    harness.server(&home, &arguments).run()?.expect(Exit::Done)?;
     let key = mallory.file("client.key");
     for (options, reason) in
         [(&["--client-key", word(&key)?][..], "not allowed"), (&[], "client key required")]
     {
-        let outcome = client(stage, &server, "send", options, "let me in")?;
+        let outcome = client(harness, &server, "send", options, "let me in")?;
         outcome.expect(Exit::Refused)?.error_names(&[reason])?;
     }
     // A message server offers no pipe, and says so on a channel that ends well.
     let key = alice.file("client.key");
-    let outcome = client(stage, &server, "pipe", &["--client-key", word(&key)?], "up")?;
+    let outcome = client(harness, &server, "pipe", &["--client-key", word(&key)?], "up")?;
     outcome.expect(Exit::Refused)?.error_names(&["refused with code 0"])?;
     Ok(())
 }
 
-fn python_server_serves_with_its_key(stage: &Stage) -> Result<()> {
-    let alice = stage.home_with(Key::Alice)?;
-    let fingerprint = stage.fingerprint("client", &alice)?;
-    for (client, name) in [(&stage.home()?, "anonymous"), (&alice, fingerprint.as_str())] {
-        let server = keyed(stage, &["--connections", "2", "--every-padding", "--update-every", "1"], "")?;
-        let report = ping(stage, client, server.address(), &["--server-key", server.key()?])?;
+fn python_server_serves_with_its_key(harness: &Harness) -> Result<()> {
+    let alice = harness.home_with(Key::Alice)?;
+    let fingerprint = harness.fingerprint("client", &alice)?;
+    for (client, name) in [(&harness.home()?, "anonymous"), (&alice, fingerprint.as_str())] {
+        let server = keyed(harness, &["--connections", "2", "--every-padding", "--update-every", "1"], "")?;
+        let report = ping(harness, client, server.address(), &["--server-key", server.key()?])?;
         ensure!(report["mode"] == "rsa" && report["server_key"] == server.key()?, "{report}");
         let arguments = ["send", server.address(), "hello", "--server-key", server.key()?];
-        stage.client(client, &arguments).run()?.expect(Exit::Done)?;
+        harness.client(client, &arguments).run()?.expect(Exit::Done)?;
         server.finish()?.expect(Exit::Done)?.expect_stdout(format!("[{name}] hello\n").as_bytes())?;
     }
     Ok(())
 }
 
-fn python_server_serves_with_a_shared_key(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let file = shared_key(stage, &home, "laptop")?;
+fn python_server_serves_with_a_shared_key(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let file = shared_key(harness, &home, "laptop")?;
     let psk = ["--psk", word(&file)?];
-    let server = server(stage, &[&psk[..], &["--connections", "2"]].concat(), "")?;
-    let report = ping(stage, &stage.home()?, server.address(), &psk)?;
+    let server = server(harness, &[&psk[..], &["--connections", "2"]].concat(), "")?;
+    let report = ping(harness, &harness.home()?, server.address(), &psk)?;
     ensure!(report["mode"] == "psk", "{report}");
     let arguments = [&["send", server.address(), "shared"], &psk[..]].concat();
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"[laptop] shared\n")?;
     Ok(())
 }
 
-fn python_server_resumes(stage: &Stage) -> Result<()> {
-    let alice = stage.home_with(Key::Alice)?;
-    let fingerprint = stage.fingerprint("client", &alice)?;
-    let server = keyed(stage, &["--connections", "3", "--allow", &fingerprint], "")?;
+fn python_server_resumes(harness: &Harness) -> Result<()> {
+    let alice = harness.home_with(Key::Alice)?;
+    let fingerprint = harness.fingerprint("client", &alice)?;
+    let server = keyed(harness, &["--connections", "3", "--allow", &fingerprint], "")?;
     for mode in ["rsa", "resumption"] {
-        let report = ping(stage, &alice, server.address(), &["--server-key", server.key()?])?;
+        let report = ping(harness, &alice, server.address(), &["--server-key", server.key()?])?;
         ensure!(report["mode"] == mode, "{report}");
     }
-    stage.send(&alice, &server, "resumed")?.expect(Exit::Done)?;
+    harness.send(&alice, &server, "resumed")?.expect(Exit::Done)?;
     let expected = format!("[{fingerprint}] resumed\n");
     server.finish()?.expect(Exit::Done)?.expect_stdout(expected.as_bytes())?;
     Ok(())
 }
 
-fn python_server_denies_and_refuses(stage: &Stage) -> Result<()> {
-    let alice = stage.fingerprint("client", &stage.home_with(Key::Alice)?)?;
-    for stranger in [stage.home_with(Key::Mallory)?, stage.home()?] {
-        let server = keyed(stage, &["--allow", &alice], "")?;
-        stage.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
+fn python_server_denies_and_refuses(harness: &Harness) -> Result<()> {
+    let alice = harness.fingerprint("client", &harness.home_with(Key::Alice)?)?;
+    for stranger in [harness.home_with(Key::Mallory)?, harness.home()?] {
+        let server = keyed(harness, &["--allow", &alice], "")?;
+        harness.send(&stranger, &server, "let me in")?.expect(Exit::Refused)?.error_names(&[])?;
     }
-    let server = keyed(stage, &["--message-only"], "")?;
+    let server = keyed(harness, &["--message-only"], "")?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let outcome = stage.client(&stage.home()?, &arguments).input(sent()?).run()?;
+    let outcome = harness.client(&harness.home()?, &arguments).input(sent()?).run()?;
     outcome.expect(Exit::Refused)?.error_names(&[])?;
     Ok(())
 }
 
 /// A ticket from one of two servers that share a key pair and a master key opens the other, again and again.
-fn tickets_under_one_master_key_are_good_at_both(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn tickets_under_one_master_key_are_good_at_both(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let [master, key, tickets] = [home.file("ticket-keys"), home.file("server.key"), home.file("ticket")];
-    let ours = Server::start(stage, &home, &["--anyone", "--ticket-keys", word(&master)?])?;
+    let ours = Server::start(harness, &home, &["--anyone", "--ticket-keys", word(&master)?])?;
     let arguments = ["--key", word(&key)?, "--ticket-keys", word(&master)?, "--connections", "2"];
-    let theirs = server(stage, &arguments, "")?;
+    let theirs = server(harness, &arguments, "")?;
     let options = ["--tickets", word(&tickets)?];
     for (server, mode) in
         [(&ours, "rsa"), (&theirs, "resumption"), (&ours, "resumption"), (&theirs, "resumption")]
     {
-        expect_mode(&client(stage, server, "ping", &options, "")?.expect(Exit::Done)?, mode)?;
+        expect_mode(&client(harness, server, "ping", &options, "")?.expect(Exit::Done)?, mode)?;
     }
     theirs.finish()?.expect(Exit::Done)?;
     Ok(())
 }
 
-fn pipe_to_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()> {
-    let keyed = stage.home_with(Key::Server)?;
-    let shared = stage.home()?;
-    let file = shared_key(stage, &shared, "laptop")?;
+fn pipe_to_rust_with_every_padding_and_key_updates(harness: &Harness) -> Result<()> {
+    let keyed = harness.home_with(Key::Server)?;
+    let shared = harness.home()?;
+    let file = shared_key(harness, &shared, "laptop")?;
     let psk = ["--psk", word(&file)?];
     let mebibyte = Lines::of_length(MEBIBYTE).bytes()?;
     for (home, service, options) in
         [(&keyed, &["pipe", "--anyone"][..], &["--eager"][..]), (&shared, &["pipe", psk[0], psk[1]], &psk)]
     {
-        let mut server = Server::start(stage, home, service)?;
+        let mut server = Server::start(harness, home, service)?;
         server.process.feed(Lines::of_length(MEBIBYTE))?;
-        let outcome = client(stage, &server, "pipe", &[options, ODD].concat(), mebibyte.clone())?;
+        let outcome = client(harness, &server, "pipe", &[options, ODD].concat(), mebibyte.clone())?;
         same(&outcome.expect(Exit::Done)?.stdout, &mebibyte)?;
         same(&server.finish()?.expect(Exit::Done)?.stdout, &mebibyte)?;
     }
@@ -203,9 +204,9 @@ fn pipe_to_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()> 
 }
 
 /// With a key and an anonymous client, then resumed, then with a shared key.
-fn pipe_from_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let file = shared_key(stage, &home, "laptop")?;
+fn pipe_from_rust_with_every_padding_and_key_updates(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let file = shared_key(harness, &home, "laptop")?;
     let [key, master] = [home.file("server.key"), home.file("ticket-keys")];
     home.write("ticket-keys", format!("sockseal-ticket-key-v1 {}\n", "A".repeat(43)))?;
     let keyed = ["--key", word(&key)?, "--ticket-keys", word(&master)?];
@@ -217,12 +218,12 @@ fn pipe_from_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()
         ("resumption", &keyed, &["--trust", "strict"]),
         ("psk", &psk, &psk),
     ] {
-        let server = server(stage, &[options, ODD].concat(), mebibyte.clone())?;
+        let server = server(harness, &[options, ODD].concat(), mebibyte.clone())?;
         // One address for the client, whatever the port of the server behind it.
         tap.redirect(server.address());
         let address = tap.address();
         let arguments = [&["pipe", address.as_str()], &trust[..]].concat();
-        let client = stage.client(&home, &arguments).input(mebibyte.clone()).run()?.expect(Exit::Done)?;
+        let client = harness.client(&home, &arguments).input(mebibyte.clone()).run()?.expect(Exit::Done)?;
         same(&client.stdout, &mebibyte)?;
         let outcome = server.finish()?.expect(Exit::Done)?;
         same(&outcome.stdout, &mebibyte)?;
@@ -232,52 +233,53 @@ fn pipe_from_rust_with_every_padding_and_key_updates(stage: &Stage) -> Result<()
 }
 
 /// With its own key a server offers that key, and the client goes on; a shared key of another server is unknown.
-fn hello_for_another_server_is_not_answered(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn hello_for_another_server_is_not_answered(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let [known, tickets] = [home.file("known"), home.file("ticket")];
-    let server = Server::start(stage, &home, &["--anyone"])?;
+    let server = Server::start(harness, &home, &["--anyone"])?;
     let options = ["--known-key", word(&known)?, "--tickets", word(&tickets)?];
-    client(stage, &server, "ping", &options, "")?.expect(Exit::Done)?;
+    client(harness, &server, "ping", &options, "")?.expect(Exit::Done)?;
     for options in [["--known-key", word(&known)?], ["--tickets", word(&tickets)?]] {
         let options = [&options[..], &["--fault", "server-id"]].concat();
-        let outcome = client(stage, &server, "send", &options, "after an offer")?.expect(Exit::Done)?;
+        let outcome = client(harness, &server, "send", &options, "after an offer")?.expect(Exit::Done)?;
         ensure!(outcome.stderr.contains("offered"), "no key was offered:\n{}", outcome.stderr);
         expect_mode(&outcome, "rsa")?;
     }
-    let shared = stage.home()?;
-    let file = shared_key(stage, &shared, "laptop")?;
+    let shared = harness.home()?;
+    let file = shared_key(harness, &shared, "laptop")?;
     let psk = ["--psk", word(&file)?];
-    let server = Server::start(stage, &shared, &psk)?;
+    let server = Server::start(harness, &shared, &psk)?;
     let options = [&psk[..], &["--fault", "server-id"]].concat();
-    let outcome = client(stage, &server, "send", &options, "let me in")?;
+    let outcome = client(harness, &server, "send", &options, "let me in")?;
     outcome.expect(Exit::Refused)?.error_names(&["unknown psk"])?;
-    client(stage, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
+    client(harness, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
     server.printed("[laptop] mine")
 }
 
-fn binder_and_ticket_with_a_changed_bit_open_nothing(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn binder_and_ticket_with_a_changed_bit_open_nothing(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     let tickets = home.file("ticket");
     let tickets = ["--tickets", word(&tickets)?];
-    let server = Server::start(stage, &home, &["--anyone"])?;
-    client(stage, &server, "ping", &tickets, "")?.expect(Exit::Done)?;
+    let server = Server::start(harness, &home, &["--anyone"])?;
+    client(harness, &server, "ping", &tickets, "")?.expect(Exit::Done)?;
     for fault in ["binder", "ticket"] {
         let options = [&tickets[..], &["--fault", fault]].concat();
-        expect_mode(&client(stage, &server, "ping", &options, "")?.expect(Exit::Done)?, "rsa")?;
+        expect_mode(&client(harness, &server, "ping", &options, "")?.expect(Exit::Done)?, "rsa")?;
     }
-    let shared = stage.home()?;
-    let file = shared_key(stage, &shared, "laptop")?;
+    let shared = harness.home()?;
+    let file = shared_key(harness, &shared, "laptop")?;
     let psk = ["--psk", word(&file)?];
-    let server = Server::start(stage, &shared, &psk)?;
-    let outcome = client(stage, &server, "send", &[&psk[..], &["--fault", "binder"]].concat(), "let me in")?;
+    let server = Server::start(harness, &shared, &psk)?;
+    let outcome =
+        client(harness, &server, "send", &[&psk[..], &["--fault", "binder"]].concat(), "let me in")?;
     outcome.expect(Exit::Refused)?.error_names(&["unknown psk"])?;
-    client(stage, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
+    client(harness, &server, "send", &psk, "mine")?.expect(Exit::Done)?;
     server.printed("[laptop] mine")
 }
 
-fn broken_handshake_of_a_client_is_refused(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &["--anyone"])?;
-    let key = stage.home_with(Key::Alice)?;
+fn broken_handshake_of_a_client_is_refused(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["--anyone"])?;
+    let key = harness.home_with(Key::Alice)?;
     let key = key.file("client.key");
     for (fault, exit) in [
         ("finished", Exit::Integrity),
@@ -291,38 +293,38 @@ fn broken_handshake_of_a_client_is_refused(stage: &Stage) -> Result<()> {
         ("suite", Exit::Refused),
     ] {
         let options = ["--client-key", word(&key)?, "--fault", fault];
-        let outcome = client(stage, &server, "send", &options, "let me in")?.expect(exit).context(fault)?;
+        let outcome = client(harness, &server, "send", &options, "let me in")?.expect(exit).context(fault)?;
         server.logged(&["connection failed", source(&outcome)?]).context(fault)?;
-        server.still_serves(stage).context(fault)?;
+        server.still_serves(harness).context(fault)?;
     }
     ensure!(!server.process.stdout.text().contains("let me in"), "a stranger's message was printed");
     Ok(())
 }
 
-fn broken_handshake_of_a_server_is_refused(stage: &Stage) -> Result<()> {
+fn broken_handshake_of_a_server_is_refused(harness: &Harness) -> Result<()> {
     for fault in ["finished", "ciphertext", "suite", "mode", "zero-share", "client-auth", "offers"] {
-        let server = keyed(stage, &["--fault", fault], "")?;
-        let outcome = stage.send(&stage.home()?, &server, "not for you")?;
+        let server = keyed(harness, &["--fault", fault], "")?;
+        let outcome = harness.send(&harness.home()?, &server, "not for you")?;
         let outcome = outcome.expect_any(&[Exit::Identity, Exit::Integrity]).context(fault)?;
         outcome.error_names(&[])?;
         server.finish()?.expect(Exit::Integrity).context(fault)?.expect_stdout(b"")?;
     }
     // Another way of saying who it is does not replace the shared key.
-    let home = stage.home()?;
-    let file = shared_key(stage, &home, "laptop")?;
-    let server = keyed(stage, &["--fault", "offers"], "")?;
+    let home = harness.home()?;
+    let file = shared_key(harness, &home, "laptop")?;
+    let server = keyed(harness, &["--fault", "offers"], "")?;
     let arguments = ["send", server.address(), "not for you", "--psk", word(&file)?];
-    let outcome = stage.client(&home, &arguments).run()?;
+    let outcome = harness.client(&home, &arguments).run()?;
     outcome.expect_any(&[Exit::Identity, Exit::Integrity])?.error_names(&[])?;
     Ok(())
 }
 
-fn broken_stream_ends_the_pipe_of_the_server(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
+fn broken_stream_ends_the_pipe_of_the_server(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
     for fault in broken() {
-        let mut server = Server::start(stage, &home, &["pipe", "--anyone"])?;
+        let mut server = Server::start(harness, &home, &["pipe", "--anyone"])?;
         server.process.feed(Cursor::new(sent()?))?;
-        let peer = client(stage, &server, "pipe", &["--fault", fault], sent()?)?;
+        let peer = client(harness, &server, "pipe", &["--fault", fault], sent()?)?;
         peer.expect(Exit::Integrity).context(fault)?;
         let outcome = server.finish()?.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
         only_before_the_fault(&outcome, fault)?;
@@ -330,11 +332,11 @@ fn broken_stream_ends_the_pipe_of_the_server(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn broken_stream_ends_the_pipe_of_the_client(stage: &Stage) -> Result<()> {
+fn broken_stream_ends_the_pipe_of_the_client(harness: &Harness) -> Result<()> {
     for fault in broken() {
-        let server = keyed(stage, &["--fault", fault], sent()?)?;
+        let server = keyed(harness, &["--fault", fault], sent()?)?;
         let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-        let outcome = stage.client(&stage.home()?, &arguments).input(sent()?).run()?;
+        let outcome = harness.client(&harness.home()?, &arguments).input(sent()?).run()?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
         only_before_the_fault(&outcome, fault)?;
         server.finish()?.expect(Exit::Integrity).context(fault)?;
@@ -342,65 +344,65 @@ fn broken_stream_ends_the_pipe_of_the_client(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn broken_message_is_not_printed(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn broken_message_is_not_printed(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     for fault in broken() {
-        let outcome = client(stage, &server, "send", &["--fault", fault], sent()?)?;
+        let outcome = client(harness, &server, "send", &["--fault", fault], sent()?)?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?;
         server.logged(&["connection ended early", source(&outcome)?]).context(fault)?;
-        server.still_serves(stage).context(fault)?;
+        server.still_serves(harness).context(fault)?;
     }
     ensure!(!server.process.stdout.text().contains("nobody between"), "a part of a message was printed");
     Ok(())
 }
 
 /// The message has arrived; what comes in place of the confirmation is none.
-fn broken_answer_confirms_nothing(stage: &Stage) -> Result<()> {
+fn broken_answer_confirms_nothing(harness: &Harness) -> Result<()> {
     for fault in broken().chain(["data", "empty-data", "early-end", "no-close"]) {
-        let server = keyed(stage, &["--fault", fault], "")?;
-        let outcome = stage.send(&stage.home()?, &server, "hello")?;
+        let server = keyed(harness, &["--fault", fault], "")?;
+        let outcome = harness.send(&harness.home()?, &server, "hello")?;
         outcome.expect(Exit::Integrity).context(fault)?.error_names(&[])?;
     }
     Ok(())
 }
 
-fn idle_channel_takes_no_stray_record(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn idle_channel_takes_no_stray_record(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     for fault in BROKEN.into_iter().chain(["data", "empty-data", "end"]) {
-        let outcome = client(stage, &server, "ping", &["--fault", fault], "")?;
+        let outcome = client(harness, &server, "ping", &["--fault", fault], "")?;
         let outcome = outcome.expect(Exit::Integrity).context(fault)?;
         server.logged(&["connection ended early", source(&outcome)?]).context(fault)?;
     }
-    client(stage, &server, "ping", &["--fault", "update"], "")?.expect(Exit::Done)?;
-    server.still_serves(stage)
+    client(harness, &server, "ping", &["--fault", "update"], "")?.expect(Exit::Done)?;
+    server.still_serves(harness)
 }
 
 /// A run of the Python client to its end.
 fn client(
-    stage: &Stage,
+    harness: &Harness,
     server: &Server,
     what: &str,
     options: &[&str],
     input: impl Into<Vec<u8>>,
 ) -> Result<Outcome> {
     let arguments = [&["client", server.address(), what], options].concat();
-    start(stage, &arguments, input.into())?.finish()
+    start(harness, &arguments, input.into())?.finish()
 }
 
 /// The Python server with these options.
-fn server(stage: &Stage, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
-    Server::from_process(start(stage, &[&["server"], options].concat(), input.into())?)
+fn server(harness: &Harness, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
+    Server::from_process(start(harness, &[&["server"], options].concat(), input.into())?)
 }
 
 /// The Python server with a key of its own.
-fn keyed(stage: &Stage, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
-    let home = stage.home_with(Key::Server)?;
+fn keyed(harness: &Harness, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
+    let home = harness.home_with(Key::Server)?;
     let key = home.file("server.key");
-    server(stage, &[&["--key", word(&key)?], options].concat(), input)
+    server(harness, &[&["--key", word(&key)?], options].concat(), input)
 }
 
-fn start(stage: &Stage, arguments: &[&str], input: Vec<u8>) -> Result<Process> {
-    let mut command = stage.peer("sockseal.py")?;
+fn start(harness: &Harness, arguments: &[&str], input: Vec<u8>) -> Result<Process> {
+    let mut command = harness.peer("sockseal.py")?;
     command.args(arguments);
     let mut process = Process::start(command)?;
     process.feed(Cursor::new(input))?;

@@ -2,25 +2,24 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::psk::{shared_key, word};
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Key, PATIENCE, Server, Stage};
+use crate::harness::{DEADLINE, Exit, Harness, Key, Server, shared_key, word};
+use crate::scenario::registration::scenarios;
 
 scenarios![logs_hold_no_message_and_no_key, private_files_are_private];
 
-fn logs_hold_no_message_and_no_key(stage: &Stage) -> Result<()> {
-    let home = stage.home_with(Key::Server)?;
-    let file = shared_key(stage, &home, "laptop")?;
+fn logs_hold_no_message_and_no_key(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let file = shared_key(harness, &home, "laptop")?;
     let psk = word(&file)?;
     // With a shared key, then with RSA and a client's own key.
-    let alice = stage.home_with(Key::Alice)?;
-    let key = stage.fingerprint("client", &alice)?;
-    stage.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
+    let alice = harness.home_with(Key::Alice)?;
+    let key = harness.fingerprint("client", &alice)?;
+    harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
     for arguments in [&["-v", "--psk", psk][..], &["-v"]] {
         let arguments = [&["--home", word(home.path())?], arguments, &["--listen", "127.0.0.1:0"]].concat();
-        let mut command = stage.program("server");
+        let mut command = harness.program("server");
         command.args(&arguments).env("RUST_LOG", "trace");
-        let server = Server::from_process(crate::stage::Process::start(command)?)?;
+        let server = Server::from_process(crate::harness::Process::start(command)?)?;
         let trust = match server.key() {
             Ok(key) => ["--server-key", key],
             Err(_) => ["--psk", psk],
@@ -29,10 +28,10 @@ fn logs_hold_no_message_and_no_key(stage: &Stage) -> Result<()> {
         // A second time, so that tickets are seen as well.
         for _ in 0..2 {
             let send = [&["-v", "send", server.address(), MESSAGE][..], &trust].concat();
-            let run = stage.client(&alice, &send).environment("RUST_LOG", "trace").run()?;
+            let run = harness.client(&alice, &send).environment("RUST_LOG", "trace").run()?;
             logs.push_str(&run.expect(Exit::Done)?.stderr);
         }
-        server.process.stdout.wait_line(PATIENCE, |line| line.contains(MESSAGE))?;
+        server.process.stdout.wait_line(DEADLINE, |line| line.contains(MESSAGE))?;
         logs.push_str(&server.stop()?.expect(Exit::Done)?.stderr);
         ensure!(!logs.contains(MESSAGE), "the message is in the log");
         for secret in secrets(&std::fs::read_to_string(&file)?)? {
@@ -48,15 +47,15 @@ fn logs_hold_no_message_and_no_key(stage: &Stage) -> Result<()> {
 }
 
 /// Keys, tickets and the folders that hold them are their owner's alone.
-fn private_files_are_private(stage: &Stage) -> Result<()> {
+fn private_files_are_private(harness: &Harness) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let home = stage.home()?;
-    let server = Server::start(stage, &home, &["--ticket-keys", word(&home.file("ticket-keys"))?])?;
-    let client = stage.home()?;
-    stage.client(&client, &["keygen", "--bits", "2048"]).run()?.expect(Exit::Done)?;
+    let home = harness.home()?;
+    let server = Server::start(harness, &home, &["--ticket-keys", word(&home.file("ticket-keys"))?])?;
+    let client = harness.home()?;
+    harness.client(&client, &["keygen", "--bits", "2048"]).run()?.expect(Exit::Done)?;
     let arguments = ["send", server.address(), "hello", "--trust", "accept-new"];
-    stage.client(&client, &arguments).run()?.expect(Exit::Done)?;
+    harness.client(&client, &arguments).run()?.expect(Exit::Done)?;
     let mut private = vec![home.file("server.key"), home.file("ticket-keys"), client.file("client.key")];
     for ticket in std::fs::read_dir(client.file("tickets")).context("tickets")? {
         private.push(ticket?.path());

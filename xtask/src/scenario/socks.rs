@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::socks::{self, Association, Reply};
-use crate::stage::{Datagrams, Exchange, Hosts, PATIENCE, Port, Site, Stage, Target, dial, echoed, until};
+use crate::harness::socks::{self, Association, Reply};
+use crate::harness::{
+    DEADLINE, Datagrams, Exchange, Fixture, Harness, Hosts, Port, Target, dial, echoed, until,
+};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     connections_by_name_and_by_address,
@@ -22,12 +24,13 @@ scenarios![
     client_that_says_nothing_is_closed,
 ];
 
-fn connections_by_name_and_by_address(stage: &Stage) -> Result<()> {
+fn connections_by_name_and_by_address(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 5_000_000, down: 4_000_001 };
     let target = Target::exchange(exchange)?;
     let port = target.port();
-    let site = Site::open(stage, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture =
+        Fixture::open(harness, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for host in ["127.0.0.1", "localhost", "LOCALHOST"] {
         let (stream, reply) = socks::connect(&proxy, host, port)?;
@@ -36,7 +39,7 @@ fn connections_by_name_and_by_address(stage: &Stage) -> Result<()> {
     }
     if TcpListener::bind("[::1]:0").is_ok() {
         let target = Target::serve_at("[::1]:0", move |stream| exchange.answer(stream))?;
-        site.allow(&["--tcp", &target.address()])?;
+        fixture.allow(&["--tcp", &target.address()])?;
         let (stream, reply) = socks::connect(&proxy, "::1", target.port())?;
         ensure!(reply == Reply::Succeeded, "::1: {reply:?}");
         exchange.ask(stream)?;
@@ -45,26 +48,26 @@ fn connections_by_name_and_by_address(stage: &Stage) -> Result<()> {
 }
 
 /// The name is in a hosts file that the server alone has.
-fn names_are_resolved_at_the_server(stage: &Stage) -> Result<()> {
+fn names_are_resolved_at_the_server(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
-    let hosts = Hosts::new(stage)?;
+    let hosts = Hosts::new(harness)?;
     hosts.write("127.0.0.1 only-at-the-server.test\n")?;
     let rights = ["--tcp", &target.address()];
     let named = format!("only-at-the-server.test:{}", target.port());
     let rights = [&rights[..], &["--tcp", &named]].concat();
-    let site = Site::wrapped(stage, &rights, &[], &hosts.wrapper())?;
-    let forward = site.forward(&["-D", "0", "-L", &format!("0:{named}")])?;
+    let fixture = Fixture::wrapped(harness, &rights, &[], &hosts.wrapper())?;
+    let forward = fixture.forward(&["-D", "0", "-L", &format!("0:{named}")])?;
     let (stream, reply) = socks::connect(&forward.dynamic(0)?, "only-at-the-server.test", target.port())?;
     ensure!(reply == Reply::Succeeded, "{reply:?}");
     Exchange::SMALL.ask(stream)?;
     Exchange::SMALL.ask(forward.dial()?)
 }
 
-fn what_went_wrong_is_told(stage: &Stage) -> Result<()> {
+fn what_went_wrong_is_told(harness: &Harness) -> Result<()> {
     let [nobody, closed] = [Port::hold()?, Port::hold()?];
     let rights = ["--tcp", &nobody.address(), "--tcp", "*.invalid:80"];
-    let site = Site::open(stage, &rights)?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::open(harness, &rights)?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for (host, port, expected) in [
         ("127.0.0.1", nobody.number(), Reply::ConnectionRefused),
@@ -84,11 +87,12 @@ fn what_went_wrong_is_told(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn clients_of_socks4_and_http_connect(stage: &Stage) -> Result<()> {
+fn clients_of_socks4_and_http_connect(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
     let port = target.port();
-    let site = Site::open(stage, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture =
+        Fixture::open(harness, &["--tcp", &target.address(), "--tcp", &format!("localhost:{port}")])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for host in ["127.0.0.1", "localhost", "[127.0.0.1]"] {
         let (stream, code) = socks::connect4(&proxy, host, port)?;
@@ -103,10 +107,10 @@ fn clients_of_socks4_and_http_connect(stage: &Stage) -> Result<()> {
     Exchange::SMALL.ask(stream)
 }
 
-fn what_went_wrong_is_told_to_them_and_not_reset(stage: &Stage) -> Result<()> {
+fn what_went_wrong_is_told_to_them_and_not_reset(harness: &Harness) -> Result<()> {
     let [nobody, closed] = [Port::hold()?, Port::hold()?];
-    let site = Site::open(stage, &["--tcp", &nobody.address(), "--tcp", "*.invalid:80"])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::open(harness, &["--tcp", &nobody.address(), "--tcp", "*.invalid:80"])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     for (target, status) in [
         (nobody.address(), "502 Bad Gateway"),
@@ -131,15 +135,15 @@ fn what_went_wrong_is_told_to_them_and_not_reset(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn datagrams_go_to_many_targets(stage: &Stage) -> Result<()> {
+fn datagrams_go_to_many_targets(harness: &Harness) -> Result<()> {
     let targets = (0..4).map(|_| Datagrams::echo()).collect::<Result<Vec<_>>>()?;
     let closed = Datagrams::echo()?;
     let addresses: Vec<String> = targets.iter().map(Datagrams::address).collect();
     let mut rights: Vec<&str> = addresses.iter().flat_map(|address| ["--udp", address.as_str()]).collect();
     let by_name = format!("localhost:{}", targets[0].port());
     rights.extend(["--udp", &by_name]);
-    let site = Site::open(stage, &rights)?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::open(harness, &rights)?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let association = Association::open(&forward.dynamic(0)?)?;
     for (number, target) in targets.iter().enumerate() {
         let text = format!("to target {number}");
@@ -167,25 +171,25 @@ fn datagrams_go_to_many_targets(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn association_ends_with_its_connection(stage: &Stage) -> Result<()> {
+fn association_ends_with_its_connection(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-D", "0", "--udp-timeout", "600s"])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-D", "0", "--udp-timeout", "600s"])?;
     let proxy = forward.dynamic(0)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     for _ in 0..20 {
         let association = Association::open(&proxy)?;
         association.send("127.0.0.1", target.port(), b"here")?;
         ensure!(association.receive()? == b"here", "another datagram came back");
     }
     forward.expect_again(&before.1)?;
-    site.expect_again(&before.0)
+    fixture.expect_again(&before.0)
 }
 
-fn other_words_are_refused(stage: &Stage) -> Result<()> {
+fn other_words_are_refused(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let site = Site::open(stage, &["--tcp", &target.address()])?;
-    let forward = site.forward(&["-D", "0"])?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     let socks4_bind = [&b"\x04\x02"[..], &target.port().to_be_bytes(), b"\x7f\0\0\x01\0"].concat();
     for words in [
@@ -218,16 +222,16 @@ fn other_words_are_refused(stage: &Stage) -> Result<()> {
 }
 
 /// Slow-loris at the proxy: a byte now and then buys no more time than silence does.
-fn client_that_says_nothing_is_closed(stage: &Stage) -> Result<()> {
-    let site = Site::open(stage, &["--tcp", "127.0.0.1:*"])?;
-    let forward = site.forward(&["-D", "0"])?;
+fn client_that_says_nothing_is_closed(harness: &Harness) -> Result<()> {
+    let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*"])?;
+    let forward = fixture.forward(&["-D", "0"])?;
     let proxy = forward.dynamic(0)?;
     let before = forward.at_rest()?;
     let silent: Vec<_> = (0..30).map(|_| dial(&proxy)).collect::<Result<_>>()?;
     let mut slow = dial(&proxy)?;
     slow.set_read_timeout(Some(Duration::from_millis(300)))?;
     slow.write_all(b"\x05\xff")?;
-    until(PATIENCE, "a slow client is closed", || {
+    until(DEADLINE, "a slow client is closed", || {
         let hung_up = slow.write_all(b"\x01").is_err() || matches!(slow.read(&mut [0]), Ok(0));
         ensure!(hung_up, "it is still there");
         Ok(())

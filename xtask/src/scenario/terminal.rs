@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Outcome, Port, Process, Server, Stage};
+use crate::harness::{Exit, Harness, Home, Key, Outcome, Port, Process, Server};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     passphrase_is_asked_for_unseen,
@@ -19,8 +19,8 @@ scenarios![
 ];
 
 /// Tabs count, what is typed is never shown, and the same words open the key again.
-fn passphrase_is_asked_for_unseen(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn passphrase_is_asked_for_unseen(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
     let typed = "one\ttwo words";
     let steps = json!([
@@ -33,7 +33,7 @@ fn passphrase_is_asked_for_unseen(stage: &Stage) -> Result<()> {
         ["see", "SHA256:"],
         ["exit", 0],
     ]);
-    let shown = at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?.text();
+    let shown = at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?.text();
     ensure!(!shown.contains("two words"), "a passphrase was shown: {shown:?}");
 
     let fingerprint = ["client", "--home", text(&home), "fingerprint"];
@@ -45,20 +45,20 @@ fn passphrase_is_asked_for_unseen(stage: &Stage) -> Result<()> {
             ["exit", code]
         ])
     };
-    at_terminal(stage, &steps(typed, 0), &fingerprint)?.expect(Exit::Done)?;
-    at_terminal(stage, &steps("onetwo words", 2), &fingerprint)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps(typed, 0), &fingerprint)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps("onetwo words", 2), &fingerprint)?.expect(Exit::Done)?;
     // An empty one is none.
-    let other = stage.home()?;
+    let other = harness.home()?;
     let keygen = ["client", "--home", text(&other), "keygen", "--bits", "2048", "--passphrase-prompt"];
     let steps =
         json!([["see", "New passphrase for "], ["type", "\n"], ["see", "error: an empty"], ["exit", 2]]);
-    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     ensure!(!other.file("client.key").exists(), "a key was made");
     Ok(())
 }
 
-fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn interrupted_question_leaves_the_terminal_as_it_was(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
     for (cut, end) in [
         (json!(["type", "\u{3}"]), -2),
@@ -67,19 +67,19 @@ fn interrupted_question_leaves_the_terminal_as_it_was(stage: &Stage) -> Result<(
         (json!(["signal", 1]), -1),
     ] {
         let steps = json!([["see", "New passphrase for "], ["echo", false], cut, ["exit", end]]);
-        at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+        at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     }
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let send = ["client", "--home", text(&home), "send", server.address(), "hello"];
     let steps = json!([["see", "Trust it? [y/N] "], ["type", "\u{3}"], ["exit", -2]]);
-    at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &send)?.expect(Exit::Done)?;
     ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");
     Ok(())
 }
 
 /// The shell that has the terminal meanwhile is to show what is typed.
-fn stopped_question_is_asked_again(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn stopped_question_is_asked_again(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
     let steps = json!([
         ["see", "New passphrase for "],
@@ -95,14 +95,14 @@ fn stopped_question_is_asked_again(stage: &Stage) -> Result<()> {
         ["type", "secret\n"],
         ["exit", 0],
     ]);
-    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     Ok(())
 }
 
 /// As with `nohup`, and with a shell's `&` where it controls no jobs.
-fn ignored_signals_end_no_question(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
-    let client = stage.program("client");
+fn ignored_signals_end_no_question(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
+    let client = harness.program("client");
     let client = client.get_program().to_string_lossy();
     let command = format!(
         "trap '' HUP INT QUIT; exec '{client}' --home '{}' keygen --bits 2048 --passphrase-prompt",
@@ -121,19 +121,19 @@ fn ignored_signals_end_no_question(stage: &Stage) -> Result<()> {
         ["type", "secret\n"],
         ["exit", 0],
     ]);
-    let shown = at_terminal(stage, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?.text();
+    let shown = at_terminal(harness, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?.text();
     ensure!(shown.matches("New passphrase").count() == 1, "it was asked again: {shown:?}");
     Ok(())
 }
 
 /// A hangup ends a client, and has a server read its configuration.
-fn signals_do_what_they_did_once_a_question_is_answered(stage: &Stage) -> Result<()> {
-    let [client, server] = [stage.home()?, stage.home()?];
+fn signals_do_what_they_did_once_a_question_is_answered(harness: &Harness) -> Result<()> {
+    let [client, server] = [harness.home()?, harness.home()?];
     for (program, home) in [("client", &client), ("server", &server)] {
         let keygen = [program, "--home", text(home), "keygen", "--bits", "2048", "--passphrase-prompt"];
         let steps =
             json!([["see", "New"], ["type", "x\n"], ["see", "again: "], ["type", "x\n"], ["exit", 0]]);
-        at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+        at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     }
     let nobody = Port::hold()?;
     let address = nobody.address();
@@ -146,7 +146,7 @@ fn signals_do_what_they_did_once_a_question_is_answered(stage: &Stage) -> Result
             ["signal", signal],
             ["exit", end]
         ]);
-        at_terminal(stage, &steps, &forward)?.expect(Exit::Done)?;
+        at_terminal(harness, &steps, &forward)?.expect(Exit::Done)?;
     }
     let serve = ["server", "--home", text(&server), "--listen", "127.0.0.1:0"];
     let steps = json!([
@@ -158,13 +158,13 @@ fn signals_do_what_they_did_once_a_question_is_answered(stage: &Stage) -> Result
         ["signal", 15],
         ["exit", 0],
     ]);
-    at_terminal(stage, &steps, &serve)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &serve)?.expect(Exit::Done)?;
     Ok(())
 }
 
 /// `tar c . | client pipe HOST`: the data goes where it belongs, and so do the answers.
-fn questions_are_asked_on_the_terminal_where_input_is_data(stage: &Stage) -> Result<()> {
-    let alice = stage.home()?;
+fn questions_are_asked_on_the_terminal_where_input_is_data(harness: &Harness) -> Result<()> {
+    let alice = harness.home()?;
     let keygen = ["client", "--home", text(&alice), "keygen", "--bits", "2048", "--passphrase-prompt"];
     let steps = json!([
         ["see", "New passphrase"],
@@ -173,11 +173,11 @@ fn questions_are_asked_on_the_terminal_where_input_is_data(stage: &Stage) -> Res
         ["type", "secret\n"],
         ["exit", 0],
     ]);
-    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
 
-    let mut server = Server::start(stage, &stage.home_with(Key::Server)?, &["pipe", "--anyone"])?;
+    let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.close_input();
-    let client = stage.program("client");
+    let client = harness.program("client");
     let client = client.get_program().to_string_lossy();
     let command = format!("printf data | '{client}' --home '{}' pipe {}", text(&alice), server.address());
     let steps = json!([
@@ -191,71 +191,71 @@ fn questions_are_asked_on_the_terminal_where_input_is_data(stage: &Stage) -> Res
         ["type", "y\n"],
         ["exit", 0],
     ]);
-    at_terminal(stage, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"data")?;
     Ok(())
 }
 
-fn trust_is_asked_for_by_name(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn trust_is_asked_for_by_name(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     let send = ["client", "--home", text(&home), "send", server.address(), "-hi"];
     for (answer, code) in [("", 3), ("no", 3), ("\u{4}", 3), ("Yes", 0)] {
         let end = if answer == "\u{4}" { "" } else { "\n" };
         let question =
             format!("The key of the server at {} is {}. Trust it? [y/N] ", server.address(), server.key()?);
         let steps = json!([["see", question], ["type", format!("{answer}{end}")], ["exit", code]]);
-        at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+        at_terminal(harness, &steps, &send)?.expect(Exit::Done)?;
     }
     server.printed("[anonymous] -hi")
 }
 
-fn message_may_be_typed(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn message_may_be_typed(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     let send = ["client", "--home", text(&home), "send", server.address(), "--server-key", server.key()?];
     let steps = json!([["see", "Ctrl-D"], ["type", "hand made\n\u{4}"], ["exit", 0]]);
-    at_terminal(stage, &steps, &send)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &send)?.expect(Exit::Done)?;
     server.printed("[anonymous] hand made")
 }
 
 /// Without a terminal it takes --force, and a file is its owner's alone.
-fn second_shared_key_of_a_name_is_asked_for(stage: &Stage) -> Result<()> {
+fn second_shared_key_of_a_name_is_asked_for(harness: &Harness) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let home = stage.home()?;
+    let home = harness.home()?;
     let file = home.file("laptop.psk");
     let keygen = ["server", "--home", text(&home), "keygen", "--psk", "laptop"];
     let out = [&keygen[1..], &["--out", file.to_str().unwrap_or_default()]].concat();
-    stage.server(&home, &out[2..]).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
+    harness.server(&home, &out[2..]).run()?.expect(Exit::Done)?.expect_stdout(b"")?;
     let mode = std::fs::metadata(&file)?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "the file of a shared key has mode {mode:o}");
     let first = std::fs::read(&file)?;
-    stage.server(&home, &out[2..]).detached().run()?.expect(Exit::Usage)?.hint_names(&["--force"])?;
+    harness.server(&home, &out[2..]).detached().run()?.expect(Exit::Usage)?.hint_names(&["--force"])?;
     ensure!(std::fs::read(&file)? == first, "a shared key was replaced");
-    let again = stage.server(&home, &keygen[3..]).detached().run()?.expect(Exit::Usage)?;
+    let again = harness.server(&home, &keygen[3..]).detached().run()?.expect(Exit::Usage)?;
     again.error_names(&["laptop"])?.hint_names(&["--force"])?.expect_stdout(b"")?;
     let steps = json!([["see", "laptop"], ["see", "[y/N] "], ["type", "n\n"], ["exit", 2]]);
-    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     let steps = json!([["see", "[y/N] "], ["type", "y\n"], ["exit", 0]]);
-    at_terminal(stage, &steps, &keygen)?.expect(Exit::Done)?;
+    at_terminal(harness, &steps, &keygen)?.expect(Exit::Done)?;
     let forced = [&out[2..], &["--force"]].concat();
-    stage.server(&home, &forced).detached().run()?.expect(Exit::Done)?;
+    harness.server(&home, &forced).detached().run()?.expect(Exit::Done)?;
     ensure!(std::fs::read(&file)? != first, "it is the same key still");
     Ok(())
 }
 
 /// Has one of the two programs, or another one, run in a terminal.
-fn at_terminal(stage: &Stage, steps: &Value, command: &[&str]) -> Result<Outcome> {
-    let mut person = stage.peer("terminal.py")?;
+fn at_terminal(harness: &Harness, steps: &Value, command: &[&str]) -> Result<Outcome> {
+    let mut person = harness.peer("terminal.py")?;
     person.arg(steps.to_string());
     match command {
         [name @ ("client" | "server"), arguments @ ..] => {
-            person.arg(stage.program(name).get_program()).args(arguments)
+            person.arg(harness.program(name).get_program()).args(arguments)
         }
         words => person.args(words),
     };
-    Process::start(stage.deaf(person))?.finish()
+    Process::start(harness.deaf(person))?.finish()
 }
 
 fn text(home: &Home) -> &str {

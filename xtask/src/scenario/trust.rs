@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{Exit, Home, Key, Server, Stage, Tap, Way};
+use crate::harness::{Exit, Harness, Home, Key, Server, Tap, Way};
+use crate::scenario::registration::scenarios;
 
 scenarios![
     wrong_server_key_stops_the_client,
@@ -17,43 +17,43 @@ scenarios![
     server_key_in_a_wrong_form_is_a_usage_error,
 ];
 
-fn wrong_server_key_stops_the_client(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let other = stage.fingerprint("server", &stage.home_with(Key::OtherServer)?)?;
+fn wrong_server_key_stops_the_client(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let other = harness.fingerprint("server", &harness.home_with(Key::OtherServer)?)?;
     let tap = Tap::before(server.address())?;
     let arguments = ["send", &tap.address(), "for someone else", "--server-key", &other];
-    let outcome = stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Identity)?;
+    let outcome = harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Identity)?;
     outcome.error_names(&[server.key()?, &other])?;
     nothing_was_sent(&tap)?;
-    server.still_serves(stage)?;
+    server.still_serves(harness)?;
     ensure!(!server.process.stdout.text().contains("someone else"), "the message was sent all the same");
     Ok(())
 }
 
-fn unknown_server_without_a_terminal_needs_a_flag(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn unknown_server_without_a_terminal_needs_a_flag(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     for trust in [&[][..], &["--trust", "ask"]] {
         let arguments = [&["send", server.address(), "hello"], trust].concat();
-        let outcome = stage.client(&home, &arguments).detached().run()?.expect(Exit::Identity)?;
+        let outcome = harness.client(&home, &arguments).detached().run()?.expect(Exit::Identity)?;
         outcome.error_names(&[server.address()])?.hint_names(&["--server-key", "--trust accept-new"])?;
     }
     ensure!(!home.file("known_servers").exists(), "a key was recorded that nobody trusted");
     Ok(())
 }
 
-fn strict_takes_no_unknown_server(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
+fn strict_takes_no_unknown_server(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let arguments = ["send", server.address(), "hello", "--trust", "strict"];
-    stage.client(&stage.home()?, &arguments).run()?.expect(Exit::Identity)?.error_names(&[])?;
+    harness.client(&harness.home()?, &arguments).run()?.expect(Exit::Identity)?.error_names(&[])?;
     Ok(())
 }
 
-fn accept_new_records_the_key_and_uses_it(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn accept_new_records_the_key_and_uses_it(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     let first = ["send", server.address(), "first", "--trust", "accept-new"];
-    stage.client(&home, &first).run()?.expect(Exit::Done)?;
+    harness.client(&home, &first).run()?.expect(Exit::Done)?;
     let known = home.read("known_servers")?;
     let line = format!("{} {}", server.address(), server.key()?);
     ensure!(
@@ -62,69 +62,69 @@ fn accept_new_records_the_key_and_uses_it(stage: &Stage) -> Result<()> {
     );
     for trust in [&[][..], &["--trust", "strict"]] {
         let arguments = [&["send", server.address(), "again"], trust].concat();
-        stage.client(&home, &arguments).run()?.expect(Exit::Done)?;
+        harness.client(&home, &arguments).run()?.expect(Exit::Done)?;
         server.printed("[anonymous] again")?;
     }
     Ok(())
 }
 
 /// Another server answers at the address of a known one: what an attacker in the middle looks like.
-fn changed_key_stops_the_client_in_every_mode(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let other = Server::start(stage, &stage.home_with(Key::OtherServer)?, &[])?;
+fn changed_key_stops_the_client_in_every_mode(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let other = Server::start(harness, &harness.home_with(Key::OtherServer)?, &[])?;
     let tap = Tap::before(server.address())?;
-    let home = stage.home()?;
+    let home = harness.home()?;
     let first = ["send", &tap.address(), "first", "--trust", "accept-new"];
-    stage.client(&home, &first).run()?.expect(Exit::Done)?;
+    harness.client(&home, &first).run()?.expect(Exit::Done)?;
     let known = home.read("known_servers")?;
 
     tap.redirect(other.address());
     for trust in ["ask", "accept-new", "strict"] {
         let arguments = ["send", &tap.address(), "not for the other", "--trust", trust];
-        let outcome = stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+        let outcome = harness.client(&home, &arguments).run()?.expect(Exit::Identity)?;
         outcome.error_names(&[server.key()?, other.key()?])?;
     }
-    other.still_serves(stage)?;
+    other.still_serves(harness)?;
     ensure!(!other.process.stdout.text().contains("not for the other"), "the message was sent all the same");
     ensure!(home.read("known_servers")? == known, "the recorded key was replaced");
     Ok(())
 }
 
 /// Neither of two answers that contradict each other may win in silence.
-fn recorded_key_is_held_against_a_given_one(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let other = stage.fingerprint("server", &stage.home_with(Key::OtherServer)?)?;
-    let home = stage.home()?;
-    recorded(stage, &home, server.address(), server.key()?)?;
+fn recorded_key_is_held_against_a_given_one(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let other = harness.fingerprint("server", &harness.home_with(Key::OtherServer)?)?;
+    let home = harness.home()?;
+    recorded(harness, &home, server.address(), server.key()?)?;
     let arguments = ["send", server.address(), "hello", "--server-key", &other];
-    stage.client(&home, &arguments).run()?.expect(Exit::Identity)?;
+    harness.client(&home, &arguments).run()?.expect(Exit::Identity)?;
     Ok(())
 }
 
-fn trust_records_and_forgets(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn trust_records_and_forgets(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     let strict = ["send", server.address(), "hello", "--trust", "strict"];
-    recorded(stage, &home, server.address(), server.key()?)?;
-    stage.client(&home, &strict).run()?.expect(Exit::Done)?;
-    stage.client(&home, &["trust", server.address(), "--forget"]).run()?.expect(Exit::Done)?;
-    stage.client(&home, &strict).run()?.expect(Exit::Identity)?;
+    recorded(harness, &home, server.address(), server.key()?)?;
+    harness.client(&home, &strict).run()?.expect(Exit::Done)?;
+    harness.client(&home, &["trust", server.address(), "--forget"]).run()?.expect(Exit::Done)?;
+    harness.client(&home, &strict).run()?.expect(Exit::Identity)?;
     Ok(())
 }
 
 /// Such as where the folder that it is in is not mounted: whom it would have known is not known.
-fn record_that_leads_nowhere_is_no_empty_one(stage: &Stage) -> Result<()> {
-    let server = Server::start(stage, &stage.home_with(Key::Server)?, &[])?;
-    let home = stage.home()?;
+fn record_that_leads_nowhere_is_no_empty_one(harness: &Harness) -> Result<()> {
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
+    let home = harness.home()?;
     std::os::unix::fs::symlink("/no/such/place", home.file("known_servers"))?;
     let arguments = ["send", server.address(), "hello", "--trust", "accept-new"];
-    stage.client(&home, &arguments).run()?.expect(Exit::Usage)?.error_names(&["known_servers"])?;
+    harness.client(&home, &arguments).run()?.expect(Exit::Usage)?.error_names(&["known_servers"])?;
     ensure!(server.process.stdout.text().is_empty(), "it was sent all the same");
     Ok(())
 }
 
-fn server_key_in_a_wrong_form_is_a_usage_error(stage: &Stage) -> Result<()> {
-    let home = stage.home()?;
+fn server_key_in_a_wrong_form_is_a_usage_error(harness: &Harness) -> Result<()> {
+    let home = harness.home()?;
     for key in [
         "",
         "SHA256:",
@@ -133,13 +133,13 @@ fn server_key_in_a_wrong_form_is_a_usage_error(stage: &Stage) -> Result<()> {
         "SHA256:////////////////////////////////////////////////",
     ] {
         let arguments = ["send", "127.0.0.1:9", "hello", "--server-key", key];
-        stage.client(&home, &arguments).run()?.expect(Exit::Usage)?;
+        harness.client(&home, &arguments).run()?.expect(Exit::Usage)?;
     }
     Ok(())
 }
 
-fn recorded(stage: &Stage, home: &Home, address: &str, key: &str) -> Result<()> {
-    stage.client(home, &["trust", address, "--server-key", key]).run()?.expect(Exit::Done)?;
+fn recorded(harness: &Harness, home: &Home, address: &str, key: &str) -> Result<()> {
+    harness.client(home, &["trust", address, "--server-key", key]).run()?.expect(Exit::Done)?;
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::scenario::scenarios;
-use crate::stage::{
-    Datagrams, Exit, PATIENCE, RESOLVED, Site, Stage, Tool, datagram_echoed, datagrams_to, throughout, until,
+use crate::harness::{
+    DEADLINE, Datagrams, Exit, Fixture, Harness, RESOLVED, Tool, datagram_echoed, datagrams_to, throughout,
+    until,
 };
+use crate::scenario::registration::scenarios;
 
 scenarios![
     datagrams_keep_their_boundaries,
@@ -26,10 +27,10 @@ scenarios![
     answers_come_from_the_address_that_was_asked,
 ];
 
-fn datagrams_keep_their_boundaries(stage: &Stage) -> Result<()> {
+fn datagrams_keep_their_boundaries(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address())])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}/udp", target.address())])?;
     let address = forward.local(0)?;
     ensure!(address.ends_with("/udp"), "{address} does not say that it takes datagrams");
     let socket = datagrams_to(&address)?;
@@ -50,36 +51,36 @@ fn datagrams_keep_their_boundaries(stage: &Stage) -> Result<()> {
 }
 
 /// Over IPv6 twenty bytes more fit into a datagram than over IPv4.
-fn datagram_that_is_too_long_is_dropped_alone_and_told_of(stage: &Stage) -> Result<()> {
+fn datagram_that_is_too_long_is_dropped_alone_and_told_of(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("[::1]:0:{}/udp", target.address())])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("[::1]:0:{}/udp", target.address())])?;
     let socket = UdpSocket::bind("[::1]:0")?;
     socket.connect(forward.local(0)?.trim_end_matches("/udp"))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
     datagram_echoed(&socket, &vec![b'.'; 65_507])?;
     for size in [65_508, 65_527] {
         socket.send(&vec![0; size])?;
         datagram_echoed(&socket, format!("after {size}").as_bytes())?;
     }
     forward.logged(&["datagram dropped", "bytes=65508", "longer than 65507 bytes"])?;
-    let dropped = [forward.vitals()?, site.vitals()?].map(|vitals| vitals.dropped_datagrams);
+    let dropped = [forward.resources()?, fixture.resources()?].map(|resources| resources.dropped_datagrams);
     ensure!(dropped == [2, 0], "client and server dropped {dropped:?}");
     Ok(())
 }
 
 /// A resolver's clients ask once each: none of them holds a channel for the minute that a flow may be idle.
-fn flow_that_was_answered_gives_its_channel_back(stage: &Stage) -> Result<()> {
+fn flow_that_was_answered_gives_its_channel_back(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address())])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}/udp", target.address())])?;
     let address = forward.local(0)?;
     let once = datagrams_to(&address)?;
     once.send(b"?")?;
     ensure!(once.recv(&mut [0; 10])? == 1, "another answer");
-    let streams = || -> Result<_> { Ok([forward.vitals()?.streams, site.vitals()?.streams]) };
+    let streams = || -> Result<_> { Ok([forward.resources()?.streams, fixture.resources()?.streams]) };
     ensure!(streams()? == [1, 1], "a flow is no stream");
-    until(PATIENCE / 2, "an answered flow ends", || {
+    until(DEADLINE / 2, "an answered flow ends", || {
         let streams = streams()?;
         ensure!(streams == [0, 0], "client and server have {streams:?} streams");
         Ok(())
@@ -87,13 +88,13 @@ fn flow_that_was_answered_gives_its_channel_back(stage: &Stage) -> Result<()> {
     datagram_echoed(&once, b"another flow")
 }
 
-fn senders_are_told_apart(stage: &Stage) -> Result<()> {
+fn senders_are_told_apart(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
     let arguments = ["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "3s"];
-    let forward = site.forward(&arguments)?;
+    let forward = fixture.forward(&arguments)?;
     let address = forward.local(0)?;
-    let before = (site.at_rest()?, forward.at_rest()?);
+    let before = (fixture.at_rest()?, forward.at_rest()?);
     let sockets = (0..50).map(|_| datagrams_to(&address)).collect::<Result<Vec<_>>>()?;
     for round in 0..3 {
         for (number, socket) in sockets.iter().enumerate() {
@@ -101,21 +102,21 @@ fn senders_are_told_apart(stage: &Stage) -> Result<()> {
         }
     }
     ensure!(target.sources() >= 50, "{} flows for 50 senders", target.sources());
-    site.expect_again(&before.0)?;
+    fixture.expect_again(&before.0)?;
     forward.expect_again(&before.1)
 }
 
-fn idle_flow_ends_and_the_next_datagram_starts_another(stage: &Stage) -> Result<()> {
+fn idle_flow_ends_and_the_next_datagram_starts_another(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "1s"])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "1s"])?;
     let socket = datagrams_to(&forward.local(0)?)?;
     for flow in 1..=3 {
         datagram_echoed(&socket, b"here")?;
-        ensure!(forward.vitals()?.streams == 1, "a flow is no stream");
+        ensure!(forward.resources()?.streams == 1, "a flow is no stream");
         ensure!(target.sources() == flow, "{} flows instead of {flow}", target.sources());
-        until(PATIENCE, "an idle flow ends", || {
-            let streams = [forward.vitals()?.streams, site.vitals()?.streams];
+        until(DEADLINE, "an idle flow ends", || {
+            let streams = [forward.resources()?.streams, fixture.resources()?.streams];
             ensure!(streams == [0, 0], "client and server have {streams:?} streams");
             Ok(())
         })?;
@@ -123,22 +124,22 @@ fn idle_flow_ends_and_the_next_datagram_starts_another(stage: &Stage) -> Result<
     Ok(())
 }
 
-fn busy_flow_does_not_end(stage: &Stage) -> Result<()> {
+fn busy_flow_does_not_end(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "2s"])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}/udp", target.address()), "--udp-timeout", "2s"])?;
     let socket = datagrams_to(&forward.local(0)?)?;
     throughout(Duration::from_secs(5), || datagram_echoed(&socket, b"busy"))?;
     ensure!(target.sources() == 1, "a busy flow was replaced {} times", target.sources() - 1);
     Ok(())
 }
 
-fn target_without_a_right_gets_nothing(stage: &Stage) -> Result<()> {
+fn target_without_a_right_gets_nothing(harness: &Harness) -> Result<()> {
     let [allowed, closed] = [Datagrams::echo()?, Datagrams::echo()?];
     // A right to a TCP port is none to the UDP port of the same number.
-    let site = Site::open(stage, &["--udp", &allowed.address(), "--tcp", &closed.address()])?;
+    let fixture = Fixture::open(harness, &["--udp", &allowed.address(), "--tcp", &closed.address()])?;
     let [first, second] = [&allowed, &closed].map(|target| format!("0:{}/udp", target.address()));
-    let forward = site.forward(&["-L", &first, "-L", &second])?;
+    let forward = fixture.forward(&["-L", &first, "-L", &second])?;
     let [open, shut] = [datagrams_to(&forward.local(0)?)?, datagrams_to(&forward.local(1)?)?];
     for round in 0..5 {
         shut.send(b"no right").ok();
@@ -150,13 +151,13 @@ fn target_without_a_right_gets_nothing(stage: &Stage) -> Result<()> {
 
 /// Under way in both directions when the right goes, in each way in which it can. Within a second nothing passes any more,
 /// although both ends go on sending, and both logs say why.
-fn flow_ends_with_the_right_to_it(stage: &Stage) -> Result<()> {
+fn flow_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     thread::scope(|scope| {
         let plays: Vec<_> = [Loss::Revoked, Loss::Replaced, Loss::Edited, Loss::Expired]
             .into_iter()
             .flat_map(|loss| [("-L", loss), ("-R", loss)])
             .map(|(kind, loss)| {
-                let play = scope.spawn(move || right_is_lost(stage, kind, loss));
+                let play = scope.spawn(move || right_is_lost(harness, kind, loss));
                 (kind, loss, play)
             })
             .collect();
@@ -179,13 +180,13 @@ enum Loss {
     Expired,
 }
 
-fn right_is_lost(stage: &Stage, kind: &str, loss: Loss) -> Result<()> {
+fn right_is_lost(harness: &Harness, kind: &str, loss: Loss) -> Result<()> {
     let target = UdpSocket::bind("127.0.0.1:0")?;
-    target.set_read_timeout(Some(PATIENCE))?;
+    target.set_read_timeout(Some(DEADLINE))?;
     let to = target.local_addr()?.to_string();
     let right = if kind == "-L" { ["--udp", &to] } else { ["--listen", "*"] };
-    let site = Site::open(stage, &right)?;
-    let forward = site.forward(&[kind, &format!("0:{to}/udp")])?;
+    let fixture = Fixture::open(harness, &right)?;
+    let forward = fixture.forward(&[kind, &format!("0:{to}/udp")])?;
     let address = if kind == "-L" { forward.local(0)? } else { forward.remote(0)? };
     let visitor = datagrams_to(&address)?;
     visitor.send(b"the first")?;
@@ -200,7 +201,7 @@ fn right_is_lost(stage: &Stage, kind: &str, loss: Loss) -> Result<()> {
         scope.spawn(|| receive_until(&stop, &target, &arrived[0]));
         scope.spawn(|| receive_until(&stop, &visitor, &arrived[1]));
         let lost = is_arriving(&arrived, Instant::now()).and_then(|()| {
-            let lost = loss.happen(&site, &right)?;
+            let lost = loss.happen(&fixture, &right)?;
             thread::sleep(lost.saturating_duration_since(Instant::now()));
             Ok(lost)
         });
@@ -215,26 +216,26 @@ fn right_is_lost(stage: &Stage, kind: &str, loss: Loss) -> Result<()> {
     }
     // Where a target of the client's is, the server does not know.
     let open = if kind == "-L" { &to } else { "listening on 127.0.0.1:" };
-    site.server()?.logged(&["connection ended early", "client=\"alice\"", open, "lost the right"])?;
+    fixture.server()?.logged(&["connection ended early", "client=\"alice\"", open, "lost the right"])?;
     forward.logged(&["lost the right"])?;
     Ok(())
 }
 
 impl Loss {
     /// Has the client lose `right`, and tells when it has it no longer.
-    fn happen(self, site: &Site<'_>, right: &[&str]) -> Result<Instant> {
+    fn happen(self, fixture: &Fixture<'_>, right: &[&str]) -> Result<Instant> {
         match self {
-            Self::Revoked => site.command(&["revoke", "alice"])?.expect(Exit::Done).map(drop)?,
-            Self::Replaced => site.allow(&["--messages"])?,
+            Self::Revoked => fixture.command(&["revoke", "alice"])?.expect(Exit::Done).map(drop)?,
+            Self::Replaced => fixture.allow(&["--messages"])?,
             Self::Edited => {
-                let clients = site.home().read("clients.toml")?;
+                let clients = fixture.home().read("clients.toml")?;
                 let others = clients.replace(right[1], "127.0.0.1:9");
                 ensure!(others != clients, "no such right in {clients}");
-                site.home().write("clients.toml", others)?;
-                site.command(&["reload"])?.expect(Exit::Done)?;
+                fixture.home().write("clients.toml", others)?;
+                fixture.command(&["reload"])?.expect(Exit::Done)?;
             }
             Self::Expired => {
-                site.allow(&[right, &["--expires", "2s"]].concat())?;
+                fixture.allow(&[right, &["--expires", "2s"]].concat())?;
                 return Ok(Instant::now() + Duration::from_secs(2));
             }
         }
@@ -244,7 +245,7 @@ impl Loss {
 
 /// Waits until datagrams have come at both ends since then.
 fn is_arriving(arrived: &[Mutex<Option<Instant>>; 2], since: Instant) -> Result<()> {
-    until(PATIENCE, "datagrams pass in both directions", || {
+    until(DEADLINE, "datagrams pass in both directions", || {
         let lasts = arrived.each_ref().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner));
         ensure!(lasts.iter().all(|last| last.is_some_and(|last| last > since)), "last at {lasts:?}");
         Ok(())
@@ -272,28 +273,28 @@ fn receive_until(stop: &AtomicBool, socket: &UdpSocket, last: &Mutex<Option<Inst
 /// For how long both ends go on without the right: longer than what is allowed to pass in that time.
 const STILL_SENT: Duration = Duration::from_millis(2_500);
 
-fn names_are_resolved_by_dig_through_the_tunnel(stage: &Stage) -> Result<()> {
+fn names_are_resolved_by_dig_through_the_tunnel(harness: &Harness) -> Result<()> {
     let dig = Tool::DIG.find()?;
     let resolver = Datagrams::resolver()?;
-    let site = Site::open(stage, &["--udp", &resolver.address()])?;
-    let forward = site.forward(&["-L", &format!("0:{}/udp", resolver.address())])?;
+    let fixture = Fixture::open(harness, &["--udp", &resolver.address()])?;
+    let forward = fixture.forward(&["-L", &format!("0:{}/udp", resolver.address())])?;
     let address = forward.local(0)?;
     let port = address.trim_end_matches("/udp").rsplit(':').next().context("no port")?;
     for name in ["one.example", "two.example", "three.example"] {
         let mut command = std::process::Command::new(&dig);
         command.args(["@127.0.0.1", "-p", port, name, "A", "+short", "+noedns", "+tries=5", "+time=5"]);
-        let answer = crate::stage::printed(&mut command)?;
+        let answer = crate::harness::printed(&mut command)?;
         ensure!(answer.trim() == RESOLVED, "dig prints {answer:?}");
     }
     Ok(())
 }
 
 /// A resolver at all addresses of a machine, as a socket of its client that is connected to one of them finds out.
-fn answers_come_from_the_address_that_was_asked(stage: &Stage) -> Result<()> {
+fn answers_come_from_the_address_that_was_asked(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
-    let site = Site::open(stage, &["--udp", &target.address(), "--listen", "*:*"])?;
+    let fixture = Fixture::open(harness, &["--udp", &target.address(), "--listen", "*:*"])?;
     let everywhere = format!("*:0:{}/udp", target.address());
-    let forward = site.forward(&["-L", &everywhere, "-R", &everywhere])?;
+    let forward = fixture.forward(&["-L", &everywhere, "-R", &everywhere])?;
     for address in [forward.local(0)?, forward.remote(0)?] {
         let port = address.trim_end_matches("/udp").rsplit(':').next().context("no port")?;
         for host in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {

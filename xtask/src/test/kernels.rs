@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Tally, counting};
+use super::tally::{Tally, counting};
 use crate::flags::TestFlags;
 use crate::workspace;
 

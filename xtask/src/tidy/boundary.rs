@@ -2,7 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::tidy::{File, Findings};
+use crate::tidy::file::File;
+use crate::tidy::findings::Findings;
 
 pub(super) fn check(files: &[File], findings: &mut Findings) {
     for file in files.iter().filter(|file| file.is_rust()) {

@@ -1,6 +1,7 @@
 //! What every source file keeps: a purpose on its first line, no drawers, no banners, nothing left over.
 
-use crate::tidy::{File, Findings};
+use crate::tidy::file::File;
+use crate::tidy::findings::Findings;
 
 pub(super) fn check(file: &File, findings: &mut Findings) {
     blanks(file, findings);

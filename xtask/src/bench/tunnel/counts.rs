@@ -10,16 +10,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{SINK, echoing, serve};
 use crate::bench::callgrind::Callgrind;
-use crate::stage::{Exit, Forward, PATIENCE, Process, Site, Stage, Target, dial, until};
+use crate::harness::{DEADLINE, Exit, Fixture, Forward, Harness, Process, Target, dial, until};
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
     let callgrind = Callgrind::find()?;
-    let stage = Stage::new(workspace::build_programs()?)?;
-    let start = Counts::with(&stage, &callgrind, |_| Ok(()))?;
+    let harness = Harness::new(workspace::build_programs()?)?;
+    let start = Counts::with(&harness, &callgrind, |_| Ok(()))?;
     println!("{:<28} {:>12} {:>12}", "instructions", "server", "client");
     for load in LOADS {
-        let counts = Counts::with(&stage, &callgrind, load.run)?;
+        let counts = Counts::with(&harness, &callgrind, load.run)?;
         let per_unit = |whole: u64, start: u64| {
             whole
                 .checked_sub(start)
@@ -47,24 +47,24 @@ struct Counts {
 }
 
 impl Counts {
-    fn with(stage: &Stage, callgrind: &Callgrind, load: impl FnOnce(&str) -> Result<()>) -> Result<Self> {
+    fn with(harness: &Harness, callgrind: &Callgrind, load: impl FnOnce(&str) -> Result<()>) -> Result<Self> {
         let target = Target::serve(serve)?;
         let words = wrapper(callgrind, "server");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut site = Site::wrapped(stage, &["--tcp", &target.address()], &[], &words)?;
+        let mut fixture = Fixture::wrapped(harness, &["--tcp", &target.address()], &[], &words)?;
         let local = format!("0:{}", target.address());
         let wrapper = wrapper(callgrind, "client");
-        let (alice, address) = (site.alice(), site.address());
-        let forward = Forward::wrapped(stage, alice, &address, site.key(), &["-L", &local], &wrapper)?;
+        let (alice, address) = (fixture.alice(), fixture.address());
+        let forward = Forward::wrapped(harness, alice, &address, fixture.key(), &["-L", &local], &wrapper)?;
         forward.connected()?;
         let through = forward.local(0)?;
         // What a first connection brings about is part of the start.
         echoing(&through)?;
-        settled(&[&site.server()?.process, &forward.process])?;
+        settled(&[&fixture.server()?.process, &forward.process])?;
         load(&through)?;
-        settled(&[&site.server()?.process, &forward.process])?;
+        settled(&[&fixture.server()?.process, &forward.process])?;
         forward.stop()?.expect(Exit::Done)?;
-        site.take_server()?.stop()?.expect(Exit::Done)?;
+        fixture.take_server()?.stop()?.expect(Exit::Done)?;
         Ok(Self { server: callgrind.instructions("server")?, client: callgrind.instructions("client")? })
     }
 }
@@ -80,7 +80,7 @@ fn wrapper(callgrind: &Callgrind, name: &str) -> Vec<String> {
 /// answer has its instructions too.
 fn settled(programs: &[&Process]) -> Result<()> {
     let used = || programs.iter().map(|program| program.cpu_seconds()).sum::<Result<f64>>();
-    until(PATIENCE, "two programs at rest", || {
+    until(DEADLINE, "two programs at rest", || {
         let before = used()?;
         thread::sleep(REST);
         ensure!(used()? - before < AT_REST, "they are at work");

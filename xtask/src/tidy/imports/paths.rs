@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-use crate::tidy::File;
+use crate::tidy::file::File;
 
 /// One file that names an item of another one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -1,0 +1,74 @@
+//! One run of the client, or of any other command of the two programs.
+
+use std::io::Cursor;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::harness::environment::Harness;
+use crate::harness::home::Home;
+use crate::harness::process::{Outcome, Process, wrapped};
+use crate::harness::server::Server;
+
+/// A command that is about to run.
+pub(crate) struct Run {
+    command: Command,
+    input: Vec<u8>,
+}
+
+impl Run {
+    /// What it reads on its standard input; nothing, unless said.
+    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// In a session of its own, without a terminal on which it could ask.
+    pub(crate) fn detached(mut self) -> Self {
+        self.command = wrapped(&["setsid".to_owned()], self.command);
+        self
+    }
+
+    pub(crate) fn run(self) -> Result<Outcome> {
+        let mut process = Process::start(self.command)?;
+        process.feed(Cursor::new(self.input))?;
+        process.finish()
+    }
+
+    /// Starts it with its input left open.
+    pub(crate) fn start(self) -> Result<Process> {
+        Process::start(self.command)
+    }
+
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+}
+
+impl Harness {
+    /// `client --home HOME ARGUMENTS`.
+    pub(crate) fn client(&self, home: &Home, arguments: &[&str]) -> Run {
+        self.at_home("client", home, arguments)
+    }
+
+    /// `server --home HOME ARGUMENTS`, for the commands that end by themselves.
+    pub(crate) fn server(&self, home: &Home, arguments: &[&str]) -> Run {
+        self.at_home("server", home, arguments)
+    }
+
+    /// Sends a message to a server whose key is given.
+    pub(crate) fn send(&self, home: &Home, server: &Server, text: &str) -> Result<Outcome> {
+        self.client(home, &["send", server.address(), text, "--server-key", server.key()?]).run()
+    }
+
+    fn at_home(&self, program: &str, home: &Home, arguments: &[&str]) -> Run {
+        let mut command = self.program(program);
+        command.arg("--home").arg(home).args(arguments);
+        Run { command, input: Vec::new() }
+    }
+}

@@ -1,0 +1,28 @@
+//! Keys that are made once for all scenarios.
+
+/// A key that scenarios share, because making one takes a while.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Server,
+    OtherServer,
+    Alice,
+    Mallory,
+}
+
+impl Key {
+    /// The program whose key it is.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Self::Server | Self::OtherServer => "server",
+            Self::Alice | Self::Mallory => "client",
+        }
+    }
+
+    /// The name of its file in a home.
+    pub(super) fn file(self) -> &'static str {
+        match self {
+            Self::Server | Self::OtherServer => "server.key",
+            Self::Alice | Self::Mallory => "client.key",
+        }
+    }
+}

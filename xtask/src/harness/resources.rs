@@ -1,0 +1,127 @@
+//! What a running program holds: descriptors, memory, and what it says about itself.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::harness::deadline::{DEADLINE, until};
+use crate::harness::environment::Harness;
+use crate::harness::home::Home;
+use crate::harness::process::{Exit, Process};
+
+/// One of the two programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Program {
+    Server,
+    Client,
+}
+
+/// What a program holds at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resources {
+    /// Open descriptors; none where the system tells them to root alone, as the programs keep their memory private.
+    pub(crate) descriptors: Option<u64>,
+    /// Resident memory, in KiB.
+    pub(crate) memory: u64,
+    pub(crate) tasks: u64,
+    pub(crate) channels: u64,
+    pub(crate) idle_channels: u64,
+    pub(crate) streams: u64,
+    pub(crate) leases: u64,
+    pub(crate) dropped_datagrams: u64,
+}
+
+impl Resources {
+    pub(crate) fn of(harness: &Harness, program: Program, home: &Home, process: &Process) -> Result<Self> {
+        let pid = process.id();
+        let status = status(harness, program, home, pid)?;
+        let number = |name: &str| {
+            status[name].as_u64().with_context(|| format!("the status has no number {name}: {status}"))
+        };
+        Ok(Self {
+            descriptors: descriptors(pid)?,
+            memory: process.memory()?,
+            tasks: number("tasks")?,
+            channels: number("channels")?,
+            idle_channels: number("idle_channels")?,
+            streams: number("streams")?,
+            leases: number("leases")?,
+            dropped_datagrams: number("dropped_datagrams")?,
+        })
+    }
+
+    /// The resources once no stream is left.
+    pub(crate) fn at_rest(
+        harness: &Harness,
+        program: Program,
+        home: &Home,
+        process: &Process,
+    ) -> Result<Self> {
+        until(DEADLINE, "a program at rest", || {
+            let resources = Self::of(harness, program, home, process)?;
+            ensure!(resources.is_at_rest(), "the {program:?} has streams: {resources:?}");
+            Ok(resources)
+        })
+    }
+
+    /// Nothing but the streams by which addresses are leased.
+    fn is_at_rest(&self) -> bool {
+        self.streams <= self.leases
+    }
+
+    /// Waits until the program holds no more than it did, apart from what a pool of another size explains.
+    pub(crate) fn expect_again(
+        &self,
+        harness: &Harness,
+        program: Program,
+        home: &Home,
+        process: &Process,
+    ) -> Result<()> {
+        until(RECOVERY, "nothing leaked", || {
+            let now = Self::of(harness, program, home, process)?;
+            let said = || format!("the {program:?} began with {self:?} and has {now:?}");
+            ensure!(now.is_at_rest(), "streams are left: {}", said());
+            ensure!(now.leases <= self.leases, "leases are left: {}", said());
+            let more = now.channels.saturating_sub(self.channels);
+            if let (Some(before), Some(after)) = (self.descriptors, now.descriptors) {
+                ensure!(after <= before + more, "descriptors are left: {}", said());
+            }
+            ensure!(now.tasks <= self.tasks + TASKS_OF_A_CHANNEL * more, "tasks are left: {}", said());
+            ensure!(now.memory <= self.memory + GROWTH, "memory has grown: {}", said());
+            Ok(())
+        })
+    }
+}
+
+/// What `status --json` says of one process.
+fn status(harness: &Harness, program: Program, home: &Home, pid: u32) -> Result<Value> {
+    let run = match program {
+        Program::Server => harness.server(home, &["status", "--json"]),
+        Program::Client => harness.client(home, &["status", "--json"]),
+    };
+    let printed = run.run()?.expect(Exit::Done)?.text();
+    printed
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|status| status["pid"] == pid)
+        .with_context(|| format!("no status of process {pid}:\n{printed}"))
+}
+
+fn descriptors(pid: u32) -> Result<Option<u64>> {
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => Ok(Some(u64::try_from(entries.count())?)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("descriptors of {pid}")),
+    }
+}
+
+/// Dead channels are noticed after 30 seconds of silence at the latest, and flows of datagrams end after their idle time.
+const RECOVERY: Duration = Duration::from_secs(75);
+
+/// In KiB: what the allocator keeps for itself once there has been load. A leak under load is far more.
+const GROWTH: u64 = 24 * 1024;
+
+/// Each direction of a channel has its own task, and one may keep watch.
+const TASKS_OF_A_CHANNEL: u64 = 3;

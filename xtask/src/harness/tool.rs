@@ -1,0 +1,80 @@
+//! Programs of other people that this machine may have.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::harness::missing::Missing;
+use crate::workspace;
+
+/// A program by its name, and where it is when no path leads there.
+pub(crate) struct Tool {
+    name: &'static str,
+    package: &'static str,
+}
+
+impl Tool {
+    pub(crate) const CURL: Self = Self { name: "curl", package: "curl" };
+    pub(crate) const DIG: Self = Self { name: "dig", package: "dnsutils" };
+    pub(crate) const FAIL2BAN_REGEX: Self = Self { name: "fail2ban-regex", package: "fail2ban" };
+    pub(crate) const ID: Self = Self { name: "id", package: "coreutils" };
+    pub(crate) const INITDB: Self = Self { name: "initdb", package: "postgresql" };
+    pub(crate) const IP: Self = Self { name: "ip", package: "iproute2" };
+    pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
+    pub(crate) const NC: Self = Self { name: "nc", package: "netcat-openbsd" };
+    pub(crate) const NGINX: Self = Self { name: "nginx", package: "nginx" };
+    pub(crate) const OPENSSL: Self = Self { name: "openssl", package: "openssl" };
+    pub(crate) const PGBENCH: Self = Self { name: "pgbench", package: "postgresql-contrib" };
+    pub(crate) const POSTGRES: Self = Self { name: "postgres", package: "postgresql" };
+    pub(crate) const PRLIMIT: Self = Self { name: "prlimit", package: "util-linux" };
+    pub(crate) const PUTTYGEN: Self = Self { name: "puttygen", package: "putty-tools" };
+    pub(crate) const REDIS: Self = Self { name: "redis-server", package: "redis-server" };
+    pub(crate) const REDIS_BENCHMARK: Self = Self { name: "redis-benchmark", package: "redis-tools" };
+    pub(crate) const SETPRIV: Self = Self { name: "setpriv", package: "util-linux" };
+    pub(crate) const SSH: Self = Self { name: "ssh", package: "openssh-client" };
+    pub(crate) const SSHD: Self = Self { name: "sshd", package: "openssh-server" };
+    pub(crate) const SSH_KEYGEN: Self = Self { name: "ssh-keygen", package: "openssh-client" };
+    pub(crate) const STRACE: Self = Self { name: "strace", package: "strace" };
+    pub(crate) const VALGRIND: Self = Self { name: "valgrind", package: "valgrind" };
+    pub(crate) const WRK: Self = Self { name: "wrk", package: "wrk" };
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// [`Missing`], with the Debian package that has it.
+    pub(crate) fn find(&self) -> Result<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).chain(postgres());
+        let found = folders.map(|folder| folder.join(self.name)).find(|program| program.is_file());
+        let reason = format!("not installed; Debian has it in the package {}", self.package);
+        Ok(found.ok_or(Missing { tool: self.name, reason })?)
+    }
+
+    pub(crate) fn command(&self) -> Result<Command> {
+        Ok(Command::new(self.find()?))
+    }
+}
+
+/// Runs a program to its end and gives what it printed.
+pub(crate) fn printed(command: &mut Command) -> Result<String> {
+    let shown = workspace::shown(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{shown} did not start"))?;
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    ensure!(output.status.success(), "{shown}: {}\n{stdout}\n{stderr}", output.status);
+    Ok(stdout)
+}
+
+/// Debian keeps each version's programs in a folder that no path leads to; the newest first.
+fn postgres() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir(Path::new("/usr/lib/postgresql"));
+    let mut folders: Vec<PathBuf> =
+        versions.into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
+}
+
+/// Where daemons are, which not everybody's path has.
+const FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
