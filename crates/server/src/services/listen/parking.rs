@@ -19,7 +19,7 @@ use wire_protocol::stream::{
     tunnel_until,
 };
 
-use super::jobs::{Job, Jobs, Wants};
+use crate::services::listen::pending_queue::{Pending, PendingQueue, PendingStream};
 use crate::services::reset::revoke;
 use crate::services::tunnels::{MAX_UDP_TIMEOUT, into_io, once};
 use crate::throttle::{Throttle, Throttled};
@@ -30,7 +30,7 @@ pub(crate) struct Parking {
     pub(super) address: ListenAddress,
     pub(super) kind: ListenKind,
     pub(super) id: [u8; LEASE_LEN],
-    pub(super) jobs: Arc<Jobs>,
+    pub(super) queue: Arc<PendingQueue>,
     pub(super) ended: CancellationToken,
 }
 
@@ -75,9 +75,9 @@ impl Parking {
                         }
                     }
                 }
-                job = self.jobs.take() => {
+                pending = self.queue.take() => {
                     let _open = streams.begin();
-                    stream = self.carry(stream, job, Terms { throttle, revoked }).await?;
+                    stream = self.carry(stream, pending, Terms { throttle, revoked }).await?;
                 }
             }
         }
@@ -86,18 +86,20 @@ impl Parking {
     async fn carry(
         &self,
         stream: SecureStream<Socket>,
-        job: Job,
+        pending: Pending,
         terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
-        match job.wants {
-            Wants::Client { socket, target, early } => {
-                self.carry_to_client(stream, socket, job.since, target, early, terms).await
+        match pending.stream {
+            PendingStream::Client { socket, target, early } => {
+                self.carry_to_client(stream, socket, pending.since, target, early, terms).await
             }
-            Wants::Target { socket, dialect, host, port } => {
+            PendingStream::Target { socket, dialect, host, port } => {
                 let target = Target::Tcp { host, port };
-                self.carry_to_target(stream, socket, job.since, dialect, target, terms).await
+                self.carry_to_target(stream, socket, pending.since, dialect, target, terms).await
             }
-            Wants::Datagrams { flow, target } => self.carry_datagrams(stream, flow, target, terms).await,
+            PendingStream::Datagrams { flow, target } => {
+                self.carry_datagrams(stream, flow, target, terms).await
+            }
         }
     }
 
@@ -124,8 +126,10 @@ impl Parking {
                 let flow = flow.socket;
                 // One that came while the end was said.
                 if flow.has_waiting() && !self.ended.is_cancelled() {
-                    self.jobs
-                        .put_back(Job { since: Instant::now(), wants: Wants::Datagrams { flow, target } });
+                    self.queue.put_back(Pending {
+                        since: Instant::now(),
+                        stream: PendingStream::Datagrams { flow, target },
+                    });
                 }
                 Ok(stream)
             }
@@ -162,7 +166,7 @@ impl Parking {
         };
         if never_stood(&error, &early) {
             // Another parked channel may do.
-            self.jobs.put_back(Job { since, wants: Wants::Client { socket, target, early } });
+            self.queue.put_back(Pending { since, stream: PendingStream::Client { socket, target, early } });
         } else if is_refused(&error) {
             return Ok(stream);
         }
@@ -198,7 +202,8 @@ impl Parking {
         }
         // Nothing was sent on it: another parked channel may do.
         if let Target::Tcp { host, port } = target {
-            self.jobs.put_back(Job { since, wants: Wants::Target { socket, dialect, host, port } });
+            self.queue
+                .put_back(Pending { since, stream: PendingStream::Target { socket, dialect, host, port } });
         }
         Err(error)
     }

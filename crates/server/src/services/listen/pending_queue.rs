@@ -1,4 +1,5 @@
-//! Those that wait for a client: a queue that several parked channels take from, and that nobody stays in for long.
+//! What has come in by a lease and waits for its client: a queue that several parked channels take from, and that nothing stays
+//! in for long.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -15,16 +16,16 @@ use wire_protocol::message::Target;
 
 use super::visitors::Visitor;
 
-/// Somebody who waits for the client. Dropped, a connection is reset.
+/// A connection, or a flow of datagrams, that waits for the client. Dropped, a connection is reset.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Pending {
     pub(super) since: Instant,
-    pub(super) wants: Wants,
+    pub(super) stream: PendingStream,
 }
 
-/// What is to be done with a connection, or a flow of datagrams, that came in.
+/// What a parked channel is to do with a connection, or a flow of datagrams, that came in.
 #[derive(Debug)]
-pub(super) enum Wants {
+pub(super) enum PendingStream {
     /// To reach the client; what was said and may not have arrived yet is kept.
     Client { socket: Socket, target: Target, early: Vec<u8> },
     /// To reach, through the client, what it has asked for in SOCKS or HTTP.
@@ -35,10 +36,10 @@ pub(super) enum Wants {
 
 /// The queue of one lease.
 #[derive(Debug)]
-pub(super) struct Jobs {
+pub(super) struct PendingQueue {
     queue: Mutex<Queue>,
     added: Notify,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// The descriptors of all visitors of the server.
     visitors: Arc<Semaphore>,
 }
@@ -46,35 +47,35 @@ pub(super) struct Jobs {
 #[derive(Debug, Default)]
 struct Queue {
     /// The one that has waited longest is in front.
-    waiting: VecDeque<(Job, Option<Place>)>,
+    waiting: VecDeque<(Pending, Option<QueuePermit>)>,
     /// The lease has ended: nobody will take anything any more.
     is_closed: bool,
 }
 
 /// Room for one that waits, in its lease, and where it has a descriptor, among all visitors of the server.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct QueuePermit {
     _in_lease: Option<OwnedSemaphorePermit>,
     _visitor: Option<Visitor>,
 }
 
-impl Jobs {
+impl PendingQueue {
     /// With room for `share` of all `visitors`, but no more than there is any use for.
     pub(super) fn new(share: usize, visitors: Arc<Semaphore>) -> Self {
-        let places = Arc::new(Semaphore::new(share.min(MAX_JOBS)));
-        Self { queue: Mutex::default(), added: Notify::new(), places, visitors }
+        let permits = Arc::new(Semaphore::new(share.min(MAX_PENDING)));
+        Self { queue: Mutex::default(), added: Notify::new(), permits, visitors }
     }
 
     /// Waits until there is room for one more.
-    pub(super) async fn place(&self, visitor: Visitor) -> Option<Place> {
-        let in_lease = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        Some(Place { _in_lease: Some(in_lease), _visitor: Some(visitor) })
+    pub(super) async fn permit(&self, visitor: Visitor) -> Option<QueuePermit> {
+        let in_lease = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        Some(QueuePermit { _in_lease: Some(in_lease), _visitor: Some(visitor) })
     }
 
-    pub(super) fn add(&self, wants: Wants, place: Option<Place>) {
+    pub(super) fn add(&self, stream: PendingStream, permit: Option<QueuePermit>) {
         let mut queue = self.queue();
         if !queue.is_closed {
-            queue.waiting.push_back((Job { since: Instant::now(), wants }, place));
+            queue.waiting.push_back((Pending { since: Instant::now(), stream }, permit));
             drop(queue);
             self.added.notify_one();
         }
@@ -84,10 +85,10 @@ impl Jobs {
     /// have run out, `give_way` ends another flow there, whose channel comes back.
     pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
         self.make_room(give_way);
-        if let Ok(in_lease) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(in_lease) = Arc::clone(&self.permits).try_acquire_owned() {
             // All flows share the socket of the lease.
-            let place = Place { _in_lease: Some(in_lease), _visitor: None };
-            self.add(Wants::Datagrams { flow, target }, Some(place));
+            let permit = QueuePermit { _in_lease: Some(in_lease), _visitor: None };
+            self.add(PendingStream::Datagrams { flow, target }, Some(permit));
         } else {
             flow.lose(DropReason::NoChannel);
         }
@@ -96,7 +97,9 @@ impl Jobs {
     /// Has a flow give way where somebody waits for so long that the client can have no more channels. Whether anybody
     /// waits.
     pub(super) fn make_room(&self, give_way: impl FnOnce()) -> bool {
-        let Some(since) = self.queue().waiting.front().map(|(job, _)| job.since) else { return false };
+        let Some(since) = self.queue().waiting.front().map(|(pending, _)| pending.since) else {
+            return false;
+        };
         if since.elapsed() >= PROMPTLY {
             give_way();
         }
@@ -105,31 +108,31 @@ impl Jobs {
 
     /// Puts one back that turned out not to be served: it has waited longest. Where no descriptor is left for it, it is turned
     /// away: it had that of a channel, which is gone.
-    pub(super) fn put_back(&self, job: Job) {
-        let place = match &job.wants {
-            Wants::Client { .. } | Wants::Target { .. } => {
+    pub(super) fn put_back(&self, pending: Pending) {
+        let permit = match &pending.stream {
+            PendingStream::Client { .. } | PendingStream::Target { .. } => {
                 let Ok(visitor) = Arc::clone(&self.visitors).try_acquire_owned() else { return };
-                Some(Place { _in_lease: None, _visitor: Some(visitor) })
+                Some(QueuePermit { _in_lease: None, _visitor: Some(visitor) })
             }
             // All flows share the socket of the lease.
-            Wants::Datagrams { .. } => None,
+            PendingStream::Datagrams { .. } => None,
         };
         let mut queue = self.queue();
         if !queue.is_closed {
-            queue.waiting.push_front((job, place));
+            queue.waiting.push_front((pending, permit));
             drop(queue);
             self.added.notify_one();
         }
     }
 
     /// Waits for somebody. Can be dropped and called again.
-    pub(super) async fn take(&self) -> Job {
+    pub(super) async fn take(&self) -> Pending {
         loop {
             let added = self.added.notified();
-            if let Some((job, _)) = self.queue().waiting.pop_front() {
+            if let Some((pending, _)) = self.queue().waiting.pop_front() {
                 // Whoever was told of one that is gone meanwhile tells of the next.
                 self.added.notify_one();
-                return job;
+                return pending;
             }
             added.await;
         }
@@ -141,7 +144,7 @@ impl Jobs {
             tokio::time::sleep(EXPIRE_EVERY).await;
             let mut queue = self.queue();
             let before = queue.waiting.len();
-            queue.waiting.retain(|(job, _)| job.since.elapsed() < MAX_WAIT);
+            queue.waiting.retain(|(pending, _)| pending.since.elapsed() < MAX_WAIT);
             let expired = before - queue.waiting.len();
             drop(queue);
             if expired > 0 {
@@ -163,7 +166,7 @@ impl Jobs {
 }
 
 /// Connections that wait for a parked channel; more wait with the system.
-const MAX_JOBS: usize = 64;
+const MAX_PENDING: usize = 64;
 /// How long they do.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// A parked channel takes whoever waits in this time, or the client makes another one, unless it can have no more.
@@ -184,16 +187,16 @@ mod tests {
     /// A client that closes one parked channel after the other could have had visitors held without a limit.
     #[tokio::test]
     async fn what_is_put_back_has_a_descriptor_or_is_turned_away() {
-        let jobs = Jobs::new(MAX_JOBS, Arc::new(Semaphore::new(2)));
+        let queue = PendingQueue::new(MAX_PENDING, Arc::new(Semaphore::new(2)));
         let put_back = || {
             let (_, there) = tokio::net::UnixStream::pair().unwrap();
             let (socket, host) = (Socket::Unix(there), "x".to_owned());
-            let wants = Wants::Target { socket, dialect: Dialect::Http, host, port: 1 };
-            jobs.put_back(Job { since: Instant::now(), wants });
-            jobs.queue().waiting.len()
+            let stream = PendingStream::Target { socket, dialect: Dialect::Http, host, port: 1 };
+            queue.put_back(Pending { since: Instant::now(), stream });
+            queue.queue().waiting.len()
         };
         assert_eq!([put_back(), put_back(), put_back()], [1, 2, 2]);
-        drop(jobs.take().await);
+        drop(queue.take().await);
         assert_eq!(put_back(), 2);
     }
 
@@ -204,22 +207,22 @@ mod tests {
         let listener = Arc::new(UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap());
         let address = listener.local_addr().unwrap();
         let mut flows = Flows::new(listener, "here".into(), &drops);
-        let jobs = Jobs::new(MAX_JOBS, Arc::new(Semaphore::new(1)));
+        let queue = PendingQueue::new(MAX_PENDING, Arc::new(Semaphore::new(1)));
         let gave_way = Cell::new(0);
         let mut sources = Vec::new();
-        for number in 0..=MAX_JOBS + 1 {
+        for number in 0..=MAX_PENDING + 1 {
             let source = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             source.send_to(b"?", address).await.unwrap();
             sources.push(source);
             let (_, flow) = flows.next(by_source).await;
-            if number == MAX_JOBS {
+            if number == MAX_PENDING {
                 // The first has waited by now.
-                jobs.queue().waiting[0].0.since -= PROMPTLY;
+                queue.queue().waiting[0].0.since -= PROMPTLY;
             }
             let target = Target::Udp { host: "x".into(), port: 1 };
-            jobs.try_add(flow, target, || gave_way.set(gave_way.get() + 1));
+            queue.try_add(flow, target, || gave_way.set(gave_way.get() + 1));
         }
-        assert!(jobs.make_room(|| gave_way.set(gave_way.get() + 1)));
-        assert_eq!((jobs.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_JOBS, 3, 2));
+        assert!(queue.make_room(|| gave_way.set(gave_way.get() + 1)));
+        assert_eq!((queue.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_PENDING, 3, 2));
     }
 }

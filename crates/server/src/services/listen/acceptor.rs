@@ -1,0 +1,244 @@
+//! Accepting what comes in by a lease: it waits in the queue until a parked channel takes it.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cli_support::log_limit::LogLimit;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tunnel::drops::DropCounter;
+use tunnel::escape::escape;
+use tunnel::flows::{self, Flows};
+use tunnel::listener::{Listener, Source};
+use tunnel::socket::Socket;
+use tunnel::socks::{self, Association, Dialect, Reply, Request};
+use tunnel::udp::UdpListener;
+use wire_protocol::message::{ListenAddress, ListenKind, Target};
+
+use crate::services::listen::listener::LeaseListener;
+use crate::services::listen::pending_queue::{MAX_WAIT, PROMPTLY, PendingQueue, PendingStream, QueuePermit};
+use crate::services::listen::visitors::{Visitor, Visitors};
+
+/// Accepts for a lease.
+#[derive(Debug)]
+pub(super) struct Acceptor<'a> {
+    pub(super) address: &'a ListenAddress,
+    pub(super) kind: ListenKind,
+    pub(super) listener: &'a LeaseListener,
+    /// Where what was accepted waits.
+    pub(super) queue: &'a Arc<PendingQueue>,
+    pub(super) visitors: &'a Visitors,
+    /// Counts datagrams that are dropped.
+    pub(super) drops: &'a DropCounter,
+}
+
+impl Acceptor<'_> {
+    /// Accepts whatever comes in, for as long as the lease is held.
+    pub(super) async fn accept_all(&self) -> Infallible {
+        match self.listener {
+            LeaseListener::Stream(listener) => self.accept_connections(listener).await,
+            LeaseListener::Datagram(socket) => self.accept_datagrams(socket).await,
+        }
+    }
+
+    async fn accept_connections(&self, listener: &Listener) -> Infallible {
+        let visitors = self.visitors;
+        let log_limit = LogLimit::new(2);
+        let max_negotiations = MAX_NEGOTIATIONS.min(visitors.share());
+        let mut negotiations = JoinSet::new();
+        let mut associations = JoinSet::new();
+        // One that was accepted and waits for a permit; the descriptor that it has is the lease's own.
+        let mut accepted = None;
+        loop {
+            let has_room = self.kind != ListenKind::Socks || negotiations.len() < max_negotiations;
+            let permit = async {
+                let visitor = visitors.visitor().await?;
+                match self.kind {
+                    // It may take its time to say what it wants, and takes nobody's permit meanwhile.
+                    ListenKind::Socks => Some(Room::ToSpeak(visitor)),
+                    ListenKind::Stream | ListenKind::Datagram => {
+                        self.queue.permit(visitor).await.map(Room::ToWait)
+                    }
+                }
+            };
+            tokio::select! {
+                Some(asked) = negotiations.join_next() => {
+                    if let Ok(Some((control, visitor))) = asked {
+                        self.begin_association(control, visitor, &mut associations);
+                    }
+                }
+                Some(_) = associations.join_next() => {}
+                // Where the client takes none for so long, the system keeps the next ones, or refuses them.
+                next = listener.accept(), if accepted.is_none() => match next {
+                    Ok(next) => accepted = Some(next),
+                    Err(error) => {
+                        if log_limit.admits() {
+                            tracing::warn!(%error, "cannot accept a connection for a client");
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                room = permit, if accepted.is_some() && has_room => {
+                    let Some((socket, source)) = accepted.take() else { continue };
+                    match room {
+                        Some(Room::ToSpeak(visitor)) => {
+                            negotiations.spawn(negotiate(socket, source, Arc::clone(self.queue), visitor));
+                        }
+                        Some(Room::ToWait(permit)) => {
+                            let target = forwarded(source.name, socket.local_address());
+                            self.queue.add(PendingStream::Client { socket, target, early: Vec::new() }, Some(permit));
+                        }
+                        // Nobody closes the semaphores.
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// They last as long as the SOCKS client likes, so that there are not too many of them.
+    fn begin_association(&self, control: Socket, visitor: Visitor, associations: &mut JoinSet<()>) {
+        // The datagrams have a socket of their own.
+        let second = self.visitors.try_visitor();
+        let most = max_associations(self.visitors.share());
+        let Some(second) = second.filter(|_| associations.len() < most) else {
+            associations.spawn(socks::refuse(control, Dialect::Socks5, Reply::GeneralFailure));
+            return;
+        };
+        let (queue, drops) = (Arc::clone(self.queue), self.drops.clone());
+        associations.spawn(async move {
+            let _descriptors = (visitor, second);
+            if let Err(error) = associate(control, &queue, &drops).await {
+                tracing::debug!(%error, "no port for a SOCKS client's datagrams");
+            }
+        });
+    }
+
+    async fn accept_datagrams(&self, socket: &Arc<UdpListener>) -> Infallible {
+        let name = format!("{}/udp", escape(self.address.to_string().as_bytes()));
+        let mut flows = Flows::new(Arc::clone(socket), name, self.drops);
+        let mut is_awaited = false;
+        loop {
+            let (from, flow) = tokio::select! {
+                begun = flows.next(flows::by_source) => begun,
+                () = sleep(PROMPTLY), if is_awaited => {
+                    is_awaited = self.queue.make_room(|| flows.give_way());
+                    continue;
+                }
+            };
+            is_awaited = true;
+            let target = forwarded(from.to_string(), socket.address_of(&from));
+            self.queue.try_add(flow, target, || flows.give_way());
+        }
+    }
+}
+
+/// What there is for a connection that was accepted.
+enum Room {
+    /// To say what it wants.
+    ToSpeak(Visitor),
+    /// To wait for the client.
+    ToWait(QueuePermit),
+}
+
+/// What a client is told of somebody who has come from `origin` to the address `here`: without one it is a unix socket,
+/// where both sides have the same name.
+fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
+    let destination = here.map_or_else(
+        || origin.clone(),
+        |here| SocketAddr::new(here.ip().to_canonical(), here.port()).to_string(),
+    );
+    Target::Forwarded { origin, destination }
+}
+
+/// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
+async fn negotiate(
+    mut socket: Socket,
+    source: Source,
+    queue: Arc<PendingQueue>,
+    visitor: Visitor,
+) -> Option<(Socket, Visitor)> {
+    match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
+        Ok(Ok((Request::Connect { host, port }, dialect))) => {
+            match timeout(MAX_WAIT, queue.permit(visitor)).await {
+                Ok(permit) => queue.add(PendingStream::Target { socket, dialect, host, port }, permit),
+                Err(_) => socks::refuse(socket, dialect, Reply::GeneralFailure).await,
+            }
+            return None;
+        }
+        Ok(Ok((Request::Associate, _))) => return Some((socket, visitor)),
+        // Nothing was carried that could look cut off, and what it was told has to arrive.
+        Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
+        Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
+    }
+    socket.end_after_reply().await;
+    None
+}
+
+async fn associate(mut control: Socket, queue: &PendingQueue, drops: &DropCounter) -> io::Result<()> {
+    let mut association = Association::open(&mut control, drops).await?;
+    let mut is_awaited = false;
+    loop {
+        let (target, flow) = tokio::select! {
+            biased;
+            () = socks::until_closed(&mut control) => {
+                control.end_well();
+                return Ok(());
+            }
+            begun = association.next() => begun,
+            () = sleep(PROMPTLY), if is_awaited => {
+                is_awaited = queue.make_room(|| association.give_way());
+                continue;
+            }
+        };
+        is_awaited = true;
+        queue.try_add(flow, target, || association.give_way());
+    }
+}
+
+/// SOCKS clients of one lease that exchange datagrams.
+const MAX_ASSOCIATIONS: usize = 64;
+/// So many of them where a lease has so many descriptors, of which each takes two.
+fn max_associations(share: usize) -> usize {
+    MAX_ASSOCIATIONS.min((share / 2).max(1))
+}
+
+/// SOCKS clients of one lease that have not yet said what they want.
+const MAX_NEGOTIATIONS: usize = 256;
+/// How long they may take for it.
+const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(origin: &str, here: Option<&str>, expected: &str) {
+        let here = here.map(|here| here.parse().unwrap());
+        let destination = expected.into();
+        assert_eq!(forwarded(origin.into(), here), Target::Forwarded { origin: origin.into(), destination });
+    }
+
+    #[test]
+    fn socks_clients_with_datagrams_take_no_more_descriptors_than_a_lease_has() {
+        for visitors in [1, 120, 4096] {
+            let share = Visitors::new(visitors).share();
+            let most = max_associations(share);
+            assert!(most > 0 && (2 * most <= share || most == 1), "{visitors}: {most} of {share}");
+        }
+        assert_eq!(max_associations(4096), MAX_ASSOCIATIONS);
+    }
+
+    #[test]
+    fn a_visitors_destination_is_the_address_that_it_came_to() {
+        check("192.0.2.1:4711", Some("198.51.100.2:443"), "198.51.100.2:443");
+        check("[2001:db8::1]:4711", Some("[2001:db8::2]:443"), "[2001:db8::2]:443");
+        // As a socket of IPv6 that takes both families has it.
+        check("192.0.2.1:4711", Some("[::ffff:198.51.100.2]:443"), "198.51.100.2:443");
+        check("unix:/run/web", None, "unix:/run/web");
+    }
+}
