@@ -1,0 +1,60 @@
+//! Ports, as rules name them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Some ports. Port 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ports {
+    All,
+    /// Both included.
+    Range(u16, u16),
+}
+
+impl Ports {
+    /// The lowest of them.
+    pub(super) fn first(self) -> u16 {
+        match self {
+            Self::All => 1,
+            Self::Range(low, _) => low,
+        }
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn cover(self, port: u16) -> bool {
+        match self {
+            Self::All => port != 0,
+            Self::Range(low, high) => (low..=high).contains(&port),
+        }
+    }
+}
+
+/// Why `Ports` cannot be read: whoever asked knows how they are written there.
+pub(super) struct NoPorts;
+
+impl FromStr for Ports {
+    type Err = NoPorts;
+
+    fn from_str(text: &str) -> Result<Self, NoPorts> {
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        let port = |text: &str| match text.parse::<u16>() {
+            Ok(port) if port != 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+            _ => Err(NoPorts),
+        };
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let (low, high) = (port(low)?, port(high)?);
+        if low <= high { Ok(Self::Range(low, high)) } else { Err(NoPorts) }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Range(low, high) if low == high => low.fmt(f),
+            Self::Range(low, high) => write!(f, "{low}-{high}"),
+        }
+    }
+}
