@@ -111,13 +111,8 @@ impl Allowed {
 }
 
 /// Crates whose files still import each other. They leave this list as they are mended, and the list with the last one.
-const NOT_YET: [&str; 5] = [
-    "crates/wire-protocol/src/",
-    "crates/tunnel/src/",
-    "crates/cli-support/src/",
-    "crates/server/src/",
-    "crates/client/src/",
-];
+const NOT_YET: [&str; 4] =
+    ["crates/wire-protocol/src/", "crates/tunnel/src/", "crates/cli-support/src/", "crates/client/src/"];
 
 const ARCHITECTURE: &str = "crates/ARCHITECTURE.md";
 
@@ -177,6 +172,17 @@ mod tests {
                 ("crates/a/src/two.rs", "pub fn g() { println!(\"{}\", crate::one::f()); }"),
             ],
             &["import each other: crates/a/src/one.rs, crates/a/src/two.rs"],
+        );
+    }
+
+    #[test]
+    fn visibility_in_a_macro_is_no_import() {
+        check_finds(
+            &[
+                ("crates/a/src/lib.rs", "mod one; pub use one::One;"),
+                ("crates/a/src/one.rs", "macro_rules! make { () => { pub(crate) struct One; } } make!();"),
+            ],
+            &[],
         );
     }
 

@@ -217,7 +217,8 @@ impl Reader<'_> {
     }
 
     fn name_from_root(&mut self, segments: &[String]) {
-        if segments.first().is_some_and(|first| first == "crate") {
+        // Alone, it says in `pub(crate)` who may see an item.
+        if segments.len() > 1 && segments.first().is_some_and(|first| first == "crate") {
             self.name(segments);
         }
     }
