@@ -176,7 +176,7 @@ pub(crate) struct Reading {
 impl Reading {
     /// The next event of what has arrived, or `None` when more bytes are needed for one.
     pub(crate) fn next_event(&mut self) -> Result<Option<Event>, Error> {
-        self.receiver.poll_event(self.clock.now())
+        self.receiver.poll_event_at(|| self.clock.now())
     }
 
     /// Ends the channel where the other side has been silent for too long.

@@ -173,12 +173,17 @@ impl Receiver {
     /// # Errors
     /// Whatever ends the channel, now and at every later call.
     pub fn poll_event(&mut self, now: Timestamp) -> Result<Option<Event>, Error> {
+        self.poll_event_at(|| now)
+    }
+
+    /// As [`Receiver::poll_event`]. The time is asked for only where it counts, which is not for each record.
+    pub(crate) fn poll_event_at(&mut self, now: impl FnOnce() -> Timestamp) -> Result<Option<Event>, Error> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         match self.next_event() {
             Ok(None) => {
-                self.waiting_since.get_or_insert(now);
+                self.waiting_since.get_or_insert_with(now);
                 Ok(None)
             }
             Ok(event) => Ok(event),
