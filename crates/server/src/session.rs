@@ -75,7 +75,7 @@ impl Server {
                     format!("the handshake took longer than {} seconds", HANDSHAKE_DEADLINE.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))
             }),
-            // Whoever is not in yet does not hold up the end.
+            // A client that is not in yet does not hold up the end.
             () = self.stopping.cancelled() => return,
         };
         let reached = permit.reached();
@@ -113,7 +113,7 @@ impl Server {
                         denial = session.until_revoked(changes) => {
                             session.revoked.cancel();
                             // Only dropping it would leave threads at work, and the client without the reason.
-                            timeout(FAREWELL, served).await.ok();
+                            timeout(REVOCATION_DEADLINE, served).await.ok();
                             (Err(revoked()), Some(denial))
                         }
                     }
@@ -219,6 +219,7 @@ impl Session<'_> {
         let _open = self.server.streams.begin();
         let request = RequestContext {
             principal: &principal,
+            current: &self.principal,
             source: self.source,
             origin: self.origin,
             target: &target,
@@ -312,4 +313,4 @@ async fn until(moment: Option<Timestamp>) {
 }
 
 /// How long whatever serves a client that has lost its rights may take to tell it so, and to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const REVOCATION_DEADLINE: Duration = Duration::from_secs(5);

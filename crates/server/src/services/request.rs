@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropCounter;
@@ -22,7 +22,10 @@ use crate::throttle::Throttle;
 /// A request for a stream: who asks, from where, and for what.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestContext<'a> {
+    /// Who asks, as it was judged when it asked.
     pub(crate) principal: &'a Principal,
+    /// As it was judged last.
+    pub(crate) current: &'a Mutex<Arc<Principal>>,
     pub(crate) source: &'a Source,
     pub(crate) origin: Origin,
     pub(crate) target: &'a Target,
@@ -49,11 +52,20 @@ impl RequestContext<'_> {
     }
 
     /// Notes which address the host of the target has led to, and which header the target is sent: both decide on whether the
-    /// client may keep the stream when its rights change.
+    /// client may keep the stream when its rights change. Where they have changed while the target was being reached, they did
+    /// not: then the client is judged by both now, and the stream revoked that it may not have.
     pub(crate) fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader) {
         if let Some(open) = &mut *self.open.lock().unwrap_or_else(PoisonError::into_inner) {
             open.address = address;
             open.header = Some(header);
+        }
+        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        if std::ptr::eq(&raw const *current, self.principal) {
+            return;
+        }
+        let action = Action::Open { target: self.target, address, header: Some(header) };
+        if permits(&Request { principal: &current, source: self.origin.source, action }).is_err() {
+            self.revoked.cancel();
         }
     }
 
@@ -64,5 +76,65 @@ impl RequestContext<'_> {
         refusal: Refusal,
     ) -> io::Result<SecureStream<Socket>> {
         refusal.tell(stream, self.target, &self.source.name, &self.principal.name, self.log_limits).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire_protocol::message::ClientIdentity;
+
+    use super::*;
+    use crate::access::{Enrolment, Grant, Rights};
+    use crate::config::ServerConfig;
+
+    fn principal(rules: &[&str]) -> Arc<Principal> {
+        let tcp = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        Arc::new(Principal {
+            identity: ClientIdentity::Psk("laptop".into()),
+            name: "laptop".into(),
+            grant: Grant::unlimited(Rights { tcp, ..Rights::none() }),
+            enrolment: Enrolment::Enrolled,
+        })
+    }
+
+    /// Whether a stream is revoked that was opened with the rights of `before`, and whose target was reached with those of `now`.
+    fn is_revoked(before: &Arc<Principal>, now: &Arc<Principal>, header: ProxyHeader) -> bool {
+        let target = Target::Tcp { host: "db.example.org".into(), port: 5432 };
+        let source = Source::proxied("192.0.2.7:4711".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
+        let revoked = CancellationToken::new();
+        let open = Mutex::new(Some(OpenTarget::new(target.clone(), jiff::Timestamp::now())));
+        let request = RequestContext {
+            principal: before,
+            current: &Mutex::new(Arc::clone(now)),
+            source: &source,
+            origin: Origin { source: source.ip(), is_local: false },
+            target: &target,
+            config: &ReloadableConfig::from(&ServerConfig::default()),
+            meter: &Meter::default(),
+            throttle: &Throttle::default(),
+            drops: &DropCounter::default(),
+            log_limits: &LogLimits::default(),
+            stopping: &CancellationToken::new(),
+            revoked: &revoked,
+            open: &open,
+        };
+        let address = Some("198.51.100.7:5432".parse().unwrap());
+        request.note_reached(address, header);
+        let noted = open.lock().unwrap().clone().unwrap();
+        assert_eq!((noted.address, noted.header), (address, Some(header)));
+        revoked.is_cancelled()
+    }
+
+    #[test]
+    fn rights_that_change_while_a_target_is_reached_count_for_where_its_name_led() {
+        let any = principal(&["*:*"]);
+        let named = principal(&["db.example.org:5432"]);
+        let told = principal(&["db.example.org:5432,proxy"]);
+        let other = principal(&["other.example.org:5432"]);
+        assert!(!is_revoked(&any, &any, ProxyHeader::None));
+        assert!(!is_revoked(&any, &named, ProxyHeader::None));
+        assert!(is_revoked(&any, &other, ProxyHeader::None));
+        assert!(is_revoked(&any, &told, ProxyHeader::None));
+        assert!(!is_revoked(&told, &named, ProxyHeader::V2));
     }
 }

@@ -70,6 +70,9 @@ async fn serve(
     };
     socket.reset_on_drop();
     request.note_reached(address, header);
+    if request.revoked.is_cancelled() {
+        return revoke(stream).await;
+    }
     if header == ProxyHeader::V2 {
         let client = identity(&request.principal.identity);
         let destination = request.source.proxied_to.or_else(|| stream.get_ref().local_address());
