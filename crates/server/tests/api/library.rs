@@ -1,6 +1,7 @@
 //! The server as a library: it runs until the future that it was given is ready, and writes messages to a sink of the
 //! caller's own.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tunnel::address::Address;
@@ -146,18 +148,30 @@ async fn a_server_that_waits_for_a_stream_is_ended_through_its_control() {
     assert!(matches!(result, Err(Error::NotDrained { streams: 1 })), "{result:?}");
 }
 
-/// Counts the lines about streams that are refused.
+/// Counts the lines about streams that are refused, and keeps the rules that they name.
 struct Refusals;
 
 static REFUSALS: AtomicUsize = AtomicUsize::new(0);
+static MISSING_RULES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct MissingRule;
+
+impl Visit for MissingRule {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "denied" {
+            MISSING_RULES.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
 
 impl Subscriber for Refusals {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.module_path() == Some("server::services::refusal")
     }
 
-    fn event(&self, _: &Event<'_>) {
+    fn event(&self, event: &Event<'_>) {
         REFUSALS.fetch_add(1, Ordering::Relaxed);
+        event.record(&mut MissingRule);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -173,18 +187,20 @@ impl Subscriber for Refusals {
     fn exit(&self, _: &Id) {}
 }
 
-/// Whoever is in, a stranger included, can ask for what it does not get as fast as the network carries it.
+/// A client that is in, also one that nobody has allowed, can ask for what it does not get as fast as the network carries it.
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_streams_do_not_fill_the_log() {
+async fn refused_streams_name_the_missing_rule_in_the_log_and_do_not_fill_it() {
     tracing::subscriber::set_global_default(Refusals).unwrap();
     let Fixture { settings, listeners, address, key, _home, .. } = fixture().await;
     let (_control, events) = Control::new();
     let server = tokio::spawn(serve(settings, listeners, std::future::pending(), events));
     let mut stream = connect(address, key).await;
-    for _ in 0..500 {
-        let error = stream.open(Target::Pipe).await.unwrap_err();
+    let tcp = Target::Tcp { host: "192.0.2.1".into(), port: 4711 };
+    for target in std::iter::once(tcp).chain(std::iter::repeat_n(Target::Pipe, 500)) {
+        let error = stream.open(target).await.unwrap_err();
         assert!(matches!(stream::error_in(&error), Some(wire_protocol::Error::Refused(_))), "{error}");
     }
+    assert!(MISSING_RULES.lock().unwrap().contains(&"no --tcp permits it".to_owned()));
     assert!((1..500).contains(&REFUSALS.load(Ordering::Relaxed)));
     server.abort();
 }
