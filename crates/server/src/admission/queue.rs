@@ -297,9 +297,9 @@ mod tests {
     async fn a_full_queue_takes_from_the_network_that_has_most() {
         let held = Held::new().await;
         let mut waiting: Vec<_> =
-            (0..MAX_WAITING - 1).map(|_| held.add(Class::Clean, [10, 0, 0, 1], "crowd")).collect();
+            (0..MAX_WAITING - 1).map(|_| held.add(Class::Clean, [10, 0, 0, 1], "many")).collect();
         let other = held.add(Class::Clean, [10, 0, 1, 1], "other");
-        assert!(is_busy(held.add(Class::Clean, [10, 0, 0, 2], "crowd").await));
+        assert!(is_busy(held.add(Class::Clean, [10, 0, 0, 2], "many").await));
         assert!(is_busy(held.add(Class::Owing, [10, 0, 7, 1], "owing").await));
 
         let mut newcomer = held.add(Class::Clean, [10, 0, 2, 1], "newcomer");

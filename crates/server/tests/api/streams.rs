@@ -273,3 +273,19 @@ async fn a_right_that_expires_ends_what_is_open_at_that_moment() {
     assert!((0..5).contains(&late.as_secs()) && !late.is_negative(), "{late}");
     assert!(fixture.running.connect().await.is_err());
 }
+
+/// Whoever mends the file must not cut everybody off meanwhile, nor let anybody stay for longer than it said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_expires_also_while_the_file_cannot_be_used() {
+    let fixture = Fixture::start().await;
+    let running = &fixture.running;
+    let (tcp, line) = &fixture.kinds[1];
+    let expires = jiff::Timestamp::now() + Duration::from_secs(2);
+    running.change_rights(&format!("{line}\nexpires = \"{expires}\"")).await;
+    let mut channel = running.open(tcp).await.unwrap();
+    std::fs::write(running.access_path(), "[[psk]\n").unwrap();
+    assert!(running.control.recheck().await);
+    echo(&mut channel).await;
+    assert_eq!(reset_of(&mut channel).await, Some(ResetCode::NotAllowed));
+    assert!(jiff::Timestamp::now() >= expires);
+}
