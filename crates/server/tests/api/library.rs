@@ -28,7 +28,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tunnel::address::Address;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
-use wire_protocol::message::Target;
+use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{self, SecureStream};
 
 /// A sink that hands on what is written to it.
@@ -146,6 +146,28 @@ async fn a_server_that_waits_for_a_stream_is_ended_through_its_control() {
     };
     let result = timeout(DEADLINE, ended).await.unwrap();
     assert!(matches!(result, Err(Error::NotDrained { streams: 1 })), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_refuses_anonymous_clients_ends_what_they_have_open() {
+    let Fixture { settings, listeners, address, key, _home, .. } = fixture().await;
+    // With a list, nobody is let in who is not on it, unless anyone may.
+    settings.access.edit(|access| access.note_psk("laptop")).unwrap();
+    let anyone = ServerConfig { anyone: true, ..ServerConfig::default() };
+    let settings = Settings { config: ReloadableConfig::from(&anyone), ..settings };
+    let (control, events) = Control::new();
+    let server = tokio::spawn(serve(settings, listeners, std::future::pending(), events));
+    let mut stream = open_message(address, key).await;
+
+    let addresses = || vec!["127.0.0.1:0".parse().unwrap()];
+    control.reload(ReloadableConfig::from(&anyone), addresses()).await.unwrap().unwrap();
+    stream.write_all(b"still here").await.unwrap();
+    stream.flush().await.unwrap();
+    control.reload(ReloadableConfig::from(&ServerConfig::default()), addresses()).await.unwrap().unwrap();
+    let error = timeout(DEADLINE, stream.read(&mut [0; 1])).await.unwrap().unwrap_err();
+    let reset = wire_protocol::Error::Reset(ResetCode::NotAllowed);
+    assert_eq!(stream::error_in(&error), Some(&reset), "{error}");
+    server.abort();
 }
 
 /// Counts the lines about streams that are refused, and keeps the rules that they name.
