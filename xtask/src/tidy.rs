@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the house rules that the compiler does not know. All findings are printed, then it fails.
 
+mod arrows;
 mod boundary;
 mod file;
 mod findings;
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
         source::check(file, &mut findings);
     }
     boundary::check(&files, &mut findings);
+    arrows::check(&files, &mut findings);
     imports::check(&files, &mut findings);
     findings.report(&files)
 }
