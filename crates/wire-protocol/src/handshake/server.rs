@@ -56,7 +56,7 @@ pub const TICKET_LIFETIME: Duration = Duration::from_hours(24);
 pub const TICKET_CHAIN_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// What a server brings to its handshakes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Its identity; without one it is to be reached with pre-shared keys only.
     pub identity: Option<Arc<ServerKey>>,

@@ -45,6 +45,11 @@ impl<S> SecureStream<S> {
         &self.session
     }
 
+    /// What the handshake has settled, to take the ticket out.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Updates keys earlier than after the default limits.
     pub fn set_key_limits(&mut self, limits: KeyLimits) {
         self.writing.sender.set_key_limits(limits);
