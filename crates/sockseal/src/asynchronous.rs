@@ -1,0 +1,118 @@
+//! The stream over tokio's traits.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wire_protocol::handshake::client::ResumptionTicket;
+use wire_protocol::message::{ClientIdentity, DeniedCode, Mode};
+use wire_protocol::stream::{self, Peer};
+
+use crate::client_config::ClientConfig;
+use crate::error::Error;
+use crate::server_config::ServerConfig;
+
+/// A stream of bytes that nobody in between can read, change, replay or cut short unseen.
+///
+/// `flush` sends what was written, and `shutdown` says that no more will come. An end of file means that the other side has
+/// said so; where the connection was cut before, reading fails, and `Error::from` makes
+/// [`ProtocolError::Truncated`](crate::reason::ProtocolError::Truncated) of that. Dropping it without
+/// [`SecureStream::close`] cuts the connection.
+#[derive(Debug)]
+pub struct SecureStream<S>(stream::SecureStream<S>);
+
+/// Connects to the server that `config` means, over any transport, and waits until it has accepted.
+///
+/// Needs a tokio runtime with its time enabled.
+///
+/// # Errors
+/// [`Error::Protocol`] with the reason, where the server is not the one that is meant, does not let this client in, or does
+/// not speak the protocol, and for a `config` that contradicts itself; [`Error::TimedOut`] when it takes longer than
+/// [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE), and [`SILENCE`](crate::SILENCE) after that; else
+/// what the connection ended with.
+pub async fn connect<S>(transport: S, config: ClientConfig) -> Result<SecureStream<S>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(SecureStream(stream::connect(transport, config.into_protocol()?).await?))
+}
+
+/// Accepts a client that `authorize` lets in, over any transport. The identity that it is shown has been proven.
+///
+/// A client has [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE) for the handshake, and
+/// [`ServerConfig::idle_timeout`] to open its stream. Needs a tokio runtime with its time enabled; RSA is done on its
+/// threads for blocking work.
+///
+/// # Errors
+/// As [`connect`]; [`Error::Protocol`] with [`ProtocolError::Denied`](crate::reason::ProtocolError::Denied) for a client
+/// that `authorize` refused.
+pub async fn accept<S>(
+    transport: S,
+    config: &ServerConfig,
+    authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
+) -> Result<SecureStream<S>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(SecureStream(stream::accept(transport, config.to_protocol(), authorize).await?))
+}
+
+impl<S> SecureStream<S> {
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.0.session().peer
+    }
+
+    /// How the two authenticated each other.
+    pub fn mode(&self) -> Mode {
+        self.0.session().mode
+    }
+
+    /// What the client's next connection can resume with, once. `None` where the server gave none, at the server, and when
+    /// it has been taken already.
+    pub fn take_ticket(&mut self) -> Option<ResumptionTicket> {
+        self.0.session_mut().ticket.take()
+    }
+
+    /// The transport.
+    pub fn get_ref(&self) -> &S {
+        self.0.get_ref()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
+    /// Ends the connection, after both sides have said that no more will come: each tells the other that all it received has
+    /// reached its place, so that nothing is in doubt after this.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] with [`ProtocolError::Truncated`](crate::reason::ProtocolError::Truncated) when the other side
+    /// is gone without it, [`Error::TimedOut`] when it has not done so after [`CLOSE_DEADLINE`](crate::CLOSE_DEADLINE).
+    pub async fn close(self) -> Result<(), Error> {
+        Ok(self.0.close().await?)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,74 @@
+//! The stream over std, with threads.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+
+use sockseal::blocking::{SecureStream, accept, connect};
+use sockseal::reason::{AbortCode, ProtocolError};
+use sockseal::{ClientConfig, ClientIdentity, Error, Mode, Peer, ServerConfig};
+
+use super::keys::{PSK, psk};
+
+type Met = Result<SecureStream<UnixStream>, Error>;
+
+/// What comes of the two at the server and at the client.
+fn meet(server: ServerConfig, client: ClientConfig) -> (Met, Met) {
+    let (here, there) = UnixStream::pair().unwrap();
+    let server = thread::spawn(move || accept(there, &server, |_| Ok(())));
+    let at_client = connect(here, client);
+    (server.join().unwrap(), at_client)
+}
+
+#[test]
+fn both_know_each_other_and_close_in_good_order() {
+    let (at_server, at_client) =
+        meet(ServerConfig::psk(Arc::clone(&PSK)), ClientConfig::psk(Arc::clone(&PSK)));
+    let (mut at_server, mut at_client) = (at_server.unwrap(), at_client.unwrap());
+    assert_eq!(at_server.peer(), &Peer::Client(ClientIdentity::Psk("client".to_owned())));
+    assert_eq!(at_client.mode(), Mode::Psk);
+    assert!(at_client.take_ticket().is_none(), "there are no tickets with a pre-shared key");
+
+    at_client.write_all(b"there").unwrap();
+    at_client.shutdown().unwrap();
+    at_server.write_all(b"back").unwrap();
+    at_server.shutdown().unwrap();
+    let (mut there, mut back) = (String::new(), String::new());
+    at_server.read_to_string(&mut there).unwrap();
+    at_client.read_to_string(&mut back).unwrap();
+    assert_eq!((there.as_str(), back.as_str()), ("there", "back"));
+    let server = thread::spawn(|| at_server.close());
+    at_client.close().unwrap();
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn another_secret_opens_nothing() {
+    let (at_server, at_client) = meet(ServerConfig::psk(Arc::clone(&PSK)), ClientConfig::psk(psk("client")));
+    let unknown = AbortCode::UnknownPsk;
+    let at_server = at_server.unwrap_err();
+    assert!(
+        matches!(at_server, Error::Protocol(ProtocolError::UnknownServerOrPsk(code)) if code == unknown),
+        "{at_server:?}"
+    );
+    let at_client = at_client.unwrap_err();
+    assert!(
+        matches!(at_client, Error::Protocol(ProtocolError::Aborted(code)) if code == unknown),
+        "{at_client:?}"
+    );
+}
+
+#[test]
+fn a_stream_that_is_cut_is_no_end_of_file() {
+    let (at_server, at_client) =
+        meet(ServerConfig::psk(Arc::clone(&PSK)), ClientConfig::psk(Arc::clone(&PSK)));
+    let (mut at_server, mut at_client) = (at_server.unwrap(), at_client.unwrap());
+    at_client.write_all(b"half of").unwrap();
+    at_client.flush().unwrap();
+    drop(at_client);
+    let mut arrived = Vec::new();
+    let cut = at_server.read_to_end(&mut arrived).map_err(Error::from).unwrap_err();
+    assert_eq!(arrived, b"half of");
+    assert!(matches!(cut, Error::Protocol(ProtocolError::Truncated)), "{cut:?}");
+}
