@@ -1,6 +1,6 @@
 //! A secure stream over any transport, for applications.
 //!
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "tokio", doc = include_str!("../README.md"))]
 //!
 //! # Where to look
 //!
@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | say which server is meant, and who the client is | [`ClientConfig`] |
 //! | say how a server proves itself, and what it asks of clients | [`ServerConfig`] |
-//! | have a stream, with tokio | [`connect()`], [`accept()`] |
+#![cfg_attr(feature = "tokio", doc = "| have a stream, with tokio | [`connect()`], [`accept()`] |")]
 //! | have a stream, with threads | [`blocking::connect`], [`blocking::accept`] |
 //! | make keys | [`ServerKey`], [`ClientKey`], [`PreSharedKey`], all with [`SysRng`] |
 //! | keep RSA keys in files | [`pem`] |

@@ -53,10 +53,11 @@ struct Arrows {
     never: &'static [&'static str],
 }
 
-const ARROWS: [Arrows; 7] = [
+const ARROWS: [Arrows; 8] = [
     Arrows { from: "record-kernels", to: &[], never: NO_IO },
     Arrows { from: "crypto-core", to: &["record-kernels"], never: NO_IO },
     Arrows { from: "wire-protocol", to: &["crypto-core"], never: NO_PROGRAM },
+    Arrows { from: "sockseal", to: &["crypto-core", "wire-protocol"], never: NO_PROGRAM },
     Arrows { from: "tunnel", to: &["wire-protocol"], never: NO_PROGRAM },
     Arrows { from: "cli-support", to: &["crypto-core", "wire-protocol", "tunnel"], never: &[] },
     Arrows { from: "server", to: &["crypto-core", "wire-protocol", "tunnel", "cli-support"], never: &[] },
