@@ -41,8 +41,9 @@ where
 /// Accepts a client that `authorize` lets in, over any transport. The identity that it is shown has been proven.
 ///
 /// A client has [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE) for the handshake, and
-/// [`ServerConfig::idle_timeout`] to open its stream. Needs a tokio runtime with its time enabled; RSA is done on its
-/// threads for blocking work.
+/// [`ServerConfig::idle_timeout`] to open its stream. Needs a tokio runtime with its time enabled. RSA is done
+/// on its threads for blocking work, one for each client that is in its handshake: how many may be at once is for the
+/// caller to say.
 ///
 /// # Errors
 /// As [`connect`]; [`Error::Protocol`] with [`ProtocolError::Denied`](crate::reason::ProtocolError::Denied) for a client

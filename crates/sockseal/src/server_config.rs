@@ -71,8 +71,8 @@ impl ServerConfig {
         self.with(|config| config.tickets = Some(key))
     }
 
-    /// How long a client may take to open its stream, and leave its channel without one: whole seconds, a minute unless this
-    /// says otherwise. Clients are told.
+    /// How long a client may take to open its stream once it is let in: a minute unless this says otherwise. Clients are
+    /// told, in whole seconds, so that a fraction of one is dropped.
     pub fn idle_timeout(self, limit: Duration) -> Self {
         let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
         self.with(|config| config.limits.idle_timeout_seconds = seconds)

@@ -4,10 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use sockseal::blocking::{SecureStream, accept, connect};
 use sockseal::reason::{AbortCode, ProtocolError};
-use sockseal::{ClientConfig, ClientIdentity, Error, Mode, Peer, ServerConfig};
+use sockseal::{ClientConfig, ClientIdentity, Error, HANDSHAKE_DEADLINE, Mode, Peer, ServerConfig};
 
 use super::keys::{PSK, psk};
 
@@ -71,4 +72,17 @@ fn a_stream_that_is_cut_is_no_end_of_file() {
     let cut = at_server.read_to_end(&mut arrived).map_err(Error::from).unwrap_err();
     assert_eq!(arrived, b"half of");
     assert!(matches!(cut, Error::Protocol(ProtocolError::Truncated)), "{cut:?}");
+}
+
+#[test]
+fn a_silent_peer_is_given_up() {
+    let (_silent_client, socket) = UnixStream::pair().unwrap();
+    let start = Instant::now();
+    let server = thread::spawn(|| accept(socket, &ServerConfig::psk(Arc::clone(&PSK)), |_| Ok(())));
+    let (_silent_server, socket) = UnixStream::pair().unwrap();
+    let connected = connect(socket, ClientConfig::psk(Arc::clone(&PSK)));
+    assert!(matches!(connected, Err(Error::TimedOut(_))), "{connected:?}");
+    let accepted = server.join().unwrap();
+    assert!(matches!(accepted, Err(Error::TimedOut(_))), "{accepted:?}");
+    assert!(start.elapsed() >= HANDSHAKE_DEADLINE, "{:?}", start.elapsed());
 }
