@@ -82,13 +82,13 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
     match server.admission.begin(accountable, Instant::now()) {
         Ok(permit) => {
             let connection = Arc::clone(server);
-            server.crew.spawn(server.connections.track_future(async move {
+            server.connections.spawn(async move {
                 if is_proxy {
                     begin_behind_proxy(socket, source, &connection, permit).await;
                 } else {
                     connection.serve_connection(socket, source, accountable, permit).await;
                 }
-            }));
+            });
         }
         Err(rejection) => reject(&socket, &source, rejection, server),
     }

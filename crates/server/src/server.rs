@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
-use tunnel::crew::Crew;
 use tunnel::drops::DropCounter;
 use tunnel::listener::Source;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
@@ -44,8 +43,6 @@ pub(crate) struct Server {
     pub(crate) stopping: CancellationToken,
     /// All connections, which the end of the program waits for.
     pub(crate) connections: TaskTracker,
-    /// Who serves them.
-    pub(crate) crew: Crew,
     started: Instant,
 }
 
@@ -68,7 +65,6 @@ impl Server {
             drops,
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
-            crew: Crew::gather(),
             started: Instant::now(),
         }
     }

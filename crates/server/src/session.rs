@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tunnel::crew;
 use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::socket::Socket;
@@ -179,8 +178,6 @@ impl Session<'_> {
                     let served = self.serve_stream(stream, target).await?;
                     let Some(idle) = served else { return Ok(()) };
                     stream = idle;
-                    // The next one may have little to do.
-                    crew::come_back().await;
                 }
                 Incoming::Park(lease) => {
                     let principal = self.principal();

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tunnel::crew;
 use tunnel::drops::{DropReason, FlowDrops};
 use wire_protocol::record::batch;
 use wire_protocol::stream::{DatagramSocket, Dropped, Pace};
@@ -73,7 +72,6 @@ impl Throttle {
 
 impl Pace for Throttle {
     fn note(&self, bytes: usize) -> Option<Instant> {
-        crew::note(bytes);
         self.1.add(bytes);
         self.rate().and_then(|rate| self.0.streams.book(bytes, rate))
     }

@@ -3,7 +3,6 @@
 
 pub mod address;
 pub mod counter;
-pub mod crew;
 pub mod datagram_target;
 pub mod dial;
 pub mod drops;

@@ -29,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::address::Address;
 use tunnel::counter::Counter;
-use tunnel::crew::{self, Crew};
 use tunnel::drops::DropCounter;
 use tunnel::listener::{Listener, Source};
 use tunnel::proxy_header::ProxyHeader;
@@ -185,7 +184,6 @@ struct Tunnels {
     /// Nothing new is taken any more.
     draining: CancellationToken,
     tracker: TaskTracker,
-    crew: Crew,
     streams: Counter,
     /// Channels on which the server may open a stream.
     parked: Counter,
@@ -215,7 +213,6 @@ impl Tunnels {
             parking: Arc::new(Semaphore::new(room)),
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            crew: Crew::gather(),
             streams: Counter::default(),
             parked: Counter::default(),
             leases: Counter::default(),
@@ -227,7 +224,7 @@ impl Tunnels {
 
     /// Has `work` done, and the end of the program wait for it.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.crew.spawn(self.tracker.track_future(work));
+        self.tracker.spawn(work);
     }
 
     fn status(&self, pools: &[Arc<Pool>]) -> Status {
@@ -362,7 +359,7 @@ impl Site {
                 Ok((socket, source, place)) => {
                     self.tunnels.spawn(serve(socket, source, place));
                     // Another one is seldom there yet, and to find that out takes a call that this one need not wait for.
-                    crew::give_way().await;
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     // Mostly descriptors that have run out: accepting at once would fail at once.

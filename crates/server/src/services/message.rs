@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
-use tunnel::crew;
 use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::SecureStream;
@@ -102,8 +101,6 @@ impl Messages {
             stream.refuse_open(RefusedCode::Busy).await?;
             return Ok(stream);
         };
-        // Writing it may take as long as whoever reads it likes.
-        crew::leave().await;
         stream.answer_open().await?;
         // When it goes to the disk is for the budget to say.
         let mut message = SpooledTempFile::new(usize::MAX);

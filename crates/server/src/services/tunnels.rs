@@ -8,7 +8,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
-use tunnel::crew;
 use tunnel::datagram_target::DatagramTarget;
 use tunnel::dial::{PROMPT, dial, dial_first, resolve_for};
 use tunnel::escape::escape;
@@ -114,8 +113,6 @@ async fn serve_datagrams(
         Err(refusal) => return request.refuse(stream, refusal).await,
     };
     stream.answer_open().await?;
-    // There may be many of them, without an end.
-    crew::leave().await;
     let ended = Box::pin(request.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: request.throttle.clone(), drops, ended };
     tokio::select! {

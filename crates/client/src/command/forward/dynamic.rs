@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use cli_support::forward::Transport;
 use tokio::time::{Instant, timeout};
-use tunnel::crew::Unlimited;
 use tunnel::dial::in_time;
 use tunnel::listener::Listener;
 use tunnel::socket::Socket;
@@ -131,7 +130,7 @@ async fn connect(
         in_time(stream.reset(ResetCode::Output)).await.ok();
         return Err(broken(RelayError::Output(error)));
     }
-    let stream = tunnel(stream, socket, Unlimited).await.map_err(broken)?;
+    let stream = tunnel(stream, socket, ()).await.map_err(broken)?;
     site.pool.put(stream);
     Ok(())
 }

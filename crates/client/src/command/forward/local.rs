@@ -6,7 +6,6 @@ use std::sync::Arc;
 use cli_support::forward::{LocalForward, Transport};
 use tokio::time::{Instant, timeout};
 use tunnel::address::Address;
-use tunnel::crew::Unlimited;
 use tunnel::flows::{self, Flows};
 use tunnel::listener::Listener;
 use tunnel::socket::Socket;
@@ -118,9 +117,8 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
         }
     };
     drop(early);
-    let stream = tunnel(stream, socket, Unlimited)
-        .await
-        .map_err(|source| Error::carried(&address(), target, source))?;
+    let stream =
+        tunnel(stream, socket, ()).await.map_err(|source| Error::carried(&address(), target, source))?;
     site.pool.put(stream);
     Ok(())
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::counter::Counter;
-use tunnel::crew;
 use tunnel::dial::in_time;
 use tunnel::drops::DropReason;
 use tunnel::flows::Flow;
@@ -111,8 +110,6 @@ impl Parking {
         terms: Terms<'_>,
     ) -> io::Result<SecureStream<Socket>> {
         let Terms { throttle, revoked } = terms;
-        // There may be many of them, without an end.
-        crew::leave().await;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
         let drops = flow.drops().clone();
         let mut flow = Throttled { socket: flow, throttle: throttle.clone(), drops, ended };
