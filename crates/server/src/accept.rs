@@ -84,7 +84,8 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
             let connection = Arc::clone(server);
             server.connections.spawn(async move {
                 if is_proxy {
-                    begin_behind_proxy(socket, source, &connection, permit).await;
+                    // On the heap, so that others have no room for it.
+                    Box::pin(begin_behind_proxy(socket, source, &connection, permit)).await;
                 } else {
                     connection.serve_connection(socket, source, accountable, permit).await;
                 }

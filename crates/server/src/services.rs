@@ -110,13 +110,14 @@ impl Handlers {
         stream: SecureStream<Socket>,
         request: RequestContext<'_>,
     ) -> io::Result<Option<SecureStream<Socket>>> {
+        // All but tunnels on the heap: of these there may be thousands, which have no room for the others then.
         match request.target {
-            Target::Message => serve_with(self.messages.as_ref(), stream, request).await,
-            Target::Pipe => serve_with(self.pipe.as_ref(), stream, request).await,
+            Target::Message => Box::pin(serve_with(self.messages.as_ref(), stream, request)).await,
+            Target::Pipe => Box::pin(serve_with(self.pipe.as_ref(), stream, request)).await,
             Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. } => {
                 serve_with(self.tunnels.as_ref(), stream, request).await
             }
-            Target::Listen { .. } => serve_with(self.listening.as_ref(), stream, request).await,
+            Target::Listen { .. } => Box::pin(serve_with(self.listening.as_ref(), stream, request)).await,
             Target::Forwarded { .. } => not_offered(stream, request).await,
         }
     }

@@ -81,7 +81,8 @@ impl Socket {
         if Duplex::shutdown_write(&self).is_err() {
             return;
         }
-        let mut nothing = [0; 4096];
+        // On the heap, so that connections that do not end like this have no room for it.
+        let mut nothing = vec![0; 4096];
         let read_all = async {
             let mut unread = MAX_UNREAD;
             while let Ok(len @ 1..) = self.read(&mut nothing).await {

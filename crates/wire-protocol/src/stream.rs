@@ -118,12 +118,12 @@ impl From<Error> for io::Error {
 
 /// A channel without its socket, between the two kinds of stream: see `SecureStream::into_parts`.
 ///
-/// Its two directions stay where they are as it is moved: keys leave no copies behind, and what holds a stream
-/// across an `await` is small.
+/// Its two directions, and what the handshake has settled, stay where they are as it is moved: keys leave no copies behind,
+/// and what holds a stream across an `await` is small.
 #[derive(Debug)]
 pub struct Parts {
     /// What the handshake has settled.
-    pub session: Session,
+    pub session: Box<Session>,
     pub(crate) reading: Box<Reading>,
     pub(crate) writing: Box<Writing>,
 }
@@ -139,7 +139,7 @@ impl Parts {
         let clock = Clock::start();
         let sender = Sender::new(side, keys.sealer, opening, clock.now());
         Self {
-            session,
+            session: Box::new(session),
             reading: Box::new(Reading { receiver: Receiver::new(&sender, keys.opener, early), clock }),
             writing: Box::new(Writing { sender, out: SendBuffer::default(), written: 0, clock }),
         }

@@ -54,13 +54,14 @@ async fn serve(
     permit: Permit,
 ) -> io::Result<SecureStream<Socket>> {
     if let Target::Udp { host, port } = request.target {
-        return serve_datagrams(stream, host, *port, request).await;
+        return Box::pin(serve_datagrams(stream, host, *port, request)).await;
     }
     let asked = Instant::now();
     let reached = tokio::select! {
         biased;
         () = request.revoked.cancelled() => return revoke(stream).await,
-        reached = timeout(REACH_DEADLINE, reach(request, permit)) => reached,
+        // On the heap, so that the room for it is given back once it is done.
+        reached = timeout(REACH_DEADLINE, Box::pin(reach(request, permit))) => reached,
     };
     let reached = reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into()));
     let Reached { mut socket, address, header } = match reached {

@@ -44,7 +44,7 @@ pub use tunnel::{Pace, tunnel, tunnel_until};
 #[derive(Debug)]
 pub struct SecureStream<S> {
     io: S,
-    session: Session,
+    session: Box<Session>,
     reading: Box<Reading>,
     writing: Box<Writing>,
     /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.

@@ -28,7 +28,7 @@ pub use timeouts::{Timeouts, Unlimited};
 #[derive(Debug)]
 pub struct SecureStream<S> {
     io: S,
-    session: Session,
+    session: Box<Session>,
     reading: Box<Reading>,
     writing: Box<Writing>,
 }

@@ -337,7 +337,8 @@ fn fill(
 /// Reads what the other side still sends, until it has heard why the stream is given up and leaves: a socket that is closed
 /// before that takes the reason with it.
 async fn linger(io: &impl Duplex) {
-    let mut nowhere = [0; LINGER_CHUNK];
+    // On the heap, so that the many tunnels that never come here have no room for it.
+    let mut nowhere = std::vec![0; LINGER_CHUNK];
     let heard = async {
         loop {
             let mut buffer = ReadBuf::new(&mut nowhere);
