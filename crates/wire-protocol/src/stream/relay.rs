@@ -9,7 +9,6 @@
 use std::boxed::Box;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,17 +111,13 @@ where
     pub fn run(self) -> Result<(), RelayError> {
         let Self { input, output, read_half, write_half, stop, ends, ended } = self;
         let receive_ends = ends.clone();
-        let input_ended = Arc::new(AtomicBool::new(false));
-        let close_is_due = Arc::clone(&input_ended);
         let (stop_sending, stop_receiving) = (Arc::clone(&stop), stop);
         // That an end cannot be told means that the relay has failed already, and nobody waits for it.
         thread::spawn(move || {
-            let sent = send_all(input, write_half, &input_ended, &stop_sending);
+            let sent = send_all(input, write_half, &stop_sending);
             ends.send(sent.map(|half| End::Sent(Box::new(half)))).ok();
         });
-        thread::spawn(move || {
-            receive_all(read_half, output, &receive_ends, &close_is_due, &stop_receiving);
-        });
+        thread::spawn(move || receive_all(read_half, output, &receive_ends, &stop_receiving));
 
         let (mut sent, mut closed_by_us, mut received) = (None, false, Received::Nothing);
         loop {
@@ -236,7 +231,6 @@ enum End<W> {
 fn send_all<W: Write>(
     mut input: impl Read,
     mut half: WriteHalf<W>,
-    input_ended: &AtomicBool,
     stop: &OnceLock<ResetCode>,
 ) -> Result<WriteHalf<W>, RelayError> {
     loop {
@@ -253,7 +247,6 @@ fn send_all<W: Write>(
         }
         match sent {
             Ok(0) => {
-                input_ended.store(true, Ordering::SeqCst);
                 half.shutdown().map_err(RelayError::Channel)?;
                 return Ok(half);
             }
@@ -273,7 +266,6 @@ fn receive_all<R: Read, W>(
     mut half: ReadHalf<R>,
     output: impl Write,
     ends: &mpsc::Sender<Ended<W>>,
-    close_is_due: &AtomicBool,
     stop: &OnceLock<ResetCode>,
 ) {
     // The output goes with the end of the stream: whoever reads it knows then, and need not have ended the input.
@@ -281,13 +273,8 @@ fn receive_all<R: Read, W>(
     if ends.send(received).is_err() {
         return;
     }
-    let closed = match half.expect_close() {
-        // A Close speaks for all that the other side was sent. One that comes before our EndOfStream went out
-        // cannot have waited for it.
-        Ok(()) if !close_is_due.load(Ordering::SeqCst) => Err(RelayError::Channel(Error::Truncated.into())),
-        closed => closed.map(|()| End::Closed).map_err(RelayError::Channel),
-    };
-    ends.send(closed).ok();
+    let closed = half.expect_close().map(|()| End::Closed);
+    ends.send(closed.map_err(RelayError::Channel)).ok();
 }
 
 /// Reads on when the relay is stopped, without handing anything on.
