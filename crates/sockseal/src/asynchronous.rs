@@ -18,7 +18,8 @@ use crate::server_config::ServerConfig;
 /// `flush` sends what was written, and `shutdown` says that no more will come. An end of file means that the other side has
 /// said so; where the connection was cut before, reading fails, and `Error::from` makes
 /// [`ProtocolError::Truncated`](crate::reason::ProtocolError::Truncated) of that. Dropping it without
-/// [`SecureStream::close`] cuts the connection.
+/// [`SecureStream::close`] cuts the connection. `tokio::io::split` makes two halves of it for two tasks, and `unsplit`
+/// puts them together again, to be closed.
 #[derive(Debug)]
 pub struct SecureStream<S>(stream::SecureStream<S>);
 

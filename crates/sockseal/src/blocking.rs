@@ -3,6 +3,8 @@
 //! The limits hold where the transport can keep them: see [`Timeouts`], which the sockets of std have. A transport that has
 //! none goes into [`Unlimited`].
 
+mod halves;
+
 use std::io::{self, Read, Write};
 
 use wire_protocol::handshake::client::ResumptionTicket;
@@ -13,7 +15,8 @@ use crate::client_config::ClientConfig;
 use crate::error::Error;
 use crate::server_config::ServerConfig;
 
-pub use wire_protocol::stream::blocking::{Timeouts, Unlimited};
+pub use halves::{Halves, ReadHalf, WriteHalf};
+pub use wire_protocol::stream::blocking::{Split, Timeouts, Unlimited};
 
 /// A stream of bytes that nobody in between can read, change, replay or cut short unseen.
 ///
@@ -69,6 +72,17 @@ impl<S> SecureStream<S> {
     /// it has been taken already.
     pub fn take_ticket(&mut self) -> Option<ResumptionTicket> {
         self.0.session_mut().ticket.take()
+    }
+}
+
+impl<S: Split> SecureStream<S> {
+    /// Takes the stream apart into two halves for two threads, one that reads while the other writes.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] when the socket cannot be cloned.
+    pub fn into_split(self) -> Result<Halves<S>, Error> {
+        let (reading, writing) = self.0.into_split()?;
+        Ok((ReadHalf(reading), WriteHalf(writing)))
     }
 }
 

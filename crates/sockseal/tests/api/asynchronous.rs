@@ -209,3 +209,29 @@ async fn a_peer_that_leaves_in_the_handshake_is_disconnected() {
     let accepted = accept(here, &server(), |_| Ok(())).await;
     assert!(matches!(accepted, Err(Error::Disconnected(_))), "{accepted:?}");
 }
+
+#[tokio::test]
+async fn two_tasks_read_and_write_at_once() {
+    let config = ServerConfig::psk(Arc::clone(&PSK));
+    let (at_server, at_client) = meet(&config, ClientConfig::psk(Arc::clone(&PSK))).await;
+    let echo = tokio::spawn(async move {
+        let (mut reader, mut writer) = tokio::io::split(at_server?);
+        tokio::io::copy(&mut reader, &mut writer).await?;
+        writer.shutdown().await?;
+        reader.unsplit(writer).close().await
+    });
+    let (mut reader, mut writer) = tokio::io::split(at_client.unwrap());
+    // More than all buffers on the way hold, so that neither side can wait with the other direction.
+    let sent: Vec<u8> = (0..=250).cycle().take(4 << 20).collect();
+    let expected = sent.clone();
+    let sender = tokio::spawn(async move {
+        writer.write_all(&sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+        writer
+    });
+    let mut echoed = Vec::new();
+    reader.read_to_end(&mut echoed).await.unwrap();
+    assert!(echoed == expected, "{} bytes of {}", echoed.len(), expected.len());
+    reader.unsplit(sender.await.unwrap()).close().await.unwrap();
+    echo.await.unwrap().unwrap();
+}

@@ -86,3 +86,46 @@ fn a_silent_peer_is_given_up() {
     assert!(matches!(accepted, Err(Error::TimedOut(_))), "{accepted:?}");
     assert!(start.elapsed() >= HANDSHAKE_DEADLINE, "{:?}", start.elapsed());
 }
+
+#[test]
+fn two_threads_read_and_write_at_once() {
+    let (at_server, at_client) =
+        meet(ServerConfig::psk(Arc::clone(&PSK)), ClientConfig::psk(Arc::clone(&PSK)));
+    let echo = thread::spawn(move || {
+        let (mut reader, mut writer) = at_server?.into_split()?;
+        std::io::copy(&mut reader, &mut writer)?;
+        writer.shutdown()?;
+        writer.close()?;
+        reader.expect_close()
+    });
+    let (mut reader, mut writer) = at_client.unwrap().into_split().unwrap();
+    // More than all buffers on the way hold, so that neither side can wait with the other direction.
+    let sent: Vec<u8> = (0..=250).cycle().take(4 << 20).collect();
+    let expected = sent.clone();
+    let sender = thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown().unwrap();
+        writer
+    });
+    let mut echoed = Vec::new();
+    reader.read_to_end(&mut echoed).unwrap();
+    assert!(echoed == expected, "{} bytes of {}", echoed.len(), expected.len());
+    sender.join().unwrap().close().unwrap();
+    reader.expect_close().unwrap();
+    echo.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_half_that_waits_for_the_close_of_a_peer_that_is_gone_says_so() {
+    let (at_server, at_client) =
+        meet(ServerConfig::psk(Arc::clone(&PSK)), ClientConfig::psk(Arc::clone(&PSK)));
+    let (mut reader, mut writer) = at_server.unwrap().into_split().unwrap();
+    let mut at_client = at_client.unwrap();
+    at_client.shutdown().unwrap();
+    writer.shutdown().unwrap();
+    assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert_eq!(at_client.read_to_end(&mut Vec::new()).unwrap(), 0);
+    drop(at_client);
+    let gone = reader.expect_close().unwrap_err();
+    assert!(matches!(gone, Error::Protocol(ProtocolError::Truncated)), "{gone:?}");
+}
