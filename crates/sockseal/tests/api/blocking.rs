@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sockseal::blocking::{SecureStream, accept, connect};
 use sockseal::reason::{AbortCode, ProtocolError};
@@ -17,6 +17,10 @@ type Met = Result<SecureStream<UnixStream>, Error>;
 /// What comes of the two at the server and at the client.
 fn meet(server: ServerConfig, client: ClientConfig) -> (Met, Met) {
     let (here, there) = UnixStream::pair().unwrap();
+    // Where a side waits in vain, the test fails and does not hang.
+    for socket in [&here, &there] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
     let server = thread::spawn(move || accept(there, &server, |_| Ok(())));
     let at_client = connect(here, client);
     (server.join().unwrap(), at_client)
@@ -129,3 +133,5 @@ fn a_half_that_waits_for_the_close_of_a_peer_that_is_gone_says_so() {
     let gone = reader.expect_close().unwrap_err();
     assert!(matches!(gone, Error::Protocol(ProtocolError::Truncated)), "{gone:?}");
 }
+
+const PATIENCE: Duration = Duration::from_secs(30);
