@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wire_protocol::stream::error_in;
 use wire_protocol::{InvalidMessage, message};
 
-use crate::output::{self, say};
+use crate::output::said::{flush, say};
 
 /// How a program ended. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
             ExitCode::from(error.exit().code())
         }
     };
-    output::flush();
+    flush();
     code
 }
 
@@ -95,7 +95,7 @@ pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
     if let Some(hint) = hint {
         say(format_args!("hint: {hint}"));
     }
-    output::flush();
+    flush();
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 

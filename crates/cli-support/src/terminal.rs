@@ -17,7 +17,7 @@ use signal_hook::low_level::emulate_default_handler;
 use tunnel::escape::Escaped;
 use zeroize::Zeroizing;
 
-use crate::output;
+use crate::output::said::flush;
 
 /// The terminal that controls this process.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Terminal {
 
     fn show(&self, question: &str) -> io::Result<()> {
         // What was said before it stands before it.
-        output::flush();
+        flush();
         (&self.device).write_all(Escaped(question).to_string().as_bytes())
     }
 
