@@ -56,18 +56,21 @@ impl Server {
         // Before the client is judged, so that no change goes by between the two.
         let changes = self.access.subscribe();
         let mut admitted = None;
-        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
-            let principal = self.authorize(client, origin).map_err(|denial| {
-                self.tell_refused(client, &source, denial);
-                denial.code()
-            })?;
-            let key = QuotaKey::of(&principal, accountable);
-            let most = principal.rights().max_channels();
-            let in_all = self.config().max_channels;
-            let channel = self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
-            admitted = Some((principal, channel));
-            Ok(())
-        });
+        // On the heap, so that the room for it is given back once it is done.
+        let handshake =
+            Box::pin(stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
+                let principal = self.authorize(client, origin).map_err(|denial| {
+                    self.tell_refused(client, &source, denial);
+                    denial.code()
+                })?;
+                let key = QuotaKey::of(&principal, accountable);
+                let most = principal.rights().max_channels();
+                let in_all = self.config().max_channels;
+                let channel =
+                    self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+                admitted = Some((principal, channel));
+                Ok(())
+            }));
         let handshake = tokio::select! {
             handshake = timeout(HANDSHAKE_DEADLINE, handshake) => handshake.unwrap_or_else(|_| {
                 let message =
