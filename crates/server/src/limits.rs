@@ -1,7 +1,9 @@
 //! How many channels there may be at once, by whom.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wire_protocol::message::ClientIdentity;
 
 use crate::quota::QuotaKey;
 use crate::throttle::Throttle;
@@ -27,8 +29,8 @@ struct Channels {
     /// Those of anonymous clients among them.
     anonymous: usize,
     by_key: HashMap<QuotaKey, usize>,
-    /// The pace of each client that has one.
-    throttles: HashMap<QuotaKey, Throttle>,
+    /// The pace of each client that is in.
+    throttles: BTreeMap<ClientIdentity, Throttle>,
 }
 
 impl Limits {
@@ -65,15 +67,16 @@ impl Limits {
         self.counted().all
     }
 
-    /// The pace of a client, which all its channels share.
-    pub(crate) fn throttle(&self, key: &QuotaKey) -> Throttle {
+    /// The pace of a client, which all its channels share, and no other client: whoever is allowed, or no longer, while it is in
+    /// gets another rate, which is not for those that come from the same source.
+    pub(crate) fn throttle(&self, client: &ClientIdentity) -> Throttle {
         let mut channels = self.counted();
-        if let Some(throttle) = channels.throttles.get(key) {
+        if let Some(throttle) = channels.throttles.get(client) {
             return throttle.clone();
         }
         // Those of clients that are gone go with the next that comes.
         channels.throttles.retain(|_, throttle| throttle.is_shared());
-        channels.throttles.entry(key.clone()).or_default().clone()
+        channels.throttles.entry(client.clone()).or_default().clone()
     }
 
     fn counted(&self) -> MutexGuard<'_, Channels> {
@@ -86,13 +89,6 @@ impl Limits {
 pub(crate) struct OpenChannel {
     limits: Arc<Limits>,
     key: QuotaKey,
-}
-
-impl OpenChannel {
-    /// Whose it is.
-    pub(crate) fn key(&self) -> &QuotaKey {
-        &self.key
-    }
 }
 
 impl Drop for OpenChannel {
@@ -111,6 +107,10 @@ impl Drop for OpenChannel {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
+    use wire_protocol::stream::Pace as _;
+
     use super::*;
 
     fn client(name: &str) -> QuotaKey {
@@ -151,6 +151,21 @@ mod tests {
         assert!(limits.begin_channel(source("2001:db8::2"), None, None).is_none());
         assert!(limits.begin_channel(source("2001:db8:0:1::2"), None, None).is_some());
         assert!(limits.begin_channel(QuotaKey::ThisMachine, None, None).is_some());
+    }
+
+    #[test]
+    fn a_client_that_gets_a_rate_while_it_is_in_shares_it_with_no_other() {
+        let limits = Arc::new(Limits::new(100));
+        let (allowed, other) = (ClientIdentity::Key([1; 32]), ClientIdentity::Key([2; 32]));
+        let [one, two, neighbor] = [&allowed, &allowed, &other].map(|client| limits.throttle(client));
+        let is_limited = |throttle: &Throttle| throttle.records() == 1;
+        one.set_rate(NonZeroU64::new(1024));
+        assert!(is_limited(&one) && is_limited(&two) && !is_limited(&neighbor));
+        neighbor.set_rate(None);
+        assert!(is_limited(&two));
+        drop((one, two));
+        drop(limits.throttle(&ClientIdentity::Anonymous));
+        assert!(!is_limited(&limits.throttle(&allowed)));
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Server {
         drop(permit);
 
         match (handshake, admitted) {
-            (Ok(stream), Some((principal, channel))) => {
+            (Ok(stream), Some((principal, _channel))) => {
                 tracing::debug!(
                     peer = source.name,
                     client = principal.name,
@@ -95,7 +95,7 @@ impl Server {
                     self.admission.note_known(accountable, Instant::now());
                 }
                 let meter = Meter::default();
-                let throttle = self.limits.throttle(channel.key()).metered(meter.clone());
+                let throttle = self.limits.throttle(&principal.identity).metered(meter.clone());
                 throttle.set_rate(principal.rights().max_rate());
                 let session = Session {
                     server: self,
