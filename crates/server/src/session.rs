@@ -183,11 +183,18 @@ impl Session<'_> {
                     stream = idle;
                 }
                 Incoming::Park(lease) => {
-                    let principal = self.principal();
+                    // Rights may have changed since the handshake.
+                    let Ok(principal) = self.judge_again(&self.server.access.look()) else {
+                        return revoke(stream).await;
+                    };
                     let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
                         return in_time(stream.close()).await;
                     };
                     self.note(Some(parking.target()));
+                    // Its lease may not have ended yet, and nobody judges by that change again.
+                    if self.may_keep_open(&principal).is_err() {
+                        return revoke(stream).await;
+                    }
                     let streams = &self.server.streams;
                     // On the heap, so that the many channels that are never parked have no room for it.
                     let (throttle, revoked) = (&self.throttle, &self.revoked);
@@ -262,17 +269,18 @@ impl Session<'_> {
                 () = until(self.principal().grant.expires) => {}
             }
             let snapshot = changes.borrow_and_update().clone();
-            let principal = match self.judge_again(&snapshot) {
-                Ok(principal) => principal,
-                Err(denial) => return denial,
-            };
-            let open = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(open) = open else { continue };
-            let (principal, source) = (&*principal, self.origin.source);
-            if let Err(denial) = permits(&Request { principal, source, action: open.action() }) {
+            let judged = self.judge_again(&snapshot);
+            if let Err(denial) = judged.and_then(|principal| self.may_keep_open(&principal)) {
                 return denial;
             }
         }
+    }
+
+    /// Whether the client may have what it has open, if anything is.
+    fn may_keep_open(&self, principal: &Principal) -> Result<(), Denial> {
+        let open = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(open) = open else { return Ok(()) };
+        permits(&Request { principal, source: self.origin.source, action: open.action() }).map(drop)
     }
 
     /// As the file of clients says, or as before where that says nothing.

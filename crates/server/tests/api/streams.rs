@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tunnel::address::Address;
 use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
-use wire_protocol::stream;
+use wire_protocol::stream::{self, Incoming};
 
 use super::running::{Channel, DEADLINE, Running, listening};
 
@@ -288,4 +288,27 @@ async fn a_right_expires_also_while_the_file_cannot_be_used() {
     echo(&mut channel).await;
     assert_eq!(reset_of(&mut channel).await, Some(ResetCode::NotAllowed));
     assert!(jiff::Timestamp::now() >= expires);
+}
+
+/// A client could otherwise take whoever comes in between a change and its holder's end, and keep that for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_parked_only_with_the_right_to_listen() {
+    let fixture = Fixture::start().await;
+    let running = &fixture.running;
+    running.change_rights(&fixture.rights(|_| true)).await;
+    let target = listening();
+    let Target::Listen { lease, .. } = &target else { panic!("{target}") };
+    let _holder = running.open(&target).await.unwrap();
+    let mut parked = running.connect().await.unwrap();
+    running.write_rights(&fixture.rights(|number| number != 5));
+    // Longer than a look at the file is good for.
+    sleep(Duration::from_millis(200)).await;
+    parked.park(*lease).await.unwrap();
+    // Sooner than the server looks at the file by itself. Where the holder has lost the lease before, there is none to park for.
+    let ended = timeout(Duration::from_secs(5), parked.next_incoming()).await.unwrap();
+    assert!(matches!(ended, Ok(Incoming::Close)) || is_revoked(&ended.unwrap_err()));
+}
+
+fn is_revoked(error: &std::io::Error) -> bool {
+    matches!(stream::error_in(error), Some(wire_protocol::Error::Reset(ResetCode::NotAllowed)))
 }
