@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tunnel::address::Address;
 use tunnel::listener::{Listener, Source};
 use tunnel::proxied::{self, Proxied};
@@ -20,8 +20,8 @@ use crate::server::Server;
 /// Sockets that are listened on, each with the address as it was asked for.
 pub type Listeners = Vec<(Address, Listener)>;
 
-/// The tasks that accept connections: one for each address that is listened on.
-pub(crate) struct Acceptors(Vec<(Address, JoinHandle<()>)>);
+/// The tasks that accept connections: one for each address that is listened on. They end when this is dropped.
+pub(crate) struct Acceptors(Vec<(Address, AbortOnDropHandle<()>)>);
 
 impl Acceptors {
     /// Accepts on all of `listeners`.
@@ -33,7 +33,8 @@ impl Acceptors {
 
     fn add(&mut self, server: &Arc<Server>, listeners: Listeners) {
         for (address, listener) in listeners {
-            self.0.push((address, tokio::spawn(accept_all(listener, Arc::clone(server)))));
+            let accepting = tokio::spawn(accept_all(listener, Arc::clone(server)));
+            self.0.push((address, AbortOnDropHandle::new(accepting)));
         }
     }
 
@@ -83,11 +84,22 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
         Ok(permit) => {
             let connection = Arc::clone(server);
             server.connections.spawn(async move {
+                // Its own token, since all connections would take turns at looking at one.
+                let ended = connection.ended.child_token();
                 if is_proxy {
                     // On the heap, so that others have no room for it.
-                    Box::pin(begin_behind_proxy(socket, source, &connection, permit)).await;
+                    let served = Box::pin(begin_behind_proxy(socket, source, &connection, permit));
+                    tokio::select! {
+                        biased;
+                        () = served => {}
+                        () = ended.cancelled() => {}
+                    }
                 } else {
-                    connection.serve_connection(socket, source, accountable, permit).await;
+                    tokio::select! {
+                        biased;
+                        () = connection.serve_connection(socket, source, accountable, permit) => {}
+                        () = ended.cancelled() => {}
+                    }
                 }
             });
         }

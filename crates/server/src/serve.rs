@@ -60,6 +60,8 @@ pub async fn serve(
     let ControlEvents(mut events) = events;
     let (done, mut pipe_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
+    // Nothing goes on by itself where nobody would notice any more that a client was revoked.
+    let _ended = server.ended.clone().drop_guard();
     let watched = Arc::clone(&server);
     // Until the end, when streams still come to theirs.
     let _watching = AbortOnDropHandle::new(tokio::spawn(async move { watched.access.watch().await }));

@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) drops: DropCounter,
     /// No new streams any more.
     pub(crate) stopping: CancellationToken,
+    /// Nobody watches over the connections any more: they end, whatever they are at.
+    pub(crate) ended: CancellationToken,
     /// All connections, which the end of the program waits for.
     pub(crate) connections: TaskTracker,
     started: Instant,
@@ -64,6 +66,7 @@ impl Server {
             open: OpenSessions::default(),
             drops,
             stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
             connections: TaskTracker::new(),
             started: Instant::now(),
         }

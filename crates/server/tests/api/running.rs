@@ -85,6 +85,11 @@ impl Running {
         timeout(DEADLINE, stream::connect_channel(socket, config)).await.unwrap()
     }
 
+    /// Whether nobody listens any more.
+    pub(super) async fn is_gone(&self) -> bool {
+        timeout(DEADLINE, TcpStream::connect(self.address)).await.unwrap().is_err()
+    }
+
     /// A channel of the client on which `target` is open; the server's answer where it refuses.
     pub(super) async fn open(&self, target: &Target) -> Result<Channel, RefusedCode> {
         let mut channel = self.connect().await.unwrap();

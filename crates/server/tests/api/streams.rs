@@ -312,3 +312,18 @@ async fn a_channel_is_parked_only_with_the_right_to_listen() {
 fn is_revoked(error: &std::io::Error) -> bool {
     matches!(stream::error_in(error), Some(wire_protocol::Error::Reset(ResetCode::NotAllowed)))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_takes_nobody_in_and_keeps_nobody() {
+    let fixture = Fixture::start().await;
+    let (tcp, line) = &fixture.kinds[1];
+    fixture.running.change_rights(line).await;
+    let mut open = fixture.running.open(tcp).await.unwrap();
+    let mut idle = fixture.running.connect().await.unwrap();
+    echo(&mut open).await;
+    fixture.running.server.abort();
+    let error = timeout(DEADLINE, open.read(&mut [0; 1])).await.unwrap().unwrap_err();
+    assert!(!is_revoked(&error), "{error}");
+    assert!(timeout(DEADLINE, idle.next_incoming()).await.unwrap().is_err());
+    assert!(fixture.running.is_gone().await);
+}
