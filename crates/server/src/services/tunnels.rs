@@ -113,6 +113,10 @@ async fn serve_datagrams(
         Ok(socket) => socket,
         Err(refusal) => return request.refuse(stream, refusal).await,
     };
+    // Before a datagram that the client has sent at once goes there.
+    if request.revoked.is_cancelled() {
+        return revoke(stream).await;
+    }
     stream.answer_open().await?;
     let ended = Box::pin(request.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: request.throttle.clone(), drops, ended };
