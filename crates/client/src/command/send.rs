@@ -177,6 +177,27 @@ mod tests {
         assert_eq!(message, b"slower");
     }
 
+    /// So that no Ping is due, and the server has nothing to say.
+    #[tokio::test(start_paused = true)]
+    async fn input_that_keeps_coming_is_sent_however_long_that_takes() {
+        let (mut client, mut server) = open().await;
+        let (mut typing, mut input) = duplex(16);
+        let typing = async move {
+            for _ in 0..20 {
+                sleep(HEARTBEAT / 2).await;
+                typing.write_all(b"word").await.unwrap();
+            }
+        };
+        let sending = async {
+            copy(&mut input, &mut client, failed).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let mut message = Vec::new();
+        let receiving = server.read_to_end(&mut message);
+        let ((), (), received) = tokio::join!(typing, sending, receiving);
+        assert_eq!(received.unwrap(), 80);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_server_that_goes_is_noticed_while_the_input_waits() {
         let (_typing, mut input) = duplex(16);

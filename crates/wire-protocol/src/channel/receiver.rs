@@ -149,10 +149,12 @@ impl Receiver {
     }
 
     /// When [`Receiver::handle_timeout`] is due; `None` where no bytes are waited for, the channel is idle, or its stream is not
-    /// kept up.
+    /// kept up. What does not count is the time before this side opened the stream, since an idle channel may be silent for
+    /// longer, and before it sent the last data of a message, since the other side says nothing to that.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.waiting_since.filter(|_| self.shared.is_kept_up()).map(|since| since.after(SILENCE))
+        let since = self.waiting_since.filter(|_| self.shared.is_kept_up())?;
+        Some(since.max(self.shared.silence_from()).after(SILENCE))
     }
 
     /// Ends the channel where nothing has come for [`SILENCE`] in a stream that is kept up. Whoever calls this has taken all events

@@ -54,7 +54,7 @@ impl Sender {
     pub fn new(side: Side, sealer: Sealer, opening: Option<&Target>, now: Timestamp) -> Self {
         let shared = Arc::new(Shared::new());
         if let Some(target) = opening {
-            shared.open(target);
+            shared.open(target, now);
         }
         Self {
             side,
@@ -123,7 +123,7 @@ impl Sender {
         match message {
             ControlMessage::Open { target } => {
                 self.has_opened = true;
-                shared.open(target);
+                shared.open(target, now);
             }
             ControlMessage::Opened | ControlMessage::Listening { .. } => {
                 self.has_opened = false;
@@ -264,6 +264,7 @@ impl Sender {
     ) -> Result<(), Error> {
         if filled > 0 {
             self.last_sent = self.data_begun;
+            self.shared.sent_data(self.data_begun);
         }
         slots.seal(&mut self.sealer, filled, out)
     }

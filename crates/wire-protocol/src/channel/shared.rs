@@ -3,7 +3,9 @@
 //! A state changes before the record that it speaks of can have left, and is looked at when a record is processed.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
 
+use super::time::Timestamp;
 use crate::message::Target;
 use crate::state::{StateCell, states};
 
@@ -16,6 +18,8 @@ pub(super) struct Shared {
     pub(super) receiving: StateCell<ReceiveState>,
     /// What the stream that is open, or was last, is. It is set before the states say that one is open.
     pub(super) kind: StateCell<StreamKind>,
+    /// From when on the other side's silence counts, in nanoseconds.
+    silence_from: AtomicU64,
     /// The client has parked the channel.
     parked: AtomicBool,
     /// Pings of this side for which no Pong has come.
@@ -30,6 +34,7 @@ impl Shared {
             sending: StateCell::new(SendState::Idle),
             receiving: StateCell::new(ReceiveState::Idle),
             kind: StateCell::new(StreamKind::Pipe),
+            silence_from: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             unanswered_pings: AtomicUsize::new(0),
             owed_pong: OwedPong::default(),
@@ -37,7 +42,8 @@ impl Shared {
     }
 
     /// This side opens a stream to `target`, with the record that it seals next.
-    pub(super) fn open(&self, target: &Target) {
+    pub(super) fn open(&self, target: &Target, now: Timestamp) {
+        self.count_silence_from(now);
         self.kind.set(StreamKind::of(target, Opener::ThisSide));
         self.receiving.set(ReceiveState::Opening);
         self.sending.set(SendState::Streaming);
@@ -62,6 +68,22 @@ impl Shared {
     /// Whether a stream is open that both sides keep up with signs of life.
     pub(super) fn is_kept_up(&self) -> bool {
         self.kind.get().is_kept_up() && (self.owes_end() || self.awaits_end())
+    }
+
+    /// This side has sent data. Of a message that needs no answer: only from then on signs of life are due both ways.
+    pub(super) fn sent_data(&self, now: Timestamp) {
+        if self.kind.get() == StreamKind::Message {
+            self.count_silence_from(now);
+        }
+    }
+
+    fn count_silence_from(&self, now: Timestamp) {
+        self.silence_from.store(u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// From when on the other side's silence counts, where it was silent before.
+    pub(super) fn silence_from(&self) -> Timestamp {
+        Timestamp(Duration::from_nanos(self.silence_from.load(Ordering::Relaxed)))
     }
 
     pub(super) fn is_parked(&self) -> bool {

@@ -288,3 +288,42 @@ fn what_does_not_fit_the_stream_is_refused_before_it_is_sent() {
     let (mut client, _) = ends();
     misuse(&mut client, ControlMessage::KeyUpdate);
 }
+
+/// How long a channel was idle says nothing about the stream that is opened on it then.
+#[test]
+fn a_side_that_opens_a_stream_on_an_idle_channel_waits_from_then_on() {
+    let (mut client, mut server) = ends();
+    assert_eq!(client.receiver.poll_event(START), Ok(None), "nothing comes for an hour");
+    let now = START.after(Duration::from_secs(60 * 60));
+    let mut out = SendBuffer::default();
+    client.sender.send_control(&ControlMessage::Open { target: tcp() }, now, &mut out).unwrap();
+    assert_eq!(client.receiver.poll_event(now), Ok(None));
+    assert_eq!(client.receiver.poll_timeout(), Some(now.after(SILENCE)));
+    assert_eq!(client.receiver.handle_timeout(now), Ok(()));
+    // What comes counts from when it has come.
+    server.hear(&out).unwrap();
+    let answer = server.control(&ControlMessage::Opened);
+    client.hear(&answer).unwrap();
+    assert_eq!(client.receiver.poll_timeout(), Some(now.after(SILENCE)));
+    assert_eq!(client.receiver.handle_timeout(now.after(SILENCE)), Err(Error::Silent));
+}
+
+/// The other side says nothing to a message until its end, and this side asks for nothing while it sends.
+#[test]
+fn a_side_that_sends_a_message_waits_from_its_last_data_on() {
+    let (mut client, _server) = open(Target::Message);
+    let mut now = START;
+    for _ in 0..10 {
+        now = now.after(HEARTBEAT / 2);
+        assert_eq!(says(&mut client, now), b"");
+        let mut out = SendBuffer::default();
+        let slots = client.sender.begin_data(1, now, &mut out).unwrap();
+        client.sender.finish_data(slots, 1, &mut out).unwrap();
+        assert_eq!(client.receiver.poll_event(now), Ok(None));
+        assert_eq!(client.receiver.handle_timeout(now), Ok(()));
+    }
+    assert_eq!(client.receiver.poll_timeout(), Some(now.after(SILENCE)));
+    // A Ping is no data, and wants an answer.
+    assert_ne!(says(&mut client, now.after(HEARTBEAT)), b"");
+    assert_eq!(client.receiver.handle_timeout(now.after(SILENCE)), Err(Error::Silent));
+}
