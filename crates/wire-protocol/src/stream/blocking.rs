@@ -92,7 +92,7 @@ impl<S: Read + Write + Timeouts> SecureStream<S> {
         let Self { io, reading, writing, .. } = self;
         within(io, CLOSE_DEADLINE, not_closed, |io| {
             writing.control(&ControlMessage::Close)?;
-            writing.send(io)?;
+            writing.flush(io)?;
             reading.expect_close(io)
         })
     }

@@ -5,13 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use wire_protocol::Error;
 use wire_protocol::channel::KeyLimits;
 use wire_protocol::handshake::client::ClientConfig;
 use wire_protocol::handshake::server::ServerConfig;
 use wire_protocol::message::{AbortCode, DeniedCode, Mode, ResetCode};
-use wire_protocol::stream::blocking::{SecureStream, Timeouts, accept, connect};
+use wire_protocol::stream::blocking::{SecureStream, Timeouts, Unlimited, accept, connect};
 use wire_protocol::stream::error_in;
 
 use super::line::pattern;
@@ -67,6 +68,48 @@ fn every_kind_of_client_gets_its_stream() {
         client.close().unwrap();
         closing.join().unwrap().unwrap();
     }
+}
+
+/// A transport that lets nothing go before it is flushed.
+struct Gathering(UnixStream, Vec<u8>);
+
+impl Read for Gathering {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Gathering {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.write_all(&std::mem::take(&mut self.1))
+    }
+}
+
+#[test]
+fn nothing_stays_behind_in_a_transport_that_gathers() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let ends = [here, there].map(|socket| {
+        // Only so that a fault is no wait without an end.
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Unlimited(Gathering(socket, Vec::new()))
+    });
+    let [here, there] = ends;
+    let (mut client, mut server) = handshake(here, there, knows_psk());
+    client.write_all(b"question").unwrap();
+    client.shutdown().unwrap();
+    let mut question = String::new();
+    server.read_to_string(&mut question).unwrap();
+    assert_eq!(question, "question");
+    server.shutdown().unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let server = thread::spawn(move || server.close());
+    client.close().unwrap();
+    server.join().unwrap().unwrap();
 }
 
 #[test]
