@@ -40,7 +40,7 @@ async fn targets_that_a_server_names_are_shown_escaped() {
                 }
             }
         }
-        let printed = client.kill().await;
+        let printed = client.stop().await;
         printed.expect_harmless();
         assert_eq!(printed.stderr.matches(ESCAPED).count(), shown, "-R {forward}\n{}", printed.stderr);
     }

@@ -225,11 +225,6 @@ impl Client {
         self.end().await
     }
 
-    pub(crate) async fn kill(mut self) -> Printed {
-        self.child.kill().unwrap();
-        self.end().await
-    }
-
     /// It ends by itself, with one of its codes for that, an error of its own, and nothing else.
     pub(crate) async fn expect_failure(self) {
         let printed = self.end().await;

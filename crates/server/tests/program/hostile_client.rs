@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto_core::psk::PreSharedKey;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -63,7 +64,7 @@ async fn what_a_client_asks_for_is_shown_escaped() {
         in_time(stream.read(&mut [0])).await.unwrap();
         in_time(stream.close()).await.unwrap();
 
-        let printed = server.kill();
+        let printed = server.stop();
         printed.expect_harmless();
         assert_eq!(printed.stdout.matches(ESCAPED).count(), 1, "{}", printed.stdout);
         let refused: Vec<&str> =
@@ -140,7 +141,7 @@ async fn what_strangers_say_is_not_shown() {
             // The server hangs up once it has logged why.
             in_time(stranger.read_to_end(&mut Vec::new())).await.ok();
         }
-        let printed = server.kill();
+        let printed = server.stop();
         printed.expect_harmless();
         assert!(printed.stderr.contains("127.0.0.1:"), "nobody was noticed: {}", printed.stderr);
         assert!(!printed.stderr.contains("forged"), "{}", printed.stderr);
@@ -202,9 +203,9 @@ impl Server {
         in_time(connect_channel(socket, config)).await.unwrap()
     }
 
-    /// Ends it, and gives what it has printed.
-    fn kill(mut self) -> Printed {
-        self.child.kill().unwrap();
+    /// Tells it to end, and gives what it has printed: one that is killed loses the lines on their way to the log.
+    fn stop(mut self) -> Printed {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap();
         let read = |name: &str| fs::read_to_string(self.home.path().join(name)).unwrap();
         Printed { stdout: read("stdout"), stderr: read("stderr") }
