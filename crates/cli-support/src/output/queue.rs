@@ -84,10 +84,12 @@ impl Queue {
             if state.is_stuck || begun.elapsed() >= MAX_FLUSH {
                 return;
             }
+            let before = (state.taken, state.waiting.len());
             let waited = self.progress.wait_timeout(state, MAX_PAUSE);
             let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            state.is_stuck = waited.timed_out();
+            // Something may have been written between the end of the pause and the lock.
+            state.is_stuck = waited.timed_out() && before == (state.taken, state.waiting.len());
         }
     }
 
