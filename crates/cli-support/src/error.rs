@@ -9,7 +9,7 @@ use tunnel::address::{AddressError, AddressProblem};
 use tunnel::dial::{MAX_PATH_LEN, connect_hint, listen_hint};
 
 use crate::conversion;
-use crate::report::{Exit, Report};
+use crate::report::{self, Exit, Report};
 
 /// Why something that both programs do has failed.
 #[derive(Debug, thiserror::Error)]
@@ -314,17 +314,7 @@ impl Report for Error {
                 )
             }
             Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
-            Self::Address(AddressError { problem, .. }) => Some(match problem {
-                AddressProblem::NoHost => "127.0.0.1 is this machine, as in 127.0.0.1:5000".into(),
-                AddressProblem::NoPort => "write the port behind it, as in example.org:5000".into(),
-                AddressProblem::PortName => "write the number of the port, such as 80 for http".into(),
-                AddressProblem::NoBrackets => "write [::1]:PORT; of a URL, write HOST:PORT alone".into(),
-                AddressProblem::Interface => "write [fe80::1%eth0]:PORT".into(),
-                AddressProblem::Everywhere => {
-                    "127.0.0.1 is this machine; write another one's name or address".into()
-                }
-                _ => "write HOST:PORT, [::1]:PORT or unix:/PATH".into(),
-            }),
+            Self::Address(error) => error.hint(),
             Self::EmptyPassphrase => {
                 Some("a key without a passphrase is made without --passphrase-prompt".into())
             }
@@ -360,6 +350,32 @@ impl Report for Error {
             _ => None,
         }
     }
+}
+
+impl Report for AddressError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self.problem {
+            AddressProblem::NoHost => "127.0.0.1 is this machine, as in 127.0.0.1:5000".into(),
+            AddressProblem::NoPort => "write the port behind it, as in example.org:5000".into(),
+            AddressProblem::PortName => "write the number of the port, such as 80 for http".into(),
+            AddressProblem::NoBrackets => "write [::1]:PORT; of a URL, write HOST:PORT alone".into(),
+            AddressProblem::Interface => "write [fe80::1%eth0]:PORT".into(),
+            AddressProblem::Everywhere => {
+                "127.0.0.1 is this machine; write another one's name or address".into()
+            }
+            _ => "write HOST:PORT, [::1]:PORT or unix:/PATH".into(),
+        })
+    }
+}
+
+/// What to do next about a command line that an error of this crate, or an address, has kept from being read.
+#[must_use]
+pub fn hint_of_usage(error: &clap::Error) -> Option<String> {
+    report::hint_of_usage::<Error>(error).or_else(|| report::hint_of_usage::<AddressError>(error))
 }
 
 #[cfg(test)]

@@ -24,4 +24,4 @@ pub mod report;
 pub mod terminal;
 pub mod wakeable;
 
-pub use error::Error;
+pub use error::{Error, hint_of_usage};

@@ -203,7 +203,7 @@ pub struct Ping {
 
 #[cfg(test)]
 mod tests {
-    use cli_support::report::hint_of_usage;
+    use cli_support::hint_of_usage;
 
     use super::*;
 
@@ -211,10 +211,10 @@ mod tests {
     fn what_is_no_address_has_a_hint() {
         for (address, hint) in [("localhost", "port"), (":5000", "127.0.0.1")] {
             let error = Cli::try_parse_from(["client", "send", address, "hello"]).unwrap_err();
-            assert!(hint_of_usage::<cli_support::Error>(&error).unwrap().contains(hint), "{address}");
+            assert!(hint_of_usage(&error).unwrap().contains(hint), "{address}");
         }
         let error = Cli::try_parse_from(["client", "sned"]).unwrap_err();
-        assert_eq!(hint_of_usage::<cli_support::Error>(&error), None);
+        assert_eq!(hint_of_usage(&error), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
-            return report::finish_usage(&error, report::hint_of_usage::<cli_support::Error>(&error));
+            return report::finish_usage(&error, cli_support::hint_of_usage(&error));
         }
     };
     hardening::keep_memory_private();

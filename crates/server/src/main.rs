@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
-            let hint = hint_of_usage::<cli_support::Error>(&error).or_else(|| hint_of_usage::<Error>(&error));
+            let hint = cli_support::hint_of_usage(&error).or_else(|| hint_of_usage::<Error>(&error));
             return report::finish_usage(&error, hint);
         }
     };
