@@ -32,6 +32,9 @@ def main():
     before = termios.tcgetattr(slave)
     child = os.fork()
     if child == 0:
+        # Whoever started this may ignore some, as a shell does for what it runs in the background.
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         for stream in range(3):
