@@ -50,6 +50,8 @@ fn connections_that_end_early_are_told_with_client_and_target(harness: &Harness)
 
     // The client itself.
     let second = fixture.forward(&["-L", &local(&killed)])?;
+    // No handshake may be under way, which would fail for good reason.
+    second.has_idle(2)?;
     let mut stream = second.dial()?;
     echoed(&mut stream, b"here")?;
     second.kill()?;
@@ -59,6 +61,7 @@ fn connections_that_end_early_are_told_with_client_and_target(harness: &Harness)
     let tap = Tap::before(&fixture.address())?;
     let third = fixture
         .forward_through(&tap.address(), &["-L", &local(&idle), "-R", &format!("0:{}", idle.address())])?;
+    third.has_idle(2)?;
     let mut stream = third.dial()?;
     echoed(&mut stream, b"here")?;
     let mut visitor = dial(&third.remote(0)?)?;
