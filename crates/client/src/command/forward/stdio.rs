@@ -33,6 +33,9 @@ pub(super) async fn forward(
     far.set_nonblocking(true).map_err(channel)?;
     let plain = Socket::Unix(UnixStream::from_std(far).map_err(channel)?);
     let from_input = near.try_clone().map_err(channel)?;
+    // A socket that is closed with data that nobody has read resets the other one of the pair: the tunnel would take an
+    // output that has failed for an input that has.
+    let _open = near.try_clone().map_err(channel)?;
     let (failed, input_failed) = oneshot::channel();
     thread::spawn(move || carry_input(input, &from_input, failed));
     let (written, output_written) = oneshot::channel();
