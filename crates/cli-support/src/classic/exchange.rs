@@ -65,7 +65,7 @@ pub(super) fn warn(text: &str) {
 /// Prints a received message.
 pub(super) fn print(message: &[u8]) -> Result<(), Error> {
     let mut output = hardening::standard_output()?;
-    // Whoever sent it is not known: to a file it goes as it is, to a terminal it must not do anything.
+    // The sender is not known: to a file the message goes as it is, to a terminal it must not do anything.
     let written = if output.is_terminal() {
         writeln!(output, "{}", escape(message.strip_suffix(b"\n").unwrap_or(message)))
     } else {

@@ -80,7 +80,7 @@ pub(crate) enum Denial {
     /// It may come from certain networks alone.
     #[error("it comes from elsewhere than it may")]
     Elsewhere,
-    /// It does not have the permission, or not for this target.
+    /// The client does not have the permission, or not for this target.
     #[error("no --{0} permits it")]
     Missing(Permission),
     /// It has the permission for the name of the target, and not for the address that the name leads to.
@@ -225,7 +225,7 @@ mod tests {
             let principal =
                 principal(Grant { expires, from, ..Grant::unlimited(Rights::usual()) }, enrolment);
             let source = source.map(|source| source.parse().unwrap());
-            // Whoever may not be here may not do anything either.
+            // A client that may not be here may not do anything either.
             let message = Action::Open { target: &Target::Message, address: None, header: None };
             for action in [Action::Enter, message] {
                 let decision = permits(&Request { principal: &principal, source, action });

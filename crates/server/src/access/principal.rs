@@ -66,7 +66,7 @@ impl Principal {
             ClientIdentity::Psk(id) => match access.and_then(|access| access.psk(id)) {
                 Some(psk) if psk.revoked => Self::without_rights(client, Enrolment::Revoked),
                 Some(psk) => Self::enrolled(client, id, psk.grant.clone()),
-                // Whoever started the server with this key has allowed its holder.
+                // The administrator who started the server with this key has allowed its holder.
                 None => Self::enrolled(client, id, Grant::unlimited(Rights::usual())),
             },
             ClientIdentity::Key(id) => match access.and_then(|access| access.client(KeyId(*id))) {

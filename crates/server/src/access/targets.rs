@@ -1,4 +1,4 @@
-//! Which targets the rights of a client lead to.
+//! The targets that the rights of a client lead to.
 //!
 //! Before a tunnel to a host: [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
 //! address that it gave, and a connection to those that passed and to no other.

@@ -24,7 +24,7 @@ const MAX_KNOWN: usize = 8192;
 /// handshake.
 const SAMPLE: usize = 16;
 
-/// What is known of a source.
+/// What earlier connections from a source say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reputation {
     /// An allowed client has come in from here, and nothing has failed since for which it still owes.

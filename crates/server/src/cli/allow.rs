@@ -81,7 +81,7 @@ impl Allow {
         grant
     }
 
-    /// What is named, as of `now`.
+    /// The grant that the options name, as of `now`.
     fn named(&self, now: Timestamp) -> Grant {
         let limits = Rights { max_channels: self.max_channels, max_rate: self.max_rate, ..Rights::none() };
         let named = self.permissions.rights(limits);
@@ -106,7 +106,7 @@ macro_rules! permissions {
         }
 
         impl Permissions {
-            /// What is named, within `limits`.
+            /// The rights that the options name, within `limits`.
             fn rights(&self, limits: Rights) -> Rights {
                 Rights { $($key: self.$key.clone(),)* ..limits }
             }

@@ -54,7 +54,7 @@ impl fmt::Display for Event<'_> {
     }
 }
 
-/// Whoever wants to know what happens.
+/// The function that is told what happens.
 #[derive(Clone)]
 pub(super) struct Observer(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
 

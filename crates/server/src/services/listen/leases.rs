@@ -70,7 +70,7 @@ impl Leases {
     /// of others that are for `asker`.
     ///
     /// # Errors
-    /// Why not: [`RefusedCode::AddressInUse`] where another client, or another program, has
+    /// The address is not leased, with the reason: [`RefusedCode::AddressInUse`] where another client, or another program, has
     /// the address.
     pub(super) async fn claim(
         self: &Arc<Self>,
@@ -253,7 +253,7 @@ impl Lease {
         match end {
             LeaseEnd::Replaced => {
                 tracing::info!(listen = %address, "another channel of the client listens there from now on");
-                // Whoever held it before is told, where it is still there, so that it does not ask for it again.
+                // The client that held it before is told, where it is still there, so that it does not ask for it again.
                 in_time(tell_replaced(stream)).await.ok();
                 return Ok(None);
             }

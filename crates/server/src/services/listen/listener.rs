@@ -1,4 +1,4 @@
-//! What is listened on by a lease.
+//! The sockets that a lease listens on: TCP, a unix socket, or UDP.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tunnel::socket::OnDrop;
 use tunnel::udp::UdpListener;
 use wire_protocol::message::{ListenAddress, ListenKind};
 
-/// What is listened on by a lease.
+/// The sockets that a lease listens on.
 #[derive(Debug)]
 pub(super) enum LeaseListener {
     Stream(Listener),
