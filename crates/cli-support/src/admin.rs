@@ -1,6 +1,6 @@
-//! How commands of the same user speak with a running program: through a unix socket of its own in the folder
-//! `run` of its home, one line there (`status`, `reload`, `recheck`) and one line of JSON back. Nothing that
-//! passes is a secret.
+//! The admin protocol, by which commands of the same user control a running program: a unix socket in the folder
+//! `run` of the program's home takes one line (`status`, `reload`, `recheck`) and answers with one line of JSON. No
+//! message holds a secret.
 
 mod answer;
 mod command;
@@ -26,14 +26,14 @@ use crate::{Error, output};
 use folder::{Folder, socket_name};
 use line::{MAX_ANSWER_LEN, read_line};
 
-/// Asks every running process of `program`, and gives what each answered by its number. Nobody answers where none
-/// is running. Sockets that dead ones have left behind are removed.
+/// Sends `command` to every running process of `program`, and returns each answer with the process id. The result
+/// is empty where no process runs. Sockets that dead processes have left behind are removed.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::ExposedFolder`], [`Error::ForeignFolder`]: about the folder of the sockets.
+/// [`Error::File`], [`Error::ExposedFolder`], [`Error::ForeignFolder`] about the folder of the sockets.
 ///
 /// # Panics
-/// Outside of a runtime.
+/// Outside of a tokio runtime.
 pub async fn ask(home: &Home, program: &str, command: Command) -> Result<Vec<(u32, Answer)>, Error> {
     let Some(folder) = Folder::open(home)? else { return Ok(Vec::new()) };
     let folder = Arc::new(folder);
@@ -47,26 +47,26 @@ pub async fn ask(home: &Home, program: &str, command: Command) -> Result<Vec<(u3
     Ok(answers)
 }
 
-/// As [`ask`], for whoever has no runtime.
+/// Does what [`ask`] does, for callers without a runtime.
 ///
 /// # Errors
 /// Those of [`ask`], and [`Error::Runtime`].
 ///
 /// # Panics
-/// Inside of a runtime.
+/// Inside of a tokio runtime.
 pub fn ask_blocking(home: &Home, program: &str, command: Command) -> Result<Vec<(u32, Answer)>, Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(ask(home, program, command))
 }
 
-/// Prints how every running process of `program` is: in lines, or as one JSON object each.
+/// Prints the status of every running process of `program`: in lines, or as one JSON object each.
 ///
 /// # Errors
 /// Those of [`ask_blocking`]; [`Error::NotRunning`]; [`Error::Stdio`].
 ///
 /// # Panics
-/// Inside of a runtime.
+/// Inside of a tokio runtime.
 pub fn print_status(home: &Home, program: &'static str, json: bool) -> Result<(), Error> {
     let answers = ask_blocking(home, program, Command::Status)?;
     if answers.is_empty() {
@@ -90,7 +90,7 @@ pub fn print_status(home: &Home, program: &'static str, json: bool) -> Result<()
     Ok(())
 }
 
-/// `None` where nobody is there to answer.
+/// Sends `command` to one process; `None` where no process listens on the socket.
 async fn ask_one(folder: &Folder, program: &str, pid: u32, command: Command) -> Option<Answer> {
     let exchange = async {
         let mut stream = UnixStream::connect(folder.address(&socket_name(program, pid))).await?;
@@ -110,7 +110,7 @@ async fn ask_one(folder: &Folder, program: &str, pid: u32, command: Command) -> 
     })
 }
 
-/// For an answer: the command may have to wait for others to be done, or to be turned away.
+/// Longest wait for an answer: before it runs, the command may have to wait until others have run or been rejected.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
         (folder, home)
     }
 
-    /// Answers everything with the words of its own.
+    /// Answers every command with `text`.
     fn answer_all(mut socket: AdminSocket, text: &'static str) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
             loop {
@@ -141,7 +141,7 @@ mod tests {
         (pid, Answer::refusal(text))
     }
 
-    /// The number of a process that is no more.
+    /// The id of a process that has ended.
     fn dead_pid() -> u32 {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
@@ -195,7 +195,7 @@ mod tests {
         left_behind("server", dead);
         left_behind("client", dead);
         left_behind("server", 1);
-        // A name of that form alone does not make it one.
+        // A file with the name of a socket is not a socket.
         std::fs::write(home.file("run").join("server-4000000000.sock"), "").unwrap();
         std::fs::write(home.file("run").join("server-notes"), "").unwrap();
         let answers = ask(&home, "server", Command::Status).await.unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn homes_with_long_paths_work() {
-        // As the programs do: it closes much of /proc to them.
+        // The programs do the same, which closes much of /proc to them.
         crate::hardening::keep_memory_private();
         for len in [60, 80, 90, 100, 110, 200, 1000, 3000] {
             let folder = tempfile::tempdir().unwrap();
@@ -258,7 +258,7 @@ mod tests {
         assert!(matches!(asked, Err(Error::File { action: "open", .. })));
     }
 
-    // In real time: a clock that is paused runs ahead of sockets.
+    // The test runs in real time, since a paused clock runs ahead of sockets.
     #[tokio::test]
     async fn a_program_that_answers_with_garbage_or_not_at_all_is_reported() {
         let (_folder, home) = home();
@@ -276,7 +276,7 @@ mod tests {
             programs.spawn(async move {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 read_line(&mut stream, 100).await.unwrap();
-                // Whoever asks may have heard enough already.
+                // The asking side may have closed the connection already.
                 stream.write_all(&bytes).await.ok();
             });
         }

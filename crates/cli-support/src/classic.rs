@@ -1,8 +1,8 @@
-//! The two exchanges that the project began with (section 9), byte for byte with the tutorial's programs: one
-//! connection, one message.
+//! The two exchanges that the project began with (section 9), byte for byte compatible with the tutorial's
+//! programs: one connection, one message.
 //!
-//! Neither authenticated nor forward-secret: whoever stands in the middle of an rsa-oaep exchange swaps the key,
-//! and whoever learns a key later reads everything.
+//! Neither is authenticated or forward-secret: an attacker in the middle of an rsa-oaep exchange can replace the
+//! key, and an attacker who learns a key later can read all messages.
 
 mod aes_eax;
 mod connection;

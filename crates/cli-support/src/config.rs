@@ -1,7 +1,7 @@
-//! A program's configuration file: where it is, how it is read, and how what people write in it becomes a value.
+//! A program's configuration file: its location, its reading, and the conversion of its texts to values.
 //!
-//! What a value may be is checked while the file is read, so that every complaint names the line. Hence the
-//! functions for `#[serde(deserialize_with = "...")]`.
+//! Values are checked while the file is parsed, so that every error names the line. The functions for
+//! `#[serde(deserialize_with = "...")]` serve that purpose.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -18,11 +18,11 @@ use tunnel::address::Address;
 
 use crate::{Error, duration, private_file};
 
-/// The configuration file of `program`: the one given (`--config`), else `sockseal/PROGRAM.toml` in the XDG
-/// configuration folder, else `/etc/sockseal/PROGRAM.toml`; `None` where there is none of these.
+/// The configuration file of `program`: `given` (`--config`), else `sockseal/PROGRAM.toml` in the XDG configuration
+/// folder, else `/etc/sockseal/PROGRAM.toml`; `None` where none of these exists.
 ///
 /// # Errors
-/// [`Error::File`] when it cannot be told whether there is one: it would be passed over unseen.
+/// [`Error::File`] when the existence of a file cannot be determined, since the file would be ignored silently.
 pub fn find(given: Option<&Path>, program: &str) -> Result<Option<PathBuf>, Error> {
     if let Some(path) = given {
         return Ok(Some(path.into()));
@@ -34,33 +34,33 @@ pub fn find(given: Option<&Path>, program: &str) -> Result<Option<PathBuf>, Erro
 /// Reads a configuration file.
 ///
 /// # Errors
-/// [`Error::File`], also when there is none; [`Error::Exposed`] when others can change it; [`Error::Config`]
-/// when it does not make sense, with the line.
+/// [`Error::File`], also when the file does not exist; [`Error::Exposed`] when other users can change it;
+/// [`Error::Config`], with the line, when it is not valid.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = private_file::read_public_text(path)?;
     toml::from_str(&text).map_err(|source| Error::Config { path: path.into(), source: Box::new(source) })
 }
 
-/// The folder that relative paths in the file `config` start from: its own.
+/// The folder of the file `config`, which relative paths in it start from.
 ///
 /// # Errors
-/// [`Error::File`] when the working folder is gone.
+/// [`Error::File`] when the working folder no longer exists.
 pub fn folder(config: &Path) -> Result<PathBuf, Error> {
     let absolute = std::path::absolute(config).map_err(Error::file("read", config))?;
     Ok(absolute.parent().unwrap_or(Path::new("/")).into())
 }
 
-/// Lets the address of a unix socket start from `folder` where it is relative.
+/// Resolves the relative path of a unix socket against `folder`.
 pub fn resolve_address(address: &mut Address, folder: &Path) {
     if let Address::Unix(path) = address {
         *path = folder.join(&path);
     }
 }
 
-/// Reads a value from its text.
+/// Parses a value from its text.
 ///
 /// # Errors
-/// Those of the text, in its own words.
+/// The error of the value's parser.
 pub fn text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -69,7 +69,7 @@ where
     Text::deserialize(deserializer).map(|Text(value)| value)
 }
 
-/// As [`text`], for a key that may be missing; it needs `#[serde(default)]`, too.
+/// Parses a value as [`text`] does, for a key that may be missing. The field needs `#[serde(default)]`, too.
 ///
 /// # Errors
 /// As [`text`].
@@ -81,10 +81,10 @@ where
     text(deserializer).map(Some)
 }
 
-/// As [`text`], for a list.
+/// Parses each value of a list as [`text`] does.
 ///
 /// # Errors
-/// As [`text`]: the line is that of the element.
+/// Those of [`text`], with the line of the element.
 pub fn texts<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -94,10 +94,10 @@ where
     Ok(texts.into_iter().map(|Text(value)| value).collect())
 }
 
-/// Reads a duration of `MIN` to `MAX` seconds.
+/// Parses a duration of `MIN` to `MAX` seconds.
 ///
 /// # Errors
-/// Those of [`duration::parse`], and one that says what the limits are.
+/// The error of [`duration::parse`], or one that states the limits.
 pub fn duration<'de, D, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<Duration, D::Error>
 where
     D: Deserializer<'de>,
@@ -105,10 +105,10 @@ where
     text::<D, Bounded<MIN, MAX>>(deserializer).map(|Bounded(value)| value)
 }
 
-/// Reads a table as `R` and makes a value of it with `check`, whose complaint gets the line that the table begins in.
+/// Parses a table as `R` and converts it with `check`, whose error gets the line that the table begins in.
 ///
 /// # Errors
-/// Those of the table, and of `check`.
+/// The error of the table, or that of `check`.
 pub fn table<'de, D, R, T>(deserializer: D, check: impl FnOnce(R) -> Result<T, String>) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -134,7 +134,7 @@ impl<const MIN: u64, const MAX: u64> FromStr for Bounded<MIN, MAX> {
     }
 }
 
-/// Reads its value inside the visitor: only what goes wrong there gets the line of the text itself.
+/// Parses its value inside the visitor, since only errors there get the line of the text itself.
 struct Text<T>(T);
 
 impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
@@ -182,7 +182,7 @@ where
 fn find_in(folders: impl IntoIterator<Item = PathBuf>, program: &str) -> Result<Option<PathBuf>, Error> {
     for folder in folders {
         let path = folder.join(format!("{program}.toml"));
-        // A link that leads nowhere is there, and is complained about when it is read.
+        // A dangling link counts as a file, so that reading it reports the error.
         match std::fs::symlink_metadata(&path) {
             Ok(_) => return Ok(Some(path)),
             Err(error) if is_absent(&error) => {}

@@ -1,4 +1,4 @@
-//! What to do about a key file that is not read: where there is one, the command that makes one of it that is.
+//! Hints for key files that cannot be read: the command that converts the key, where there is one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crypto_core::KeyProblem;
 use crypto_core::pem::{Form, Support};
 
-/// The hint for a key in `path` that cannot be used. It never begins with the loss of the key that is there.
+/// The hint for a key in `path` that cannot be used. It never starts with a step that destroys the existing key.
 pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
     let key = quoted(&path.display().to_string());
     let new = quoted(&format!("{}.new", path.display()));
@@ -25,13 +25,13 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
             Form::EncryptedPkcs1 { is_legacy: false } => encrypt,
             Form::EncryptedPkcs1 { is_legacy: true } => legacy,
             Form::Putty { is_encrypted: false } => format!("puttygen {key} -O private-openssh -o {new}"),
-            // Puttygen keeps the passphrase, in the encryption of old.
+            // Puttygen keeps the passphrase, in the old encryption.
             Form::Putty { is_encrypted: true } | Form::SshCom => {
                 let between = quoted(&format!("{}.pem", path.display()));
                 let second = encrypt.replace(&format!("-in {key}"), &format!("-in {between}"));
                 format!("puttygen {key} -O private-openssh -o {between} && {second}")
             }
-            // OpenSSL does not read what it wrote there; only the label is in the way.
+            // OpenSSL does not read the file that it wrote, only because of the label.
             Form::RsaPss { is_pkcs1: true } => {
                 format!("(umask 077; sed 's/ RSA-PSS PRIVATE/ RSA PRIVATE/' {key} > {new})")
             }
@@ -68,7 +68,7 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
                     .into(),
             );
         }
-        // The one file of a fingerprint alone is a server's id for its pre-shared keys.
+        // The only file that holds just a fingerprint is a server's id for its pre-shared keys.
         KeyProblem::Fingerprint(_) => {
             return Some(
                 "restore it from a copy: it is the third word of each pre-shared key that was made here"
@@ -90,12 +90,12 @@ pub(crate) fn hint(problem: &KeyProblem, path: &Path) -> Option<String> {
         _ => return Some(RESTORE.into()),
     };
     let mut hint = command;
-    // It cannot fail: a string takes all that is written to it.
+    // Writing to a string cannot fail.
     write!(hint, " makes {new}, which is read: use that in its place").ok();
     Some(hint)
 }
 
-/// What to do about a file that no command makes a key of.
+/// The hint for a file that no command converts to a key.
 fn advice(form: &Form) -> String {
     match form {
         Form::Public | Form::SshPublic | Form::DerPublic | Form::Certificate | Form::Fingerprint => {
@@ -108,7 +108,7 @@ fn advice(form: &Form) -> String {
     }
 }
 
-/// OpenSSL does not know these algorithms for this purpose.
+/// The command that converts a key with PyCryptodome, for algorithms that OpenSSL does not support in PKCS#8.
 fn with_pycryptodome(key: &str, new: &str) -> String {
     format!(
         "(umask 077; python3 -c 'import sys, getpass; from Crypto.PublicKey import RSA; \
@@ -118,7 +118,7 @@ fn with_pycryptodome(key: &str, new: &str) -> String {
     )
 }
 
-/// As a word of a shell's command.
+/// Quotes `text` as one word of a shell command.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {

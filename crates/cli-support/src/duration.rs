@@ -6,7 +6,7 @@ use jiff::{Span, SpanRelativeTo};
 
 use crate::Error;
 
-/// Reads a duration of up to a hundred years. A day has 24 hours, a week 7 days; months and years have no fixed
+/// Parses a duration of up to a hundred years. A day has 24 hours, a week 7 days. Months and years have no fixed
 /// length and are refused, as is a number without a unit.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Duration, Error> {
     if duration > LONGEST { Err(error()) } else { Ok(duration) }
 }
 
-/// Whatever is counted from now stays a moment that can be written down.
+/// Longest duration, so that adding it to the present time still gives a time that can be written.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]

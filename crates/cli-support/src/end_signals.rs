@@ -1,4 +1,4 @@
-//! The signals that tell a program to end. A library takes none of them: `main` makes of them what it tells the library.
+//! The signals that tell a program to end. A library takes none of them: `main` translates them for the library.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal;
 
-/// SIGTERM and SIGINT, which do not end the process any more once this listens for them.
+/// SIGTERM and SIGINT, which no longer end the process once this type listens for them.
 #[derive(Debug)]
 pub struct EndSignals {
     terminate: Signal,
@@ -16,23 +16,23 @@ pub struct EndSignals {
     first: Option<Instant>,
 }
 
-/// What the signals say.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// End, and let what is open come to its end.
+    /// The program ends after what is open has come to its end.
     InOrder,
-    /// End now: somebody has asked before, and is in a hurry.
+    /// The program ends at once, since this is not the first signal.
     Now,
 }
 
 impl EndSignals {
-    /// Listens for both from now on.
+    /// Starts to listen for both signals.
     ///
     /// # Errors
-    /// Those of the system, where it gives no signals.
+    /// The system's error when it does not deliver signals.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Outside of a tokio runtime.
     pub fn listen() -> io::Result<Self> {
         terminal::leave_to_program(&[SIGTERM, SIGINT]);
         Ok(Self {
@@ -42,7 +42,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for the next of them. May be dropped and called again.
+    /// Waits for the next signal. The future is cancel-safe.
     pub async fn next(&mut self) -> End {
         loop {
             tokio::select! {
@@ -54,7 +54,7 @@ impl EndSignals {
                     self.first = Some(Instant::now());
                     return End::InOrder;
                 }
-                // The same signal by two ways, such as to a process and to its group.
+                // The signal may arrive twice, such as once at the process and once at its group.
                 Some(first) if first.elapsed() < SAME_SIGNAL => {}
                 Some(_) => return End::Now,
             }
@@ -62,5 +62,5 @@ impl EndSignals {
     }
 }
 
-/// Signals within this time are one.
+/// Signals within this time of the first count as one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! What can go wrong with files, keys, addresses and the classic exchanges.
+//! Errors about files, keys, addresses and the classic exchanges.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,115 +11,115 @@ use tunnel::dial::{MAX_PATH_LEN, connect_hint, listen_hint};
 use crate::conversion;
 use crate::report::{self, Exit, Report};
 
-/// Why something that both programs do has failed.
+/// The reason why an operation that both programs share has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No place for the program's files is known.
+    /// No folder for the program's files is known.
     #[error("there is no home folder to keep keys in")]
     NoHome,
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// Which.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file with a secret can be read by others, or one that decides whom to trust can be changed by them.
+    /// Other users can read a file with a secret, or change a file that decides whom to trust.
     #[error("{} is open to other users (mode {mode:04o})", path.display())]
     Exposed {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
-    /// A file that has to be the user's own, or the administrator's, is another's; or the folder is that it stands in.
+    /// A file that must belong to the user or the administrator, or its folder, belongs to another user.
     #[error("{} belongs to another user (uid {owner})", path.display())]
     ForeignFile {
-        /// Which.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Whose.
+        /// The user id of the owner.
         owner: u32,
     },
-    /// A file stands where other users can put another one in its place.
+    /// A file is in a folder in which other users can replace it.
     #[error("{} stands in a folder that other users can change: {} (mode {mode:04o})", path.display(), folder.display())]
     OpenFolder {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which folder, or one that it stands in.
+        /// The folder, or one that it is in.
         folder: PathBuf,
-        /// The folder's permission bits.
+        /// The permission bits of the folder.
         mode: u32,
     },
-    /// A link leads nowhere: what it led to may be missing for a moment only.
+    /// A link is dangling, perhaps only for a moment.
     #[error("{} is a link that leads nowhere", path.display())]
     DanglingLink {
-        /// Which.
+        /// The path of the link.
         path: PathBuf,
     },
-    /// A folder that only its owner may look into is open to others.
+    /// Other users can look into a folder that is only for its owner.
     #[error("{} is open to other users (mode {mode:04o})", path.display())]
     ExposedFolder {
-        /// Which.
+        /// The path of the folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the folder.
         mode: u32,
     },
-    /// A folder that has to be the user's own is another's.
+    /// A folder that must belong to the user belongs to another user.
     #[error("{} belongs to another user", path.display())]
     ForeignFolder {
-        /// Which.
+        /// The path of the folder.
         path: PathBuf,
     },
-    /// A file is longer than any of its kind.
+    /// A file is longer than any valid file of its kind.
     #[error("{} is longer than {limit} bytes, which no file of its kind is", path.display())]
     FileTooLong {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// The most bytes that are read.
+        /// Most bytes that are read.
         limit: u64,
     },
     /// A key file does not hold a key that can be used.
     #[error("cannot use the key in {}: {source}", path.display())]
     Key {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The reason why the key cannot be used.
         source: crypto_core::Error,
     },
-    /// A file would be overwritten.
+    /// A new file would overwrite an existing one.
     #[error("{} exists already", path.display())]
     Exists {
-        /// Which.
+        /// The path of the existing file.
         path: PathBuf,
     },
-    /// An address that cannot be read.
+    /// An address cannot be parsed.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// A configuration file does not make sense.
+    /// A configuration file is not valid.
     #[error("cannot understand {}: {source}", path.display())]
     Config {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not, with the line.
+        /// The reason, with the line.
         source: Box<toml::de::Error>,
     },
-    /// A duration that cannot be read.
+    /// A duration cannot be parsed.
     #[error("{text:?} is not a duration")]
     Duration {
-        /// As it was given.
+        /// The text as the user gave it.
         text: String,
     },
-    /// A passphrase cannot be asked for.
+    /// A passphrase is needed, and there is no terminal to ask for it.
     #[error("{} is protected by a passphrase, and there is no terminal to ask for it", path.display())]
     NoTerminal {
-        /// Which.
+        /// The path of the key file.
         path: PathBuf,
     },
-    /// A new passphrase protects nothing.
+    /// The new passphrase is empty, and so protects nothing.
     #[error("an empty passphrase protects nothing")]
     EmptyPassphrase,
     /// The two passphrases typed differ.
@@ -128,48 +128,48 @@ pub enum Error {
     /// A connection of a classic exchange failed.
     #[error("cannot {action} {address}: {source}")]
     Network {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// With whom.
+        /// The peer's address.
         address: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// A command is for running programs, and none runs.
+    /// A command is for running programs, and no process of the program runs.
     #[error("no {program} of this home is running")]
     NotRunning {
         /// `server` or `client`.
         program: &'static str,
     },
-    /// The reactor could not be started.
+    /// The async runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
-    /// A classic message does not fit.
+    /// A classic message is too long for one ciphertext.
     #[error("the message has {len} bytes, more than the {limit} that fit one RSA ciphertext of this key")]
     ClassicTooLong {
-        /// Bytes there are.
+        /// Length of the message in bytes.
         len: usize,
-        /// Bytes that fit.
+        /// Most bytes that fit.
         limit: usize,
     },
-    /// A classic message does not open.
+    /// A classic message cannot be decrypted.
     #[error("the message does not open with this key: it was changed, cut off, or made for another key")]
     ClassicRefused,
-    /// Nobody came to a classic exchange.
+    /// No peer connected for a classic exchange.
     #[error("nobody connected within {limit:?}")]
     ClassicNobody {
-        /// For how long that was waited for.
+        /// The time limit that has passed.
         limit: Duration,
     },
-    /// A classic peer keeps this side waiting.
+    /// A classic peer has done nothing within the time limit.
     #[error("the other side {missing} for {limit:?}")]
     ClassicSilence {
-        /// What it did not do.
+        /// The missing action of the peer.
         missing: &'static str,
-        /// For how long that was waited for.
+        /// The time limit that has passed.
         limit: Duration,
     },
-    /// A classic peer sent something else.
+    /// A classic peer has sent other data than the exchange needs; what was needed.
     #[error("the other side did not send what this exchange needs: {0}")]
     ClassicPeer(&'static str),
     /// A classic peer's key cannot be used.
@@ -182,7 +182,7 @@ pub enum Error {
         path: PathBuf,
         /// The id of its public half.
         expected: crypto_core::identity::KeyId,
-        /// The id of the key that came.
+        /// The id of the key that the peer has sent.
         offered: crypto_core::identity::KeyId,
     },
     /// The operating system gave no randomness.
@@ -191,15 +191,16 @@ pub enum Error {
     /// Standard input or output failed.
     #[error("cannot use {stream}: {source}")]
     Stdio {
-        /// Which.
+        /// The name of the stream.
         stream: &'static str,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Whether the system had run out of something, descriptors above all: trying again later may do.
+    /// Returns whether the system has run out of a resource, descriptors above all, so that a later attempt may
+    /// succeed.
     #[must_use]
     pub fn is_exhaustion(&self) -> bool {
         use rustix::io::Errno;
@@ -233,8 +234,8 @@ impl Report for Error {
             | Self::EmptyPassphrase
             | Self::PassphraseMismatch
             | Self::Crypto(_)
-            // A key file of our own that cannot be used is configuration: 3 is kept for the alarm that somebody
-            // else is not who they should be.
+            // A key file of this user that cannot be used is a fault of the configuration. Code 3 is kept for the
+            // alarm that a peer is not the one that it should be.
             | Self::Exposed { .. }
             | Self::ExposedFolder { .. }
             | Self::ForeignFolder { .. }
@@ -256,7 +257,7 @@ impl Report for Error {
 
     fn lines(&self) -> Vec<String> {
         match self {
-            // It shows the place in the file.
+            // The error quotes the place in the file.
             Self::Config { .. } => self.to_string().lines().map(str::to_owned).collect(),
             _ => vec![self.to_string()],
         }
@@ -372,7 +373,7 @@ impl Report for AddressError {
     }
 }
 
-/// What to do next about a command line that an error of this crate, or an address, has kept from being read.
+/// The hint for a command line that an error of this crate, or of an address, has made invalid.
 #[must_use]
 pub fn hint_of_usage(error: &clap::Error) -> Option<String> {
     report::hint_of_usage::<Error>(error).or_else(|| report::hint_of_usage::<AddressError>(error))

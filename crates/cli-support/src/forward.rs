@@ -1,4 +1,4 @@
-//! What to forward, as people write it after `-L`, `-R`, `-D` and `-W`, much as ssh has it.
+//! The forms of `-L`, `-R`, `-D` and `-W`, which say what to forward, much as in ssh.
 //!
 //! ```text
 //! -L  listen:target   listen: [bind:]port, unix:/path, /path
@@ -8,8 +8,9 @@
 //! -W  target          without /udp; a host of any kind may stand in brackets
 //! ```
 //!
-//! Without `bind` it is 127.0.0.1; `*` is all addresses of both families, and a name all that it has. IPv6 addresses stand
-//! in brackets. The path of a listening socket ends at the next colon, that of a target at the end.
+//! The default of `bind` is 127.0.0.1. `*` stands for all addresses of both families, and a name for all of its
+//! addresses. IPv6 addresses are written in brackets. The path of a listening socket ends at the next colon, that
+//! of a target at the end of the text.
 
 mod error;
 mod parser;
@@ -24,45 +25,46 @@ pub use error::{ForwardError, ForwardProblem};
 /// `-L`: the client listens, the server connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalForward {
-    /// Where the client listens.
+    /// The address on which the client listens.
     pub listen: ListenSpec,
-    /// Where the server connects.
+    /// The target to which the server connects.
     pub target: TargetSpec,
 }
 
 /// `-R`: the server listens, the client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteForward {
-    /// Where the server listens.
+    /// The address on which the server listens.
     pub listen: ListenSpec,
-    /// Where the client connects; `None` where each connection says so itself, in SOCKS or HTTP.
+    /// The target to which the client connects; `None` where each connection names its own, in SOCKS or HTTP.
     pub target: Option<TargetSpec>,
 }
 
 /// `-D`: the client listens for SOCKS and HTTP CONNECT, the server connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamicForward {
-    /// Where the client listens.
+    /// The address on which the client listens.
     pub listen: Address,
 }
 
-/// `-W`: standard input and output are the connection, and the server makes it.
+/// `-W`: standard input and output become the connection, and the server connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StdioForward {
-    /// Where the server connects. Never [`TargetSpec::Udp`], since a pipe keeps no datagrams apart.
+    /// The target to which the server connects. It is never [`TargetSpec::Udp`], since a pipe does not separate
+    /// datagrams.
     pub target: TargetSpec,
 }
 
-/// Where one side listens, and for what.
+/// The address on which one side listens, and the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenSpec {
-    /// Where. Port 0 lets the system choose.
+    /// The address. With port 0 the system chooses the port.
     pub address: Address,
-    /// For what.
+    /// The transport that is accepted.
     pub transport: Transport,
 }
 
-/// What travels between the two sides.
+/// The kind of traffic that is forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// Connections, over TCP or a unix socket.
@@ -71,7 +73,7 @@ pub enum Transport {
     Datagram,
 }
 
-/// Where one side connects.
+/// The target to which one side connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetSpec {
     /// A TCP port of a host.
@@ -90,12 +92,12 @@ pub enum TargetSpec {
     },
     /// A unix socket, by its absolute path.
     Unix(String),
-    /// What the server has under this name.
+    /// A target that the server's configuration defines under this name.
     Service(String),
 }
 
 impl TargetSpec {
-    /// The target of an Open.
+    /// Converts to the target of an Open message.
     #[must_use]
     pub fn to_wire(&self) -> Target {
         match self.clone() {
@@ -108,12 +110,12 @@ impl TargetSpec {
 }
 
 impl ListenSpec {
-    /// What a server is to listen on, and for what: connections and datagrams that have a target.
+    /// Converts to the address and the transport on which a server is to listen, for forwards that have a target.
     #[must_use]
     pub fn to_wire(&self) -> (ListenAddress, ListenKind) {
         let address = match &self.address {
             Address::Tcp { host, port } => ListenAddress::Port { host: host.clone(), port: *port },
-            // Paths are parsed out of text here, so that nothing is lost.
+            // The parser made the path from text, so the conversion loses nothing.
             Address::Unix(path) => ListenAddress::Unix { path: path.to_string_lossy().into_owned() },
         };
         let kind = match self.transport {
@@ -125,7 +127,7 @@ impl ListenSpec {
 }
 
 impl RemoteForward {
-    /// What the server is to listen on, and for what.
+    /// Converts to the address and the transport on which the server is to listen.
     #[must_use]
     pub fn to_wire(&self) -> (ListenAddress, ListenKind) {
         let (address, kind) = self.listen.to_wire();

@@ -1,4 +1,4 @@
-//! The folder that a program keeps its keys and its trust in.
+//! The home: the folder of a program's keys and trust files.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -8,12 +8,12 @@ use etcetera::BaseStrategy as _;
 
 use crate::Error;
 
-/// A program's home. Server and client use different names in it, so one folder can serve both.
+/// The home of a program. Server and client use different file names in it, so that one folder can serve both.
 #[derive(Debug, Clone)]
 pub struct Home(PathBuf);
 
 impl Home {
-    /// The folder given (`--home` or `SOCKSEAL_HOME`), else `sockseal` in the XDG data folder.
+    /// Returns the folder `given` (`--home` or `SOCKSEAL_HOME`), else `sockseal` in the XDG data folder.
     ///
     /// # Errors
     /// [`Error::NoHome`] when neither is known.
@@ -27,37 +27,37 @@ impl Home {
         }
     }
 
-    /// Makes the folder, for its owner alone, where it does not exist.
+    /// Creates the folder, accessible to its owner only, where it does not exist.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] when the folder cannot be created.
     pub fn create(&self) -> Result<(), Error> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(Error::file("create", &self.0))
     }
 
-    /// The folder.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether it is the folder that is taken where none is given.
+    /// Returns whether the folder is the one that is used where none is given.
     #[must_use]
     pub fn is_default(&self) -> bool {
         Self::resolve(None).is_ok_and(|default| default.0 == self.0)
     }
 
-    /// The path of the file `name` in it.
+    /// The path of the file `name` in the folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Keeps others from changing the file `name` until what is returned is dropped: two commands that edit it
-    /// at once must not lose either's change.
+    /// Locks the file `name` until the returned lock file is dropped, so that of two commands that edit it at once
+    /// neither loses the other's change.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`] when the lock file cannot be created or locked.
     pub fn lock(&self, name: &str) -> Result<File, Error> {
         self.create()?;
         let path = self.file(&format!("{name}.lock"));

@@ -1,4 +1,4 @@
-//! Key files: read with a passphrase where they need one, and made.
+//! Key files: generating and writing them, and reading them with a passphrase where they have one.
 
 use std::path::Path;
 
@@ -13,30 +13,30 @@ use crate::home::Home;
 use crate::terminal::Terminal;
 use crate::{Error, private_file};
 
-/// An identity that is kept in a file: a server's or a client's.
+/// An identity that is kept in a file, a server's or a client's.
 pub trait Identity: Sized {
-    /// Its file's name in a home.
+    /// The name of its file in a home.
     const FILE_NAME: &'static str;
 
-    /// Makes a key of `bits` bits.
+    /// Generates a key of `bits` bits.
     ///
     /// # Errors
-    /// Those of `crypto-core`.
+    /// Those of `crypto-core`'s key generation.
     fn generate(bits: usize) -> Result<Self, crypto_core::Error>;
 
-    /// Reads it from PEM.
+    /// Parses a key from PEM.
     ///
     /// # Errors
-    /// Those of `crypto-core`.
+    /// Those of `crypto-core`'s reader.
     fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, crypto_core::Error>;
 
-    /// Writes it as PEM.
+    /// Encodes the key as PEM.
     ///
     /// # Errors
-    /// Those of `crypto-core`.
+    /// Those of `crypto-core`'s writer.
     fn to_pem(&self, passphrase: Option<&[u8]>) -> Result<Zeroizing<String>, crypto_core::Error>;
 
-    /// The id of its public half.
+    /// The id of the public half.
     fn id(&self) -> KeyId;
 }
 
@@ -100,22 +100,23 @@ impl Default for Keygen {
     }
 }
 
-/// Reads an identity from its file in `home`, asking for the passphrase where it has one.
+/// Reads an identity from its file in `home`, and asks for the passphrase where the file has one.
 ///
 /// # Errors
-/// [`Error`] that names the file.
+/// An [`Error`] that names the file.
 pub fn read<K: Identity>(home: &Home) -> Result<K, Error> {
     with_passphrase(&home.file(K::FILE_NAME), K::from_pem)
 }
 
-/// Makes an identity and writes its file.
+/// Generates an identity and writes its file.
 ///
 /// # Errors
-/// [`Error::Exists`] when there is one and it is not to be replaced; otherwise [`Error`] that names the file.
+/// [`Error::Exists`] when the file exists and `options` do not say to replace it; otherwise an [`Error`] that names
+/// the file.
 pub fn make<K: Identity>(home: &Home, options: &Keygen) -> Result<K, Error> {
     let path = home.file(K::FILE_NAME);
     home.create()?;
-    // Checked again when it is written; here it saves a question and a minute.
+    // Writing the file checks this again. Here the check saves a question and a minute.
     if !options.force && !private_file::is_absent(&path)? {
         return Err(Error::Exists { path });
     }
@@ -133,20 +134,20 @@ pub fn make<K: Identity>(home: &Home, options: &Keygen) -> Result<K, Error> {
 /// Reads a pre-shared key.
 ///
 /// # Errors
-/// [`Error`] that names the file.
+/// An [`Error`] that names the file.
 pub fn read_psk(path: &Path) -> Result<PreSharedKey, Error> {
     let text = private_file::read_text(path)?;
     PreSharedKey::from_text(&text).map_err(|source| Error::Key { path: path.into(), source })
 }
 
-/// Reads a key file with `parse`, asking for a passphrase if that says it needs one.
+/// Reads a key file with `parse`, and asks for a passphrase if `parse` needs one.
 pub(crate) fn with_passphrase<K>(
     path: &Path,
     parse: impl Fn(&str, Option<&[u8]>) -> Result<K, crypto_core::Error>,
 ) -> Result<K, Error> {
     let failed = |source| Error::Key { path: path.into(), source };
     let content = private_file::read(path)?;
-    // Text of any encoding may stand around a key in PEM; what is no text at all is not one.
+    // Text of any encoding may surround a key in PEM. Content that is another known format is reported as such.
     if std::str::from_utf8(&content).is_err()
         && let Some(form) = pem::identify(&content)
     {
@@ -163,7 +164,7 @@ pub(crate) fn with_passphrase<K>(
     parsed.map_err(failed)
 }
 
-/// Asks for a new passphrase, twice.
+/// Asks twice for a new passphrase, and compares the answers.
 fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let first = ask(path, &format!("New passphrase for {}: ", path.display()))?;
     if first.is_empty() {
@@ -178,7 +179,7 @@ fn ask(path: &Path, question: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     terminal.ask_secret(question).map_err(|source| Error::Stdio { stream: "the terminal", source })
 }
 
-/// Reads the size of a key.
+/// Parses the size of a key in bits.
 fn bits(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bits) if (MIN_BITS..=MAX_BITS).contains(&bits) => Ok(bits),

@@ -1,7 +1,7 @@
-//! What Sockseal's two programs share as programs, and nothing of the protocol: how they end and report, where they keep
-//! their files, how forwards are written, and the `classic` commands, which both have.
+//! The features that the two programs share as programs, without the protocol: reports and exit codes, files, the
+//! forms of forwards, and the `classic` commands.
 
-// They panic where the output cannot be written: cli_support::output does not.
+// These macros panic where the output cannot be written, and `cli_support::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;

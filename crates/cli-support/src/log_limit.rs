@@ -1,12 +1,12 @@
-//! A limit on lines of the log that strangers can cause: the first ones are written, the others are counted.
+//! A limit on log lines that unauthenticated peers can cause: the first lines are written, the others are counted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long lines are counted together.
+/// The period in which lines are counted together.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
-/// A limit for lines of one kind.
+/// A limit for log lines of one kind.
 #[derive(Debug)]
 pub struct LogLimit {
     most: u32,
@@ -21,13 +21,13 @@ struct State {
 }
 
 impl LogLimit {
-    /// At most `most` lines in each [`WINDOW`].
+    /// A limit of `most` lines in each [`WINDOW`].
     #[must_use]
     pub const fn new(most: u32) -> Self {
         Self { most, state: Mutex::new(State { since: None, written: 0, suppressed: 0 }) }
     }
 
-    /// Whether another line may be written now. One that may not is counted.
+    /// Returns whether another line may be written now. A line that may not is counted.
     #[must_use]
     pub fn admits(&self) -> bool {
         self.admits_at(Instant::now())
@@ -48,7 +48,7 @@ impl LogLimit {
         admits
     }
 
-    /// How many lines were not written since this was asked last.
+    /// Returns the number of lines that were not written since the last call.
     pub fn take_suppressed(&self) -> u64 {
         std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).suppressed)
     }

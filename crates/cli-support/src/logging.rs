@@ -1,5 +1,5 @@
-//! The log, on standard error. Never key material, never payload. What a field shows may come from a peer: all of it,
-//! the message included, is escaped on its way out, whichever place logs it.
+//! The log, on standard error. It never contains key material or payload. The value of a field may come from a
+//! peer, so all values and the message are escaped when they are written.
 
 use std::fmt::{self, Write as _};
 
@@ -27,7 +27,7 @@ pub struct Verbosity {
     quiet: bool,
 }
 
-/// Starts the log. `RUST_LOG` decides where it is set, `NO_COLOR` is honored.
+/// Starts the log. `RUST_LOG` decides the level where it is set. `NO_COLOR` turns colors off.
 pub fn start(verbosity: &Verbosity) {
     let level = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -55,7 +55,7 @@ where
         .fmt_fields(EscapedFields)
         .with_env_filter(filter)
         .with_writer(writer)
-        // It says on standard error, and panics if it cannot, that it could not be written there.
+        // The formatter would print its own errors on standard error, and panic where that fails.
         .log_internal_errors(false)
         .with_ansi(color)
         .with_target(false)
@@ -74,7 +74,7 @@ impl<'writer> FormatFields<'writer> for EscapedFields {
     }
 }
 
-/// Every kind of value ends at one of the two functions here: the others of the trait lead to `record_debug`.
+/// Every kind of value ends at one of the two methods here, since the trait's other methods call `record_debug`.
 struct EscapingVisitor<'writer> {
     writer: Writer<'writer>,
     is_first: bool,
@@ -99,7 +99,7 @@ impl Visit for EscapingVisitor<'_> {
         self.write(field, |writer| write!(Escaping(writer), "{value:?}"));
     }
 
-    /// Between quotes, so that where it ends can be told.
+    /// Writes the value between quotes, so that its end is visible.
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == MESSAGE {
             return self.record_debug(field, &format_args!("{value}"));
@@ -115,7 +115,7 @@ impl Visit for EscapingVisitor<'_> {
     }
 }
 
-/// The field that tracing keeps the text of an event in.
+/// The field in which tracing keeps the text of an event.
 const MESSAGE: &str = "message";
 
 #[cfg(test)]
@@ -126,13 +126,13 @@ mod tests {
 
     const HOSTILE: &str = "a\x1b[2J\r\nb\u{9b}31m\u{202e}\u{200b}\u{e0041}\\n\"c";
 
-    /// What of it may be in the log, between quotes where `quoted`.
+    /// The expected form of `HOSTILE` in the log, between quotes where `quoted`.
     fn escaped(quoted: bool) -> String {
         let text = "a\\u{1b}[2J\\r\\nb\\u{9b}31m\\u{202e}\\u{200b}\\u{e0041}\\\\n";
         if quoted { format!("\"{text}\\\"c\"") } else { format!("{text}\"c") }
     }
 
-    /// What is logged at any level while `work` is done.
+    /// The log of `work` at any level.
     fn logged(color: bool, work: impl FnOnce()) -> String {
         let log = Recorded::default();
         let writer = log.clone();

@@ -1,5 +1,5 @@
-//! What a program says to whoever started it: lines on standard error, and what it was asked for on standard output.
-//! All text is escaped on its way out, whichever place says it.
+//! The text output of a program: results on standard output, and notices on standard error. All text is escaped
+//! when it is written, regardless of the caller.
 
 mod print;
 mod queue;

@@ -1,4 +1,4 @@
-//! Files that hold secrets, or decide whom to trust: whole or not at all, and out of the hands of other users.
+//! Files that hold secrets, or decide whom to trust: written as a whole, and protected from other users.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -10,40 +10,41 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// Reads a file with a secret, which nobody but its owner may be able to read.
+/// Reads a file with a secret, which only its owner may be able to read.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::Exposed`] when others can read it, [`Error::FileTooLong`] above 64 KiB;
-/// [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could have put it there.
+/// [`Error::File`], [`Error::Exposed`] when other users can read the file, [`Error::FileTooLong`] above 64 KiB,
+/// [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could have created it.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     read_guarded(path, 0o077, MAX_LEN)
 }
 
-/// Reads text that others may know but not change: it decides whom to trust.
+/// Reads text that other users may read but not change, since it decides whom to trust.
 ///
 /// # Errors
-/// [`Error::File`], also when it is not UTF-8; [`Error::Exposed`] when others can write it;
-/// [`Error::FileTooLong`] above 16 MiB; [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could have
-/// put it there.
+/// [`Error::File`], also when the text is not UTF-8, [`Error::Exposed`] when other users can write the file,
+/// [`Error::FileTooLong`] above 16 MiB, [`Error::ForeignFile`] and [`Error::OpenFolder`] when another user could
+/// have created it.
 pub fn read_public_text(path: &Path) -> Result<String, Error> {
     let content = read_guarded(path, 0o022, MAX_PUBLIC_LEN)?;
     into_text(path, &content).map(str::to_owned)
 }
 
-/// Reads a file that must have none of the permissions in `forbidden`.
+/// Reads a file that must have none of the permissions in `forbidden`, and at most `limit` bytes.
 fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
-    // The file that was opened is the one that is judged: a check of the path could be of another file.
+    // The checks apply to the opened file, since the path could lead to another file in the meantime.
     let file = File::open(path).map_err(Error::file("read", path))?;
     let metadata = file.metadata().map_err(Error::file("read", path))?;
     judge_owner(path, &metadata)?;
-    // A pipe, such as a shell's <(...), stands in no folder, and nobody else has it.
+    // A pipe, such as a shell's <(...), is in no folder, and belongs to this process alone.
     if metadata.is_file() {
         if metadata.mode() & forbidden != 0 {
             return Err(Error::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
         }
         judge_folders(path)?;
     }
-    // Room for all of it at once: a buffer that grows leaves copies behind.
+    // The buffer has its full capacity from the beginning, since a buffer that grows leaves copies of a secret in
+    // memory.
     let room = usize::try_from(metadata.len().min(limit)).unwrap_or_default() + 1;
     let mut content = Zeroizing::new(Vec::with_capacity(room));
     (&file).take(limit + 1).read_to_end(&mut content).map_err(Error::file("read", path))?;
@@ -53,9 +54,9 @@ fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec
     Ok(content)
 }
 
-/// Whether there is no file of this name. That is a statement on which trust is built, so it is made only where it is
-/// certain: a link that leads nowhere is no absence, nor is a folder that cannot be looked into, and in a folder that
-/// other users can change the file may have been there a moment ago.
+/// Returns whether no file of this name exists. Trust is built on the answer, so an uncertain answer is an error: a
+/// dangling link or an unreadable folder does not prove absence, and in a folder that other users can change the
+/// file may have been removed a moment ago.
 ///
 /// # Errors
 /// [`Error::File`], [`Error::DanglingLink`], [`Error::OpenFolder`], [`Error::ForeignFile`].
@@ -66,7 +67,8 @@ pub fn is_absent(path: &Path) -> Result<bool, Error> {
     for folder in folders(path) {
         if stands(folder)? {
             let real = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
-            // One that is still to be made will be its maker's own, so that a sticky bit is enough for the one above it.
+            // A folder that does not exist yet will belong to this user, so that a sticky bit is enough for the
+            // folder above it.
             let is_its_own = folders(path).next() == Some(folder);
             judge_chain(path, &real, if is_its_own { Sticky::IsNotEnough } else { Sticky::IsEnough })?;
             judge_links(path, folder)?;
@@ -76,13 +78,13 @@ pub fn is_absent(path: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The folders that a path leads through, the innermost first.
+/// The folders that contain `path`, the innermost first.
 fn folders(path: &Path) -> impl Iterator<Item = &Path> {
     let named = |folder: &Path| !folder.as_os_str().is_empty();
     path.ancestors().skip(1).map(move |folder| if named(folder) { folder } else { Path::new(".") })
 }
 
-/// Whether there is something of this name; a link that leads nowhere is an error.
+/// Returns whether a file of this name exists. A dangling link is an error.
 fn stands(path: &Path) -> Result<bool, Error> {
     match fs::metadata(path) {
         Ok(_) => Ok(true),
@@ -95,7 +97,7 @@ fn stands(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// A file of another user's is what that user wants it to be. The administrator could change everything anyway.
+/// Checks the owner, who decides the content of the file. The administrator could change every file anyway.
 fn judge_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let owner = metadata.uid();
     if is_trusted(owner) { Ok(()) } else { Err(Error::ForeignFile { path: path.into(), owner }) }
@@ -105,8 +107,8 @@ fn is_trusted(owner: u32) -> bool {
     owner == ROOT || owner == geteuid().as_raw()
 }
 
-/// Whoever can change the folder can put another file in the place of this one. Where links lead to the file, that holds
-/// for the place of each.
+/// Checks the folders of the file, in which another user could replace it. Where links lead to the file, the folder
+/// of each link is checked too.
 fn judge_folders(path: &Path) -> Result<(), Error> {
     let real = fs::canonicalize(path).map_err(Error::file("read", path))?;
     if let Some(folder) = real.parent() {
@@ -115,7 +117,7 @@ fn judge_folders(path: &Path) -> Result<(), Error> {
     judge_links(path, path)
 }
 
-/// Whoever can change a link on the `way` to a file, or put another one in its place, can have it lead elsewhere.
+/// Checks the links in `way`, since a user who can change or replace a link can make it lead elsewhere.
 fn judge_links(path: &Path, way: &Path) -> Result<(), Error> {
     for place in way.ancestors().filter(|place| !place.as_os_str().is_empty()) {
         let metadata = fs::symlink_metadata(place).map_err(Error::file("read", place))?;
@@ -129,14 +131,14 @@ fn judge_links(path: &Path, way: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a folder in which everybody may make files, but not touch those of others, is good enough.
+/// Whether a sticky folder is safe enough: all users may create files in it, but not change those of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sticky {
     IsEnough,
     IsNotEnough,
 }
 
-/// Judges the folder of `path` and all that it stands in: who can move one of them can put another one in its place.
+/// Checks the folder of `path` and all folders above it, since a user who can move one of them can replace it.
 fn judge_chain(path: &Path, folder: &Path, sticky: Sticky) -> Result<(), Error> {
     for (depth, folder) in folder.ancestors().enumerate() {
         let metadata = fs::metadata(folder).map_err(Error::file("read", folder))?;
@@ -157,15 +159,15 @@ fn is_open(metadata: &Metadata, sticky: Sticky) -> bool {
     match sticky {
         Sticky::IsNotEnough => mode & 0o022 != 0,
         Sticky::IsEnough if mode & 0o1000 != 0 => false,
-        // On many systems each user has a group of the same number, and folders further up are open to it.
+        // On many systems each user has a group of the same number, for which folders further up are writable.
         Sticky::IsEnough => mode & 0o002 != 0 || (mode & 0o020 != 0 && metadata.gid() != metadata.uid()),
     }
 }
 
-/// As [`read`], for text.
+/// Reads a file with a secret as [`read`] does, as text.
 ///
 /// # Errors
-/// As [`read`]; [`Error::File`] when it is not UTF-8.
+/// Those of [`read`], and [`Error::File`] when the content is not UTF-8.
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, Error> {
     let content = read(path)?;
     into_text(path, &content).map(|text| Zeroizing::new(text.to_owned()))
@@ -178,21 +180,21 @@ fn into_text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, Error> {
     })
 }
 
-/// Writes a file with mode 0600, replacing what is there: others see the old one or the new one, never a part. Once this
-/// has returned a power cut does not bring the old one back.
+/// Writes a file with mode 0600, replacing an existing one. Readers see the old file or the new one, never a part.
+/// After the return a power failure does not bring the old file back.
 ///
 /// # Errors
-/// [`Error::File`].
+/// [`Error::File`] when the file cannot be written or renamed.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let file = staged(path, content)?;
     file.persist(path).map_err(|error| error.error).map_err(Error::file("write", path))?;
     keep_name(path)
 }
 
-/// As [`replace`], but leaves a file that is there alone.
+/// Writes a file as [`replace`] does, unless it exists.
 ///
 /// # Errors
-/// [`Error::Exists`], [`Error::File`].
+/// [`Error::Exists`] when the file exists, [`Error::File`] when it cannot be written.
 pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let file = staged(path, content)?;
     match file.persist_noclobber(path) {
@@ -204,7 +206,7 @@ pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The content in a temporary file beside `path`, with mode 0600 and on the disk.
+/// Writes the content to a temporary file beside `path`, with mode 0600, and syncs it to the disk.
 fn staged(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error> {
     let mut file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o600))
@@ -215,11 +217,11 @@ fn staged(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error>
     Ok(file)
 }
 
-/// Has the disk keep what a folder says now: the name of a file is not part of the file.
+/// Syncs the folder to the disk, since the name of a file is not part of the file.
 fn keep_name(path: &Path) -> Result<(), Error> {
     let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     match synced {
-        // Some file systems, such as those of a network, know nothing of the kind.
+        // Some file systems, such as those of a network, do not support this.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }
@@ -231,11 +233,11 @@ fn folder_of(path: &Path) -> PathBuf {
     folders(path).next().unwrap_or(Path::new("/")).into()
 }
 
-/// Most bytes that a file with a secret has.
+/// Most bytes in a file with a secret.
 const MAX_LEN: u64 = 65536;
-/// Most bytes that a file of known servers or allowed clients has.
+/// Most bytes in a file of known servers or allowed clients.
 const MAX_PUBLIC_LEN: u64 = 16 << 20;
-/// The administrator.
+/// The administrator's user id.
 const ROOT: u32 = 0;
 
 #[cfg(test)]
@@ -248,7 +250,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A folder with a file in it that is good.
+    /// A folder with a file that passes all checks.
     fn good() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inner").join("secret");
@@ -280,7 +282,7 @@ mod tests {
             assert_eq!(absent.is_ok(), is_good, "{mode:o}: {absent:?}");
         }
         set_mode(inner, 0o700);
-        // One further up is as bad, unless others can only make files there, as in /tmp.
+        // A folder further up is as bad, unless it is sticky like /tmp.
         for (mode, is_good) in [(0o755, true), (0o1777, true), (0o777, false)] {
             set_mode(outer.path(), mode);
             assert_eq!(read(&path).is_ok(), is_good, "{mode:o}");
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn files_and_folders_of_another_user_are_refused() {
         let (_outer, path) = good();
-        // Only the administrator can give files away.
+        // Only the administrator can change the owner of a file.
         if chown(&path, Some(4711), None).is_err() {
             return;
         }
@@ -320,7 +322,7 @@ mod tests {
             set_mode(path.parent().unwrap(), inner_mode);
             assert_eq!(read(&link).is_ok(), is_good, "{links_mode:o}, {inner_mode:o}");
         }
-        // So is one further up on the way.
+        // A link further up on the way is checked, too.
         set_mode(path.parent().unwrap(), 0o700);
         let way = links.join("way");
         symlink(path.parent().unwrap(), &way).unwrap();
@@ -341,7 +343,7 @@ mod tests {
         let nowhere = outer.path().join("nowhere");
         symlink("/no/such/place", &nowhere).unwrap();
         assert!(matches!(is_absent(&nowhere), Err(Error::DanglingLink { .. })));
-        // A home that is not mounted.
+        // This stands for a home that is not mounted.
         assert!(matches!(is_absent(&nowhere.join("file")), Err(Error::DanglingLink { .. })));
         let around = outer.path().join("around");
         symlink(&around, &around).unwrap();

@@ -1,4 +1,4 @@
-//! How a program ends: its exit code, and the `error:` and `hint:` lines before it.
+//! The end of a program: its exit code, and the `error:` and `hint:` lines before it.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use wire_protocol::{InvalidMessage, message};
 
 use crate::output::said::{flush, say};
 
-/// How a program ended. The numbers are part of the interface.
+/// The outcome of a program. The exit codes are part of the command-line interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
-    /// The network, or what is behind an address, failed.
+    /// The network, or the target at an address, failed.
     Network,
     /// The command line or a configuration file is wrong.
     Usage,
@@ -22,12 +22,12 @@ pub enum Exit {
     Integrity,
     /// The server refused.
     Refused,
-    /// The other side did not answer in time.
+    /// The other side has not answered in time.
     TimedOut,
 }
 
 impl Exit {
-    /// The number.
+    /// The exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -57,18 +57,19 @@ pub trait Report: std::error::Error {
     /// The exit code.
     fn exit(&self) -> Exit;
 
-    /// What went wrong, in the lines that it is shown in: one, but for what quotes a file of our own.
+    /// The error in one line, or in several where it quotes a file of the user's.
     fn lines(&self) -> Vec<String> {
         vec![self.to_string()]
     }
 
-    /// What to do next, where that is worth a line.
+    /// Advice on how to go on, where there is any.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// Prints what went wrong, if anything, and gives the exit code. What was said before is written then, if it can be.
+/// Prints the error, if any, and returns the exit code. Earlier notices are written first, as far as the output
+/// takes them.
 pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,11 +87,11 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     code
 }
 
-/// Prints what is wrong with the command line, or what it asks of clap, with what to do next where what was given has said
-/// so, and gives the exit code.
+/// Prints clap's error about the command line, or the help that the user has asked for, and `hint` below it.
+/// Returns the exit code.
 #[must_use]
 pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
-    // Where it cannot be written, the exit code says it.
+    // The exit code tells the error even where it cannot be printed.
     error.print().ok();
     if let Some(hint) = hint {
         say(format_args!("hint: {hint}"));
@@ -99,13 +100,13 @@ pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The hint of an error of type `E` that a command line did not pass for.
+/// The hint of the error of type `E` that made a command line invalid.
 #[must_use]
 pub fn hint_of_usage<E: Report + 'static>(error: &clap::Error) -> Option<String> {
     std::error::Error::source(error)?.downcast_ref::<E>()?.hint()
 }
 
-/// The exit code for an error of a connection: while it was being made, or once it stood.
+/// The exit code for an error of a connection, during its handshake or after it.
 #[must_use]
 pub fn exit_of_io(error: &io::Error, phase: Phase) -> Exit {
     use wire_protocol::Error;
@@ -139,11 +140,11 @@ pub fn exit_of_io(error: &io::Error, phase: Phase) -> Exit {
     }
 }
 
-/// Whether a connection stood already when it failed.
+/// The phase in which a connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It was being made.
+    /// The handshake was not complete.
     Handshake,
-    /// It stood.
+    /// The connection was established.
     Established,
 }

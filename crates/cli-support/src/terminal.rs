@@ -1,5 +1,5 @@
-//! Questions to whoever sits at the terminal. They are asked there and answered there, wherever standard input and
-//! output lead: those may be data.
+//! Questions to the user at the terminal. They use the terminal itself, since standard input and output may carry
+//! data.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -26,15 +26,15 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal, where there is one.
+    /// Opens the controlling terminal, or standard input where that is a terminal.
     ///
     /// # Errors
-    /// `NotConnected` where there is none: nobody can be asked.
+    /// `NotConnected` where there is no terminal.
     pub fn open() -> io::Result<Self> {
         if let Ok(device) = File::options().read(true).write(true).open("/dev/tty") {
             return Ok(Self { device });
         }
-        // A session that some terminal does not control may have one all the same.
+        // The session may have no controlling terminal, although standard input is a terminal.
         let input = io::stdin();
         if !input.is_terminal() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "there is no terminal"));
@@ -42,10 +42,11 @@ impl Terminal {
         Ok(Self { device: File::from(input.as_fd().try_clone_to_owned()?) })
     }
 
-    /// Asks `question`, and gives the line that is answered.
+    /// Asks `question`, and returns the line of the answer without its end.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the terminal ends without an answer, `InvalidData` where it is no text, or too long.
+    /// `UnexpectedEof` where the terminal ends without an answer, `InvalidData` where the answer is not text or too
+    /// long.
     pub fn ask(&self, question: &str) -> io::Result<String> {
         self.show(question)?;
         let answer = self.read_line()?;
@@ -54,7 +55,7 @@ impl Terminal {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Asks `question`; anything but a yes is a no.
+    /// Asks `question`. Every answer but a yes counts as a no.
     ///
     /// # Errors
     /// Those of [`Terminal::ask`].
@@ -66,11 +67,11 @@ impl Terminal {
         }
     }
 
-    /// Asks `question` for a secret: what is typed is not shown, and every byte of the line counts. However that
-    /// ends, by a signal too, the terminal is left as it was.
+    /// Asks `question` for a secret: the input is not shown, and every byte of the line counts. The terminal is
+    /// restored afterwards, also when a signal ends the question.
     ///
     /// # Errors
-    /// As [`Terminal::ask`].
+    /// Those of [`Terminal::ask`].
     pub fn ask_secret(&self, question: &str) -> io::Result<Zeroizing<Vec<u8>>> {
         let silence = Silence::begin(&self.device, question)?;
         let answer = self.show(question).and_then(|()| self.read_line());
@@ -79,12 +80,12 @@ impl Terminal {
     }
 
     fn show(&self, question: &str) -> io::Result<()> {
-        // What was said before it stands before it.
+        // Earlier notices are written before the question.
         flush();
         (&self.device).write_all(Escaped(question).to_string().as_bytes())
     }
 
-    /// Reads up to the end of a line, and no further: what was typed ahead is for the next question.
+    /// Reads a single line, since further input answers the next question.
     fn read_line(&self) -> io::Result<Zeroizing<Vec<u8>>> {
         let mut line = Zeroizing::new(vec![0; MAX_LINE_LEN]);
         let mut len = 0;
@@ -108,8 +109,8 @@ impl Terminal {
     }
 }
 
-/// Tells that the program has taken `signals` over: they do not do any more what they do by default, also after a question
-/// that had to watch for them.
+/// Records that the program handles `signals` itself: they no longer have their default effect, also after a
+/// question that had to watch for them.
 pub fn leave_to_program(signals: &[c_int]) {
     for watched in WATCHED.get().into_iter().flatten().filter(|watched| signals.contains(&watched.signal)) {
         watched.acts.store(false, Ordering::SeqCst);
@@ -117,7 +118,7 @@ pub fn leave_to_program(signals: &[c_int]) {
     PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
 }
 
-/// As long as it is there, what is typed is not shown.
+/// Hides the input until it is dropped.
 struct Silence<'a> {
     device: &'a File,
     before: Termios,
@@ -132,14 +133,14 @@ impl<'a> Silence<'a> {
         let before = tcgetattr(device)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        // The line that is answered ends all the same.
+        // The end of the line is still shown.
         silent.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
         for watched in watched {
             watched.acts.store(false, Ordering::SeqCst);
         }
         let (watching, other) = (signals.handle(), device.try_clone()?);
         let mut silence = Self { device, before: before.clone(), watching, watcher: None };
-        // Not with TCSAFLUSH: what was typed or pasted ahead is an answer too.
+        // TCSAFLUSH would discard input that was typed or pasted ahead, which is an answer too.
         tcsetattr(device, OptionalActions::Now, &silent)?;
         let question = Escaped(question).to_string();
         let watch = move || {
@@ -147,7 +148,7 @@ impl<'a> Silence<'a> {
                 tcsetattr(&other, OptionalActions::Now, &before).ok();
                 (&other).write_all(b"\n").ok();
                 emulate_default_handler(signal).ok();
-                // It was stopped, and goes on.
+                // The process was stopped and has been continued.
                 tcsetattr(&other, OptionalActions::Now, &silent).ok();
                 (&other).write_all(question.as_bytes()).ok();
             }
@@ -159,7 +160,7 @@ impl<'a> Silence<'a> {
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        // The watcher first: one that comes back from a stop would silence the terminal again.
+        // The watcher ends first, since one that returns from a stop would hide the input again.
         self.watching.close();
         if let Some(watcher) = self.watcher.take() {
             watcher.join().ok();
@@ -172,16 +173,17 @@ impl Drop for Silence<'_> {
     }
 }
 
-/// A signal that a question watches for.
+/// A signal that is watched for during a question.
 #[derive(Debug)]
 struct Watched {
     signal: c_int,
-    /// Whether it does what it does by default: once a signal was watched for, the system leaves that to the process.
+    /// Whether the signal has its default effect: the system leaves that to the process once a signal was watched
+    /// for.
     acts: Arc<AtomicBool>,
 }
 
-/// The signals that end or stop this process while a question waits for its answer. One that whoever started it has it
-/// ignore, as `nohup` does, does neither, and is not touched.
+/// The signals that end or stop this process while a question waits for its answer. A signal that the process was
+/// started to ignore, as by `nohup`, does neither and is left alone.
 fn watched() -> io::Result<&'static [Watched]> {
     if let Some(watched) = WATCHED.get() {
         return Ok(watched);
@@ -199,8 +201,8 @@ fn watched() -> io::Result<&'static [Watched]> {
     Ok(WATCHED.get_or_init(|| watched))
 }
 
-/// The signals that this process ignores, a bit each, the lowest for signal 1. Where the system does not say, SIGHUP is
-/// taken for one: without a handler it does what it is meant to do in any case.
+/// The signals that this process ignores, one bit each, the lowest for signal 1. Where the system does not tell,
+/// SIGHUP counts as ignored, since it has its default effect without a handler.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -209,5 +211,5 @@ fn ignored_signals() -> u64 {
 
 static WATCHED: OnceLock<Vec<Watched>> = OnceLock::new();
 static PROGRAM_TAKES: Mutex<Vec<c_int>> = Mutex::new(Vec::new());
-/// The longest line that a terminal gives, its end included.
+/// Longest line that a terminal delivers in bytes, its end included.
 const MAX_LINE_LEN: usize = 4096;

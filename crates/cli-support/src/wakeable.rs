@@ -1,29 +1,29 @@
-//! An input whose reads can be made to return from elsewhere.
+//! An input whose blocking reads another thread can end.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, PipeReader, PipeWriter, Read};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// An input that is read by a thread of its own. Nothing can interrupt a read that has begun, so none is begun before
-/// there is something to read, or the input has been woken.
+/// An input for a thread that blocks in reads. A read that has begun cannot be interrupted, so each read first
+/// waits until there is input or the waker was dropped.
 #[derive(Debug)]
 pub struct WakeableInput {
     file: File,
     woken: PipeReader,
 }
 
-/// Wakes a [`WakeableInput`] when it is dropped: a read that waits fails, and so does every later one.
+/// Ends the reads of a [`WakeableInput`] when it is dropped: a waiting read fails, and so does every later one.
 #[derive(Debug)]
 pub struct Waker {
     _closed: PipeWriter,
 }
 
 impl WakeableInput {
-    /// Takes a file of any kind: one that is always ready, such as one on a disk, is read as before.
+    /// Wraps a file of any kind. A file that is always ready, such as one on a disk, is read as usual.
     ///
     /// # Errors
-    /// Those of a pipe, which this needs.
+    /// The error of the pipe that wakes the input, when the system has none.
     pub fn new(file: File) -> io::Result<(Self, Waker)> {
         let (woken, _closed) = io::pipe()?;
         Ok((Self { file, woken }, Waker { _closed }))
@@ -33,7 +33,7 @@ impl WakeableInput {
         loop {
             let mut polled = [
                 PollFd::new(&self.file, PollFlags::IN),
-                // Nobody writes into it: all that can happen is that its other end is closed.
+                // No byte is ever written to the pipe, so the only event is that its other end is closed.
                 PollFd::new(&self.woken, PollFlags::IN),
             ];
             match poll(&mut polled, None) {
@@ -80,7 +80,7 @@ mod tests {
         drop(waker);
         let (failed, mut input) = waiting.join().unwrap();
         assert!(failed);
-        // Nor does what comes now come through.
+        // Later input is not read either.
         writer.write_all(b"behind").unwrap();
         assert!(input.read(&mut [0]).is_err());
     }

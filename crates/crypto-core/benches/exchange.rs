@@ -1,4 +1,4 @@
-//! What a handshake costs each side: `cargo bench -p crypto-core --bench exchange`.
+//! The cost of a handshake for each side: `cargo bench -p crypto-core --bench exchange`.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use crypto_core::secret::Secret;
 use divan::Bencher;
 use getrandom::SysRng;
 
-/// A key of `DEFAULT_BITS`.
+/// An RSA key of `DEFAULT_BITS` bits.
 const KEY: &str = include_str!("../tests/fixtures/test-only-rsa-ssh-keygen.pem");
 const READ: &str = "the fixture is a key";
 const RANDOM: &str = "the system has randomness";
@@ -36,7 +36,7 @@ mod rsa_3072 {
         bencher.bench_local(|| key.open_secret(&mut SysRng, black_box(&sealed)).expect(RANDOM));
     }
 
-    /// What does not open must cost the same.
+    /// A ciphertext that does not open must cost the same as one that does.
     #[divan::bench]
     fn open_secret_that_does_not_open(bencher: Bencher<'_, '_>) {
         let key = pem::read_server_key(&mut SysRng, KEY, None).expect(READ);

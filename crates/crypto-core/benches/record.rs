@@ -1,4 +1,5 @@
-//! Records beside the primitives that they are made of: `cargo bench -p crypto-core --bench record`.
+//! Sealing and opening of records beside the primitives that they consist of: `cargo bench -p crypto-core --bench
+//! record`.
 
 use std::hint::black_box;
 
@@ -68,7 +69,7 @@ mod opening {
         open_batch::<16>(bencher, MAX_PAYLOAD_LEN);
     }
 
-    /// An opener takes every record once, so each run gets sealed records of its own and a fresh opener.
+    /// An opener accepts each record once, so each run gets its own sealed records and a fresh opener.
     fn open_batch<const N: usize>(bencher: Bencher<'_, '_>, payload_len: usize) {
         let mut sealer = Sealer::new(traffic_secret());
         let mut sealed = vec![vec![0; payload_len + OVERHEAD]; N];
@@ -86,7 +87,8 @@ mod opening {
     }
 }
 
-/// A record through both ends, with nothing made anew for it: less what sealing costs, it is what opening does.
+/// Seals and opens each record with the same keys and buffers: the figure less that of sealing is the cost of
+/// opening.
 mod sealing_and_opening {
     use super::*;
 
@@ -139,7 +141,7 @@ mod primitives {
         bencher.counter(BytesCount::new(len)).bench_local(|| sha256(black_box(&data)));
     }
 
-    /// What a record costs without being one: encrypt, then MAC, one after the other.
+    /// Encrypts, then computes the MAC: the cost of a record's primitives without the framing.
     #[divan::bench(args = PAYLOAD_LENS)]
     fn ctr_then_hmac(bencher: Bencher<'_, '_>, len: usize) {
         let (mac, mut data) = (MacKey::new(&[2; 32]), vec![0; HEADER_LEN + len]);

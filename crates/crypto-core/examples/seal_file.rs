@@ -9,13 +9,13 @@
 //!
 //! ```text
 //! head    = "sockseal file 1\n" | id of the RSA key [32] | length u16 BE | sealed secret
-//! secret  = Expand-Label(what is in the sealed secret, "file", SHA-256(head))
+//! secret  = Expand-Label(the 32 bytes in the sealed secret, "file", SHA-256(head))
 //! records = as many of type data as the input fills, then one of type control without a payload
 //! ```
 //!
-//! The head is bound into the keys, so that no byte of it can be changed. Records carry their number inside
-//! their tag, so that none can be left out, repeated or moved. The last record is what tells the end of the
-//! file from a file that was cut off. Who sealed a file is *not* proved: anyone who has the public key can.
+//! The head is bound into the keys, so that no byte of it can be changed. The tag of a record covers its number, so
+//! that no record can be left out, repeated or moved. The last record tells the end of the file from a truncation.
+//! The sender is *not* authenticated: anyone who has the public key can seal a file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why a file was not sealed or opened.
+/// The reason why a file was not sealed or opened.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("usage: seal_file seal PUBLIC.pem INPUT OUTPUT | seal_file open PRIVATE.pem INPUT OUTPUT")]
@@ -79,8 +79,8 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     }
 }
 
-/// Writes to a file beside `path` that gets its name only when `write` is through: nobody ever sees half an
-/// output under that name, and what already has the name is not overwritten.
+/// Writes to a temporary file in the folder of `path`, which is renamed to `path` after `write` has succeeded: no
+/// incomplete output ever has that name. An existing file of that name is not overwritten.
 fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = NamedTempFile::new_in(folder)?;
@@ -103,7 +103,7 @@ fn seal(public_key: &str, input: &mut impl Read, output: &mut dyn Write) -> Resu
     let mut buffer = vec![0; MAX_PAYLOAD_LEN + OVERHEAD];
     loop {
         let payload_len = read_full(input, &mut buffer[HEADER_LEN..HEADER_LEN + MAX_PAYLOAD_LEN])?;
-        // Nothing left to read is what the record of type control says.
+        // The record of type control marks the end of the input.
         let content_type = if payload_len == 0 { ContentType::Control } else { ContentType::Data };
         let record = &mut buffer[..payload_len + OVERHEAD];
         sealer.seal(&mut [Outgoing { buffer: record, payload_len, content_type }])?;
@@ -120,7 +120,7 @@ fn open(private_key: &str, input: &mut impl Read, output: &mut dyn Write) -> Res
     if head.key_id != key.public().id() {
         return Err(Error::OtherKey(head.key_id));
     }
-    // A secret that does not open is no error here: its replacement fails with the first record.
+    // A secret that does not open is no error here: it is replaced by another, with which the first record fails.
     let secret = key.open_secret(&mut SysRng, &head.sealed_secret)?;
 
     let mut opener = Opener::new(head.traffic_secret(&secret));
@@ -141,7 +141,7 @@ fn open(private_key: &str, input: &mut impl Read, output: &mut dyn Write) -> Res
     if read_full(input, &mut [0])? == 0 { Ok(()) } else { Err(Error::Trailing) }
 }
 
-/// What a sealed file begins with.
+/// The beginning of a sealed file.
 struct Head {
     key_id: KeyId,
     sealed_secret: Vec<u8>,
@@ -185,7 +185,7 @@ fn read_record<'a>(input: &mut impl Read, buffer: &'a mut [u8]) -> Result<&'a mu
     Ok(record)
 }
 
-/// Every end of the input inside the file is a truncation.
+/// Fills `buffer`, or fails with a truncation: no part of a file may end earlier.
 fn read_exact(input: &mut impl Read, buffer: &mut [u8]) -> Result<(), Error> {
     input.read_exact(buffer).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => Error::Truncated,
@@ -193,7 +193,7 @@ fn read_exact(input: &mut impl Read, buffer: &mut [u8]) -> Result<(), Error> {
     })
 }
 
-/// Fills `buffer` as far as the input goes.
+/// Fills `buffer` as far as the input goes and returns the number of bytes read.
 fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

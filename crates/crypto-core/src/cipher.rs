@@ -16,8 +16,8 @@ impl CtrKey {
         Self(Aes256Ctr::new(key.expose()))
     }
 
-    /// Encrypts or decrypts `data` in place. The counter block is `sequence` u64 BE, then the block's
-    /// index u64 BE, counted from 0: each sequence number may be used once under a key.
+    /// Encrypts or decrypts `data` in place. The counter block is `sequence` u64 BE, then the block's index u64 BE,
+    /// counted from 0. Each sequence number may be used once under a key.
     pub fn apply(&self, sequence: u64, data: &mut [u8]) {
         self.0.apply(Counter { sequence, block: 0 }, data);
     }

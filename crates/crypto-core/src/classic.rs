@@ -23,16 +23,16 @@ use crate::identity::{KeyId, PublicKey};
 use crate::rsa_key;
 use crate::{Error, pem};
 
-/// Bits of the key that the tutorial makes.
+/// Bits of the key that the tutorial generates.
 pub const DEFAULT_BITS: usize = 2048;
-/// Fewest bits of a key that is only received with: the tutorials' peers have such keys, and who uses one has chosen it.
+/// Fewest bits of a key that only decrypts: the tutorials' peers have such keys, and their users have chosen them.
 /// Nothing is encrypted to a key below [`crate::identity::MIN_BITS`].
 pub const MIN_RECEIVING_BITS: usize = 1024;
 
-/// The hash of OAEP, and of MGF1 with it, as PyCryptodome and WebCrypto have it.
+/// The hash of OAEP and of its MGF1, as PyCryptodome and WebCrypto use it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OaepHash {
-    /// What `PKCS1_OAEP` takes when it is told nothing.
+    /// SHA-1, the default of `PKCS1_OAEP`.
     #[default]
     Sha1,
     /// SHA-256.
@@ -48,7 +48,8 @@ impl OaepHash {
     }
 }
 
-/// A private key of the rsa-oaep exchange. Never a server's identity: its failures can be told apart.
+/// A private key of the rsa-oaep exchange. It must never be a server's identity, since its decryption failures are
+/// distinguishable.
 pub struct ClassicKey(rsa::PrivateKey);
 
 impl ClassicKey {
@@ -60,7 +61,7 @@ impl ClassicKey {
         rsa_key::generate(rng, bits).map(Self)
     }
 
-    /// Reads a private key in PEM (PKCS#8, PKCS#1 or OpenSSH) of [`MIN_RECEIVING_BITS`] at least.
+    /// Reads a private key in PEM (PKCS#8, PKCS#1 or OpenSSH) of at least [`MIN_RECEIVING_BITS`] bits.
     ///
     /// # Errors
     /// As [`pem::read_server_key`].
@@ -70,7 +71,7 @@ impl ClassicKey {
         Ok(Self(key))
     }
 
-    /// The key as PKCS#8 PEM.
+    /// Encodes the key as PKCS#8 PEM.
     ///
     /// # Errors
     /// [`KeyProblem::Inconsistent`](crate::KeyProblem::Inconsistent) when the key cannot be encoded.
@@ -102,11 +103,11 @@ impl ClassicKey {
         self.0.size()
     }
 
-    /// Decrypts one ciphertext (`PKCS1_OAEP`), with randomness for blinding.
+    /// Decrypts one ciphertext (`PKCS1_OAEP`). `rng` supplies the blinding.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when it was not made with this key's public half and this hash, [`Error::Randomness`]
-    /// when `rng` fails.
+    /// [`Error::Authentication`] when the ciphertext was not made with this key's public half and this hash,
+    /// [`Error::Randomness`] when `rng` fails.
     pub fn decrypt<R: TryCryptoRng + ?Sized>(
         &self,
         rng: &mut R,
@@ -132,7 +133,7 @@ impl fmt::Debug for ClassicKey {
     }
 }
 
-/// The id of the public key in `pem`, which has [`MIN_RECEIVING_BITS`] at least.
+/// The id of the public key in `pem`, which must have at least [`MIN_RECEIVING_BITS`] bits.
 ///
 /// # Errors
 /// As [`pem::read_public_key`].
@@ -142,7 +143,7 @@ pub fn public_key_id(pem: &str) -> Result<KeyId, Error> {
     Ok(id(&key))
 }
 
-/// Most bytes that one ciphertext under `key` holds: the modulus less two hashes and two.
+/// Most bytes that one ciphertext under `key` holds: the length of the modulus less two hash lengths and two bytes.
 #[must_use]
 pub fn max_message_len(key: &PublicKey, hash: OaepHash) -> usize {
     key.as_rsa().size() - 2 * hash.len() - 2

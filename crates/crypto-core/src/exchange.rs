@@ -1,8 +1,8 @@
 //! The hybrid exchange: X25519 (RFC 7748) beside ML-KEM-768 (FIPS 203), fresh on both sides of every
 //! handshake (sections 2 and 3).
 //!
-//! Both results go into the key schedule one after the other, so that the channel stays closed as long as
-//! either of the two problems stays hard.
+//! The key schedule takes both results, so that the channel stays secret as long as one of the two problems stays
+//! hard.
 
 use core::fmt;
 
@@ -22,16 +22,16 @@ pub const ENCAPSULATION_KEY_LEN: usize = 1184;
 /// Length of an ML-KEM-768 ciphertext in bytes.
 pub const CIPHERTEXT_LEN: usize = 1088;
 
-/// What both sides know after an exchange: the X25519 result, then the ML-KEM one.
+/// The result of an exchange, known to both sides: the 32 bytes of X25519, then the 32 of ML-KEM.
 pub type SharedSecret = Secret<64>;
 
-/// The client's half of an exchange, waiting for the server's answer.
+/// The client's half of an exchange, which waits for the server's values.
 pub struct ClientExchange {
     x25519: StaticSecret,
     ml_kem: ml_kem_768::DecapsulationKey,
 }
 
-/// What the server sends back.
+/// The server's values, which [`ClientExchange::finish`] takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "exactly what the ServerHello carries")]
 pub struct ServerShare {
@@ -42,7 +42,7 @@ pub struct ServerShare {
 }
 
 impl ClientExchange {
-    /// Fresh keys: 32 bytes of `rng` for X25519, then 64 (`d`, `z`) for ML-KEM.
+    /// Generates fresh keys from 32 bytes of `rng` for X25519, then 64 (`d`, `z`) for ML-KEM.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -67,11 +67,12 @@ impl ClientExchange {
         self.ml_kem.encapsulation_key().to_bytes().into()
     }
 
-    /// Takes the server's answer. The keys are used up with it.
+    /// Computes the shared secret from the server's values. The keys are consumed, since they serve one exchange.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when the X25519 result is all zero: the peer's value was of low order.
-    /// A wrong ML-KEM ciphertext gives a secret that nobody shares (implicit rejection), not an error.
+    /// [`Error::Authentication`] when the X25519 result is all zero, since the peer's value was of low order. A
+    /// wrong ML-KEM ciphertext is no error: it gives a secret that the peer does not have (implicit rejection, FIPS
+    /// 203 section 6.3).
     pub fn finish(
         self,
         x25519: &[u8; X25519_LEN],
@@ -82,8 +83,8 @@ impl ClientExchange {
     }
 }
 
-/// The server's whole part: answers a client's values with fresh ones of its own. Draws 32 bytes of `rng` for
-/// X25519, then 32 (`m`) for ML-KEM.
+/// Computes the server's whole part: fresh values in answer to the client's, and the shared secret. Draws 32 bytes
+/// of `rng` for X25519, then 32 (`m`) for ML-KEM.
 ///
 /// # Errors
 /// [`Error::Authentication`] for an X25519 value of low order or an encapsulation key that FIPS 203's modulus
@@ -99,8 +100,8 @@ pub fn respond<R: TryCryptoRng + ?Sized>(
     let message = Secret::<32>::random(rng)?;
 
     let secret = StaticSecret::from(*secret.expose());
-    // The deterministic form takes its 32 random bytes as an argument, which is what lets a failing source of
-    // randomness be an error here; they are drawn fresh two lines up.
+    // The deterministic form takes its 32 random bytes as an argument, so that a failing source of randomness can
+    // be an error here. The bytes are drawn fresh above.
     let (ciphertext, ml_kem) = client_key.encapsulate_deterministic(&Array::from(*message.expose()));
     let share = ServerShare { x25519: PublicKey::from(&secret).to_bytes(), ciphertext: ciphertext.into() };
     Ok((share, combine(&secret, x25519, ml_kem.into())?))
@@ -115,7 +116,7 @@ impl fmt::Debug for ClientExchange {
 fn combine(own: &StaticSecret, theirs: &[u8; 32], ml_kem: [u8; 32]) -> Result<SharedSecret, Error> {
     let ml_kem = Secret::new(ml_kem);
     let x25519 = own.diffie_hellman(&PublicKey::from(*theirs));
-    // RFC 7748 section 6.1: without this check a peer can force a secret that everyone knows.
+    // RFC 7748 section 6.1: without this check a peer could force a secret that everyone knows.
     if !x25519.was_contributory() {
         return Err(Error::Authentication);
     }

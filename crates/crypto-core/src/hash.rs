@@ -10,23 +10,23 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The hash of everything that a handshake has said so far (section 4).
+/// The running hash of all messages of a handshake (section 4).
 #[derive(Clone, Default)]
 pub struct Transcript(Sha256);
 
 impl Transcript {
-    /// The transcript of a handshake in which nothing was said yet.
+    /// Starts the transcript of a handshake, before its first message.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends bytes as they were on the wire.
+    /// Appends the bytes of a message as they are on the wire.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash up to here; more can follow.
+    /// The hash of all bytes so far. More bytes can follow.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         self.0.clone().finalize().into()

@@ -1,7 +1,7 @@
-//! Who is who: RSA keys (RFC 8017), each for one role.
+//! Identities: RSA keys (RFC 8017), each for one role.
 //!
-//! A server's key only opens secrets (RSAES-OAEP), a client's key only signs (RSASSA-PSS): a key pair that
-//! does both would let one exchange be turned against the other, so the types do not allow it.
+//! A server's key only decrypts secrets (RSAES-OAEP) and a client's key only signs (RSASSA-PSS). With a key pair
+//! that does both, one exchange could be turned against the other, so the types do not allow it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -26,8 +26,8 @@ use crate::secret::Secret;
 
 pub use crate::rsa_key::{DEFAULT_BITS, MAX_BITS, MIN_BITS};
 
-/// SHA-256 of a public key's SubjectPublicKeyInfo DER. Shown as OpenSSH shows fingerprints: `SHA256:` and
-/// unpadded base64.
+/// The id of a public key: the SHA-256 of its SubjectPublicKeyInfo DER. It is printed as OpenSSH prints
+/// fingerprints: `SHA256:` and unpadded base64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 32]);
 
@@ -48,7 +48,7 @@ impl fmt::Debug for KeyId {
 impl FromStr for KeyId {
     type Err = Error;
 
-    /// Reads `SHA256:` and base64; a padding `=` at the end is tolerated, since some tools print it.
+    /// Parses `SHA256:` and base64. A padding `=` at the end is accepted, since some tools print it.
     fn from_str(text: &str) -> Result<Self, Error> {
         let decode = |encoded: &str| {
             let encoded = encoded.strip_suffix('=').unwrap_or(encoded);
@@ -71,13 +71,13 @@ impl FromStr for KeyId {
     }
 }
 
-/// Whether this is a fingerprint as other programs print it.
+/// Returns whether `text` is a fingerprint in hexadecimal, as other programs print it.
 fn is_hex(text: &str) -> bool {
     let digits = text.strip_prefix("MD5:").unwrap_or(text);
     digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
 }
 
-/// A public key within our limits, of either role.
+/// A public key of either role, whose size and exponent were checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     key: rsa::PublicKey,
@@ -92,8 +92,8 @@ impl PublicKey {
     /// A [`KeyProblem`] when the bytes are not the one DER encoding of an RSA key of 2048 to 8192 bits with
     /// exponent 65537. A second encoding of a key would be a second id for it.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, Error> {
-        // The encoding before the size, so that the reason is the same in every implementation. All else that could differ
-        // is not DER.
+        // The encoding is checked before the size, so that every implementation reports the same reason. All other
+        // differences between encodings are errors of DER.
         rsa_key::check_parameters(spki)?;
         let key = Self::from_rsa(rsa_key::public_key_of_spki(spki, MIN_BITS)?)?;
         if *key.spki != *spki {
@@ -110,7 +110,7 @@ impl PublicKey {
         Ok(Self { key, spki, id })
     }
 
-    /// The key's id.
+    /// The key's id, which peers know it by.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.id
@@ -128,8 +128,8 @@ impl PublicKey {
         rsa_key::bits(self.key.n())
     }
 
-    /// Seals a secret to the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and an
-    /// empty label. As long as the modulus.
+    /// Encrypts a secret for the holder of this (server's) key: RSAES-OAEP with SHA-256, MGF1-SHA-256 and an empty
+    /// label. The result is as long as the modulus.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -146,7 +146,7 @@ impl PublicKey {
     /// Checks a (client's) signature over `message`: RSASSA-PSS with SHA-256 and a salt of 32 bytes.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when it is not one that this key made.
+    /// [`Error::Authentication`] when the signature was not made with this key over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Error> {
         self.key.pss_verify::<Sha256>(message, signature).map_err(|_| Error::Authentication)
     }
@@ -162,16 +162,16 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A server's identity: a private key that opens sealed secrets and does nothing else.
+/// A server's identity: a private key that decrypts sealed secrets and does nothing else.
 pub struct ServerKey {
     private: rsa::PrivateKey,
     public: PublicKey,
-    /// What a sealed secret that does not open is replaced from (section 3).
+    /// The key that the replacement of a sealed secret which does not open is derived from (section 3).
     rejection: MacKey,
 }
 
 impl ServerKey {
-    /// Makes a key of `bits` bits. Takes seconds.
+    /// Generates a key of `bits` bits. This takes seconds.
     ///
     /// # Errors
     /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
@@ -195,11 +195,11 @@ impl ServerKey {
         &self.public
     }
 
-    /// Opens a secret that was sealed to this key, with randomness for blinding.
+    /// Decrypts a secret that was sealed to this key. `rng` supplies the blinding.
     ///
-    /// This does not fail for a wrong input: what does not open, or is not exactly 32 bytes, is replaced by a
-    /// secret that only this process could compute, on the same path. The sender learns nothing until its
-    /// Finished fails, and then no more than that.
+    /// This does not fail for a wrong ciphertext: one that does not decrypt, or does not hold exactly 32 bytes,
+    /// gives a secret that only this process can compute, on the same path. The sender learns of it only when its
+    /// Finished fails, and then nothing more.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -239,7 +239,7 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// Makes a key of `bits` bits. Takes seconds.
+    /// Generates a key of `bits` bits. This takes seconds.
     ///
     /// # Errors
     /// A [`KeyProblem`] when `bits` is out of range, [`Error::Randomness`] when `rng` fails.
@@ -258,7 +258,7 @@ impl ClientKey {
         &self.public
     }
 
-    /// Signs `message`: RSASSA-PSS with SHA-256 and a salt of 32 bytes. `rng` gives salt and blinding.
+    /// Signs `message`: RSASSA-PSS with SHA-256 and a salt of 32 bytes. `rng` supplies salt and blinding.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(PublicKey::from_spki_der(&spki).unwrap_err(), KeyProblem::Malformed.into());
     }
 
-    /// A small key whose algorithm has no NULL parameters: the encoding is what is wrong with it first.
+    /// A small key whose algorithm has no NULL parameters: its encoding is reported before its size.
     #[test]
     fn the_encoding_of_a_key_is_checked_before_its_size() {
         let small = rsa::PrivateKey::new(&mut SysRng, 1024).unwrap().to_public_key();

@@ -18,7 +18,7 @@ pub fn extract(salt: &[u8], input: &[u8]) -> Secret<32> {
 /// output length u16 BE, label length u8, label, context length u8, context.
 ///
 /// # Panics
-/// When label or context are longer than one length byte can say, which no caller of ours does.
+/// When label or context are longer than one length byte can say, which no caller in this workspace passes.
 #[must_use]
 pub fn expand_label<const N: usize>(secret: &Secret<32>, label: &str, context: &[u8]) -> Secret<N> {
     let label_len = u8::try_from(PREFIX.len() + label.len()).expect("labels are short literals");
@@ -41,5 +41,6 @@ pub fn expand_label<const N: usize>(secret: &Secret<32>, label: &str, context: &
     output
 }
 
-/// Keeps our labels apart from those of every other protocol that uses the construction.
+/// The prefix of every label, which separates Sockseal's labels from those of other protocols that use the
+/// construction.
 const PREFIX: &str = "sockseal1 ";

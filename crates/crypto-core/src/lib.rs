@@ -1,10 +1,10 @@
 //! Sockseal's cryptography: bytes in, bytes out.
 //!
-//! No I/O, no clock, no async, no serde, no global randomness: whatever needs random bytes takes a
-//! [`rand_core::TryCryptoRng`] as an argument. `#![no_std]` with `alloc`.
+//! The crate has no I/O, no clock, no async, no serde and no global randomness: a function that needs random bytes
+//! takes a [`rand_core::TryCryptoRng`] as an argument. It is `#![no_std]` with `alloc`.
 //!
 //! ```text
-//! identity  who is who: RSA keys that open secrets (servers) or sign (clients)
+//! identity  RSA keys that decrypt secrets (servers) or sign (clients)
 //! exchange  a fresh X25519 + ML-KEM-768 secret for every handshake
 //!     \      /
 //!    schedule        secrets -> traffic secrets, in an order that the types enforce
@@ -12,11 +12,11 @@
 //!     record         traffic secret -> sealed records -> opened records
 //! ```
 //!
-//! Beside them stand [`psk`] (pre-shared keys), [`ticket`] (what a server hands out for resumption),
-//! [`pem`] (key files) and [`classic`] (the two tutorial exchanges that the project began with).
+//! Further modules are [`psk`] (pre-shared keys), [`ticket`] (tickets for resumption, sealed by a server), [`pem`]
+//! (key files) and [`classic`] (the two tutorial exchanges that the project began with).
 //!
-//! The paved path is in `wire-protocol`; this crate is for those who want one piece of it, such as
-//! sealing a file to an RSA key (see `examples/seal_file.rs`).
+//! Most applications use `wire-protocol`. This crate is for those that need one piece of it, such as sealing a file
+//! to an RSA key (see `examples/seal_file.rs`).
 //!
 //! Section numbers in these docs are those of `wire-protocol/PROTOCOL.md`.
 

@@ -1,4 +1,4 @@
-//! HMAC-SHA-256 (RFC 2104) with a key that is prepared once.
+//! HMAC-SHA-256 (RFC 2104) with a key whose padded blocks are hashed once.
 
 use core::array::from_fn;
 use core::ops::ControlFlow;
@@ -19,9 +19,9 @@ pub const TAG_LEN: usize = 32;
 /// An HMAC-SHA-256 key with its two padded blocks already hashed.
 #[derive(Clone)]
 pub struct MacKey {
-    /// For messages one by one.
+    /// Computes tags one at a time.
     hmac: Hmac<Sha256>,
-    /// For messages side by side.
+    /// Computes tags side by side.
     pads: Pads,
 }
 
@@ -29,14 +29,14 @@ impl MacKey {
     /// Prepares a key of any length.
     ///
     /// # Panics
-    /// Never: HMAC takes keys of every length.
+    /// Never: HMAC accepts keys of every length.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
         let hmac = Hmac::new_from_slice(key).expect("HMAC takes keys of every length");
         Self { hmac, pads: Pads::new(key) }
     }
 
-    /// The tag of the concatenation of `parts`. It is as secret as the caller's use of it.
+    /// Computes the tag of the concatenation of `parts`. The caller decides whether the tag is secret.
     #[must_use]
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; TAG_LEN] {
         let mut hmac = self.hmac.clone();
@@ -46,8 +46,9 @@ impl MacKey {
         hmac.finalize().into_bytes().into()
     }
 
-    /// Hands the tag of each of the `messages` to `take`, in order, together with what came with the message, until it breaks
-    /// off. The numbers of the messages count up from `first`. As many as win by it are computed side by side.
+    /// Passes the tag of each of the `messages` to `take`, in order, together with the value that came with the
+    /// message, until `take` breaks. The messages are numbered from `first`. As many tags are computed side by side
+    /// as the processor profits from.
     pub(crate) fn tags<'a, T>(
         &self,
         first: u64,
@@ -93,7 +94,7 @@ pub(crate) fn is_equal(expected: &[u8; TAG_LEN], tag: &[u8]) -> bool {
     expected.ct_eq(tag).into()
 }
 
-/// What SHA-256 comes to after each of the two padded blocks of a key.
+/// The states of SHA-256 after each of the two padded blocks of a key.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 struct Pads {
     inner: State,
@@ -117,7 +118,7 @@ impl Pads {
         pads
     }
 
-    /// The tags of the next `N` messages, or as many as there are.
+    /// Computes the tags of the next `N` messages, or of as many as there are.
     fn side_by_side<'a, const N: usize, T>(
         &self,
         mut messages: impl Iterator<Item = ((&'a [u8], T), u64)>,
@@ -126,7 +127,7 @@ impl Pads {
         let messages: [_; N] = from_fn(|_| messages.next());
         let blocks = messages.each_ref().map(|message| match message {
             Some(((bytes, _), number)) => Blocks::new(*number, bytes),
-            // A place to spare.
+            // An unused lane.
             None => Blocks::new(0, &[]),
         });
         let mut states = [self.inner; N];
@@ -150,19 +151,20 @@ impl Pads {
     }
 }
 
-/// A message after a key's inner block, cut into blocks. Only its beginning and its end are copied.
+/// A message behind a key's inner block, cut into blocks. Only the first and the last bytes of the message are
+/// copied.
 struct Blocks<'a> {
-    /// The number and what fills a block with it, of messages that long.
+    /// The message's number and the first bytes, where the message fills a block with them.
     head: Option<[u8; BLOCK_LEN]>,
     middle: &'a [[u8; BLOCK_LEN]],
-    /// What is left, and the padding.
+    /// The last bytes and the padding.
     tail: [u8; 2 * BLOCK_LEN],
-    /// One block or two, in bytes.
+    /// The used length of `tail` in bytes: one block or two.
     tail_len: usize,
 }
 
 impl<'a> Blocks<'a> {
-    /// The message is `number` u64 BE, then `bytes`.
+    /// Cuts the message `number` u64 BE, then `bytes`.
     fn new(number: u64, bytes: &'a [u8]) -> Self {
         let number = number.to_be_bytes();
         let mut tail = [0; 2 * BLOCK_LEN];
@@ -188,8 +190,8 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// Pads the last blocks of what is `hashed_len` bytes long, of which `len` are in these blocks (FIPS 180-4,
-/// section 5.1.1). Everything after those has to be zero.
+/// Pads the last blocks of a message of `hashed_len` bytes, of which `len` are in these blocks (FIPS 180-4, section
+/// 5.1.1). The rest of the blocks must be zero.
 fn pad(blocks: &mut [u8], len: usize, hashed_len: usize) {
     let bits = u64::try_from(hashed_len).expect("a length in memory fits 64 bits") * 8;
     blocks[len] = 0x80;
@@ -209,7 +211,7 @@ fn to_bytes(state: State) -> [u8; TAG_LEN] {
 }
 
 const NUMBER_LEN: usize = size_of::<u64>();
-/// What padding needs at least: its first bit, in a byte, and the length.
+/// The shortest padding in bytes: the byte with its first bit, and the length.
 const PADDING_LEN: usize = 1 + size_of::<u64>();
 
 #[cfg(test)]
@@ -219,7 +221,8 @@ mod tests {
 
     use super::*;
 
-    /// Every length of a message against the hmac crate, beside other lengths and in every place of a batch.
+    /// Compares every length of a message with the hmac crate, beside other lengths and at every position of a
+    /// batch.
     #[test]
     fn tags_side_by_side_equal_tags_one_by_one() {
         let bytes: Vec<u8> = (0..=255).cycle().take(1024).collect();
@@ -236,9 +239,9 @@ mod tests {
                     .enumerate()
                     .collect();
                 let mut side_by_side = Vec::new();
-                let with_places = messages.iter().enumerate().map(|(place, message)| (*message, place));
-                key.tags(first, with_places, |place, tag| {
-                    side_by_side.push((place, tag));
+                let indexed = messages.iter().enumerate().map(|(index, message)| (*message, index));
+                key.tags(first, indexed, |index, tag| {
+                    side_by_side.push((index, tag));
                     ControlFlow::Continue(())
                 });
                 assert_eq!(side_by_side, one_by_one, "key of {key_len}, messages of up to {len}");
@@ -246,7 +249,7 @@ mod tests {
         }
     }
 
-    /// In every place of a group, and with groups behind it.
+    /// Breaks off at every position of a group, also with groups behind it.
     #[test]
     fn nothing_is_taken_behind_a_break() {
         let key = MacKey::new(b"key");

@@ -1,5 +1,5 @@
-//! Key files: RSA keys in PEM. PKCS#8 is written; PKCS#8, PKCS#1 and OpenSSH's own format are read, in every layout that
-//! OpenSSL reads. What is not read is called by its name before anybody is asked for a passphrase.
+//! Key files: RSA keys in PEM. PKCS#8 is written; PKCS#8, PKCS#1 and OpenSSH's own format are read, in every layout
+//! that OpenSSL reads. An unsupported format is named before the user is asked for a passphrase.
 
 mod block;
 pub(crate) mod encryption;
@@ -25,11 +25,12 @@ use crate::error::{Error, KeyProblem};
 use crate::identity::{ClientKey, PublicKey, ServerKey};
 use crate::rsa_key::{MIN_BITS, bits, check_bits, number, public_key_of_pkcs1, public_key_of_spki};
 
-/// Reads a server's key: the first private key in `pem`. `passphrase` is for an encrypted PKCS#8 file.
+/// Reads a server's key from the first private key in `pem`. `passphrase` is for an encrypted PKCS#8 file.
 ///
 /// # Errors
-/// A [`KeyProblem`] that says what is wrong with the file, or what it is instead; [`KeyProblem::NeedsPassphrase`] when it
-/// is encrypted in a way that is read and there is no passphrase. [`Error::Randomness`] when `rng` fails.
+/// A [`KeyProblem`] that says what is wrong with the file, or what the file is instead;
+/// [`KeyProblem::NeedsPassphrase`] when its encryption is supported and `passphrase` is `None`.
+/// [`Error::Randomness`] when `rng` fails.
 pub fn read_server_key<R: TryCryptoRng + ?Sized>(
     rng: &mut R,
     pem: &str,
@@ -38,7 +39,7 @@ pub fn read_server_key<R: TryCryptoRng + ?Sized>(
     ServerKey::from_rsa(rng, read_private(pem, passphrase, MIN_BITS)?)
 }
 
-/// Reads a client's key; see [`read_server_key`].
+/// Reads a client's key, as [`read_server_key`] does a server's.
 ///
 /// # Errors
 /// As [`read_server_key`].
@@ -58,7 +59,7 @@ pub fn write_server_key<R: TryCryptoRng + ?Sized>(
     write_private(rng, key.as_rsa(), passphrase)
 }
 
-/// Writes a client's key; see [`write_server_key`].
+/// Writes a client's key, as [`write_server_key`] does a server's.
 ///
 /// # Errors
 /// As [`write_server_key`].
@@ -88,12 +89,12 @@ pub(crate) fn write_public(key: &rsa::PublicKey) -> String {
 /// Reads a public key: the first `BEGIN PUBLIC KEY` or `BEGIN RSA PUBLIC KEY` in `pem`.
 ///
 /// # Errors
-/// A [`KeyProblem`] that says what is wrong with it, or what it is instead.
+/// A [`KeyProblem`] that says what is wrong with the text, or what the text is instead.
 pub fn read_public_key(pem: &str) -> Result<PublicKey, Error> {
     PublicKey::from_rsa(read_public(pem, MIN_BITS)?)
 }
 
-/// Reads a public key of `min_bits` at least.
+/// Reads a public key of at least `min_bits` bits.
 pub(crate) fn read_public(pem: &str, min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
     let block = first(pem, |label| matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY"))?;
     let der = block.decode()?;
@@ -104,7 +105,7 @@ pub(crate) fn read_public(pem: &str, min_bits: usize) -> Result<rsa::PublicKey, 
     key.map_err(damaged)
 }
 
-/// Reads a private key of `min_bits` at least. Whatever the container, the numbers in it are checked in one place.
+/// Reads a private key of at least `min_bits` bits. All formats share one check of the numbers.
 pub(crate) fn read_private(
     pem: &str,
     passphrase: Option<&[u8]>,
@@ -130,7 +131,7 @@ pub(crate) fn read_private(
     }
 }
 
-/// The first block of a label that is wanted, or else what the text is.
+/// Returns the first block whose label `is_wanted`. Otherwise the error says what the text is.
 fn first(text: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Block<'_>, KeyProblem> {
     let mut other = None;
     for block in block::blocks(text) {
@@ -143,12 +144,12 @@ fn first(text: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Block<'_>, KeyP
     Err(other.or_else(|| identify(text.as_bytes())).map_or(KeyProblem::Malformed, KeyProblem::from))
 }
 
-/// Whether OpenSSL 3 has this cipher of a `DEK-Info` header in its legacy provider alone.
+/// Returns whether OpenSSL 3 supports this cipher of a `DEK-Info` header only in its legacy provider.
 fn is_legacy(cipher: &str) -> bool {
     ["DES-CBC", "RC2-", "BF-", "CAST5-", "IDEA-", "SEED-"].iter().any(|legacy| cipher.starts_with(legacy))
 }
 
-/// What is inside of a frame that says what it holds, and is not that.
+/// Reports content that does not match its PEM label as damaged.
 fn damaged(problem: KeyProblem) -> KeyProblem {
     match problem {
         KeyProblem::Malformed => Form::Damaged.into(),
@@ -161,14 +162,14 @@ fn private_key_of_encrypted(
     passphrase: Option<&[u8]>,
     min_bits: usize,
 ) -> Result<PrivateKey, KeyProblem> {
-    // This comes first: nobody is asked for a passphrase that then serves nothing.
+    // The encryption is checked first, so that the user is not asked for a passphrase that cannot help.
     if let Some(encryption) = Encryption::unread(der).map_err(|_| Form::Damaged)? {
         return Err(KeyProblem::UnknownEncryption(encryption));
     }
     let info = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|_| Form::Damaged)?;
     let passphrase = passphrase.ok_or(KeyProblem::NeedsPassphrase)?;
     let decrypted = info.decrypt(passphrase).map_err(|_| KeyProblem::WrongPassphrase)?;
-    // A wrong passphrase gets this far once in 256 times: the padding looks right by chance.
+    // The padding is right by chance for one wrong passphrase in 256, which then fails here.
     private_key_of_pkcs8(decrypted.as_bytes(), min_bits).map_err(|problem| match problem {
         KeyProblem::Malformed => KeyProblem::WrongPassphrase,
         problem => problem,
@@ -211,8 +212,9 @@ fn private_key_of_openssh(der: &[u8], min_bits: usize) -> Result<PrivateKey, Key
     private_key(bytes, min_bits)
 }
 
-/// A key of modulus, public and private exponent and the two primes. They come from a file that anyone may have
-/// edited: a key whose parts do not belong together gives its factors away with the first signature.
+/// Builds a key from modulus, public exponent, private exponent and the two primes. The numbers come from a file
+/// that anyone may have edited, and a key whose parts do not belong together reveals its factors with the first
+/// signature.
 fn private_key(parts: [&[u8]; 5], min_bits: usize) -> Result<PrivateKey, KeyProblem> {
     let [n, e, d, p, q] = parts.map(number);
     check_bits(bits(&n), min_bits)?;

@@ -22,7 +22,7 @@ pub struct PreSharedKey {
 }
 
 impl PreSharedKey {
-    /// Makes a key for the client called `id`, good with the server `server_id` alone.
+    /// Generates a key for the client called `id`, which only the server `server_id` accepts.
     ///
     /// # Errors
     /// [`KeyProblem::Malformed`] when `id` is not 1 to 64 characters out of `A-Z a-z 0-9 . _ -`,
@@ -38,11 +38,12 @@ impl PreSharedKey {
         Ok(Self { id: id.to_string(), server_id, secret: Secret::random(rng)? })
     }
 
-    /// Reads the text form: one line `sockseal-psk-v1 ID SERVER-ID SECRET`, the last two in unpadded base64.
+    /// Parses the text form: one line `sockseal-psk-v1 ID SERVER-ID SECRET`, the last two in unpadded base64.
     /// Empty lines and lines that start with `#` are skipped.
     ///
     /// # Errors
-    /// [`KeyProblem::PreSharedKey`] that says what is wrong, or a [`KeyProblem`] that says what the text is instead.
+    /// [`KeyProblem::PreSharedKey`] that says what is wrong, or another [`KeyProblem`] that says what the text is
+    /// instead.
     pub fn from_text(text: &str) -> Result<Self, Error> {
         let text = text.trim_start_matches('\u{FEFF}');
         let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
@@ -71,7 +72,7 @@ impl PreSharedKey {
         Ok(Self { id: id.to_string(), server_id: *server_id.expose(), secret })
     }
 
-    /// The text form, secret included.
+    /// The text form, including the secret.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let server_id = Base64Unpadded::encode_string(&self.server_id);
@@ -83,13 +84,13 @@ impl PreSharedKey {
         text
     }
 
-    /// What the key is called, on both sides.
+    /// The name of the key on both sides.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The id of the one server that the key is good with.
+    /// The id of the one server that accepts the key.
     #[must_use]
     pub fn server_id(&self) -> &[u8; 32] {
         &self.server_id
@@ -108,7 +109,7 @@ impl fmt::Display for PreSharedKey {
     }
 }
 
-/// Whether `id` may name a pre-shared key: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+/// Returns whether `id` may name a pre-shared key: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
 #[must_use]
 pub fn is_valid_id(id: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&id.len())
@@ -123,7 +124,7 @@ fn decode_32(text: &str, problem: &'static str) -> Result<Secret<32>, KeyProblem
     }
 }
 
-/// What a file is whose first line does not begin as it should.
+/// Says what a file is whose first line does not begin with the format's name.
 fn other_than_ours(text: &str, line: &str) -> &'static str {
     if text.contains("-----BEGIN ") {
         "the file is in PEM, as RSA keys and certificates are"

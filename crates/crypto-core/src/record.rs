@@ -23,20 +23,20 @@ use crate::schedule::TrafficSecret;
 pub const HEADER_LEN: usize = 2;
 /// Most bytes of payload in a record.
 pub const MAX_PAYLOAD_LEN: usize = 16384;
-/// Most bytes of ciphertext in a record: payload, type, and what is left for padding.
+/// Most bytes of ciphertext in a record: payload, type and padding.
 pub const MAX_CIPHERTEXT_LEN: usize = 16640;
 /// Length of the longest record in bytes.
 pub const MAX_RECORD_LEN: usize = HEADER_LEN + MAX_CIPHERTEXT_LEN + TAG_LEN;
-/// What a record without padding adds to its payload: header, type and tag.
+/// Bytes that a record without padding adds to its payload: header, type and tag.
 pub const OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 
-/// What a record carries.
+/// The type of a record's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContentType {
     /// A message of the handshake.
     Handshake,
-    /// A message about the channel.
+    /// A message about the channel or its stream.
     Control,
     /// Bytes of the stream.
     Data,
@@ -61,10 +61,10 @@ impl ContentType {
     }
 }
 
-/// Length of the whole record that starts with `header`, checked before anything else is done with it.
+/// Returns the length in bytes of the whole record that starts with `header`, after checking it against the limits.
 ///
 /// # Errors
-/// [`Error::BufferLength`] when the header announces no ciphertext at all or more than the limit.
+/// [`Error::BufferLength`] when the header announces no ciphertext at all or more than [`MAX_CIPHERTEXT_LEN`].
 pub fn record_len(header: [u8; HEADER_LEN]) -> Result<usize, Error> {
     match usize::from(u16::from_be_bytes(header)) {
         ciphertext_len @ 1..=MAX_CIPHERTEXT_LEN => Ok(HEADER_LEN + ciphertext_len + TAG_LEN),
@@ -72,20 +72,20 @@ pub fn record_len(header: [u8; HEADER_LEN]) -> Result<usize, Error> {
     }
 }
 
-/// One record to seal: `buffer` is the whole record, with the payload already in its place, at
-/// `HEADER_LEN..HEADER_LEN + payload_len`. What the buffer is longer than payload and [`OVERHEAD`] is padding.
+/// One record to seal: `buffer` is the whole record, with the payload already at `HEADER_LEN..HEADER_LEN +
+/// payload_len`. Bytes of the buffer beyond the payload and [`OVERHEAD`] become padding.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "an argument")]
 pub struct Outgoing<'a> {
-    /// Room for the whole record.
+    /// The buffer of the whole record.
     pub buffer: &'a mut [u8],
-    /// Bytes of payload in it.
+    /// Length of the payload in bytes.
     pub payload_len: usize,
-    /// What the payload is.
+    /// The type of the payload.
     pub content_type: ContentType,
 }
 
-/// How much a key has been used for.
+/// The use of a key so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyUsage {
@@ -124,7 +124,7 @@ impl Sealer {
         }
         self.keys.check_sequences(records.len())?;
 
-        // Tags side by side want ciphertexts that are still in the cache.
+        // The tags of a group are computed while its ciphertexts are still in the cache.
         for group in records.chunks_mut(lanes()) {
             let first = self.keys.take_sequences(group.len())?;
             for (record, sequence) in group.iter_mut().zip(first..) {
@@ -142,7 +142,7 @@ impl Sealer {
         Ok(())
     }
 
-    /// Everything about a record but its tag.
+    /// Does everything for a record except its tag.
     fn encrypt(&mut self, record: &mut Outgoing<'_>, sequence: u64) -> Result<(), Error> {
         let length = record.buffer.len() - HEADER_LEN - TAG_LEN;
         let header = u16::try_from(length).map_err(|_| Error::BufferLength)?;
@@ -157,32 +157,34 @@ impl Sealer {
         Ok(())
     }
 
-    /// How much the present key has been used for.
+    /// The use of the present key so far.
     #[must_use]
     pub fn usage(&self) -> KeyUsage {
         self.usage
     }
 
-    /// Goes over to the next key, at sequence number 0. The peer has to have been told under the old one.
+    /// Switches to the next key, at sequence number 0. The caller must have announced it to the peer under the old
+    /// key.
     pub fn update_key(&mut self) {
         self.keys.update();
         self.usage = KeyUsage::default();
     }
 }
 
-/// As many records are sealed or opened side by side on this processor, 1 to 16. More of them in a batch win nothing.
+/// The number of records that are sealed or opened side by side on this processor, 1 to 16. Larger batches are no
+/// faster.
 #[must_use]
 pub fn side_by_side() -> usize {
     lanes()
 }
 
-/// What was in an opened record, in its buffer at `HEADER_LEN..HEADER_LEN + payload_len`.
+/// The content of an opened record, which is in its buffer at `HEADER_LEN..HEADER_LEN + payload_len`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a result")]
 pub struct Opened {
-    /// Bytes of payload.
+    /// Length of the payload in bytes.
     pub payload_len: usize,
-    /// What the payload is.
+    /// The type of the payload.
     pub content_type: ContentType,
 }
 
@@ -200,14 +202,14 @@ impl Opener {
 
     /// Opens `records` in place, in order, and appends what they carry to `opened`.
     ///
-    /// Every tag is checked before the first byte is decrypted. Where one does not check out, the records
-    /// before it are opened and the rest is left as it was: that is what a key update in the middle of a batch
-    /// looks like. The caller goes over to the next key and comes back with the rest, or gives up.
+    /// Every tag is checked before the first byte is decrypted. When one is wrong, the records before it are opened
+    /// and the rest is left unchanged, as at a key update in the middle of a batch. The caller then switches to the
+    /// next key and opens the rest, or gives up.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when not even the first record checks out or one carries no valid type,
+    /// [`Error::Authentication`] when the first record's tag is wrong or a record carries no valid type,
     /// [`Error::BufferLength`] when a buffer is not one whole record, [`Error::KeyExhausted`] when there is no
-    /// sequence number left. The channel has to end then.
+    /// sequence number left. The channel must end then.
     pub fn open(
         &mut self,
         records: &mut [&mut [u8]],
@@ -243,13 +245,13 @@ impl Opener {
         Ok(valid)
     }
 
-    /// Goes over to the next key, at sequence number 0.
+    /// Switches to the next key, at sequence number 0.
     pub fn update_key(&mut self) {
         self.keys.update();
     }
 }
 
-/// Finds the type byte: the last one that is not padding.
+/// Finds the type byte, which is the last byte that is not padding.
 fn parse(plaintext: &[u8]) -> Result<Opened, Error> {
     let payload_len = plaintext.iter().rposition(|&byte| byte != 0).ok_or(Error::Authentication)?;
     let content_type = ContentType::from_byte(plaintext[payload_len]).ok_or(Error::Authentication)?;
@@ -260,7 +262,7 @@ fn parse(plaintext: &[u8]) -> Result<Opened, Error> {
 }
 
 struct RecordKeys {
-    /// `None` only while an update replaces it.
+    /// The present secret; `None` only while an update replaces it.
     secret: Option<TrafficSecret>,
     encryption: CtrKey,
     mac: MacKey,
@@ -284,15 +286,15 @@ impl RecordKeys {
         }
     }
 
-    /// Hands out `count` sequence numbers. A number is never handed out twice: that would be the same key
-    /// stream for two records.
+    /// Reserves `count` sequence numbers. No number is reserved twice, since that would encrypt two records with
+    /// the same key stream.
     fn take_sequences(&mut self, count: usize) -> Result<u64, Error> {
         let first = self.check_sequences(count)?;
         self.sequence += u64::try_from(count).map_err(|_| Error::KeyExhausted)?;
         Ok(first)
     }
 
-    /// The next sequence number, if `count` of them are left.
+    /// Returns the next sequence number if `count` of them are left.
     fn check_sequences(&self, count: usize) -> Result<u64, Error> {
         let count = u64::try_from(count).map_err(|_| Error::KeyExhausted)?;
         self.sequence.checked_add(count).map(|_| self.sequence).ok_or(Error::KeyExhausted)

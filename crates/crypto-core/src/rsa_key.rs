@@ -1,5 +1,5 @@
-//! RSA keys as numbers (RFC 8017): the sizes and the exponent that are taken, how keys are made, and the encodings of a
-//! public key, SubjectPublicKeyInfo and PKCS#1.
+//! RSA keys as numbers (RFC 8017): the accepted sizes and exponent, key generation, and the encodings of a public
+//! key, SubjectPublicKeyInfo and PKCS#1.
 
 use rand_core::TryCryptoRng;
 use rsa::pkcs8::spki::SubjectPublicKeyInfoRef;
@@ -10,24 +10,24 @@ use crate::pem::identify;
 
 /// Fewest bits that a modulus may have.
 pub const MIN_BITS: usize = 2048;
-/// Most bits that a modulus may have: more would serve to exhaust whoever has to compute with it.
+/// Most bits that a modulus may have: computing with a larger one would serve a denial of service.
 pub const MAX_BITS: usize = 8192;
-/// Bits of a key that is made without a word about its size.
+/// Bits of a key that is generated without a given size.
 pub const DEFAULT_BITS: usize = 3072;
 
-/// Makes a key with two primes and the exponent 65537.
+/// Generates a key with two primes and the exponent 65537.
 pub(crate) fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R, bits: usize) -> Result<rsa::PrivateKey, Error> {
     check_bits(bits, MIN_BITS)?;
     rsa::PrivateKey::new(rng, bits).map_err(|_| Error::Randomness)
 }
 
-/// Whether a key, public or private, has the size and the exponent that are taken.
+/// Checks that a public or private key has an accepted size and exponent.
 pub(crate) fn check_size(key: &impl rsa::traits::PublicKeyParts, min_bits: usize) -> Result<(), KeyProblem> {
     check_bits(bits(key.n()), min_bits)?;
     if *key.e() == BoxedUint::from(65537u64) { Ok(()) } else { Err(KeyProblem::Exponent) }
 }
 
-/// Whether a modulus has a size that is taken.
+/// Checks that a modulus has an accepted size.
 pub(crate) fn check_bits(bits: usize, min_bits: usize) -> Result<(), KeyProblem> {
     match bits {
         _ if bits < min_bits => Err(KeyProblem::TooSmall { bits }),
@@ -41,7 +41,7 @@ pub(crate) fn bits(modulus: &BoxedUint) -> usize {
     usize::try_from(modulus.bit_width_vartime()).unwrap_or(usize::MAX)
 }
 
-/// Whether an RSA key's parameters are NULL: a key without them would have a second id.
+/// Checks that an RSA key's parameters are NULL: a key without them would have a second id.
 pub(crate) fn check_parameters(der: &[u8]) -> Result<(), KeyProblem> {
     let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
     let is_rsa = info.algorithm.oid == pkcs1::ALGORITHM_OID;
@@ -49,8 +49,8 @@ pub(crate) fn check_parameters(der: &[u8]) -> Result<(), KeyProblem> {
     if is_rsa && !are_null { Err(KeyProblem::Malformed) } else { Ok(()) }
 }
 
-/// Reads a SubjectPublicKeyInfo. A key that is marked for RSASSA-PSS alone (RFC 4055) is not read: it may not be
-/// encrypted to, and it would be known by a second id.
+/// Reads a SubjectPublicKeyInfo. A key that is restricted to RSASSA-PSS (RFC 4055) is refused: it must not be
+/// encrypted to, and would have a second id.
 pub(crate) fn public_key_of_spki(der: &[u8], min_bits: usize) -> Result<rsa::PublicKey, KeyProblem> {
     let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyProblem::Malformed)?;
     if info.algorithm.oid != pkcs1::ALGORITHM_OID {
@@ -67,7 +67,7 @@ pub(crate) fn public_key_of_pkcs1(der: &[u8], min_bits: usize) -> Result<rsa::Pu
     rsa::PublicKey::new(n, number(key.public_exponent.as_bytes())).map_err(|_| KeyProblem::Malformed)
 }
 
-/// A number in big-endian bytes.
+/// Converts big-endian bytes to a number.
 pub(crate) fn number(bytes: &[u8]) -> BoxedUint {
     BoxedUint::from_be_slice_vartime(bytes)
 }

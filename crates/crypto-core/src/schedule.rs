@@ -1,4 +1,4 @@
-//! The key schedule (section 4): each stage is a type, and going on consumes it.
+//! The key schedule (section 4): each stage is a type, which the step to the next stage consumes.
 //!
 //! ```text
 //!             0^32
@@ -18,8 +18,8 @@
 //! 0^32   -> Extract = s3   ApplicationStage     -> "c ap", "s ap", "res"
 //! ```
 //!
-//! `Derive(secret, label, hash) = Expand-Label(secret, label, hash, 32)`; where there is nothing to bind the
-//! hash is that of no bytes at all.
+//! `Derive(secret, label, hash) = Expand-Label(secret, label, hash, 32)`. Where there is nothing to bind, the hash
+//! is that of the empty string.
 
 use crate::Error;
 use crate::exchange::SharedSecret;
@@ -28,13 +28,13 @@ use crate::kdf::{expand_label, extract};
 use crate::mac::{MacKey, TAG_LEN};
 use crate::secret::Secret;
 
-/// Which end of the channel something belongs to.
+/// The two ends of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a channel has two ends")]
 pub enum Side {
-    /// The end that said the ClientHello.
+    /// The end that sends the ClientHello.
     Client,
-    /// The end that answered it.
+    /// The end that sends the ServerHello.
     Server,
 }
 
@@ -49,7 +49,7 @@ impl core::ops::Not for Side {
     }
 }
 
-/// What a binder proves the knowledge of; the two never share a key.
+/// The kind of secret that a binder proves knowledge of. The two kinds never share a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the two ways to start from a symmetric secret")]
 pub enum BinderKind {
@@ -59,7 +59,7 @@ pub enum BinderKind {
     Resumption,
 }
 
-/// `s0`: the pre-shared or resumption secret is in, or 32 zero bytes in its place.
+/// `s0`: the pre-shared or resumption secret is mixed in, or 32 zero bytes instead.
 #[derive(Debug)]
 pub struct EarlyStage(Secret<32>);
 
@@ -70,7 +70,7 @@ impl EarlyStage {
         Self(extract(&ZEROS, psk.map_or(&ZEROS, Secret::expose).as_slice()))
     }
 
-    /// The key of the binder in a hello that starts from a symmetric secret (section 3).
+    /// The key of the binder in a ClientHello that starts from a symmetric secret (section 3).
     #[must_use]
     pub fn binder_key(&self, kind: BinderKind) -> MacKey {
         let label = match kind {
@@ -80,14 +80,14 @@ impl EarlyStage {
         MacKey::new(expand_label::<32>(&self.0, label, &sha256(b"")).expose())
     }
 
-    /// Mixes in the secret that came under the server's RSA key, or 32 zero bytes in its place.
+    /// Mixes in the secret that was sealed to the server's RSA key, or 32 zero bytes instead.
     #[must_use]
     pub fn into_server_stage(self, rsa: Option<&Secret<32>>) -> ServerStage {
         ServerStage(extract(derived(&self.0).expose(), rsa.map_or(&ZEROS, Secret::expose).as_slice()))
     }
 }
 
-/// `s1`: only the holder of the server's RSA key gets here in RSA mode.
+/// `s1`: in RSA mode, only the holder of the server's RSA key can compute it.
 #[derive(Debug)]
 pub struct ServerStage(Secret<32>);
 
@@ -99,7 +99,7 @@ impl ServerStage {
     }
 }
 
-/// `s2`: both ends have contributed.
+/// `s2`: both ends have contributed fresh values.
 #[derive(Debug)]
 pub struct HandshakeStage(Secret<32>);
 
@@ -114,20 +114,20 @@ impl HandshakeStage {
         TrafficSecret(expand_label(&self.0, label, transcript))
     }
 
-    /// Goes on to the secrets that carry data.
+    /// Goes on to the secrets of the application data.
     #[must_use]
     pub fn into_application_stage(self) -> ApplicationStage {
         ApplicationStage(extract(derived(&self.0).expose(), &ZEROS))
     }
 }
 
-/// `s3`: the secrets of the channel itself.
+/// `s3`: the secrets of the established channel.
 #[derive(Debug)]
 pub struct ApplicationStage(Secret<32>);
 
 impl ApplicationStage {
-    /// The first secret that protects one side's data; `transcript` is T3, so that both identities are
-    /// bound into every key that carries data.
+    /// The first secret that protects one side's data. `transcript` is T3, which binds both identities into every
+    /// key that protects data.
     #[must_use]
     pub fn traffic_secret(&self, side: Side, transcript: &[u8; 32]) -> TrafficSecret {
         let label = match side {
@@ -137,25 +137,25 @@ impl ApplicationStage {
         TrafficSecret(expand_label(&self.0, label, transcript))
     }
 
-    /// The secret that the secrets of tickets are made from; `transcript` is T3.
+    /// The secret that tickets' secrets are derived from; `transcript` is T3.
     #[must_use]
     pub fn resumption_secret(&self, transcript: &[u8; 32]) -> ResumptionSecret {
         ResumptionSecret(expand_label(&self.0, "res", transcript))
     }
 }
 
-/// What one direction's record keys come from.
+/// The secret that one direction's record keys are derived from.
 #[derive(Debug)]
 pub struct TrafficSecret(Secret<32>);
 
 impl TrafficSecret {
-    /// A traffic secret from elsewhere, for those who use records without the handshake.
+    /// Takes a traffic secret from elsewhere, for users of records without the handshake.
     #[must_use]
     pub fn new(secret: Secret<32>) -> Self {
         Self(secret)
     }
 
-    /// The bytes themselves, for test vectors.
+    /// The secret bytes, for test vectors.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
@@ -169,7 +169,7 @@ impl TrafficSecret {
         expand_label(&self.0, "mac", &[])
     }
 
-    /// The content of a Finished: a MAC over the transcript so far under this (handshake) secret.
+    /// Computes the content of a Finished: a MAC over the transcript so far under this (handshake) secret.
     #[must_use]
     pub fn finished(&self, transcript: &[u8; 32]) -> [u8; TAG_LEN] {
         self.finished_key().tag(&[transcript])
@@ -178,12 +178,12 @@ impl TrafficSecret {
     /// Checks a peer's Finished in constant time.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when it is not the one that this secret makes.
+    /// [`Error::Authentication`] when the Finished was not made under this secret over this transcript.
     pub fn verify_finished(&self, transcript: &[u8; 32], finished: &[u8; TAG_LEN]) -> Result<(), Error> {
         self.finished_key().verify(&[transcript], finished)
     }
 
-    /// The secret after a key update. The old one is gone with it.
+    /// Derives the secret after a key update. The old secret is consumed and wiped.
     #[must_use]
     pub fn into_next(self) -> Self {
         Self(expand_label(&self.0, "update", &[]))
@@ -194,18 +194,18 @@ impl TrafficSecret {
     }
 }
 
-/// What the secrets of a connection's tickets come from.
+/// The secret that the secrets of a connection's tickets are derived from.
 #[derive(Debug)]
 pub struct ResumptionSecret(Secret<32>);
 
 impl ResumptionSecret {
-    /// The secret of the ticket with this nonce.
+    /// Derives the secret of the ticket with this nonce.
     #[must_use]
     pub fn ticket_secret(&self, nonce: &[u8]) -> Secret<32> {
         expand_label(&self.0, "ticket", nonce)
     }
 
-    /// The bytes themselves, for test vectors.
+    /// The secret bytes, for test vectors.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()

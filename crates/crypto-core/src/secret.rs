@@ -10,8 +10,8 @@ use crate::Error;
 
 /// `N` secret bytes.
 ///
-/// There is no `Clone`, no `PartialEq` and no serde on purpose. The bytes move with the value, so a copy may
-/// stay on the stack where it was made: wiping is the best effort that safe Rust allows, not a proof.
+/// `Clone`, `PartialEq` and serde are left out on purpose. The bytes move with the value, so a copy may stay on the
+/// stack where it was made: wiping is the best effort that safe Rust allows, not a guarantee.
 pub struct Secret<const N: usize>(Zeroizing<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
@@ -21,7 +21,7 @@ impl<const N: usize> Secret<N> {
         Self(Zeroizing::new(bytes))
     }
 
-    /// `N` fresh bytes from `rng`.
+    /// Draws `N` fresh bytes from `rng`.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -31,13 +31,13 @@ impl<const N: usize> Secret<N> {
         Ok(secret)
     }
 
-    /// A secret of the bytes in `slice`, where it is exactly `N` long.
+    /// Copies `slice` into a secret; `None` where it is not exactly `N` bytes long.
     #[must_use]
     pub fn from_slice(slice: &[u8]) -> Option<Self> {
         slice.try_into().ok().map(Self::new)
     }
 
-    /// The bytes themselves. Each use should make plain where they go.
+    /// The secret bytes. Each use should make plain where they go.
     #[must_use]
     pub fn expose(&self) -> &[u8; N] {
         &self.0
@@ -47,7 +47,7 @@ impl<const N: usize> Secret<N> {
         &mut self.0
     }
 
-    /// `taken` where `choice` is set, else `other`, without a branch on `choice`.
+    /// Returns `taken` where `choice` is set, else `other`, without a branch on `choice`.
     pub(crate) fn select(other: &Self, taken: &Self, choice: Choice) -> Self {
         let mut chosen = Self::new([0; N]);
         for ((byte, a), b) in chosen.0.iter_mut().zip(other.0.iter()).zip(taken.0.iter()) {

@@ -1,14 +1,14 @@
-//! Tickets (section 5): what a server needs to know to resume a channel, sealed under a key of its own so that
-//! it has to keep nothing.
+//! Tickets (section 5): the state that a server needs to resume a channel, sealed under a key that only servers
+//! have, so that the server stores nothing.
 //!
 //! ```text
 //! ticket = epoch u64 BE | nonce[16] | ciphertext | tag[32]
 //! key    = Expand-Label(master, "ticket key", epoch u64 BE | nonce)
 //! ```
 //!
-//! Every ticket has keys of its own, so that the random nonce may be short and CTR always starts at 0. Keys
-//! rotate by themselves: the epoch is part of their derivation, and a ticket of an epoch that is over is
-//! refused. Servers that share the master key accept one another's tickets.
+//! Every ticket has its own keys, so that the random nonce may be short and CTR always starts at 0. Keys rotate
+//! without a new master key: the epoch is part of their derivation, and a ticket of an old epoch is refused.
+//! Servers that share the master key accept one another's tickets.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -21,29 +21,29 @@ use crate::kdf::expand_label;
 use crate::mac::{MacKey, TAG_LEN};
 use crate::secret::Secret;
 
-/// How long an epoch is.
+/// Length of an epoch.
 pub const EPOCH: Duration = Duration::from_hours(12);
-/// What a ticket adds to its content, in bytes.
+/// Bytes that a ticket adds to its content.
 pub const OVERHEAD: usize = 8 + NONCE_LEN + TAG_LEN;
 
-/// The key that a server, or several, seal tickets under.
+/// The master key that one or several servers seal tickets under.
 #[derive(Debug)]
 pub struct TicketKey(Secret<32>);
 
 impl TicketKey {
-    /// Takes over the master key.
+    /// Takes over the bytes of the master key.
     #[must_use]
     pub fn new(master: Secret<32>) -> Self {
         Self(master)
     }
 
-    /// The master key, to be written to a file.
+    /// The bytes of the master key, to be written to a file.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
 
-    /// Seals `content` under the epoch that `now` (time since the Unix epoch) falls into.
+    /// Seals `content` under the epoch of `now`, the time since the Unix epoch.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -65,11 +65,11 @@ impl TicketKey {
         Ok(ticket)
     }
 
-    /// Opens a ticket of the present epoch or of one of the two before it, which is more than a day. The exact
-    /// time of issue is in the content, for the caller to judge.
+    /// Opens a ticket of the present epoch or of one of the two before it, which is more than a day. The content
+    /// holds the exact time of issue, for the caller to check.
     ///
     /// # Errors
-    /// [`Error::Authentication`] when it is not one of ours, or too old.
+    /// [`Error::Authentication`] when the ticket was not sealed under this key, or is too old.
     pub fn open(&self, now: Duration, ticket: &[u8]) -> Result<Vec<u8>, Error> {
         let (body, tag) = ticket.split_last_chunk::<TAG_LEN>().ok_or(Error::Authentication)?;
         let (head, ciphertext) = body.split_at_checked(8 + NONCE_LEN).ok_or(Error::Authentication)?;

@@ -1,4 +1,4 @@
-//! crypto-core through its public API, against vectors that others made.
+//! Tests of crypto-core's public API against vectors of other implementations.
 
 #[cfg(test)]
 mod api {

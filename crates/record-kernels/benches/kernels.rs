@@ -1,4 +1,4 @@
-//! Every implementation that this processor has: `cargo bench -p record-kernels --all-features`.
+//! The speed of every implementation that this processor supports: `cargo bench -p record-kernels --all-features`.
 
 use std::hint::black_box;
 

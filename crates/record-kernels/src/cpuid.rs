@@ -1,18 +1,19 @@
-//! What cpufeatures does not tell of an x86-64 processor.
+//! Features of an x86-64 processor that cpufeatures does not report.
 //!
-//! Asked once: a virtual machine stops for every `cpuid`, which takes as long as a record.
+//! The answers are cached: a virtual machine stops for every `cpuid`, which takes as long as a record.
 
 use core::arch::x86_64 as arch;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// VAES, with or without AVX-512. cpufeatures answers for `vaes` only where the operating system also keeps the registers
-/// of AVX-512; that it keeps those of AVX2 is to be asked of cpufeatures.
+/// Returns whether the processor has VAES, with or without AVX-512. cpufeatures reports `vaes` only where the
+/// operating system also saves the registers of AVX-512. The caller asks cpufeatures whether it saves those of
+/// AVX2.
 pub(crate) fn has_vaes() -> bool {
     static ANSWER: Answer = Answer::unknown();
     ANSWER.get(|| ask(7).ecx & (1 << 9) != 0)
 }
 
-/// The processor is one of Intel's.
+/// Returns whether Intel made the processor.
 pub(crate) fn is_intel() -> bool {
     static ANSWER: Answer = Answer::unknown();
     ANSWER.get(|| {
@@ -45,8 +46,10 @@ const UNKNOWN: u8 = u8::MAX;
 
 #[cold]
 fn ask(leaf: u32) -> arch::CpuidResult {
-    // The detour through the type leaves it to the version of Rust whether the intrinsic is unsafe to call.
+    // The conversion to an unsafe function compiles whether or not the version of Rust declares the intrinsic as
+    // unsafe.
     let cpuid: unsafe fn(u32, u32) -> arch::CpuidResult = arch::__cpuid_count;
-    // SAFETY: every x86-64 processor has `cpuid`. SGX enclaves, which may not use it, have no features detected before.
+    // SAFETY: every x86-64 processor has `cpuid`. SGX enclaves, which may not use it, have no features detected
+    // before.
     unsafe { cpuid(leaf, 0) }
 }

@@ -23,8 +23,8 @@ mod round_keys;
 
 /// An expanded key, wiped when dropped.
 ///
-/// Registers and the stack are not wiped: copies of round keys may stay there, as with every implementation that
-/// leaves them to the compiler.
+/// Registers and the stack are not wiped: copies of round keys may stay there, as in every implementation whose
+/// registers the compiler allocates.
 pub struct Aes256Ctr(Kernel);
 
 impl Aes256Ctr {
@@ -36,8 +36,7 @@ impl Aes256Ctr {
         Self(found.unwrap_or_else(|| Kernel::portable(key)))
     }
 
-    /// As [`Aes256Ctr::new`], with an implementation of the caller's choice. `None` where this processor does not
-    /// have it.
+    /// Expands `key` for the given implementation. `None` where this processor does not support it.
     #[cfg(any(test, feature = "__force-backend"))]
     #[doc(hidden)]
     #[must_use]
@@ -45,10 +44,10 @@ impl Aes256Ctr {
         Kernel::new(backend, key).map(Self)
     }
 
-    /// Encrypts or decrypts `data` in place with the key stream that starts at `counter`. No two pieces of data may
-    /// share a counter block under one key: with the xor of both, whoever sees them would know the xor of the data.
+    /// Encrypts or decrypts `data` in place with the key stream that starts at `counter`. Two pieces of data must
+    /// never share a counter block under one key: the xor of both ciphertexts would be the xor of the data.
     ///
-    /// The time that it takes depends on the length alone.
+    /// The time depends on the length of `data` alone.
     pub fn apply(&self, counter: Counter, data: &mut [u8]) {
         match &self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -61,7 +60,7 @@ impl Aes256Ctr {
         }
     }
 
-    /// The implementation that was chosen.
+    /// The implementation in use.
     #[must_use]
     pub fn backend(&self) -> Backend {
         match &self.0 {
@@ -82,25 +81,25 @@ impl fmt::Debug for Aes256Ctr {
     }
 }
 
-/// An implementation.
+/// An implementation of counter mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// VAES on the registers of AVX-512: four blocks with one instruction.
+    /// VAES on the registers of AVX-512, with four blocks per instruction.
     Vaes512,
-    /// VAES on the registers of AVX2: two blocks with one instruction.
+    /// VAES on the registers of AVX2, with two blocks per instruction.
     Vaes256,
-    /// AES-NI: one block with one instruction.
+    /// AES-NI, with one block per instruction.
     AesNi,
-    /// The ctr crate over the aes crate, with whatever instructions they find.
+    /// The ctr crate over the aes crate, with the instructions that they detect.
     Portable,
 }
 
 impl Backend {
-    /// All of them, the fastest first.
+    /// All implementations, the fastest first.
     pub const ALL: [Self; 4] = [Self::Vaes512, Self::Vaes256, Self::AesNi, Self::Portable];
 
-    /// What is looked for, the fastest first.
+    /// The implementations to choose from, the fastest first.
     fn candidates() -> &'static [Self] {
         match forced::instructions() {
             Instructions::All | Instructions::Avx512 => &Self::ALL,
@@ -110,7 +109,7 @@ impl Backend {
     }
 }
 
-/// An implementation that this processor has, and the key as that one wants it.
+/// An implementation that this processor supports, with the key in the form that it needs.
 enum Kernel {
     #[cfg(target_arch = "x86_64")]
     Vaes512(Vaes512, RoundKeys),
@@ -173,7 +172,7 @@ mod tests {
         backends.into_iter().filter_map(|backend| Aes256Ctr::with_backend(backend, key)).collect()
     }
 
-    /// The key stream from AES alone, one counter block after the other.
+    /// Computes the key stream with AES alone, one counter block after the other.
     fn key_stream(key: &[u8; KEY_LEN], counter: Counter, len: usize) -> Vec<u8> {
         let aes = Aes256Enc::new(key.into());
         let mut key_stream = Vec::new();
@@ -239,7 +238,7 @@ mod tests {
         );
     }
 
-    /// Whatever stands before and after the data stays as it is.
+    /// The bytes before and after the data stay unchanged.
     #[test]
     fn every_length_at_every_alignment() {
         const MOST: usize = 4096;
@@ -273,8 +272,8 @@ mod tests {
         }
     }
 
-    /// Each bit of the block index is carried into, from every place in a turn of the loop, and the last carry is
-    /// dropped.
+    /// Each bit of the block index receives a carry, at every position in an iteration of the loop, and the last
+    /// carry is dropped.
     #[test]
     fn every_carry_of_the_counter() {
         let key = [0x24; KEY_LEN];
@@ -308,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Against the ctr crate, with keys, counters, lengths and data at random.
+    /// Compares with the ctr crate for random keys, counters, lengths and data.
     #[test]
     fn random_inputs_agree() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -317,7 +316,7 @@ mod tests {
             let mut key = [0; KEY_LEN];
             rng.fill_bytes(&mut key);
             let counter = Counter { sequence: rng.next_u64(), block: rng.next_u64() };
-            // Short ones mostly, where the pieces meet.
+            // Most inputs are short, since the pieces meet there.
             let most = if rng.next_u32().is_multiple_of(8) { 700 } else { 100 };
             let len = usize::try_from(rng.next_u32() % most).unwrap();
             rng.fill_bytes(&mut data[..len]);

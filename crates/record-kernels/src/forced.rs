@@ -1,17 +1,17 @@
-//! Which instructions may be used: all, unless a test asks for fewer.
+//! The instructions that may be used: all, unless a test asks for fewer.
 
-/// Instructions that an implementation may be looked for among.
+/// A set of instructions that implementations are chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Instructions {
-    /// Whatever the processor has.
+    /// All instructions that the processor supports.
     All,
-    /// The same, and AVX-512 for SHA-256 even where the SHA extensions are faster.
+    /// All instructions, with AVX-512 for SHA-256 even where the SHA extensions are faster.
     #[cfg_attr(not(feature = "__force-backend"), expect(dead_code, reason = "only tests ask for it"))]
     Avx512,
     /// The SHA extensions and AES-NI, with nothing wider than the registers of SSE.
     #[cfg_attr(not(feature = "__force-backend"), expect(dead_code, reason = "only tests ask for it"))]
     Sse,
-    /// None of ours.
+    /// None of this crate's kernels: only the `sha2` and `ctr` crates.
     #[cfg_attr(not(feature = "__force-backend"), expect(dead_code, reason = "only tests ask for it"))]
     Portable,
 }
@@ -21,11 +21,11 @@ pub(crate) const fn instructions() -> Instructions {
     Instructions::All
 }
 
-/// What the variable `RECORD_KERNELS` says.
+/// The set that the environment variable `RECORD_KERNELS` names, or [`Instructions::All`].
 ///
 /// # Panics
-/// If it says something else than `avx512`, `sse` or `portable`: a test that means to force one of them must not pass over
-/// another.
+/// If the variable has another value than `avx512`, `sse` or `portable`, since a test that means to force one of
+/// them must not run with another.
 #[cfg(feature = "__force-backend")]
 pub(crate) fn instructions() -> Instructions {
     use std::sync::OnceLock;
@@ -45,7 +45,7 @@ pub(crate) fn instructions() -> Instructions {
 mod tests {
     use crate::{ctr, sha256};
 
-    /// What the environment asks for is what every other test of the process runs over.
+    /// All other tests of the process run with the implementation that this one checks.
     #[test]
     fn forced_implementation_is_the_one_in_use() {
         let ctr = ctr::Aes256Ctr::new(&[0; ctr::KEY_LEN]);
@@ -58,14 +58,14 @@ mod tests {
             }
             Ok("avx512") => assert_eq!(Some(used.0), first_of(&sha256::Backend::ALL)),
             _ => {
-                // AVX-512 comes first, but for where the SHA extensions are fast.
+                // AVX-512 comes first, except where the SHA extensions are faster.
                 let passed_over = usize::from(has(sha256::Backend::Sha) && !is_intel());
                 assert_eq!(Some(used.0), first_of(&sha256::Backend::ALL[passed_over..]));
             }
         }
     }
 
-    /// The first of them that this processor has.
+    /// The first of `backends` that this processor supports.
     fn first_of(backends: &[sha256::Backend]) -> Option<sha256::Backend> {
         backends.iter().copied().find(|backend| has(*backend))
     }
@@ -74,7 +74,7 @@ mod tests {
         sha256::compress_with(backend, &mut []).is_some()
     }
 
-    /// As the system has it, and not as we ask.
+    /// Reads the system's answer, which does not depend on the code under test.
     fn is_intel() -> bool {
         std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("GenuineIntel"))
     }

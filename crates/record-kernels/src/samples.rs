@@ -1,10 +1,11 @@
-//! What the tests of all kernels share: which backends can run here, and how many random inputs they get.
+//! Inputs that the tests of all kernels share: the supported backends, and the number of random inputs.
 
 extern crate std;
 
 use std::vec::Vec;
 
-/// The backends that this processor has. The ones that it lacks are named, so that a pass is not taken for more.
+/// The backends that this processor supports. The others are named in the output, so that a pass is not taken for a
+/// test of them.
 pub(crate) fn available<B: Copy + std::fmt::Debug>(all: &[B], is_there: impl Fn(B) -> bool) -> Vec<B> {
     let (there, missing): (Vec<B>, Vec<B>) = all.iter().partition(|&&backend| is_there(backend));
     if !missing.is_empty() {
@@ -13,8 +14,8 @@ pub(crate) fn available<B: Copy + std::fmt::Debug>(all: &[B], is_there: impl Fn(
     there
 }
 
-/// Enough to run at every change. `RECORD_KERNELS_RANDOM_INPUTS`, where the tests are built, asks for another number: a
-/// million after a change of a kernel, few for a run under valgrind.
+/// The number of random inputs, few enough to run at every change. `RECORD_KERNELS_RANDOM_INPUTS`, read when the
+/// tests are built, sets another number: a million after a change of a kernel, few for a run under valgrind.
 pub(crate) fn random_inputs() -> usize {
     option_env!("RECORD_KERNELS_RANDOM_INPUTS")
         .map_or(100_000, |count| count.parse().expect("a number of inputs"))

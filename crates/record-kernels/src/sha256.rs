@@ -14,15 +14,16 @@ mod standard;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
-/// Compresses every block of every lane, [`lanes()`] of them side by side while as many have blocks left.
+/// Compresses every block of every lane, [`lanes()`] of them side by side while as many lanes have blocks left.
 ///
-/// Lanes may be of any number and of unequal lengths. All their `blocks` are empty afterwards. The time that it takes
-/// depends on their number and lengths alone.
+/// There may be any number of lanes, of unequal lengths. Afterwards the `blocks` of all lanes are empty. The time
+/// depends on the number and lengths of the lanes alone.
 pub fn compress(lanes: &mut [Lane<'_>]) {
     Kernel::fastest().compress(lanes);
 }
 
-/// As many messages go side by side on this processor, 1 to [`MAX_LANES`]. More of them win nothing.
+/// The number of messages that are compressed side by side on this processor, 1 to [`MAX_LANES`]. More lanes are no
+/// faster.
 #[must_use]
 pub fn lanes() -> usize {
     Kernel::fastest().lanes()
@@ -34,8 +35,8 @@ pub fn backend() -> Backend {
     Kernel::fastest().backend()
 }
 
-/// As [`compress`], with an implementation of the caller's choice. `None`, and nothing done, where this processor
-/// does not have it.
+/// Compresses as [`compress`] does, with the given implementation. `None`, without an effect, where this processor
+/// does not support it.
 #[cfg(any(test, feature = "__force-backend"))]
 #[doc(hidden)]
 #[must_use]
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Both kernels of AVX-512 with lanes to spare, whatever would take so few otherwise.
+    /// Both kernels of AVX-512 with unused lanes, also for counts that other implementations would take.
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn lanes_to_spare_change_nothing() {
@@ -171,7 +172,7 @@ mod tests {
         check(Sixteen::detect());
     }
 
-    /// Whatever does the rest, on a processor that has the SHA extensions too.
+    /// Every implementation that may compress the rest, also on a processor that has the SHA extensions.
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_rest_of_avx512_may_be_anything() {
@@ -197,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Lanes without blocks keep their state, wherever they stand.
+    /// Lanes without blocks keep their state, at every position.
     #[test]
     fn lanes_without_blocks_stay_as_they_are() {
         let blocks = padded(&[7; 200]);
@@ -239,7 +240,7 @@ mod tests {
         }
     }
 
-    /// From random states as well, as in the middle of a message.
+    /// Random states stand for the middle of a message.
     #[test]
     fn random_inputs_agree() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);

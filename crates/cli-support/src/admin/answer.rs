@@ -1,4 +1,4 @@
-//! What a running program answers to a command, as one line of JSON, and how its status reads.
+//! The answer of a running program to a command, as one line of JSON, and the text form of its status.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,25 +9,25 @@ use tunnel::escape::{Escaped, escape_json};
 
 use crate::report::Report;
 
-/// What a running program answers.
+/// The answer of a running program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum Answer {
-    /// It did what it was told.
+    /// The program has carried out the command.
     Done,
-    /// How it is.
+    /// The status of the program.
     Status(Status),
-    /// It did not do what it was told.
+    /// The program has not carried out the command.
     Failed {
-        /// What went wrong.
+        /// The error, as text.
         error: String,
-        /// What to do next.
+        /// Advice on how to go on.
         hint: Option<String>,
     },
 }
 
 impl Answer {
-    /// The answer to a command that failed.
+    /// Builds the answer to a command that failed.
     pub fn failed(error: &impl Report) -> Self {
         Self::Failed { error: error.to_string(), hint: error.hint() }
     }
@@ -37,66 +37,66 @@ impl Answer {
     }
 }
 
-/// How a running program is.
+/// The status of a running program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// `server` or `client`.
     pub program: String,
-    /// Its version.
+    /// The version of the program.
     pub version: String,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// Seconds since it started.
+    /// Seconds since the program started.
     pub uptime_seconds: u64,
-    /// Tasks of its reactor.
+    /// Number of tasks of the async runtime.
     pub tasks: usize,
-    /// What it has open.
+    /// Numbers of open channels, streams and the like.
     #[serde(flatten)]
     pub counts: Counts,
-    /// The same by client and target.
+    /// The open streams by client and target.
     #[serde(default)]
     pub open: Vec<Open>,
-    /// How many pairs of the two `open` leaves out.
+    /// Number of pairs of client and target that `open` leaves out.
     #[serde(default)]
     pub open_left_out: usize,
 }
 
-/// What a client has open to one target.
+/// The open streams of one client to one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// The client's name.
     pub client: String,
     /// The target, as the client names it.
     pub target: String,
-    /// Streams, or channels that wait for one.
+    /// Number of open streams, and of channels that wait for one.
     pub streams: usize,
-    /// Bytes that have passed, both ways together.
+    /// Bytes that have passed, both directions together.
     pub bytes: u64,
-    /// When the oldest of them began, as in RFC 3339.
+    /// The start of the oldest of the streams, as in RFC 3339.
     pub since: String,
 }
 
-/// What a running program has open.
+/// Numbers of things that a running program has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Channels that stand.
+    /// Number of established channels.
     pub channels: usize,
-    /// Streams that are open on them.
+    /// Number of streams that are open on them.
     pub streams: usize,
-    /// Addresses that the server listens on for clients.
+    /// Number of addresses that the server listens on for clients.
     pub leases: usize,
-    /// Channels without a stream.
+    /// Number of channels without a stream.
     pub idle_channels: usize,
-    /// Datagrams that it has dropped since it started.
+    /// Number of datagrams that the program has dropped since it started.
     #[serde(default)]
     pub dropped_datagrams: u64,
 }
 
 impl Status {
-    /// That of the process that calls this, which has run since `started`.
+    /// Builds the status of the calling process, which has run since `started`.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn of_this_process(program: &str, started: Instant, counts: Counts) -> Self {
         Self {
@@ -111,23 +111,23 @@ impl Status {
         }
     }
 
-    /// The same with what is open, by client and target, and how many pairs of the two are left out.
+    /// Adds the open streams by client and target, and the number of pairs of the two that are left out.
     #[must_use]
     pub fn with_open(self, (open, open_left_out): (Vec<Open>, usize)) -> Self {
         Self { open, open_left_out, ..self }
     }
 
-    /// As one line of JSON, without its end.
+    /// Encodes the status as one line of JSON, without its end.
     ///
     /// # Panics
-    /// Never: names and numbers can always be written.
+    /// Never: names and numbers can always be encoded.
     #[must_use]
     pub fn to_json(&self) -> String {
         escape_json(&serde_json::to_string(self).expect("names and numbers can be written as JSON"))
     }
 }
 
-/// A line for each figure, the figures below one another; no end of line after the last.
+/// One line for each figure, with the figures aligned, and no line end after the last.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uptime = Duration::from_secs(self.uptime_seconds);
@@ -151,7 +151,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// An answer as it is written: `{"ok":true}`, with `status` where that was asked for, or
+/// The JSON form of an answer: `{"ok":true}`, with `status` where that was asked for, or
 /// `{"ok":false,"error":"...","hint":"..."}`.
 #[derive(Serialize, Deserialize)]
 struct Line {

@@ -1,24 +1,24 @@
-//! The words that a running program understands.
+//! The commands that a running program understands.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a running program can be told.
+/// A command to a running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Say how it is.
+    /// Asks for the program's status.
     Status,
-    /// Read its configuration again.
+    /// Tells the program to read its configuration again.
     Reload,
-    /// Look again at who may do what, and end what is not allowed any more.
+    /// Tells the program to check all permissions again, and to end streams that are no longer permitted.
     Recheck,
 }
 
 impl Command {
-    /// All of them.
+    /// All commands.
     pub(super) const ALL: [Self; 3] = [Self::Status, Self::Reload, Self::Recheck];
 
-    /// The word for it on the socket.
+    /// The command's word in the admin protocol.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Status => "status",

@@ -1,4 +1,4 @@
-//! The folder `run` of a home: the sockets that running programs are spoken with through.
+//! The folder `run` of a home, which holds the admin sockets of running programs.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -16,7 +16,7 @@ use tunnel::dial::MAX_PATH_LEN;
 use crate::error::Error;
 use crate::home::Home;
 
-/// The folder, open. Nobody but its owner, who runs this, can look into it.
+/// The open folder. Only its owner, the user of this process, can look into it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder where it does not exist, and opens it.
+    /// Creates the folder where it does not exist, and opens it.
     pub(super) fn create(home: &Home) -> Result<Self, Error> {
         home.create()?;
         let path = home.file(NAME);
@@ -36,7 +36,7 @@ impl Folder {
         }
     }
 
-    /// Opens the folder; `None` where there is none.
+    /// Opens the folder; `None` where it does not exist.
     pub(super) fn open(home: &Home) -> Result<Option<Self>, Error> {
         let path = home.file(NAME);
         match Self::open_at(&path) {
@@ -52,7 +52,7 @@ impl Folder {
         Ok(Self { path: path.into(), file })
     }
 
-    /// Whoever could change the folder could put a socket of their own in the place of a program's.
+    /// Checks owner and mode: a user who can change the folder could replace a program's socket.
     fn judged(self) -> Result<Self, Error> {
         let metadata = self.file.metadata().map_err(Error::file("open", &self.path))?;
         judge(&self.path, metadata.mode(), metadata.uid(), geteuid().as_raw())?;
@@ -64,8 +64,8 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The path to bind or connect the socket `name` through: a short one where its own is too long for a socket's
-    /// address. Good for as long as the folder is open.
+    /// The path to bind or connect the socket `name` through, which is a short one where the socket's own path is
+    /// too long for a socket address. The path is valid as long as the folder is open.
     pub(super) fn address(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         if path.as_os_str().len() <= MAX_PATH_LEN {
@@ -74,7 +74,7 @@ impl Folder {
         Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string()).join(name)
     }
 
-    /// The processes of `program` that have a socket here, whether they are still there or not.
+    /// The ids of the processes of `program` that have a socket here, running or not.
     pub(super) fn pids(&self, program: &str) -> Result<Vec<u32>, Error> {
         let mut pids = Vec::new();
         for entry in self.path.read_dir().map_err(Error::file("read", &self.path))? {
@@ -85,7 +85,7 @@ impl Folder {
         Ok(pids)
     }
 
-    /// Removes the socket that a process left behind, if that is gone. Whatever else has its name stays.
+    /// Removes the socket of a process that has ended. A file of that name that is not a socket is kept.
     pub(super) fn remove_left_behind(&self, program: &str, pid: u32) {
         let path = self.path(&socket_name(program, pid));
         if !is_running(pid) && is_socket(&path) {
@@ -94,7 +94,7 @@ impl Folder {
     }
 }
 
-/// The file of a socket that is listened on. Goes with it, unless another one has taken its place.
+/// The file of a listening socket. Dropping it removes the file, unless another one has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -102,7 +102,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Takes the file of a socket that has just been bound, and keeps everybody else from connecting to it.
+    /// Takes over the file of a newly bound socket, and keeps other users from connecting to it.
     pub(super) fn new(path: PathBuf) -> io::Result<Self> {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let inode = std::fs::symlink_metadata(&path)?.ino();
@@ -118,7 +118,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// The name of the socket of a process.
+/// The name of the socket of the process `pid`.
 pub(super) fn socket_name(program: &str, pid: u32) -> String {
     format!("{program}-{pid}.sock")
 }
@@ -129,11 +129,11 @@ pub(super) fn is_socket(path: &Path) -> bool {
 
 fn pid_of(name: &str, program: &str) -> Option<u32> {
     let pid = name.strip_prefix(program)?.strip_prefix('-')?.strip_suffix(".sock")?.parse().ok()?;
-    // Numbers have more than one spelling, sockets only one.
+    // A number has several spellings, and a socket's name only one.
     (socket_name(program, pid) == name).then_some(pid)
 }
 
-/// Whether there is such a process; that it is another user's is no matter.
+/// Returns whether the process exists, as this or another user's.
 fn is_running(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
@@ -149,7 +149,7 @@ fn judge(path: &Path, mode: u32, owner: u32, user: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// In a home.
+/// The name of the folder in a home.
 const NAME: &str = "run";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One line of a command or an answer, of limited length.
+//! Reads one line of a command or an answer, of limited length.
 
 use std::io;
 
@@ -18,5 +18,5 @@ pub(super) async fn read_line(stream: &mut (impl AsyncRead + Unpin), limit: usiz
     }
 }
 
-/// Less than any socket buffer, so that an answer goes into one at once.
+/// Longest answer in bytes, less than any socket buffer, so that writing one never blocks.
 pub(super) const MAX_ANSWER_LEN: usize = 64 * 1024;

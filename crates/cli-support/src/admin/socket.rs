@@ -1,4 +1,4 @@
-//! The socket that a running program takes commands through.
+//! The socket on which a running program accepts admin commands.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -15,24 +15,25 @@ use super::line::{MAX_ANSWER_LEN, read_line};
 use crate::error::Error;
 use crate::home::Home;
 
-/// The socket of a running program. Its file goes when it is dropped.
+/// The admin socket of a running program. Dropping it removes its file.
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
     _file: SocketFile,
-    /// Connections whose line is awaited.
+    /// Connections whose line has not arrived yet.
     reading: JoinSet<Option<(Command, Responder)>>,
 }
 
 impl AdminSocket {
-    /// Listens for commands to this process, which is one of `program`. A socket that a dead process of the same
-    /// number has left behind is replaced.
+    /// Listens for commands to this process of `program`. A socket that a dead process of the same id has left
+    /// behind is replaced.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::ExposedFolder`], [`Error::ForeignFolder`]. A program does without, then.
+    /// [`Error::File`], [`Error::ExposedFolder`], [`Error::ForeignFolder`]. The programs then run without the
+    /// socket.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Outside of a tokio runtime.
     pub fn bind(home: &Home, program: &str) -> Result<Self, Error> {
         Self::bind_as(home, program, std::process::id())
     }
@@ -53,8 +54,8 @@ impl AdminSocket {
         Ok(Self { listener, _file: file, reading: JoinSet::new() })
     }
 
-    /// Waits for a command. Whatever else comes is answered here. Nothing is lost when this is dropped before it
-    /// is ready, so it may stand in a `select!`.
+    /// Waits for a command. Lines that are no command are answered here. The future is cancel-safe, so it may be
+    /// used in a `select!`.
     pub async fn next(&mut self) -> (Command, Responder) {
         loop {
             tokio::select! {
@@ -63,7 +64,7 @@ impl AdminSocket {
                         return asked;
                     }
                 }
-                // Others wait in the socket's queue until one of these has spoken or has had its time.
+                // Further connections wait in the socket's queue until one of these has sent its line or timed out.
                 accepted = self.listener.accept(), if self.reading.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
                         self.reading.spawn(read_command(stream));
@@ -77,7 +78,7 @@ impl AdminSocket {
         }
     }
 
-    /// As [`AdminSocket::next`] of the socket that there is; where there is none, waits forever.
+    /// Waits for a command as [`AdminSocket::next`] does, or forever where `socket` is `None`.
     pub async fn next_of(socket: Option<&mut Self>) -> (Command, Responder) {
         match socket {
             Some(socket) => socket.next().await,
@@ -86,17 +87,17 @@ impl AdminSocket {
     }
 }
 
-/// Takes the answer to one command. Dropped without one, it leaves whoever asked without one.
+/// Sends the answer to one command. Dropping it closes the connection without an answer.
 #[derive(Debug)]
 #[must_use = "somebody waits for the answer"]
 pub struct Responder(UnixStream);
 
 impl Responder {
-    /// Answers, without waiting: the line goes into an empty socket buffer, and whoever made that too small, or is
-    /// gone, does not get it.
+    /// Sends the answer without waiting: the line fits in an empty socket buffer. A peer that has made its buffer
+    /// too small, or is gone, does not get the line.
     ///
     /// # Panics
-    /// Never: an answer can always be written as JSON.
+    /// Never: an answer can always be encoded as JSON.
     pub fn answer(self, answer: &Answer) {
         let line = |answer| serde_json::to_string(answer).expect("an answer can be written as JSON");
         let mut text = line(answer);
@@ -111,7 +112,7 @@ impl Responder {
     }
 }
 
-/// Reads the one line of a connection. What is no command is answered at once.
+/// Reads the one line of a connection. A line that is no command is answered at once.
 async fn read_command(mut stream: UnixStream) -> Option<(Command, Responder)> {
     let line = match timeout(LINE_DEADLINE, read_line(&mut stream, MAX_LINE_LEN)).await {
         Ok(line) => line,
@@ -131,20 +132,20 @@ async fn read_command(mut stream: UnixStream) -> Option<(Command, Responder)> {
     }
 }
 
-/// A socket on which nobody listens any more. That of a process with the same number elsewhere, such as in another
-/// container, is not ours to remove.
+/// Returns whether `address` is a socket on which no process listens. A process with the same id elsewhere, such as
+/// in another container, may still listen on its socket.
 fn is_stale(address: &Path) -> bool {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     is_socket(address) && std::os::unix::net::UnixStream::connect(address).is_err_and(refused)
 }
 
-/// Connections whose line is awaited at once.
+/// Most connections whose line is awaited at once.
 const MAX_CONNECTIONS: usize = 8;
-/// A command is one word.
+/// Longest line of a command in bytes, though a command is a single word.
 const MAX_LINE_LEN: usize = 4096;
-/// For the line of a command.
+/// Longest wait for the line of a command.
 const LINE_DEADLINE: Duration = Duration::from_secs(2);
-/// Accepting at once would fail at once.
+/// Pause after an error of `accept`, which would probably fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -180,14 +181,14 @@ mod tests {
         answer
     }
 
-    /// What comes back for `line`.
+    /// The answer to `line`.
     #[track_caller]
     fn check(home: &Home, line: &[u8], expected: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let (mut read, mut write) = connect(home).await.into_split();
             let mut answer = Vec::new();
-            // The program stops reading where it has seen enough.
+            // The program stops reading after the longest line.
             let (_, read) = tokio::join!(
                 async {
                     write.write_all(line).await.ok();
@@ -306,7 +307,7 @@ mod tests {
 
         let socket = AdminSocket::bind_as(&home, "server", 7).unwrap();
         std::fs::remove_file(&path).unwrap();
-        // The number of the file that is gone may be given out again, but not to a second one.
+        // The inode of the removed file may be reused, but only for one other file.
         std::fs::write(home.file("run").join("other"), "").unwrap();
         std::fs::write(&path, "another's").unwrap();
         drop(socket);

@@ -1,4 +1,4 @@
-//! AES-EAX: nonce, tag and ciphertext to the end of the connection.
+//! The aes-eax exchange: nonce, tag and ciphertext, up to the end of the connection.
 
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,8 @@ fn read_key(path: &Path, format: Option<KeyFormat>) -> Result<EaxKey, Error> {
     key.map_err(|problem| Error::Key { path: path.into(), source: problem })
 }
 
-/// The key, and whether it could be another one too: 32 hexadecimal digits are also 32 bytes.
+/// Parses the key, and returns whether the content could be another key too: 32 hexadecimal digits are also 32
+/// bytes.
 fn parse(content: &[u8], format: Option<KeyFormat>) -> (Result<EaxKey, crypto_core::Error>, bool) {
     let raw_fits = matches!(content.len(), 16 | 24 | 32);
     let decoded = std::str::from_utf8(content).ok().and_then(|text| decode_hex(text.trim()));
@@ -89,12 +90,13 @@ fn parse(content: &[u8], format: Option<KeyFormat>) -> (Result<EaxKey, crypto_co
     }
 }
 
-/// Hex of a whole key; `None` where it is anything else.
+/// Decodes the hexadecimal digits of a whole key; `None` where the text is anything else.
 fn decode_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     if !matches!(text.len(), 32 | 48 | 64) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    // Room for all of it at once: a buffer that grows leaves copies behind.
+    // The buffer has its full capacity from the beginning, since a buffer that grows leaves copies of the key in
+    // memory.
     let mut key = Zeroizing::new(Vec::with_capacity(text.len() / 2));
     for at in (0..text.len()).step_by(2) {
         key.push(u8::from_str_radix(&text[at..at + 2], 16).ok()?);
@@ -117,16 +119,17 @@ fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
     }
 }
 
-/// A nonce of 96 bits repeats by chance after some 2^32 messages, which is the least that is thought enough.
+/// Shortest nonce in bytes without a warning. 96 bits repeat by chance after some 2^32 messages, which counts as
+/// the least that is enough.
 const SHORT_NONCE: usize = 12;
-/// 64 bits is the least that is thought enough for a tag that one may try as often as one likes.
+/// Shortest tag in bytes without a warning. 64 bits count as the least that is enough against unlimited attempts.
 const SHORT_TAG: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The key's length, or what the error says, and whether there is a warning.
+    /// The key's length, or the error's text, and whether there is a warning.
     fn read(content: &[u8], format: Option<KeyFormat>) -> (Result<usize, String>, bool) {
         let (key, is_ambiguous) = parse(content, format);
         let len = key.map_err(|error| error.to_string()).map(|key| match key {
@@ -143,7 +146,7 @@ mod tests {
         assert_eq!(read(digits, None), (Ok(16), true));
         assert_eq!(read(digits, Some(KeyFormat::Hex)), (Ok(16), false));
         assert_eq!(read(digits, Some(KeyFormat::Raw)), (Ok(32), false));
-        // With a line end behind them they can only be digits, and 48 or 64 bytes are no key.
+        // Digits with a line end after them can only be hexadecimal, and 48 or 64 bytes are no key.
         assert_eq!(read(&[digits, &b"\n"[..]].concat(), None), (Ok(16), false));
         assert_eq!(read(&[b'0'; 48], None), (Ok(24), false));
         assert_eq!(read(&[b'0'; 64], None), (Ok(32), false));
@@ -161,7 +164,7 @@ mod tests {
                 }
             }
         }
-        // 15 bytes and a line end may be 16 bytes.
+        // The 15 bytes and their line end may be a key of 16 bytes.
         assert_eq!(read(b"fifteen bytes..\n", None), (Ok(16), false));
     }
 

@@ -1,4 +1,4 @@
-//! The one connection of a classic exchange, on which nothing is waited for without a limit.
+//! The single connection of a classic exchange. Every wait on it has a time limit.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tunnel::socket::{BlockingSocket, OnDrop, Socket};
 use crate::error::Error;
 use crate::output::say;
 
-/// A connection, the address that errors on it name, and for how long each side may keep the other waiting.
+/// A connection, the address that errors on it name, and the longest wait for the other side.
 pub(super) struct Connection {
     socket: BlockingSocket,
     address: String,
@@ -43,7 +43,7 @@ impl Connection {
             socket.set_timeout(limit).map_err(failed)?;
             Ok(Self { socket, address: address.to_string(), limit })
         });
-        // A name that is still being looked up is not waited for.
+        // A name look-up that is still running is not waited for.
         runtime.shutdown_background();
         opened
     }
@@ -54,7 +54,8 @@ impl Connection {
             .map_err(|source| self.error("send to", "took nothing of what is sent to it", source))
     }
 
-    /// Reads what is there, or nothing at the end. `missing` says what the other side did not do in time.
+    /// Reads the bytes that have arrived, or 0 bytes at the end. `missing` says what the other side has not done in
+    /// time.
     pub(super) fn receive(&mut self, buffer: &mut [u8], missing: &'static str) -> Result<usize, Error> {
         loop {
             match self.socket.read(buffer) {
@@ -64,7 +65,8 @@ impl Connection {
         }
     }
 
-    /// Reads to the end, `MAX_MESSAGE_LEN` and `extra` bytes at most.
+    /// Reads to the end, and at most one byte more than `MAX_MESSAGE_LEN + extra`, which marks a message as too
+    /// long.
     pub(super) fn receive_all(&mut self, extra: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         let result = (&mut self.socket).take(MAX_MESSAGE_LEN + extra + 1).read_to_end(&mut bytes);
@@ -75,7 +77,7 @@ impl Connection {
 
     fn error(&self, action: &'static str, missing: &'static str, source: io::Error) -> Error {
         match source.kind() {
-            // What a socket says whose time limit is over.
+            // The error of a socket whose time limit has passed.
             io::ErrorKind::WouldBlock => Error::ClassicSilence { missing, limit: self.limit },
             _ => Error::Network { action, address: self.address.clone(), source },
         }
@@ -98,7 +100,7 @@ fn action(listens: bool) -> &'static str {
     if listens { "listen on" } else { "connect to" }
 }
 
-/// A message has to be whole in memory before its tag can be checked, so it cannot be of any length.
+/// Longest message in bytes. A message has to be in memory as a whole before its tag can be checked.
 pub(super) const MAX_MESSAGE_LEN: u64 = 256 << 20;
 
 #[cfg(test)]
@@ -116,7 +118,7 @@ mod tests {
         listener.local_addr().unwrap().to_string().parse().unwrap()
     }
 
-    /// Connects to a peer that keeps quiet, and keeps it alive.
+    /// Connects to a peer that sends nothing, and keeps it connected.
     fn quiet() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connection = Connection::open(None, Some(&address(&listener)), LIMIT).unwrap();
@@ -157,7 +159,7 @@ mod tests {
         check(connection.send(&vec![0; 64 << 20]), "took nothing");
     }
 
-    /// The system drops what a full listener is asked.
+    /// The system drops connection attempts to a listener whose queue is full.
     #[test]
     fn an_answer_is_not_waited_for_without_a_limit() {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();

@@ -1,4 +1,4 @@
-//! What both exchanges have in common: with whom, which way, how long, and the message itself.
+//! The options that both exchanges share: peer, direction, time limit and message.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Exchange {
         }
     }
 
-    /// The one connection of the exchange.
+    /// Opens the single connection of the exchange.
     pub(super) fn connection(&self) -> Result<Connection, Error> {
         Connection::open(self.listen.as_ref(), self.connect.as_ref(), self.timeout)
     }
@@ -74,7 +74,7 @@ pub(super) fn print(message: &[u8]) -> Result<(), Error> {
     written.map_err(|source| Error::Stdio { stream: "standard output", source })
 }
 
-/// Reads the time limit. A socket takes no time at all for no limit at all.
+/// Parses the time limit. Zero is refused, since a socket takes it as no limit.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(timeout) if timeout >= SHORTEST_TIMEOUT => Ok(timeout),
@@ -83,7 +83,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Whether a message has a length that is taken.
+/// Checks that a message is not longer than an exchange accepts.
 pub(super) fn check_len(len: usize) -> Result<(), Error> {
     match u64::try_from(len) {
         Ok(len) if len <= MAX_MESSAGE_LEN => Ok(()),
@@ -91,6 +91,6 @@ pub(super) fn check_len(len: usize) -> Result<(), Error> {
     }
 }
 
-/// Long enough for somebody who starts the other side by hand in another window.
+/// Long enough for a person who starts the other side by hand in another window.
 const DEFAULT_TIMEOUT: &str = "2m";
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! RSA-OAEP: the receiver's public key one way, one ciphertext the other.
+//! The rsa-oaep exchange: the receiver sends its public key, and the sender one ciphertext.
 
 use std::path::Path;
 
@@ -69,7 +69,8 @@ fn receive_with_announced_key(
         return Err(Error::ClassicKeyMismatch { path: path.into(), expected, offered });
     }
     let len = key.ciphertext_len();
-    // Some programs end their PEM with a line end; a ciphertext may begin with such bytes too, so that comes second.
+    // Some programs end their PEM with a line end. A ciphertext may begin with these bytes too, so it is tried
+    // without a line end first.
     for line_end in [&b""[..], b"\n", b"\r\n"] {
         if !ciphertext.starts_with(line_end) {
             continue;
@@ -83,7 +84,7 @@ fn receive_with_announced_key(
     Err(Error::ClassicRefused)
 }
 
-/// Reads the other side's public key in PEM. Also gives what came behind it.
+/// Reads the other side's public key in PEM, and returns it and the bytes after it.
 fn receive_public_key(connection: &mut Connection) -> Result<(String, Vec<u8>), Error> {
     let mut received = Vec::new();
     let mut chunk = [0; 4096];
@@ -94,7 +95,7 @@ fn receive_public_key(connection: &mut Connection) -> Result<(String, Vec<u8>), 
         }
         let form = if find(&received, PEM_BEGIN).is_none() { pem::identify(&received) } else { None };
         match form {
-            // Something else than PEM, which would be waited for in vain.
+            // The bytes are of another format than PEM, so that no end of a PEM block would ever come.
             Some(form) if form != pem::Form::Empty => {
                 return Err(Error::ClassicPeerKey(KeyProblem::from(form).into()));
             }
@@ -108,7 +109,7 @@ fn receive_public_key(connection: &mut Connection) -> Result<(String, Vec<u8>), 
     }
 }
 
-/// Reads until `bytes` is `len` long.
+/// Reads until `bytes` has at least `len` bytes.
 fn receive_ciphertext(connection: &mut Connection, bytes: &mut Vec<u8>, len: usize) -> Result<(), Error> {
     let mut filled = bytes.len();
     bytes.resize(filled.max(len), 0);
@@ -117,7 +118,7 @@ fn receive_ciphertext(connection: &mut Connection, bytes: &mut Vec<u8>, len: usi
             0 => return Err(Error::ClassicPeer("a whole ciphertext")),
             read => filled += read,
         }
-        // No ciphertext begins like that, but for one in 10^24.
+        // A ciphertext begins like this once in 10^24.
         if bytes.starts_with(PEM_BEGIN) {
             return Err(Error::ClassicPeer("a ciphertext (a public key came: it wants to receive, too)"));
         }
@@ -125,13 +126,13 @@ fn receive_ciphertext(connection: &mut Connection, bytes: &mut Vec<u8>, len: usi
     Ok(())
 }
 
-/// Where the first block of PEM ends, whatever its label.
+/// The end of the first PEM block with any label.
 fn end_of_pem(received: &[u8]) -> Option<usize> {
     let label = find(received, PEM_END)?;
     Some(label + find(&received[label..], b"-----")?)
 }
 
-/// Where `needle` ends in `haystack`.
+/// The end of the first `needle` in `haystack`.
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle).map(|start| start + needle.len())
 }
@@ -162,5 +163,5 @@ fn own_key(home: &Home) -> Result<ClassicKey, Error> {
 const PEM_BEGIN: &[u8] = b"-----BEGIN";
 const PEM_END: &[u8] = b"-----END ";
 const NO_KEY: &str = "a public key in PEM";
-/// Four times the PEM of the longest key.
+/// Most bytes that are read before the end of a PEM block: four times the PEM of the longest key.
 const MAX_PEM_LEN: usize = 8192;

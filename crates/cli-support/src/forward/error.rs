@@ -1,54 +1,54 @@
-//! Why a text does not say what to forward.
+//! Errors of texts that should say what to forward.
 
-/// Why a text does not say what to forward.
+/// The error of a text that does not say what to forward.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}: {text:?} should be {expected}")]
 pub struct ForwardError {
-    /// As it was given.
+    /// The text as the user gave it.
     pub(super) text: String,
-    /// What is wrong with it.
+    /// The kind of error.
     pub(super) problem: ForwardProblem,
-    /// What may be written.
+    /// The accepted forms.
     pub(super) expected: &'static str,
 }
 
 impl ForwardError {
-    /// What is wrong.
+    /// The kind of error.
     #[must_use]
     pub fn problem(&self) -> ForwardProblem {
         self.problem
     }
 }
 
-/// What is wrong with a text that does not say what to forward.
+/// The kind of error in a text that does not say what to forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForwardProblem {
-    /// The listening side cannot be read.
+    /// The listening side is not valid.
     #[error("no place to listen")]
     Listen,
-    /// Nothing follows the listening side.
+    /// No target follows the listening side.
     #[error("no target")]
     NoTarget,
-    /// The target cannot be read.
+    /// The target is not valid.
     #[error("no valid target")]
     Target,
-    /// A port by the name of its service.
+    /// The port is the name of a service instead of a number.
     #[error("a port is a number, such as 80 for http")]
     PortName,
-    /// A path does not start with a slash, or has a control character in it.
+    /// A path does not start with a slash, or contains a control character.
     #[error("not an absolute path")]
     Path,
-    /// A host or path is longer than any that works.
+    /// A host or path is longer than the system or the protocol accepts.
     #[error("a host or path that is too long")]
     TooLong,
-    /// Not the name of a service.
+    /// The name of a service is not valid.
     #[error("a service's name is 1 to 64 characters out of A-Z a-z 0-9 . _ -")]
     ServiceName,
-    /// A service where only the server has any.
+    /// A service is the target where only the server has services.
     #[error("only the server has services")]
     NoServices,
-    /// Datagrams where there are only connections.
+    /// `/udp` follows a target that has only connections.
     #[error("/udp does not go with that")]
     Datagrams,
 }

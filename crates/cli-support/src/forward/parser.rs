@@ -1,4 +1,4 @@
-//! Text to forwards: see [the table](super).
+//! The parser of forwards; see [the table](super) of their forms.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -63,7 +63,8 @@ impl FromStr for StdioForward {
     }
 }
 
-/// `[HOST]:PORT` with any host: ssh writes `[%h]:%p` for all of them, and only an IPv6 address needs the brackets.
+/// Removes the brackets of `[HOST]:PORT` unless the host is an IPv6 address, since ssh writes `[%h]:%p` for all
+/// hosts.
 fn without_brackets(text: &str) -> Cow<'_, str> {
     match text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
         Some((host, port)) if host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) => {
@@ -81,7 +82,7 @@ fn explain<T>(
     parse().map_err(|problem| ForwardError { text: text.into(), problem, expected })
 }
 
-/// The side that listens for what leads to `target`.
+/// The listening side for `target`, whose transport it takes.
 fn listen_for(address: Address, target: &TargetSpec) -> Result<ListenSpec, ForwardProblem> {
     match (&address, target) {
         (Address::Unix(_), TargetSpec::Udp { .. }) => Err(ForwardProblem::Datagrams),
@@ -90,7 +91,7 @@ fn listen_for(address: Address, target: &TargetSpec) -> Result<ListenSpec, Forwa
     }
 }
 
-/// The listening side, and what is behind the colon that follows it.
+/// Parses the listening side, and returns it and the text after the colon that follows.
 fn split_listen(text: &str) -> Result<(Address, Option<&str>), ForwardProblem> {
     if let Some(path) = as_path(text) {
         let (path, rest) = split_field(path);
@@ -135,7 +136,7 @@ fn parse_target(text: &str) -> Result<TargetSpec, ForwardProblem> {
     }
 }
 
-/// The path in a text that can be nothing else.
+/// The path in a text that cannot be anything but a path.
 fn as_path(text: &str) -> Option<&str> {
     text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text))
 }
@@ -144,7 +145,7 @@ fn check_path(path: &str) -> Result<(), ForwardProblem> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
         Err(ForwardProblem::Path)
     } else if path.ends_with(DATAGRAM_SUFFIX) {
-        // It could be a file of that name, but whoever writes it means something else.
+        // A file may have such a name, but the user probably means datagrams.
         Err(ForwardProblem::Datagrams)
     } else if path.len() > MAX_PATH_LEN {
         Err(ForwardProblem::TooLong)
@@ -162,13 +163,13 @@ fn parse_port(text: &str) -> Result<(String, u16), ForwardProblem> {
     }
 }
 
-/// Whether all is well but for the port, which has a name.
+/// Returns whether the only error is that the port is a name.
 fn is_port_name(error: &AddressError) -> bool {
     let AddressError { text, problem: AddressProblem::PortName } = error else { return false };
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
-/// What is in front of the first colon outside of brackets, and what is behind it.
+/// Splits at the first colon outside of brackets.
 fn split_field(text: &str) -> (&str, Option<&str>) {
     let bracketed = if text.starts_with('[') { text.find(']').unwrap_or(text.len()) } else { 0 };
     match text[bracketed..].find(':') {
@@ -181,13 +182,13 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What makes datagrams out of a target.
+/// The suffix of a target for datagrams.
 const DATAGRAM_SUFFIX: &str = "/udp";
 
-/// What the system takes as the path of a socket, without the zero byte behind it.
+/// Longest path of a unix socket in bytes, without the terminating zero byte.
 const MAX_PATH_LEN: usize = 107;
 
-/// No name in the DNS is longer, and SOCKS cannot say a longer one.
+/// Longest host in bytes, the limit of both the DNS and SOCKS.
 const MAX_HOST_LEN: usize = 255;
 
 const EXPECTED_LOCAL: &str =
@@ -203,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// `text` reads as `canonical`, which reads as itself.
+    /// Checks that `text` parses and prints as `canonical`, which parses and prints as itself.
     #[track_caller]
     fn check<T: FromStr<Err = ForwardError> + fmt::Display + fmt::Debug + PartialEq>(
         text: &str,

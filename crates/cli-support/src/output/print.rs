@@ -1,4 +1,4 @@
-//! What a program was asked for, on standard output.
+//! Results that the user has asked for, on standard output.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -9,10 +9,10 @@ use tunnel::escape::{Escaped, escape_json};
 use super::said::flush;
 use crate::error::Error;
 
-/// Prints a line on standard output. Whoever has read enough of several, as `head` has, is no fault.
+/// Prints a line on standard output. A closed pipe is no error, since a reader such as `head` may have enough.
 ///
 /// # Errors
-/// [`Error::Stdio`] where it cannot be written for another reason.
+/// [`Error::Stdio`] where the line cannot be written for another reason.
 pub fn print(line: impl Display) -> Result<(), Error> {
     written(print_as_it_is(&format!("{}\n", Escaped(line))))
 }
@@ -26,7 +26,7 @@ pub fn print_row<T: Display>(fields: impl IntoIterator<Item = T>) -> Result<(), 
     written(print_as_it_is(&format!("{}\n", fields.join("\t"))))
 }
 
-/// Prints lines, in each of which whatever may come from a peer has been escaped already, as [`print()`] does.
+/// Prints lines whose parts from a peer have been escaped already, as [`print()`] does.
 ///
 /// # Errors
 /// Those of [`print()`].
@@ -37,18 +37,18 @@ pub fn print_lines(lines: &str) -> Result<(), Error> {
 /// Prints an object on a line of its own on standard output, as [`print()`] does.
 ///
 /// # Errors
-/// [`Error::Stdio`] where it cannot be written, or shown as JSON.
+/// [`Error::Stdio`] where the object cannot be written or encoded as JSON.
 pub fn print_json(object: &impl Serialize) -> Result<(), Error> {
     let json = serde_json::to_string(object).map_err(|error| failed(error.into()))?;
     written(print_as_it_is(&format!("{}\n", escape_json(&json))))
 }
 
-/// Writes `text` to standard output, without a change: it is for a file, and our own.
+/// Writes `text` to standard output without escaping, since it is this program's own text for a file.
 ///
 /// # Errors
-/// [`Error::Stdio`] where not all of it is taken.
+/// [`Error::Stdio`] where the text cannot be written as a whole, also where the pipe is closed.
 pub fn print_as_it_is(text: &str) -> Result<(), Error> {
-    // A warning about it stands before it where both are shown.
+    // Earlier warnings are written first, so that a terminal shows both in order.
     flush();
     let mut stdout = standard_output().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(failed)

@@ -1,8 +1,7 @@
-//! Output that nobody waits for: lines go into a queue, and a thread of its own writes them.
+//! A queue for output that may block: callers append lines, and a thread writes them.
 //!
-//! By hand, since tracing-appender, which does the same for logs, prints on time-outs at the end of the program, and so
-//! can be held up by the very output that is not read; and since lines that are said and lines of the log keep their order
-//! in one queue.
+//! tracing-appender does the same for logs, but at the end of the program it prints its time-outs on the output
+//! that may block. A single queue also keeps the order of notices and log lines.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,16 +12,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Lines on their way to one output.
+/// The lines that wait for one output.
 #[derive(Debug)]
 pub(super) struct Queue {
     output: fn() -> BorrowedFd<'static>,
-    /// Says how many lines were lost, which may be a line for this queue.
+    /// Reports how many lines were lost, possibly as a line in this queue.
     tell_lost: fn(u64),
     state: Mutex<State>,
-    /// There is something to write.
+    /// Notified when there are lines to write.
     filled: Condvar,
-    /// Some of it is written.
+    /// Notified when lines have been written.
     progress: Condvar,
 }
 
@@ -30,11 +29,11 @@ pub(super) struct Queue {
 struct State {
     /// Whole lines that the thread has not taken yet.
     waiting: Vec<u8>,
-    /// Bytes that it has taken and not written yet.
+    /// Number of bytes that the thread has taken and not written yet.
     taken: usize,
-    /// Lines that did not fit and have not been told of.
+    /// Number of lines that did not fit and were not reported.
     lost: u64,
-    /// Whether nothing has been written since somebody waited in vain for the queue to become empty.
+    /// Whether nothing has been written since a call of `flush` timed out.
     is_stuck: bool,
     is_started: bool,
 }
@@ -56,13 +55,13 @@ impl Queue {
         }
     }
 
-    /// Takes a line, its end included, or counts it where there is no room. Does not wait for the output.
+    /// Appends a line, its end included, or counts it as lost where there is no room. Never waits for the output.
     pub(super) fn push(&'static self, line: &[u8]) {
         let mut state = self.lock();
         if !state.is_started {
             if thread::Builder::new().name("output".into()).spawn(|| self.write_all()).is_err() {
                 drop(state);
-                // The system has no thread to give: better late than not at all.
+                // The system cannot start a thread, so the line is written here, even if that blocks.
                 write_line((self.output)(), line).ok();
                 return;
             }
@@ -76,7 +75,8 @@ impl Queue {
         }
     }
 
-    /// Waits until all is written, but not for an output that takes nothing for a second, nor for more than five.
+    /// Waits until all lines are written, but at most a second for an output that takes nothing, and at most five
+    /// in all.
     pub(super) fn flush(&self) {
         let begun = Instant::now();
         let mut state = self.lock();
@@ -88,7 +88,7 @@ impl Queue {
             let waited = self.progress.wait_timeout(state, MAX_PAUSE);
             let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            // Something may have been written between the end of the pause and the lock.
+            // A line may have been written between the end of the pause and the lock.
             state.is_stuck = waited.timed_out() && before == (state.taken, state.waiting.len());
         }
     }
@@ -110,14 +110,14 @@ impl Queue {
                 }
             }
             taken.clear();
-            // What a burst has taken is given back.
+            // The memory of a burst is released.
             taken.shrink_to(KEPT);
             std::mem::swap(&mut state.waiting, &mut taken);
             state.taken = taken.len();
             drop(state);
-            // Each in a write of its own, which a pipe that others write to as well takes as a whole.
+            // Each line is written by one call, which keeps it whole in a pipe that other processes write to.
             for line in taken.split_inclusive(|byte| *byte == b'\n') {
-                // That nobody reads it any more is no reason to stop.
+                // A closed output is no reason to stop.
                 write_line((self.output)(), line).ok();
                 let mut state = self.lock();
                 state.taken -= line.len();
@@ -132,14 +132,14 @@ impl Queue {
     }
 }
 
-/// Past the standard library, whose lock on standard error would be held for as long as the output takes nothing.
+/// Writes without the standard library, whose lock on standard error would be held as long as the output blocks.
 fn write_line(output: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
     let mut left = line;
     while !left.is_empty() {
         match rustix::io::write(output, left) {
             Ok(written) => left = left.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Somebody who has the output as well does not want to wait for it.
+            // Another process that shares the output has made it non-blocking.
             Err(Errno::AGAIN) => {
                 poll(&mut [PollFd::new(&output, PollFlags::OUT)], None)?;
             }
@@ -149,13 +149,13 @@ fn write_line(output: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes that wait for the thread: some thousand lines.
+/// Most bytes in the queue, enough for some thousand lines.
 const MAX_WAITING: usize = 256 * 1024;
-/// Of these, what stays allocated once they are written.
+/// Number of bytes of the buffer that stay allocated after it was written.
 const KEPT: usize = 4096;
-/// How long an output may take nothing before it is not waited for any longer.
+/// Longest wait of `flush` without progress.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// How long it is waited for in all.
+/// Longest wait of `flush`.
 const MAX_FLUSH: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
             QUEUE.push(&LINE);
         }
         QUEUE.flush();
-        // It is waited for only once.
+        // Later calls do not wait again.
         for _ in 0..10 {
             QUEUE.flush();
         }
@@ -214,10 +214,10 @@ mod tests {
             lines += 1;
         }
         assert_eq!(lines + LOST.load(Ordering::Relaxed), PUSHED);
-        // Those that wait, those that the thread has taken, and those in the pipe.
+        // The bound covers the lines in the queue, those that the thread has taken, and those in the pipe.
         let most = (2 * MAX_WAITING + 64 * 1024) / LINE.len() + 1;
         assert!((1..=u64::try_from(most).unwrap()).contains(&lines), "{lines} lines were kept");
-        // It goes on as if nothing had been.
+        // The queue works on as before.
         QUEUE.push(&LINE);
         QUEUE.flush();
         assert_eq!(read::<100>(), LINE);

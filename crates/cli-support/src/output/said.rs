@@ -1,5 +1,5 @@
-//! What a program says without having been asked: lines and the log on standard error, events on standard output. Nobody
-//! waits for an output that is not read.
+//! Notices that the user has not asked for: lines and the log on standard error, events on standard output. A
+//! caller never waits for a blocked output.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
@@ -9,33 +9,32 @@ use tunnel::escape::{Escaped, escape_json};
 
 use super::queue::Queue;
 
-/// Says a line on standard error. That nobody takes it is no reason to stop or to wait: a program that does something else
-/// must not end, or stand still, because its words go nowhere.
+/// Writes a line to standard error. It is lost where the output is closed or blocked, since that must not end or
+/// delay a program that has other work.
 pub fn say(line: impl Display) {
     SAID.push(format!("{}\n", Escaped(line)).as_bytes());
 }
 
-/// Tells of an event as an object on a line of its own on standard output. As with [`say`], that nobody takes it is no
-/// reason to stop or to wait.
+/// Writes an event to standard output, as a JSON object on its own line. It is lost where the output is closed or
+/// blocked, as with [`say`].
 pub fn tell_json(event: &impl Serialize) {
     if let Ok(json) = serde_json::to_string(event) {
         TOLD.push(format!("{}\n", escape_json(&json)).as_bytes());
     }
 }
 
-/// Waits until what was said, told or logged is written, but not for an output that takes nothing: in that case, for a
-/// second.
+/// Waits until all notices, events and log lines are written, but only a second for an output that takes nothing.
 pub fn flush() {
     SAID.flush();
     TOLD.flush();
 }
 
-/// Whether somebody reads standard error as it is written.
+/// Returns whether standard error is a terminal.
 pub(crate) fn is_terminal() -> bool {
     standard_error().is_terminal()
 }
 
-/// Where the log goes: to standard error, on the same way as what is said, and what cannot be written is lost.
+/// The output of the log: the queue of standard error, which loses lines that cannot be written.
 #[derive(Debug)]
 pub(crate) struct LogOutput;
 
@@ -55,11 +54,11 @@ fn standard_error() -> io::Stderr {
     io::stderr()
 }
 
-/// What goes to standard error: what is said, and the log.
+/// The queue of standard error, for notices and the log.
 static SAID: Queue = Queue::new(rustix::stdio::stderr, |lines| {
     tracing::warn!(lines, "standard error was not read in time: lines were lost");
 });
-/// What goes to standard output without being what the program was asked for.
+/// The queue of standard output, for events.
 static TOLD: Queue = Queue::new(rustix::stdio::stdout, |lines| {
     tracing::warn!(lines, "standard output was not read in time: events were lost");
 });

@@ -1,4 +1,5 @@
-//! AES in EAX mode (Bellare, Rogaway, Wagner 2003) without associated data, with the nonces and tags that PyCryptodome takes.
+//! AES in EAX mode (Bellare, Rogaway, Wagner 2003) without associated data, with the nonce and tag lengths of
+//! PyCryptodome.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,13 +17,13 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use crate::{Error, KeyProblem};
 
-/// Length of an EAX nonce in bytes where nothing is said about it.
+/// Default length of an EAX nonce in bytes.
 pub const NONCE_LEN: usize = 16;
-/// Longest nonce in bytes. EAX and PyCryptodome have no limit; nobody needs more than this.
+/// Longest nonce in bytes. EAX and PyCryptodome have no limit; longer nonces have no use.
 pub const MAX_NONCE_LEN: usize = 255;
-/// Length of an EAX tag in bytes where nothing is said about it.
+/// Default length of an EAX tag in bytes.
 pub const TAG_LEN: usize = 16;
-/// Shortest tag in bytes that PyCryptodome takes.
+/// Shortest tag in bytes that PyCryptodome accepts.
 pub const MIN_TAG_LEN: usize = 2;
 /// Longest tag in bytes: a block.
 pub const MAX_TAG_LEN: usize = 16;
@@ -35,14 +36,15 @@ pub struct EaxLengths {
 }
 
 impl EaxLengths {
-    /// A nonce of 1 to [`MAX_NONCE_LEN`] bytes and a tag of [`MIN_TAG_LEN`] to [`MAX_TAG_LEN`]; `None` for any other.
+    /// Lengths with a nonce of 1 to [`MAX_NONCE_LEN`] bytes and a tag of [`MIN_TAG_LEN`] to [`MAX_TAG_LEN`] bytes;
+    /// `None` for any other.
     #[must_use]
     pub fn new(nonce: usize, tag: usize) -> Option<Self> {
         let fits = (1..=MAX_NONCE_LEN).contains(&nonce) && (MIN_TAG_LEN..=MAX_TAG_LEN).contains(&tag);
         fits.then_some(Self { nonce, tag })
     }
 
-    /// Bytes of a sealed message beyond those of the message.
+    /// Bytes that sealing adds to a message.
     #[must_use]
     pub fn overhead(self) -> usize {
         self.nonce + self.tag
@@ -55,18 +57,18 @@ impl Default for EaxLengths {
     }
 }
 
-/// A key of the aes-eax exchange.
+/// A key of the aes-eax exchange (section 9).
 pub enum EaxKey {
-    /// 16 bytes.
+    /// A key of 16 bytes.
     Aes128(Secret<16>),
-    /// 24 bytes.
+    /// A key of 24 bytes.
     Aes192(Secret<24>),
-    /// 32 bytes.
+    /// A key of 32 bytes.
     Aes256(Secret<32>),
 }
 
 impl EaxKey {
-    /// A key of 16, 24 or 32 bytes.
+    /// Copies a key of 16, 24 or 32 bytes.
     ///
     /// # Errors
     /// [`KeyProblem::AesKeyLength`] for any other length.
@@ -79,7 +81,7 @@ impl EaxKey {
         key.ok_or(KeyProblem::AesKeyLength { len: bytes.len() }.into())
     }
 
-    /// `nonce | tag | ciphertext`, with a fresh nonce.
+    /// Seals `message` under a fresh nonce: `nonce | tag | ciphertext`.
     ///
     /// # Errors
     /// [`Error::Randomness`] when `rng` fails.
@@ -95,8 +97,8 @@ impl EaxKey {
         Ok(self.seal_with_nonce(nonce, lengths.tag, message))
     }
 
-    /// [`EaxKey::seal`] with a nonce of the caller's, for test vectors: a nonce may be used once. A tag longer than
-    /// [`MAX_TAG_LEN`] is of that length.
+    /// Seals under the caller's nonce, for test vectors: a nonce may be used once. A tag length above
+    /// [`MAX_TAG_LEN`] counts as [`MAX_TAG_LEN`].
     #[must_use]
     pub fn seal_with_nonce(&self, nonce: &[u8], tag_len: usize, message: &[u8]) -> Vec<u8> {
         let mut bytes = message.to_vec();
@@ -142,7 +144,7 @@ fn seal<C: Cipher>(key: &Key<C>, nonce: &[u8], bytes: &mut [u8]) -> [u8; MAX_TAG
     tag::<C>(key, &start, bytes)
 }
 
-/// Decrypts in place where the tag is right.
+/// Decrypts in place where the tag is right and returns whether it is.
 fn open<C: Cipher>(key: &Key<C>, nonce: &[u8], expected: &[u8], bytes: &mut [u8]) -> bool {
     let start = omac::<C>(key, 0, nonce);
     let tag = tag::<C>(key, &start, bytes);
@@ -158,7 +160,7 @@ fn tag<C: Cipher>(key: &Key<C>, start: &[u8; 16], ciphertext: &[u8]) -> [u8; MAX
     core::array::from_fn(|at| start[at] ^ header[at] ^ body[at])
 }
 
-/// CMAC over a block that says what it is for, and `data`.
+/// CMAC over `data`, preceded by a block that holds `purpose`, which separates nonce, header and ciphertext.
 fn omac<C: Cipher>(key: &Key<C>, purpose: u8, data: &[u8]) -> [u8; 16] {
     let mut mac = <Cmac<C> as KeyInit>::new(key);
     mac.update(&[0; 15]);

@@ -1,5 +1,5 @@
-//! The frame of a key file in PEM, read in every layout that OpenSSL reads: lines of any length and ending, a byte order
-//! mark, text before, between and behind the blocks, headers of RFC 1421.
+//! PEM blocks, parsed in every layout that OpenSSL reads: lines of any length and ending, a byte order mark, text
+//! before, between and after the blocks, headers of RFC 1421.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,9 +11,9 @@ use crate::pem::form::Form;
 
 /// One block, from its `BEGIN` to its `END`.
 pub(super) struct Block<'a> {
-    /// What stands behind `BEGIN`.
+    /// The label of the `BEGIN` line.
     pub(super) label: &'a str,
-    /// The lines with a colon at its beginning, and the blank one behind them.
+    /// The lines with a colon at the beginning of the block, and the blank line after them.
     headers: &'a str,
     body: &'a str,
 }
@@ -25,7 +25,7 @@ impl<'a> Block<'a> {
         self.headers.lines().find_map(of_that_name)
     }
 
-    /// The bytes inside.
+    /// Decodes the base64 of the block.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, Form> {
         match decode(self.body) {
             Some(bytes) if !bytes.is_empty() => Ok(bytes),
@@ -35,7 +35,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The blocks of `text`. After one that has no end there is none.
+/// The blocks of `text`. A block without an end is an error and the last item.
 pub(super) fn blocks(text: &str) -> impl Iterator<Item = Result<Block<'_>, Form>> {
     let mut rest = Some(text);
     core::iter::from_fn(move || {
@@ -48,9 +48,10 @@ pub(super) fn blocks(text: &str) -> impl Iterator<Item = Result<Block<'_>, Form>
     })
 }
 
-/// The bytes of base64 with white space anywhere.
+/// Decodes base64 with white space anywhere.
 pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Room for all of it at once: a buffer that grows leaves copies behind.
+    // The buffer has its full capacity from the beginning, since a buffer that grows leaves copies of the key in
+    // memory.
     let mut packed = Zeroizing::new(Vec::with_capacity(text.len()));
     packed.extend(text.bytes().filter(|byte| !byte.is_ascii_whitespace()));
     let mut bytes = Zeroizing::new(alloc::vec![0; packed.len() / 4 * 3]);
@@ -59,7 +60,7 @@ pub(super) fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(bytes)
 }
 
-/// The label of the next block, and what stands behind its first line.
+/// The label of the next block, and the text after its first line.
 fn next_begin(mut text: &str) -> Option<(&str, &str)> {
     loop {
         (_, text) = text.split_once("-----BEGIN ")?;
@@ -72,14 +73,14 @@ fn next_begin(mut text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Length of the headers, blank line included; 0 where there are none.
+/// Length of the headers in bytes, blank line included; 0 where there are none.
 fn headers_len(inside: &str) -> usize {
     let mut len = 0;
     let mut any = false;
     for line in inside.split_inclusive('\n') {
         let is_blank = line.trim().is_empty();
         if !is_blank && !line.contains(':') {
-            // A header may go on in a line that begins with white space. Base64 has no colon.
+            // A line that begins with white space continues a header. Base64 has no colon.
             if any && line.starts_with([' ', '\t']) {
                 len += line.len();
                 continue;

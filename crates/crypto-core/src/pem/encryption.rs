@@ -1,4 +1,4 @@
-//! Encryptions of PKCS#8 (RFC 8018, RFC 7292) that are not read, by their names.
+//! Encryptions of PKCS#8 (RFC 8018, RFC 7292) that are not supported, by name.
 
 use core::fmt;
 
@@ -8,27 +8,27 @@ use rsa::pkcs8::pkcs5::EncryptionScheme;
 use rsa::pkcs8::pkcs5::pbes2::{PBES2_OID, PBKDF2_OID};
 use rsa::pkcs8::spki::AlgorithmIdentifierRef;
 
-/// A way to encrypt a key that is not read here.
+/// An encryption of a key that is not supported here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encryption {
     name: &'static str,
     support: Support,
 }
 
-/// Which programs read a key of some encryption.
+/// The programs that can decrypt a key, and so convert it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Support {
-    /// Every OpenSSL.
+    /// Every version of OpenSSL.
     OpenSsl,
     /// OpenSSL 3 with its legacy provider.
     OpenSslLegacy,
-    /// PyCryptodome 3, and no OpenSSL up to 3.0.
+    /// PyCryptodome 3, but no OpenSSL up to 3.0.
     PyCryptodome,
 }
 
 impl Encryption {
-    /// Which programs read it.
+    /// The programs that support this encryption.
     #[must_use]
     pub fn support(self) -> Support {
         self.support
@@ -38,10 +38,10 @@ impl Encryption {
         Self { name, support }
     }
 
-    /// What of the encryption of a PKCS#8 file is not read; `None` where all is.
+    /// Finds the unsupported part of a PKCS#8 file's encryption; `None` where all parts are supported.
     ///
     /// # Errors
-    /// Those of DER: it is no such file.
+    /// An error of DER when the file is not an encrypted PKCS#8 file.
     pub(super) fn unread(der: &[u8]) -> der::Result<Option<Self>> {
         let scheme = AnyRef::from_der(der)?.sequence(|info| {
             let scheme = AlgorithmIdentifierRef::decode(info)?;
@@ -62,7 +62,7 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// The algorithms that a scheme is made of.
+/// The algorithms of a scheme: key derivation, its pseudorandom function, and cipher.
 fn parts(scheme: AlgorithmIdentifierRef<'_>) -> der::Result<[Option<ObjectIdentifier>; 3]> {
     if scheme.oid != PBES2_OID {
         return Ok([Some(scheme.oid), None, None]);
@@ -79,7 +79,7 @@ fn parts(scheme: AlgorithmIdentifierRef<'_>) -> der::Result<[Option<ObjectIdenti
     })
 }
 
-/// The last of PBKDF2's parameters. Where it is left out it is HMAC-SHA-1.
+/// The pseudorandom function of PBKDF2, its last parameter. HMAC-SHA-1 is the default where it is absent.
 fn pseudorandom_function(details: AnyRef<'_>) -> der::Result<Option<ObjectIdentifier>> {
     let mut reader = SliceReader::new(details.value())?;
     let mut function = None;
@@ -99,7 +99,7 @@ fn pseudorandom_function(details: AnyRef<'_>) -> der::Result<Option<ObjectIdenti
     Ok(function)
 }
 
-/// The encryption by what is not read of it; `None` where the algorithm is.
+/// Names the encryption after its unsupported algorithm `oid`; `None` where that algorithm is supported.
 fn named(oid: ObjectIdentifier) -> Option<Encryption> {
     if READ.contains(&oid) {
         return None;

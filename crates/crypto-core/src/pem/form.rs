@@ -1,40 +1,40 @@
-//! The names of what a file may be that holds no key in a form that is read.
+//! The contents of files that hold no key in a supported form.
 
-/// What a file is that holds no key in a form that is read here.
+/// The content of a file that holds no key in a supported form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Form {
-    /// Nothing, or white space.
+    /// The file is empty or holds white space only.
     #[error("the file is empty")]
     Empty,
     /// A `BEGIN` line without its `END` line.
     #[error("the end is missing, the line that ends its PEM block: the file was cut off")]
     CutOff,
-    /// The inside of a PEM block is no base64.
+    /// The content of a PEM block is not base64.
     #[error("it is damaged: between its BEGIN and END lines is not what they say")]
     Damaged,
-    /// The lines of PEM end in a backslash and an `n`, as they do inside of JSON.
+    /// The lines of PEM end in a backslash and an `n`, as inside a JSON string.
     #[error("its lines end in the two characters \\n instead of a line end")]
     EscapedLines,
-    /// UTF-16, as some editors and shells write it.
+    /// Text in UTF-16, as some editors and shells write it.
     #[error("it is text in UTF-16, not in UTF-8")]
     Utf16,
-    /// PKCS#1 in OpenSSL's encryption of old, whose key derivation one MD5 makes up.
+    /// A PKCS#1 key in OpenSSL's old encryption, whose key derivation is a single MD5.
     #[error("it is an RSA key with a passphrase in the encryption of old (DEK-Info), which is not read")]
     EncryptedPkcs1 {
-        /// Whether it takes OpenSSL's legacy provider to read it.
+        /// Whether reading it takes OpenSSL's legacy provider.
         is_legacy: bool,
     },
-    /// PuTTY's own format.
+    /// A key in PuTTY's own format.
     #[error("it is a PuTTY key (.ppk), which is not read")]
     Putty {
-        /// Whether it has a passphrase.
+        /// Whether the key has a passphrase.
         is_encrypted: bool,
     },
-    /// The format of SSH Communications Security's programs.
+    /// A key in the format of SSH Communications Security's programs.
     #[error("it is a private key of SSH.com's programs, which is not read")]
     SshCom,
-    /// A public key as OpenSSH or RFC 4716 write it.
+    /// A public key in the format of OpenSSH or of RFC 4716.
     #[error("it is an SSH public key, not a key in PEM")]
     SshPublic,
     /// A public key where a private one is needed.
@@ -43,22 +43,22 @@ pub enum Form {
     /// A private key where a public one is needed.
     #[error("it is a private key, and the public one is needed")]
     Private,
-    /// An X.509 certificate, or a request for one.
+    /// An X.509 certificate or a request for one.
     #[error("it is a certificate or a request for one, not a key")]
     Certificate,
-    /// Some other PEM.
+    /// PEM with another label.
     #[error("it is PEM, but of something else than a key")]
     OtherPem,
-    /// An RSA key that is marked for RSASSA-PSS alone (RFC 4055).
+    /// An RSA key that is restricted to RSASSA-PSS (RFC 4055).
     #[error("it is an RSA-PSS key: one that is marked for PSS signatures alone, which is not read")]
     RsaPss {
-        /// Whether it is PKCS#1 under a label of its own.
+        /// Whether the key is PKCS#1 under its own label.
         is_pkcs1: bool,
     },
-    /// An RSA key of three primes or more.
+    /// An RSA key of three or more primes.
     #[error("it is an RSA key of more than two primes, which is not read")]
     MultiPrime,
-    /// A key for another algorithm.
+    /// A key for another algorithm, by the algorithm's name.
     #[error("not an RSA key but one for {0}")]
     Algorithm(&'static str),
     /// A private key in DER.
@@ -73,16 +73,16 @@ pub enum Form {
     /// The base64 of a key, without the lines around it.
     #[error("it is a key without its BEGIN and END lines")]
     Unframed {
-        /// What has to stand in these lines.
+        /// The label that the lines need.
         label: &'static str,
     },
-    /// A key store.
+    /// A PKCS#12 key store.
     #[error("it is a PKCS#12 file, in which a key may be")]
     Pkcs12,
-    /// RFC 7517.
+    /// A JSON Web Key (RFC 7517).
     #[error("it is a JSON Web Key, not a key in PEM")]
     Jwk,
-    /// RSA in XML, as .NET writes it.
+    /// An RSA key in XML, as .NET writes it.
     #[error("it is an RSA key in XML, not in PEM")]
     Xml,
     /// A key of age, which is for X25519.
@@ -91,10 +91,10 @@ pub enum Form {
     /// An OpenPGP key.
     #[error("it is an OpenPGP key, not a key in PEM")]
     Pgp,
-    /// A pre-shared key of ours.
+    /// One of Sockseal's pre-shared keys.
     #[error("it is a pre-shared key, not an RSA key")]
     Psk,
-    /// A fingerprint of ours.
+    /// One of Sockseal's fingerprints.
     #[error("it is a fingerprint, not a key")]
     Fingerprint,
 }

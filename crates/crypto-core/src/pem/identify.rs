@@ -1,4 +1,4 @@
-//! What a file is that holds no key in a form that is read: told from its first bytes, its PEM label or its DER.
+//! Identifies files that hold no key in a supported form: by their first bytes, their PEM label or their DER.
 
 use rsa::pkcs8::der::asn1::{AnyRef, ObjectIdentifier};
 use rsa::pkcs8::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
@@ -6,7 +6,7 @@ use rsa::pkcs8::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 use crate::pem::block;
 use crate::pem::form::Form;
 
-/// What `content` is, where it is something that is known and not PEM.
+/// Identifies `content` where it is of a known format other than PEM.
 #[must_use]
 pub fn identify(content: &[u8]) -> Option<Form> {
     if content.starts_with(b"\xFF\xFE") || content.starts_with(b"\xFE\xFF") {
@@ -47,7 +47,7 @@ pub fn identify(content: &[u8]) -> Option<Form> {
     Some(Form::Unframed { label })
 }
 
-/// What a PEM block of this label is that is not read as a private key.
+/// Identifies a PEM block by a label that is not read as a private key.
 pub(super) fn of_label(label: &str) -> Form {
     match label {
         "PUBLIC KEY" | "RSA PUBLIC KEY" => Form::Public,
@@ -61,7 +61,7 @@ pub(super) fn of_label(label: &str) -> Form {
     }
 }
 
-/// A key for another algorithm than `rsaEncryption`, by the algorithm's name.
+/// Identifies a key for another algorithm than `rsaEncryption` by the algorithm's name.
 pub(crate) fn of_algorithm(oid: ObjectIdentifier) -> Option<Form> {
     if oid == RSA_PSS {
         return Some(Form::RsaPss { is_pkcs1: false });
@@ -69,11 +69,11 @@ pub(crate) fn of_algorithm(oid: ObjectIdentifier) -> Option<Form> {
     ALGORITHMS.iter().find(|(known, _)| *known == oid).map(|(_, name)| Form::Algorithm(name))
 }
 
-/// A key for another algorithm than RSA in OpenSSH's format, whose public half says so even where the private one is
-/// encrypted: `ssh-key` reads RSA keys alone.
+/// Identifies a key in OpenSSH's format for another algorithm than RSA. The public half tells the algorithm even
+/// where the private one is encrypted; `ssh-key` reads RSA keys only.
 pub(super) fn of_openssh(bytes: &[u8]) -> Option<Form> {
     let mut rest = bytes.strip_prefix(b"openssh-key-v1\0")?;
-    // Cipher, key derivation and its parameters; then the number of keys.
+    // Skips cipher, key derivation and its parameters. The number of keys follows.
     for _ in 0..3 {
         (_, rest) = string(rest)?;
     }
@@ -88,13 +88,13 @@ pub(super) fn of_openssh(bytes: &[u8]) -> Option<Form> {
     }
 }
 
-/// A string of RFC 4251, and what stands behind it.
+/// Splits a string of RFC 4251 off the bytes, and returns it and the rest.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)
 }
 
-/// What a file in DER is, and the label that it would have in PEM.
+/// Identifies a file in DER, with the label that it would have in PEM.
 fn der(bytes: &[u8]) -> Option<(Form, &'static str)> {
     let outer = AnyRef::from_der(bytes).ok().filter(|outer| outer.tag() == Tag::Sequence)?;
     let mut reader = SliceReader::new(outer.value()).ok()?;

@@ -1,7 +1,8 @@
 //! AES-256-CTR against SP 800-38A and RFC 3686, and `CtrKey` against AES block by block.
 //!
-//! The vectors start at counter blocks that section 6's `sequence | block index from 0` cannot name. They go
-//! through the `ctr` crate here and through the kernels in record-kernels; that `CtrKey` counts as section 6 says is shown apart.
+//! The vectors start at counter blocks that section 6's `sequence | block index from 0` cannot express. They go
+//! through the `ctr` crate here and through the kernels in record-kernels. A separate test shows that `CtrKey`
+//! counts as section 6 says.
 
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _, KeyIvInit as _, StreamCipher as _};
@@ -65,7 +66,7 @@ fn every_length_under_several_sequences_equals_aes_block_by_block() {
     }
 }
 
-/// The longest record, where the block index needs its second byte.
+/// A record of the greatest length, where the block index needs its second byte.
 #[test]
 fn the_longest_record_equals_aes_block_by_block() {
     let key = Secret::new([0x24; 32]);

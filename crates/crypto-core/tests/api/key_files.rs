@@ -1,5 +1,5 @@
-//! One key as many programs write it (`vectors/key_files.py` says which): read, or called by its name before anybody is
-//! asked for a passphrase.
+//! One key as many programs write it (`vectors/key_files.py` names them). Each file is read, or its format is named
+//! before the user is asked for a passphrase.
 
 use crypto_core::identity::PublicKey;
 use crypto_core::pem::{self, read_client_key, read_public_key, read_server_key};
@@ -47,7 +47,7 @@ fn each_form_is_read_or_called_by_its_name() {
     assert_eq!((read, named), (READ, NAMED));
 }
 
-/// The public half of the key in a file, as a program reads it.
+/// The public half of the key in a file, read as the programs read it.
 fn key_in(file: &[u8], passphrase: Option<&[u8]>) -> Result<PublicKey, Error> {
     match (std::str::from_utf8(file), pem::identify(file)) {
         (Err(_), Some(form)) => Err(KeyProblem::from(form).into()),

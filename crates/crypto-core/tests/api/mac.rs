@@ -42,7 +42,7 @@ fn rfc_4231() {
     );
 }
 
-/// Truncated tags are part of the vectors, but never of our protocol: `verify` refuses them all.
+/// The vectors include truncated tags, which the protocol never uses: `verify` refuses them all.
 #[test]
 fn wycheproof() {
     let (mut valid, mut invalid) = (0, 0);
@@ -62,7 +62,7 @@ fn wycheproof() {
     assert_eq!((valid, invalid), (66, 108));
 }
 
-/// `tag` may be the beginning of one only, as in RFC 4231's fifth case.
+/// `tag` may be only the beginning of one, as in RFC 4231's fifth case.
 #[track_caller]
 fn check(key: &[u8], message: &[u8], tag: &[u8]) {
     let key = MacKey::new(key);

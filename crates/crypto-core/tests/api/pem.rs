@@ -1,4 +1,4 @@
-//! Key files as real tools write them (`fixtures/make.py` says which), and those that have to be refused.
+//! Key files of real tools (`fixtures/make.py` names them), and key files that must be refused.
 
 use crypto_core::KeyProblem;
 use crypto_core::pem::{
@@ -8,7 +8,7 @@ use crypto_core::pem::{
 use getrandom::SysRng;
 use proptest::prelude::*;
 
-/// The one passphrase in `fixtures/make.py`.
+/// The passphrase of all fixtures in `fixtures/make.py`.
 const PASSPHRASE: &[u8] = b"test only";
 
 macro_rules! fixture {
@@ -67,7 +67,7 @@ fn what_is_written_reads_back() {
     assert_ne!(*again, *encrypted, "salt and IV are fresh");
 }
 
-/// Each as OpenSSL reads it.
+/// OpenSSL reads each of these layouts.
 #[test]
 fn the_layout_of_a_key_does_not_matter() {
     let public = read_public_key(fixture!("rsa-public")).unwrap();
@@ -89,7 +89,7 @@ fn the_layout_of_a_key_does_not_matter() {
     }
 }
 
-/// `pem` in lines of other lengths and ends, with a byte order mark, with text and other blocks around it.
+/// `pem` with other line lengths and line ends, with a byte order mark, and with text and other blocks around it.
 fn layouts(pem: &str) -> Vec<String> {
     let lines: Vec<&str> = pem.trim().lines().collect();
     let (Some((first, rest)), body) = (lines.split_first(), lines[1..lines.len() - 1].concat()) else {
@@ -132,7 +132,7 @@ fn passphrases() {
     }
     check(fixture!("rsa-openssh-encrypted"), None, KeyProblem::EncryptedOpenSsh);
     check(fixture!("rsa-openssh-encrypted"), Some(PASSPHRASE), KeyProblem::EncryptedOpenSsh);
-    // OpenSSL's own encryption of old, with a key derivation that one MD5 makes up.
+    // OpenSSL's old encryption, whose key derivation is a single MD5.
     let old = KeyProblem::Form(Form::EncryptedPkcs1 { is_legacy: false });
     check(fixture!("rsa-pkcs1-encrypted"), None, old);
     check(fixture!("rsa-pkcs1-encrypted"), Some(PASSPHRASE), old);
@@ -184,8 +184,8 @@ fn numbers_that_do_not_belong_together_are_refused() {
     }
 }
 
-/// The CRT numbers of a file are never used, they are computed anew: with its primes swapped a key is the
-/// same key, and what we write of it is in order again.
+/// The CRT numbers of a file are never used but computed anew: a key whose primes are swapped is the same key, and
+/// the file that is written from it is consistent again.
 #[test]
 fn swapped_primes_do_no_harm() {
     for pem in [fixture!("rsa-swapped-primes-pkcs8"), fixture!("rsa-swapped-primes-pkcs1")] {
@@ -252,7 +252,7 @@ fn a_file_cut_off_at_any_line_is_refused() {
     }
 }
 
-/// Either kind of key has to be refused for `problem`.
+/// Checks that both kinds of key are refused for `problem`.
 #[track_caller]
 fn check(pem: &str, passphrase: Option<&[u8]>, problem: KeyProblem) {
     assert_eq!(read_client_key(pem, passphrase).unwrap_err(), problem.into());
@@ -265,7 +265,7 @@ fn check_public(pem: &str, problem: KeyProblem) {
 }
 
 proptest! {
-    /// What a peer of the classic exchange sends comes here as it is.
+    /// The classic exchange passes the text that a peer sends to this reader unchecked.
     #[test]
     fn no_text_and_no_bytes_harm_the_reader(
         at in 0..4000usize,
@@ -284,7 +284,7 @@ proptest! {
             if let Ok(key) = read_public_key(&text) {
                 prop_assert_eq!(&read_public_key(&write_public_key(&key)).unwrap(), &key);
             }
-            // A private key that is read is the one that was written: a change makes no other one of it.
+            // A private key that is accepted is the one that was written: no mutation may give another key.
             let good = read_public_key(fixture!("rsa-public")).unwrap();
             prop_assert!(read_client_key(&text, None).ok().is_none_or(|key| *key.public() == good));
             let _: (Option<Form>, Option<Form>) = (pem::identify(&changed), pem::identify(&der));

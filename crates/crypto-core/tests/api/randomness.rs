@@ -1,4 +1,4 @@
-//! A source of randomness that fails is an error everywhere, and never a key or a nonce of zeros.
+//! A failing source of randomness is an error everywhere, and never gives a key or a nonce of zeros.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Records against `vectors/record.json`, which a Python script computed from section 6 alone, and batches
-//! against records one by one.
+//! Records against `vectors/record.json`, which a Python script computed from section 6 alone, and batches against
+//! single records.
 
 use crypto_core::Error;
 use crypto_core::record::{
@@ -70,7 +70,7 @@ fn a_batch_opens_to_the_same_bytes_as_records_one_by_one() {
     }
 }
 
-/// Whatever is wrong with the second record, the first is opened and the rest is left as it was.
+/// Every fault in the second record lets the first be opened and leaves the rest unchanged.
 #[test]
 fn what_follows_a_broken_record_is_not_touched() {
     let mut sealed = buffers();
@@ -111,12 +111,12 @@ fn a_key_update_starts_the_next_secret_at_sequence_0() {
     assert_eq!(a, b);
 }
 
-/// Payloads of every interesting length, some of them with padding: whole buffers and payload lengths.
+/// Payloads of every interesting length, some with padding: the whole buffers and the payload lengths.
 fn buffers() -> Vec<(Vec<u8>, usize)> {
     [(0, 0), (1, 0), (15, 0), (16, 100), (17, 1), (1000, 0), (4096, 33), (MAX_PAYLOAD_LEN, 0), (9, 16)]
         .into_iter()
         .chain([(MAX_PAYLOAD_LEN, MAX_RECORD_LEN - MAX_PAYLOAD_LEN - OVERHEAD), (3, 0)])
-        // More than go side by side on any processor, twice over.
+        // The batch is more than twice as large as any processor's group.
         .cycle()
         .take(35)
         .map(|(payload_len, padding)| {

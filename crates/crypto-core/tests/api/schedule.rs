@@ -33,8 +33,7 @@ fn a_finished_of_another_transcript_side_or_length_is_refused() {
     }
 }
 
-/// Every secret that a schedule can give differs from every other, and from those of a schedule with any one
-/// input changed.
+/// Every secret of a schedule differs from every other, and from those of a schedule with any one input changed.
 #[test]
 fn no_two_secrets_are_equal() {
     let secret = |byte| Secret::<32>::new([byte; 32]);
@@ -101,7 +100,7 @@ fn check_traffic(secret: TrafficSecret, transcript: &[u8; 32], vector: &Value) {
     assert_eq!(secret.finished(transcript), finished);
     assert_eq!(secret.verify_finished(transcript, &finished), Ok(()));
 
-    // The record keys do not leave the crate; the labels that they are derived with are the spec's.
+    // The record keys do not leave the crate; the labels that they are derived with are those of section 4.
     let bytes = Secret::new(*secret.expose());
     assert_eq!(expand_label::<32>(&bytes, "enc", &[]).expose(), &vector::array(&vector["enc"]));
     let mac_key = expand_label::<32>(&bytes, "mac", &[]);

@@ -1,13 +1,13 @@
-//! A source of "randomness" that a test writes beforehand and that fails when it is read out.
+//! A source of "randomness" whose bytes a test gives beforehand, and that fails after the last of them.
 
 use std::fmt;
 
 use rand_core::{TryCryptoRng, TryRng};
 
-/// Hands out the bytes that it was made of, then fails.
+/// Returns the given bytes, then fails.
 pub(crate) struct Scripted(Vec<u8>);
 
-/// The script is over.
+/// The error after the last byte.
 #[derive(Debug)]
 pub(crate) struct Exhausted;
 
@@ -21,7 +21,7 @@ impl Scripted {
         Self(Vec::new())
     }
 
-    /// Whether everything was read, so that no part of the script was there in vain.
+    /// Returns whether all bytes were used.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_empty()
     }

@@ -27,15 +27,16 @@ fuzz_target!(init: name_what_is_missing(), |input: Input| {
     }
 });
 
-/// Pieces follow one another in memory, and the key stream goes on with a whole block at each.
+/// A key stream and the pieces that it encrypts. Pieces follow one another in memory, and each starts with a whole
+/// block.
 #[derive(Debug, Arbitrary)]
 struct Input {
     key: [u8; KEY_LEN],
     sequence: u64,
     block: Block,
-    /// Bytes before the pieces, so that they stand at any alignment. Nothing may be written there.
+    /// Number of bytes before the pieces, which give them any alignment. They must stay unchanged.
     before: u8,
-    /// As many behind them.
+    /// Number of bytes after the pieces, which must stay unchanged.
     after: u8,
     pieces: Vec<u16>,
 }
@@ -44,7 +45,7 @@ struct Input {
 #[derive(Debug, Arbitrary)]
 enum Block {
     Any(u64),
-    /// Where a carry into this bit is near, or with 64 and more the one that is dropped.
+    /// An index shortly before a carry into this bit, or with 64 and more before the carry that is dropped.
     BeforeCarry {
         bit: u8,
         blocks: u8,
@@ -66,18 +67,18 @@ impl Input {
         usize::from(self.before)
     }
 
-    /// Lengths in bytes.
+    /// Lengths of the pieces in bytes.
     fn pieces(&self) -> impl Iterator<Item = usize> {
         self.pieces.iter().take(MOST_PIECES).map(|&len| usize::from(len) % (LONGEST_PIECE + 1))
     }
 
-    /// To the byte, so that an access beyond either end is seen.
+    /// The buffer, allocated to the byte, so that the sanitizer sees an access beyond either end.
     fn plaintext(&self) -> Box<[u8]> {
         let len = self.before() + self.pieces().sum::<usize>() + usize::from(self.after);
         (0..=u8::MAX).cycle().take(len).collect()
     }
 
-    /// From one run of the ctr crate over all blocks, of which a piece leaves the end of its last one unused.
+    /// Encrypts with the ctr crate in one run over all blocks. A piece leaves the end of its last block unused.
     fn expected(&self, plaintext: &[u8]) -> Box<[u8]> {
         let Counter { sequence, block } = self.counter();
         let first = (u128::from(sequence) << 64 | u128::from(block)).to_be_bytes();
@@ -100,7 +101,7 @@ fn blocks(len: usize) -> u64 {
     u64::try_from(len.div_ceil(BLOCK_LEN)).expect("a length fits into 64 bits")
 }
 
-/// A run without a finding is not taken for more than it is.
+/// Names the backends that the processor lacks, so that a run without a finding is not taken for a test of them.
 fn name_what_is_missing() {
     for backend in Backend::ALL {
         if Aes256Ctr::with_backend(backend, &[0; KEY_LEN]).is_none() {
@@ -110,7 +111,8 @@ fn name_what_is_missing() {
 }
 
 const BLOCK_LEN: usize = 16;
-/// Many turns of the widest kernel's loop, and every end that they can have.
+/// Length in bytes of the longest piece: many iterations of the widest kernel's loop, and every end that they can
+/// have.
 const LONGEST_PIECE: usize = 1100;
-/// Inputs stay quick.
+/// Most pieces in an input, which keeps each input fast.
 const MOST_PIECES: usize = 8;

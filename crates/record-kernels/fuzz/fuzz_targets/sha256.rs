@@ -22,14 +22,14 @@ fuzz_target!(init: name_what_is_missing(), |inputs: Vec<Input<'_>>| {
     }
 });
 
-/// What one lane is given.
+/// The input of one lane.
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
-    /// Where the lane starts. `None`: at the start of a message, which is padded.
+    /// The state that the lane starts from. With `None` it starts a message, which is padded.
     state: Option<State>,
-    /// Bytes before the blocks, so that they stand at any alignment.
+    /// Number of bytes before the blocks, which give them any alignment.
     offset: u8,
-    /// Blocks for the first call. The second has the others.
+    /// Number of blocks in the first call. The second call takes the others.
     cut: u8,
     bytes: &'a [u8],
 }
@@ -49,7 +49,7 @@ impl Input<'_> {
             let bits = u64::try_from(self.bytes.len()).expect("a length fits into 64 bits") * 8;
             bytes.extend(bits.to_be_bytes());
         }
-        // To the byte, so that a read behind the last block is seen.
+        // The allocation ends with the last block, so that the sanitizer sees a read beyond it.
         let bytes = bytes.into_boxed_slice();
         let cut = usize::from(self.cut).min(bytes[offset..].len() / BLOCK_LEN);
         Blocks { bytes, offset, cut }
@@ -70,7 +70,7 @@ impl Input<'_> {
     }
 }
 
-/// A lane's blocks where they stand in memory.
+/// The blocks of a lane at their alignment in memory.
 struct Blocks {
     bytes: Box<[u8]>,
     offset: usize,
@@ -91,7 +91,7 @@ impl Blocks {
     }
 }
 
-/// `None` where this processor has no such implementation.
+/// Compresses all blocks; `None` where this processor does not support the implementation.
 fn compress<'a>(
     backend: Backend,
     states: &mut [State],
@@ -104,7 +104,7 @@ fn compress<'a>(
     Some(())
 }
 
-/// A run without a finding is not taken for more than it is.
+/// Names the backends that the processor lacks, so that a run without a finding is not taken for a test of them.
 fn name_what_is_missing() {
     for backend in Backend::ALL {
         if compress_with(backend, &mut []).is_none() {

@@ -1,7 +1,7 @@
 //! The key stream with the AES instructions of x86, many blocks at once.
 //!
-//! A round takes several cycles to answer and new operands in every one, so that several blocks have to be on their
-//! way together. The same code is compiled for three widths of register.
+//! A round has a latency of several cycles but takes new operands every cycle, so that several blocks have to be in
+//! the pipeline at once. The same code is compiled for three widths of register.
 
 use core::arch::x86_64 as arch;
 use core::array::from_fn;
@@ -11,8 +11,8 @@ use super::parameters::Counter;
 use super::round_keys::{ROUND_KEYS, RoundKeys};
 use crate::cpuid::has_vaes;
 
-/// One kernel: its name, the features that it needs and how they are found, its vector of `$blocks` blocks, and the
-/// instructions.
+/// Defines one kernel from its name, the features that it needs and their detection, its vector of `$blocks`
+/// blocks, and the instructions.
 macro_rules! kernel {
     (
         $(#[$documentation:meta])*
@@ -23,7 +23,7 @@ macro_rules! kernel {
     ) => {
         $(#[$documentation])*
         ///
-        /// A value is the proof that this processor has the instructions: `detect` alone makes one.
+        /// A value is the proof that this processor has the instructions, since only `detect` makes one.
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
 
@@ -85,7 +85,7 @@ macro_rules! kernel {
                 blocks.map(|block| arch::$last_round(block, *last))
             }
 
-            /// Counters are kept with both halves in the processor's byte order, ready to be added to.
+            /// Counters are kept with both halves in the processor's byte order, which additions need.
             #[inline]
             #[target_feature(enable = $features)]
             fn first_counters(counter: Counter) -> Vector {
@@ -97,7 +97,7 @@ macro_rules! kernel {
                 unsafe { transmute::<[[u64; 2]; $blocks], Vector>(blocks) }
             }
 
-            /// The counter blocks that are due, and goes on to those after them. The addition wraps within each half.
+            /// Returns the next counter blocks and advances `counters`. The addition wraps within each half.
             #[inline]
             #[target_feature(enable = $features)]
             fn next_counters(counters: &mut Vector) -> Vector {
@@ -130,7 +130,7 @@ macro_rules! kernel {
                 unsafe { transmute::<Vector, [u8; LEN]>(vector) }
             }
 
-            /// Where each byte of a counter block comes from: the bytes of both halves backwards.
+            /// The source of each byte of a counter block: the bytes of both halves are reversed.
             const SWAP: [u8; LEN] = {
                 const BLOCK: [u8; 16] = [7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8];
                 let mut swap = [0; LEN];
@@ -145,8 +145,8 @@ macro_rules! kernel {
     };
 }
 
-/// Vectors in one turn of the loop. Turns overlap, since only their counters depend on one another; with more of them
-/// in a turn the keys are pushed out of the registers.
+/// Vectors in one iteration of the loop. Iterations overlap, since only their counters depend on one another. With
+/// more vectors in an iteration the keys no longer fit in the registers.
 const TOGETHER: usize = 4;
 
 kernel! {

@@ -1,4 +1,4 @@
-//! What every implementation of counter mode is given: a key of one length, and where the key stream starts.
+//! The parameters of every implementation of counter mode: a key of one length, and the start of the key stream.
 
 /// Length of a key in bytes.
 pub const KEY_LEN: usize = 32;
@@ -7,8 +7,9 @@ pub const KEY_LEN: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "an argument")]
 pub struct Counter {
-    /// Stays as it is.
+    /// The upper half, the same in every block.
     pub sequence: u64,
-    /// Goes up by one with every block, and from its highest value to 0 without a carry into `sequence`.
+    /// The lower half. It increases by one with every block and wraps from its highest value to 0 without a carry
+    /// into `sequence`.
     pub block: u64,
 }

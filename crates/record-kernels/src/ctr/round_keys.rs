@@ -11,7 +11,7 @@ use super::parameters::KEY_LEN;
 
 cpufeatures::new!(detected, "aes");
 
-/// One key for each of the fourteen rounds, and one before them.
+/// One key for each of the fourteen rounds, and one before the first round.
 #[derive(Zeroize, ZeroizeOnDrop)]
 #[repr(align(16))]
 pub(super) struct RoundKeys([[u8; 16]; ROUND_KEYS]);
@@ -20,8 +20,8 @@ pub(super) struct RoundKeys([[u8; 16]; ROUND_KEYS]);
 pub(super) const ROUND_KEYS: usize = 15;
 
 impl RoundKeys {
-    /// `None` where the processor has no AES instructions: without them an expansion would look up a table by secret
-    /// bytes.
+    /// Expands `key`; `None` where the processor has no AES instructions: without them an expansion would look up a
+    /// table by secret bytes.
     pub(super) fn expand(key: &[u8; KEY_LEN]) -> Option<Self> {
         // SAFETY: the processor has the feature that the function is compiled with.
         detected::get().then(|| unsafe { expand(key) })
@@ -49,8 +49,8 @@ fn expand(key: &[u8; KEY_LEN]) -> RoundKeys {
     RoundKeys(unsafe { transmute::<[__m128i; ROUND_KEYS], [[u8; 16]; ROUND_KEYS]>(keys) })
 }
 
-/// Eight words of the schedule. The instruction holds `SubWord(RotWord(w)) ^ RCON` of its argument's last word in the
-/// highest place and `SubWord(w)` in the one below.
+/// Computes eight words of the schedule. The instruction gives `SubWord(RotWord(w)) ^ RCON` of its argument's last
+/// word in the highest place and `SubWord(w)` in the one below.
 #[inline]
 #[target_feature(enable = "aes")]
 fn next_two<const RCON: i32>([even, odd]: [__m128i; 2]) -> [__m128i; 2] {
@@ -60,7 +60,7 @@ fn next_two<const RCON: i32>([even, odd]: [__m128i; 2]) -> [__m128i; 2] {
     [even, _mm_xor_si128(running_xor(odd), substituted)]
 }
 
-/// Each word xored with all those before it.
+/// Xors each word with all words before it.
 #[inline]
 #[target_feature(enable = "sse2")]
 fn running_xor(words: __m128i) -> __m128i {
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// FIPS 197, appendix A.3.
+    /// The key expansion of FIPS 197, appendix A.3.
     #[test]
     fn the_example_of_fips_197() {
         let key = hex!("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");

@@ -1,4 +1,4 @@
-//! Which implementation of the compression function does the work.
+//! The implementations of the compression function, and the choice between them.
 
 use sha2::block_api::compress256;
 
@@ -15,29 +15,29 @@ use super::wide::{Eight, Sixteen};
 #[cfg(target_arch = "x86_64")]
 use crate::cpuid::is_intel;
 
-/// An implementation.
+/// An implementation of the compression function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// AVX-512, one message in each element of a vector, where there are enough of them, and the fastest of the others
-    /// where there are not.
+    /// AVX-512, with one message in each element of a vector, for many messages; the fastest of the other
+    /// implementations for few.
     Avx512,
     /// The SHA extensions of x86 with the registers of AVX-512.
     ShaAvx512,
     /// The SHA extensions of x86.
     Sha,
-    /// The sha2 crate, one lane after the other, with whatever instructions it finds.
+    /// The sha2 crate, one lane after the other, with the instructions that it detects.
     Portable,
 }
 
 impl Backend {
-    /// All of them.
+    /// All implementations.
     pub const ALL: [Self; 4] = [Self::Avx512, Self::ShaAvx512, Self::Sha, Self::Portable];
 
-    /// Those for any number of lanes, the fastest first.
+    /// The implementations for any number of lanes, the fastest first.
     pub(super) const FOR_FEW: [Self; 3] = [Self::ShaAvx512, Self::Sha, Self::Portable];
 
-    /// What is looked for, the fastest first.
+    /// The implementations to choose from, the fastest first.
     pub(super) fn candidates() -> &'static [Self] {
         match forced::instructions() {
             Instructions::All if Self::is_avx512_faster() => &Self::ALL,
@@ -48,8 +48,8 @@ impl Backend {
         }
     }
 
-    /// It is twice as fast where `sha256rnds2` starts every three cycles, as on Intel's processors. On AMD's it starts
-    /// every two, and a count of the instructions leaves nothing to win.
+    /// AVX-512 is twice as fast where `sha256rnds2` starts every three cycles, as on Intel's processors. On AMD's,
+    /// which start it every two cycles, the number of instructions leaves nothing to gain.
     fn is_avx512_faster() -> bool {
         #[cfg(target_arch = "x86_64")]
         return Sixteen::detect().is_some() && (Sha::detect().is_none() || is_intel());
@@ -58,7 +58,7 @@ impl Backend {
     }
 }
 
-/// An implementation that this processor has.
+/// An implementation that this processor supports.
 #[derive(Clone, Copy)]
 pub(super) enum Kernel {
     #[cfg(target_arch = "x86_64")]
@@ -129,7 +129,7 @@ impl Kernel {
         }
     }
 
-    /// Leaves lanes to AVX-512 while there are enough for it to be faster, and does the rest.
+    /// Compresses with AVX-512 while enough lanes are left for it to be faster, and the rest with `self`.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn compress_with_avx512(self, sixteen: Sixteen, eight: Eight, lanes: &mut [Lane<'_>]) {
         let (from_eight, from_sixteen) = if let Self::Portable(_) = self { (2, 10) } else { (6, 11) };

@@ -1,4 +1,4 @@
-//! Which lanes go side by side, and how far.
+//! Lanes: the messages that are compressed side by side, and the order in which they are taken.
 
 #[cfg(target_arch = "x86_64")]
 use super::standard::INITIAL;
@@ -7,13 +7,13 @@ use super::standard::{BLOCK_LEN, State};
 /// The most messages that any implementation takes side by side.
 pub const MAX_LANES: usize = 16;
 
-/// A message on its way: what it has come to, and the blocks that follow.
+/// A message in progress: its state, and the blocks that follow.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "an argument")]
 pub struct Lane<'a> {
-    /// Where it stands. It is brought up to date.
+    /// The state after the blocks so far. Compression updates it.
     pub state: &'a mut State,
-    /// Whole blocks. The padding of section 5.1.1 is the caller's.
+    /// The whole blocks that are left. The caller pads them (FIPS 180-4, section 5.1.1).
     pub blocks: &'a [[u8; BLOCK_LEN]],
 }
 
@@ -22,18 +22,19 @@ pub(super) const FEW: usize = 4;
 
 /// An implementation for any number of messages up to [`FEW`].
 pub(super) trait Few: Copy {
-    /// Runs over as many blocks as every one of the messages has.
+    /// Compresses as many blocks as the shortest of the messages has.
     fn compress<const N: usize>(self, states: [&mut State; N], blocks: [&[[u8; BLOCK_LEN]]; N]);
 }
 
-/// An implementation that does the work of `N` messages, however few there are.
+/// An implementation that costs the same for any number of messages up to `N`.
 #[cfg(target_arch = "x86_64")]
 pub(super) trait Many<const N: usize>: Copy {
-    /// Runs over as many blocks as every one of the messages has.
+    /// Compresses as many blocks as the shortest of the messages has.
     fn compress(self, states: &mut [State; N], blocks: [&[[u8; BLOCK_LEN]]; N]);
 }
 
-/// Takes the next few lanes that have blocks left as far as the shortest of them goes, until none has any.
+/// Compresses the next few lanes that have blocks left, up to the end of the shortest of them, until no lane has
+/// any.
 pub(super) fn few(kernel: impl Few, lanes: &mut [Lane<'_>]) {
     const { assert!(FEW == 4, "as many lanes are taken below") };
     loop {
@@ -58,12 +59,13 @@ fn side_by_side<const N: usize>(kernel: impl Few, lanes: [&mut Lane<'_>; N]) {
     kernel.compress(states, blocks);
 }
 
-/// Takes the next `N` lanes that have blocks left, or as many as there are, as far as the shortest of them goes.
+/// Compresses the next `N` lanes that have blocks left, or as many as there are, up to the end of the shortest of
+/// them.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn many<const N: usize>(kernel: impl Many<N>, lanes: &mut [Lane<'_>]) {
     let left = || lanes.iter().filter(|lane| !lane.blocks.is_empty()).take(N);
     let Some(shortest) = left().map(|lane| lane.blocks).min_by_key(|blocks| blocks.len()) else { return };
-    // What has no lane of its own goes over the shortest one's blocks, for nothing.
+    // Unused elements compress the shortest lane's blocks, and their results are dropped.
     let mut states = [INITIAL; N];
     let mut blocks = [shortest; N];
     for ((state, blocks), lane) in states.iter_mut().zip(&mut blocks).zip(left()) {

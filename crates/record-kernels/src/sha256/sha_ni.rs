@@ -1,8 +1,8 @@
 //! SHA-256 with the SHA extensions of x86, several states interleaved.
 //!
-//! `sha256rnds2` answers after four cycles but takes new operands every two. One message has nothing to fill the gap
-//! with, since each round needs the one before; the rounds of other messages do. Four messages need more than the
-//! sixteen registers of SSE: with AVX-512 there are thirty-two, and the same code spills less.
+//! `sha256rnds2` has a latency of four cycles but starts every two. A single message cannot fill the gap, since
+//! each round needs the one before; the rounds of other messages can. Four messages need more than the sixteen
+//! registers of SSE: with the thirty-two of AVX-512, the same code spills less.
 
 use core::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_set_epi64x, _mm_sha256msg1_epu32,
@@ -14,12 +14,12 @@ use core::mem::transmute;
 use super::lanes::Few;
 use super::standard::{BLOCK_LEN, ROUND_CONSTANTS, State};
 
-/// One kernel: its name, the features that it is compiled with, and where they are found.
+/// Defines one kernel from its name, the features that it is compiled with, and their detection.
 macro_rules! kernel {
     ($(#[$documentation:meta])* $name:ident, $module:ident, $features:literal, $detected:ident) => {
         $(#[$documentation])*
         ///
-        /// A value is the proof that this processor has the instructions: `detect` alone makes one.
+        /// A value is the proof that this processor has the instructions, since only `detect` makes one.
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
 
@@ -60,7 +60,8 @@ macro_rules! kernel {
                             lanes[n] = four_rounds(lanes[n], words[n][group], group);
                         }
                     }
-                    // Three calls and no loop: a loop is not unrolled from four lanes on, and costs a quarter.
+                    // The three calls are no loop, since a loop is not unrolled from four lanes on, and costs a
+                    // quarter.
                     sixteen_rounds(&mut lanes, &mut words, 4);
                     sixteen_rounds(&mut lanes, &mut words, 8);
                     sixteen_rounds(&mut lanes, &mut words, 12);
@@ -99,7 +100,7 @@ macro_rules! kernel {
                 [abef, cdgh]
             }
 
-            /// The four words of the message schedule that take the place of those sixteen before them.
+            /// Computes the four words of the message schedule that replace those sixteen before them.
             #[inline]
             #[target_feature(enable = $features)]
             fn schedule(words: &[__m128i; 4], group: usize) -> __m128i {
@@ -108,7 +109,8 @@ macro_rules! kernel {
                 _mm_sha256msg2_epu32(sum, w3)
             }
 
-            /// The instructions want the words a, b, e, f in one register and c, d, g, h in the other, from the top.
+            /// Loads a state. The instructions want the words a, b, e, f in one register and c, d, g, h in the
+            /// other, from the top.
             #[inline]
             #[target_feature(enable = $features)]
             fn load_state(state: &State) -> [__m128i; 2] {
@@ -129,7 +131,7 @@ macro_rules! kernel {
                 *state = unsafe { transmute::<[__m128i; 2], State>(words) };
             }
 
-            /// The block's words, which are big-endian.
+            /// Loads the words of a block, which are big-endian.
             #[inline]
             #[target_feature(enable = $features)]
             fn load_block(block: &[u8; BLOCK_LEN]) -> [__m128i; 4] {

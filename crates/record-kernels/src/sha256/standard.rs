@@ -1,16 +1,16 @@
 //! The types and constants that FIPS 180-4 defines for SHA-256, which every implementation shares.
 
-/// The eight words that a message has come to so far.
+/// The eight words of a message's state.
 pub type State = [u32; 8];
 
 /// Length of a block in bytes.
 pub const BLOCK_LEN: usize = 64;
 
-/// What a message starts from (FIPS 180-4, section 5.3.3).
+/// The initial state (FIPS 180-4, section 5.3.3).
 pub const INITIAL: State =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// FIPS 180-4, section 4.2.2, four rounds to a row.
+/// The constants of FIPS 180-4, section 4.2.2, four rounds to a row.
 #[cfg(target_arch = "x86_64")]
 pub(super) const ROUND_CONSTANTS: [[u32; 4]; 16] = [
     [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],

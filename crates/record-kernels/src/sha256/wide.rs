@@ -1,8 +1,8 @@
-//! SHA-256 without instructions of its own: one message in each 32-bit element of a vector.
+//! SHA-256 without SHA instructions: one message in each 32-bit element of a vector.
 //!
-//! All messages take the same step at once, so that a step costs what it does for one. AVX-512 turns a word and combines
-//! three by any function in one instruction each, which the rounds of SHA-256 are full of, and has registers enough for
-//! the state and the message schedule together.
+//! All messages take the same step at once, so that a step for all costs as much as one for a single message.
+//! AVX-512 rotates a word, and combines three by any function, in one instruction each, which the rounds of SHA-256
+//! consist of. Its registers hold the state and the message schedule together.
 
 use core::arch::x86_64 as arch;
 use core::array::from_fn;
@@ -11,14 +11,14 @@ use core::mem::transmute;
 use super::lanes::Many;
 use super::standard::{BLOCK_LEN, ROUND_CONSTANTS, State};
 
-/// What a loop would do, with its index as a constant: LLVM does not unroll one this long, and leaves all words in memory,
-/// which costs a third.
+/// Repeats a block with its index as a constant. LLVM does not unroll a loop as long as this, and leaves all words
+/// in memory, which costs a third.
 macro_rules! unrolled {
     ($t:ident in $($value:literal)* $body:block) => { $( { const $t: usize = $value; $body } )* };
 }
 
-/// One kernel: its name, the features that it is compiled with, its vector of `$lanes` words, how the quarter blocks of
-/// every fourth message come into one vector, and the instructions.
+/// Defines one kernel from its name, the features that it is compiled with, its vector of `$lanes` words, the
+/// function that joins the quarter blocks of every fourth message in one vector, and the instructions.
 macro_rules! kernel {
     (
         $(#[$documentation:meta])*
@@ -31,7 +31,7 @@ macro_rules! kernel {
     ) => {
         $(#[$documentation])*
         ///
-        /// A value is the proof that this processor has the instructions: `detect` alone makes one.
+        /// A value is the proof that this processor has the instructions, since only `detect` makes one.
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
 
@@ -71,8 +71,8 @@ macro_rules! kernel {
                 store_states(states, state);
             }
 
-            /// FIPS 180-4, section 6.2.2, step 3, and where there are rounds to come, step 1: a word of the message
-            /// schedule is needed for the last time where the one sixteen rounds later takes its place.
+            /// Step 3 of FIPS 180-4, section 6.2.2, and step 1 where more rounds follow: a word of the message
+            /// schedule is needed for the last time where the word of sixteen rounds later replaces it.
             #[inline]
             #[target_feature(enable = $features)]
             fn sixteen_rounds<const MORE: bool>(
@@ -97,7 +97,7 @@ macro_rules! kernel {
                 state
             }
 
-            // The functions of section 4.1.2.
+            // The following are the functions of FIPS 180-4, section 4.1.2.
 
             #[inline]
             #[target_feature(enable = $features)]
@@ -123,7 +123,7 @@ macro_rules! kernel {
                 arch::$ternary::<XOR>(arch::$rotate::<17>(x), arch::$rotate::<19>(x), arch::$shift::<10>(x))
             }
 
-            /// Word for word of the state, that of every message.
+            /// Transposes the states: vector i holds word i of every message.
             #[inline]
             #[target_feature(enable = $features)]
             fn load_states(states: &[State; $lanes]) -> [Vector; 8] {
@@ -146,18 +146,19 @@ macro_rules! kernel {
                 }
             }
 
-            /// Word for word of a block, that of every message.
+            /// Transposes the blocks: vector i holds word i of every message.
             #[inline]
             #[target_feature(enable = $features)]
             fn load_blocks(blocks: &[&[u8; BLOCK_LEN]; $lanes]) -> [Vector; 16] {
                 let mut words = [arch::$zero(); 16];
                 unrolled!(QUARTER in 0 1 2 3 {
-                    // Of every four messages, the first, the second, and so on.
+                    // Each vector holds the same quarter of every fourth message, from the first, second, third or
+                    // fourth on.
                     let first = load_quarters::<QUARTER, 0>(blocks);
                     let second = load_quarters::<QUARTER, 1>(blocks);
                     let third = load_quarters::<QUARTER, 2>(blocks);
                     let fourth = load_quarters::<QUARTER, 3>(blocks);
-                    // Their first two words, and their last two.
+                    // `a` and `b` hold the first two words of the quarters, `c` and `d` the last two.
                     let [a, b] = [arch::$unpack_low(first, second), arch::$unpack_low(third, fourth)];
                     let [c, d] = [arch::$unpack_high(first, second), arch::$unpack_high(third, fourth)];
                     words[4 * QUARTER] = arch::$unpack_low_pair(a, b);
@@ -168,7 +169,7 @@ macro_rules! kernel {
                 words
             }
 
-            /// A quarter of a block of every fourth message from `FIRST` on, as words.
+            /// Loads a quarter of a block of every fourth message from `FIRST` on, as words.
             #[inline]
             #[target_feature(enable = $features)]
             fn load_quarters<const QUARTER: usize, const FIRST: usize>(
@@ -184,7 +185,7 @@ macro_rules! kernel {
 }
 
 kernel! {
-    /// Sixteen messages, in the registers of AVX-512.
+    /// A kernel for sixteen messages, in the registers of AVX-512.
     Sixteen, sixteen, "avx512f,avx512bw", sixteen_detected,
     vector: __m512i of 16,
     join: join_four,
@@ -194,7 +195,7 @@ kernel! {
 }
 
 kernel! {
-    /// Eight messages, with the instructions of AVX-512 in the registers of AVX2.
+    /// A kernel for eight messages, with the instructions of AVX-512 in the registers of AVX2.
     Eight, eight, "avx512f,avx512vl", eight_detected,
     vector: __m256i of 8,
     join: join_two,
@@ -203,7 +204,7 @@ kernel! {
         _mm256_unpacklo_epi32 _mm256_unpackhi_epi32 _mm256_unpacklo_epi64 _mm256_unpackhi_epi64,
 }
 
-// The compiler takes AVX-512 to bring AVX2.
+// The compiler assumes that AVX-512 includes AVX2, so the detection asks for both.
 cpufeatures::new!(sixteen_detected, "avx2", "avx512f", "avx512bw");
 cpufeatures::new!(eight_detected, "avx2", "avx512f", "avx512vl");
 
@@ -228,10 +229,10 @@ fn load(bytes: &[u8; 16]) -> arch::__m128i {
     unsafe { transmute::<[u8; 16], arch::__m128i>(*bytes) }
 }
 
-// What `vpternlog` is to make of three bits: bit 4x + 2y + z of these is the answer for x, y and z.
+// The truth tables for `vpternlog`: bit 4x + 2y + z is the result for the bits x, y and z.
 const XOR: i32 = 0b1001_0110;
 const CHOOSE: i32 = 0b1100_1010;
 const MAJORITY: i32 = 0b1110_1000;
 
-/// The words of a block are big-endian.
+/// The source of each byte of a vector: the words of a block are big-endian.
 const SWAP: [u8; 16] = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
