@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run, or counted in
-//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one, or counted too; `bench admission`:
+//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one or in turns with another build, or counted too; `bench admission`:
 //! honest clients beside floods.
 
 mod admission;
@@ -11,12 +11,17 @@ mod tunnel;
 use anyhow::Result;
 
 use crate::flags::{BenchFlags, BenchWhat};
+use crate::workspace;
 
 pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
     match &flags.what {
         Some(BenchWhat::Tunnel { instructions: true, .. }) => tunnel::counts::run(),
         Some(BenchWhat::Tunnel { peers: Some(folder), peer, .. }) => tunnel::beside(folder, peer),
-        Some(BenchWhat::Tunnel { peers: None, .. }) => tunnel::alone(),
+        Some(BenchWhat::Tunnel { against: Some(other), programs, rounds, .. }) => {
+            let this = programs.clone().map_or_else(workspace::build_programs, Ok)?;
+            tunnel::turns::against(this, other, *rounds)
+        }
+        Some(BenchWhat::Tunnel { peers: None, against: None, .. }) => tunnel::alone(),
         Some(BenchWhat::Admission { seconds, inside: false }) => admission::outside(*seconds),
         Some(BenchWhat::Admission { seconds, inside: true }) => admission::inside(*seconds),
         None if flags.instructions => counts::run(),

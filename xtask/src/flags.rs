@@ -124,6 +124,16 @@ pub(crate) enum BenchWhat {
         /// Counts instructions under valgrind instead, which compares commits
         #[arg(long, conflicts_with = "peers")]
         instructions: bool,
+        /// Measures both programs in turns with the programs `server` and `client` of another build, in this folder, and prints
+        /// the ratios of the medians
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["peers", "instructions"])]
+        against: Option<PathBuf>,
+        /// How often each load is put on both builds, half a second each
+        #[arg(long, value_name = "COUNT", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000), requires = "against")]
+        rounds: u16,
+        /// Measures the programs of this folder instead of building them
+        #[arg(long, value_name = "DIR", requires = "against")]
+        programs: Option<PathBuf>,
     },
     /// Measures honest clients beside floods from thousands of sources, in a network of its own
     Admission {

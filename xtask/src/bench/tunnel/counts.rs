@@ -2,15 +2,14 @@
 //! subtracted.
 
 use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{SINK, echoing, serve};
 use crate::bench::callgrind::Callgrind;
-use crate::harness::{DEADLINE, Exit, Fixture, Forward, Harness, Process, Target, dial, until};
+use crate::bench::tunnel::load::{SINK, Target, echoing, end_behind_all};
+use crate::harness::{DEADLINE, Exit, Fixture, Forward, Harness, Process, dial, until};
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
@@ -48,7 +47,7 @@ struct Counts {
 
 impl Counts {
     fn with(harness: &Harness, callgrind: &Callgrind, load: impl FnOnce(&str) -> Result<()>) -> Result<Self> {
-        let target = Target::serve(serve)?;
+        let target = Target::start()?;
         let words = wrapper(callgrind, "server");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut fixture = Fixture::wrapped(harness, &["--tcp", &target.address()], &[], &words)?;
@@ -95,9 +94,7 @@ fn bulk(address: &str) -> Result<()> {
     for _ in 0..BULK_KIB / 1024 {
         stream.write_all(&chunk)?;
     }
-    stream.shutdown(Shutdown::Write)?;
-    ensure!(stream.read(&mut [0])? == 0, "a sink has answered");
-    Ok(())
+    end_behind_all(&mut stream)
 }
 
 fn round_trips(address: &str) -> Result<()> {
