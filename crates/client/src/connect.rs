@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use cli_support::home::Home;
 use cli_support::identity::{self, Identity as _};
 use cli_support::private_file;
@@ -14,7 +13,10 @@ use crypto_core::identity::{ClientKey, KeyId};
 use crypto_core::psk::PreSharedKey;
 use tokio::time::{Instant, sleep_until};
 use tunnel::address::Address;
+use tunnel::backoff::Backoff;
+use tunnel::closing::close;
 use tunnel::dial::{DEADLINE, in_time};
+use tunnel::pool::Connect;
 use tunnel::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{AbortCode, DeniedCode, Target};
@@ -111,13 +113,23 @@ impl Connector {
         Self { credentials, server, tickets: OnceLock::new(), known_servers }
     }
 
-    pub(crate) fn server(&self) -> &Server {
-        &self.server
+    /// The server's address, as it is shown.
+    pub(crate) fn address(&self) -> String {
+        self.server.address.to_string()
     }
+}
+
+impl Connect for Connector {
+    type Socket = Socket;
+    type Error = Error;
 
     /// As [`connect`], with tickets that stay in memory.
-    pub(crate) async fn connect(&self) -> Result<SecureStream<Socket>, Error> {
+    async fn connect(&self) -> Result<SecureStream<Socket>, Error> {
         connect_with(&self.credentials, &self.server, None, &self.tickets, &self.known_servers).await
+    }
+
+    fn no_channel(&self) -> Error {
+        Error::NoChannel { address: self.address() }
     }
 }
 
@@ -190,17 +202,12 @@ async fn connect_with(
 /// How long a client puts up with a server that has too much to do: as long as it would wait for a handshake.
 struct Patience {
     ends: Instant,
-    pauses: ExponentialBackoff,
+    pauses: Backoff,
 }
 
 impl Patience {
     fn new() -> Self {
-        let pauses = ExponentialBuilder::new()
-            .with_min_delay(MIN_BUSY_PAUSE)
-            .with_max_delay(MAX_BUSY_PAUSE)
-            .with_jitter()
-            .without_max_times();
-        Self { ends: Instant::now() + DEADLINE, pauses: pauses.build() }
+        Self { ends: Instant::now() + DEADLINE, pauses: Backoff::up_to(MAX_BUSY_PAUSE) }
     }
 
     /// Waits before the next attempt, where the server was busy and there is time for one.
@@ -211,7 +218,7 @@ impl Patience {
             }
             _ => false,
         };
-        let next = Instant::now() + self.pauses.next().unwrap_or(MAX_BUSY_PAUSE);
+        let next = Instant::now() + self.pauses.next_pause();
         if !is_busy || next >= self.ends {
             return Err(error);
         }
@@ -231,13 +238,6 @@ pub(crate) async fn confirm(
         close(stream).await;
     }
     Err(Error::Channel { address: server.address.to_string(), source })
-}
-
-/// Ends a channel on which nothing is left to be done: how that goes changes nothing any more.
-pub(crate) async fn close(stream: SecureStream<Socket>) {
-    if let Err(error) = in_time(stream.close()).await {
-        tracing::debug!(%error, "the channel did not close well");
-    }
 }
 
 /// The server as it is trusted already: given on the command line, or known.
@@ -313,8 +313,7 @@ async fn dial(address: &Address) -> Result<Socket, Error> {
     tunnel::dial::dial(address).await.map_err(failed)
 }
 
-/// Between two attempts to connect to a server that is busy, at first and later.
-const MIN_BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts to connect to a server that is busy.
 const MAX_BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub mod config;
 mod connect;
 mod control;
 mod error;
-mod pool;
+mod fault;
 mod tickets;
 mod trust;
 

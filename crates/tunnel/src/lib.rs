@@ -2,14 +2,18 @@
 //! header, UDP. It knows neither files nor command lines.
 
 pub mod address;
+pub mod backoff;
+pub mod closing;
 pub mod counter;
 pub mod datagram_target;
 pub mod dial;
 pub mod drops;
 pub mod escape;
 pub mod flows;
+pub mod keep_alive;
 pub mod listener;
 pub mod lookup_pool;
+pub mod pool;
 pub mod proxied;
 pub mod proxy_header;
 pub mod socket;

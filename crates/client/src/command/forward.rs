@@ -31,6 +31,7 @@ use tunnel::address::Address;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
 use tunnel::listener::{Listener, Source};
+use tunnel::pool::{END_DEADLINE, MAX_WARM};
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::{OnDrop, Socket};
 
@@ -40,8 +41,10 @@ use crate::Error;
 use crate::config::{self, Forward};
 use crate::connect::{Connector, Credentials, Server};
 use crate::control::{ControlEvent, ControlEvents};
-use crate::pool::{END_DEADLINE, MAX_WARM, Pool};
 use event::Observer;
+
+/// Warm channels to one server.
+type Pool = tunnel::pool::Pool<Connector>;
 
 /// Forwards whose listeners here are bound, so that connections wait for them already.
 #[derive(Debug)]
@@ -310,7 +313,7 @@ impl Bound {
             keepers.spawn(remote::keep(Arc::clone(&site), forward, std::mem::replace(&mut turn, next)));
         }
         keepers.spawn(async move {
-            let server = site.pool.connector().server().address.to_string();
+            let server = site.pool.connector().address();
             site.pool.keep_up(|| site.tunnels.observer.tell(&Event::Connected { server: &server })).await
         });
     }
@@ -325,7 +328,7 @@ impl Site {
     /// to be had at another.
     fn tell_of_several_servers(&self) {
         self.several_servers.call_once(|| {
-            let server = &self.pool.connector().server().address;
+            let server = self.pool.connector().address();
             tracing::warn!(
                 %server,
                 "several servers seem to answer at this address, and only one of them listens for this client: have the \

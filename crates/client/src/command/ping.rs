@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use cli_support::output;
 use serde::Serialize;
+use tunnel::closing::close;
 use tunnel::dial::in_time;
 use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
 
 use crate::cli::Ping;
-use crate::connect::{Credentials, Server, close, connect};
+use crate::connect::{Credentials, Server, connect};
 use crate::{Error, KnownServers};
 
 /// Connects, sends pings one after another, and prints what it saw.

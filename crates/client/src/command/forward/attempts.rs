@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use backon::ExponentialBackoff;
 use tokio::time::{Instant, sleep_until};
-
-use crate::pool::backoff;
+use tunnel::backoff::Backoff;
 
 /// The attempts to open one stream on one channel after the other.
 pub(super) struct Attempts {
     deadline: Instant,
     at_once: u32,
-    pauses: ExponentialBackoff,
+    pauses: Backoff,
 }
 
 impl Attempts {
     /// Until `deadline`.
     pub(super) fn until(deadline: Instant) -> Self {
-        Self { deadline, at_once: AT_ONCE, pauses: backoff() }
+        Self { deadline, at_once: AT_ONCE, pauses: Backoff::default() }
     }
 
     /// Waits before the next attempt, until the deadline at most.
@@ -36,7 +34,7 @@ impl Attempts {
                 self.at_once = left;
                 Duration::ZERO
             }
-            None => self.pauses.next().unwrap_or_default(),
+            None => self.pauses.next_pause(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn spawn(site: &Arc<Site>, mut flow: Flow, target: Arc<Target>, give_
 
 async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error> {
     let broken = |source| {
-        let address = site.pool.connector().server().address.to_string();
+        let address = site.pool.connector().address();
         Error::carried(&address, target, RelayError::Channel(source))
     };
     let mut deadline = Instant::now() + site.wait;

@@ -88,7 +88,7 @@ async fn connect(
     host: String,
     port: u16,
 ) -> Result<(), Error> {
-    let address = || site.pool.connector().server().address.to_string();
+    let address = || site.pool.connector().address();
     let target = Target::Tcp { host, port };
     let broken = |source| Error::carried(&address(), &target, source);
     let deadline = Instant::now() + site.wait;

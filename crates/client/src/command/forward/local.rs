@@ -91,7 +91,7 @@ pub(super) async fn serve(site: Arc<Site>, forward: LocalForward, entrance: Entr
 
 /// Carries one connection to its end. Whatever goes wrong, it is reset.
 async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error> {
-    let address = || site.pool.connector().server().address.to_string();
+    let address = || site.pool.connector().address();
     let deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     let mut early = Vec::new();

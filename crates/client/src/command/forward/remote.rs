@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::ExponentialBackoff;
 use cli_support::forward::{RemoteForward, TargetSpec, Transport};
 use crypto_core::secret::Secret;
 use getrandom::SysRng;
@@ -14,9 +13,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
+use tunnel::backoff::{Backoff, MAX_PAUSE};
+use tunnel::closing::close;
 use tunnel::datagram_target::DatagramTarget;
 use tunnel::dial::{PROMPT, dial, dial_first, in_time, refusal, resolve_for};
 use tunnel::escape::escape;
+use tunnel::keep_alive::keep_alive_every;
+use tunnel::pool::{Attempt as _, Fault};
 use tunnel::proxy_header::{self, ProxyHeader};
 use tunnel::socket::Socket;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target};
@@ -24,8 +27,6 @@ use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_
 
 use super::{Event, Kind, Site, shown};
 use crate::Error;
-use crate::connect::close;
-use crate::pool::{backoff, is_denied, is_fatal, keep_alive_every};
 
 /// Keeps the server listening, again and again, until the program ends.
 ///
@@ -40,10 +41,10 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
     let (mut address, kind) = forward.to_wire();
     let forward = Arc::new(forward);
     let mut history = History::NeverHeld;
-    let mut pauses = backoff();
+    let mut pauses = Backoff::default();
     let replaced = |address: &ListenAddress| Error::Replaced {
         listen: address.to_string(),
-        address: site.pool.connector().server().address.to_string(),
+        address: site.pool.connector().address(),
     };
     while !site.is_draining() {
         let claimed = tokio::select! {
@@ -64,7 +65,7 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
                 let since = Instant::now();
                 let ended = hold(&site, &forward, lease).await;
                 if since.elapsed() >= STABLE {
-                    pauses = backoff();
+                    pauses = Backoff::default();
                 }
                 if !site.is_draining() {
                     let error = ended.err();
@@ -75,8 +76,12 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
                     tracing::warn!(listen = %address, error, "the server has stopped listening: asking again");
                 }
             }
-            Err(error) if is_fatal(&error) && !matches!(error, Error::NoChannel { .. }) => return Err(error),
-            Err(error) if history == History::NeverHeld && (is_denied(&error) || is_busy(&error)) => {
+            Err(error) if error.fault() == Fault::Permanent && !matches!(error, Error::NoChannel { .. }) => {
+                return Err(error);
+            }
+            Err(error)
+                if history == History::NeverHeld && (error.fault() == Fault::Denied || is_busy(&error)) =>
+            {
                 return Err(error);
             }
             Err(error) => {
@@ -85,7 +90,7 @@ pub(super) async fn keep(site: Arc<Site>, forward: RemoteForward, turn: Turn) ->
         }
         tokio::select! {
             () = site.tunnels.draining.cancelled() => {}
-            () = sleep(pauses.next().unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
+            () = sleep(pauses.next_pause().min(MAX_PAUSE)) => {}
         }
     }
     Ok(())
@@ -163,7 +168,7 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
         lease: id,
         ended: site.tunnels.draining.child_token(),
         doubted: Notify::new(),
-        pauses: Mutex::new(backoff()),
+        pauses: Mutex::default(),
         waiting: AtomicUsize::new(0),
         wanted: AtomicUsize::new(MIN_PARKED),
         changed: Notify::new(),
@@ -218,7 +223,7 @@ struct Parking {
     /// The server has closed a channel that waited: it may be that it knows nothing of the lease.
     doubted: Notify,
     /// Between attempts to park a channel that the server has closed.
-    pauses: Mutex<ExponentialBackoff>,
+    pauses: Mutex<Backoff>,
     /// How many wait for the server to open a stream, or are on the way there.
     waiting: AtomicUsize,
     wanted: AtomicUsize,
@@ -242,7 +247,7 @@ impl Place {
             let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
             self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
         }
-        *self.0.pauses.lock().unwrap_or_else(PoisonError::into_inner) = backoff();
+        *self.0.pauses.lock().unwrap_or_else(PoisonError::into_inner) = Backoff::default();
     }
 }
 
@@ -273,10 +278,10 @@ async fn park(parking: Arc<Parking>, place: Place) {
     tracing::debug!(%error, "a parked channel has ended");
     if place.is_some() {
         // One that has failed while it waited keeps its place for a moment, so that no other one tries at once.
-        let pause = parking.pauses.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let pause = parking.pauses.lock().unwrap_or_else(PoisonError::into_inner).next_pause();
         tokio::select! {
             () = parking.ended.cancelled() => {}
-            () = sleep(pause.unwrap_or(MAX_PAUSE).clamp(PARK_PAUSE, MAX_PAUSE)) => {}
+            () = sleep(pause.clamp(PARK_PAUSE, MAX_PAUSE)) => {}
         }
     }
 }
@@ -459,4 +464,3 @@ const REASON_DEADLINE: Duration = Duration::from_millis(500);
 const DOUBT_DEADLINE: Duration = Duration::from_secs(5);
 /// A lease that has held for so long has done well: the next attempts come as quickly as the first ones did.
 const STABLE: Duration = Duration::from_secs(10);
-const MAX_PAUSE: Duration = Duration::from_secs(5);

@@ -9,12 +9,13 @@ use std::thread;
 use cli_support::hardening::{self, LastOutput};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+use tunnel::closing::close;
 use tunnel::socket::Socket;
 use wire_protocol::message::Target;
 use wire_protocol::stream::{open_early, tunnel};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, close, connect};
+use crate::connect::{Credentials, Server, connect};
 
 /// Standard input and output may be anything, files included, which the reactor cannot wait for: two threads carry
 /// them to one end of a socket pair, and the tunnel has the other.

@@ -1,0 +1,41 @@
+//! How a pool makes channels, and what an attempt that fails means for the next ones.
+
+use std::fmt;
+use std::future::Future;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire_protocol::stream::SecureStream;
+
+/// Makes one channel after another to one server.
+pub trait Connect: Send + Sync + 'static {
+    /// The socket that a channel is on.
+    type Socket: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug + 'static;
+    /// Why there is no channel.
+    type Error: Attempt + fmt::Display + Send + 'static;
+
+    /// Connects and does the handshake.
+    fn connect(&self) -> impl Future<Output = Result<SecureStream<Self::Socket>, Self::Error>> + Send;
+
+    /// The error of somebody who has waited for a channel in vain.
+    fn no_channel(&self) -> Self::Error;
+}
+
+/// An error that says what it means for the attempts that follow.
+pub trait Attempt {
+    /// What it means.
+    fn fault(&self) -> Fault;
+}
+
+/// What an attempt that has failed means for those that follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Trying again does not mend it: the server is not the one that is trusted, or something is wrong on this side.
+    Permanent,
+    /// The server does not want this client, or is none. It may say so for a while only, and some of it anybody in between
+    /// can say: so it counts only as long as the client has never been let in.
+    Denied,
+    /// The client has as many channels as the server lets it have.
+    TooManyChannels,
+    /// It passes: trying again may do.
+    Passing,
+}
