@@ -1,4 +1,5 @@
-//! Who may come in and what they may do: the file of allowed clients, looked at afresh for every connection.
+//! Access control: the file of allowed clients, and the decision on what a client may do. Every connection gets the
+//! file's current content.
 //!
 //! ```text
 //! policy   the decision --> principal   a client as it stands in --> file --> clients   the list --> entry   one in the file

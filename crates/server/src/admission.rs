@@ -1,4 +1,5 @@
-//! Admission: who gets a permit for a handshake, whose RSA is done first, and what a failure costs its source.
+//! Admission: decides which connections get a permit for a handshake, the order of RSA operations, and the
+//! penalties for failures.
 //!
 //! ```text
 //! accept --> penalties           a source that keeps failing is rejected
@@ -6,10 +7,10 @@
 //!        --> queue               RSA: in turn by source network, and in time or not at all
 //! ```
 //!
-//! Only garbage and failed proofs cost a source anything: a hello that is none, or one that has cost RSA and that nobody
-//! stands by. The time that a client waits on the server, a connection that is closed before it has said anything, and a
-//! handshake that succeeds are charged to nobody. Tickets and pre-shared keys
-//! need no RSA, so that no queue holds them up.
+//! A source is penalized only for garbage and failed proofs: a message that is not a ClientHello, or a ClientHello
+//! that has cost RSA and whose proof never comes. Time that a client waits for the server, a connection that is
+//! closed before its first byte, and a handshake that succeeds are free. Tickets and pre-shared keys need no RSA,
+//! so that no queue delays them.
 
 pub(crate) mod fault;
 mod handshake_permits;
@@ -39,10 +40,10 @@ pub(crate) use self::source::host;
 
 use crate::descriptors::Shares;
 
-/// How long a handshake may take, from the first byte to the last (section 8).
+/// Time limit of a handshake, from the first byte to the last (section 8).
 pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Everything that decides on handshakes.
+/// The state of all decisions on handshakes.
 #[derive(Debug)]
 pub(crate) struct Admission {
     penalties: Mutex<Penalties>,
@@ -51,19 +52,19 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// With as many permits as there are descriptors for.
+    /// Creates the state, with as many permits as there are descriptors for.
     pub(crate) fn new(shares: &Shares) -> Self {
         let permits = HandshakePermits::new(shares.half_open, shares.leaving);
-        // Those that wait for RSA leave permits to those that need none.
+        // At most half of the permits may wait for RSA, which leaves the others to handshakes without it.
         let queue = RsaQueue::new((shares.half_open / 2).max(1));
         Self { penalties: Mutex::default(), permits, queue }
     }
 
-    /// Gives a permit for a handshake, which counts until it is dropped. `source` is `None` for this machine itself,
-    /// where one address stands for everybody: only the limit in all holds there.
+    /// Returns a permit for a handshake, which counts until it is dropped. `source` is `None` for this machine
+    /// itself, since all its users share one address: only the total limit applies to it.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why the connection gets no permit.
     pub(crate) fn begin(
         self: &Arc<Self>,
         source: Option<IpAddr>,
@@ -73,7 +74,7 @@ impl Admission {
         if self.reputation(source, now) == Reputation::Banned {
             return Err(Rejection::Penalized);
         }
-        // Without randomness, nothing is dropped early.
+        // A failure of the randomness turns early drops off.
         let roll = getrandom::u32().unwrap_or(u32::MAX);
         let (number, evicted) = self.permits.acquire(source, now, roll)?;
         Ok(HandshakePermit {
@@ -88,14 +89,14 @@ impl Admission {
         })
     }
 
-    /// Charges `source` for garbage, or for a proof that failed.
+    /// Charges `source` for garbage or a failed proof.
     pub(crate) fn charge(&self, source: Option<IpAddr>, now: Instant) {
         if let Some(source) = source {
             self.penalties().charge(host(source), now);
         }
     }
 
-    /// An allowed client has come in from `source`.
+    /// Records that an allowed client has connected from `source`.
     pub(crate) fn note_known(&self, source: Option<IpAddr>, now: Instant) {
         if let Some(source) = source {
             self.penalties().note_known(host(source), now);
@@ -111,7 +112,7 @@ impl Admission {
     }
 }
 
-/// The permit of a handshake under way.
+/// The permit of a handshake in progress. It is returned when dropped.
 #[derive(Debug)]
 pub(crate) struct HandshakePermit {
     admission: Arc<Admission>,
@@ -121,12 +122,12 @@ pub(crate) struct HandshakePermit {
     has_spoken: AtomicBool,
     has_said_hello: AtomicBool,
     has_been_worked_for: AtomicBool,
-    /// RSA was begun for it.
+    /// Whether an RSA operation was begun for the handshake.
     has_cost_rsa: Arc<AtomicBool>,
 }
 
 impl HandshakePermit {
-    /// How far it has come, for [`fault::of`].
+    /// The progress of the handshake, for [`fault::of`].
     pub(crate) fn reached(&self) -> fault::Reached {
         if self.has_cost_rsa.load(Ordering::Relaxed) {
             fault::Reached::Rsa
@@ -140,7 +141,8 @@ impl HandshakePermit {
     }
 
     fn class(&self) -> Class {
-        // What was begun is finished first: it is cheap, and what has been done for it is lost otherwise.
+        // A second operation of a handshake comes first: it is cheap, and the work on the first would be lost
+        // otherwise.
         if self.has_been_worked_for.swap(true, Ordering::Relaxed) {
             return Class::Begun;
         }

@@ -1,4 +1,4 @@
-//! What a server says when it starts: where it is to be found, and a command to paste that works as it stands.
+//! The output of a starting server: its addresses, and a command to paste that works unchanged.
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
@@ -8,20 +8,20 @@ use cli_support::output::say;
 use server::{Error, Identity, Listeners, Services};
 use tunnel::address::Address;
 
-/// What the command to paste depends on.
+/// The parts of the command to paste.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
-    /// What the program was started as.
+    /// The path or name that the program was started by.
     pub(crate) program: &'a OsStr,
     /// The home folder, where the command line gave one.
     pub(crate) home: Option<&'a Path>,
     /// The files of pre-shared keys.
     pub(crate) psks: &'a [PathBuf],
-    /// Whether nobody has been allowed yet, and clients that nobody has allowed are not let in.
+    /// Whether no client has been allowed yet, and anonymous clients are refused.
     pub(crate) admits_nobody: bool,
 }
 
-/// Says where the server is to be found, and a command to paste.
+/// Prints the server's addresses, and a command to paste.
 pub(crate) fn announce(
     listeners: &Listeners,
     identity: &Identity,
@@ -56,13 +56,13 @@ pub(crate) fn announce(
             Identity::Key(key) => Some(key.public().id().to_string()),
             Identity::Psk(_) => None,
         };
-        // Between words of the user's own, paths above all, and not of a peer.
+        // The line contains words of the user's own, paths above all, and none of a peer.
         say(format_args!("try:        {}", start.command(task, address, key.as_deref())));
     }
     Ok(())
 }
 
-/// What a client can try.
+/// The action of the command to paste.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     Send,
@@ -71,7 +71,7 @@ enum Task {
 }
 
 impl Start<'_> {
-    /// A command for a shell on this machine. `key` is the server's fingerprint, where it has one.
+    /// A command for a shell on this machine. `key` is the server's fingerprint, if it has one.
     fn command(&self, task: Task, address: &Address, key: Option<&str>) -> String {
         let client = word(&self.neighbor("client"));
         let address = word(&reachable(address).to_string());
@@ -83,7 +83,7 @@ impl Start<'_> {
         match task {
             Task::Send => format!("{client} send {address} \"Hello, World!\" {trust}"),
             Task::Ping => format!("{client} ping {address} {trust}"),
-            // Clients that nobody has allowed may send messages from this machine, and no more.
+            // Anonymous clients may only send messages from this machine.
             Task::Pipe if self.admits_nobody => {
                 let home = self.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
                 format!(
@@ -97,7 +97,7 @@ impl Start<'_> {
         }
     }
 
-    /// The program of this name as it is started: beside this one where that was started by its path.
+    /// The command for the program `name`: beside this program where that was started by its path.
     fn neighbor(&self, name: &str) -> String {
         let beside = Path::new(self.program).parent().map(|folder| folder.join(name));
         match beside {
@@ -107,7 +107,7 @@ impl Start<'_> {
     }
 }
 
-/// An address at which a client on this machine reaches what is listened on: the one that stands for all is nobody's.
+/// An address at which a client on this machine can connect, also where the server listens on all addresses.
 fn reachable(address: &Address) -> Address {
     match address {
         Address::Tcp { host, port } => {
@@ -122,7 +122,7 @@ fn reachable(address: &Address) -> Address {
     }
 }
 
-/// `text` as one word of a shell.
+/// Quotes `text` as one word of a shell.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-+@%,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -174,7 +174,7 @@ mod tests {
         let path = folder.path().join("server").display().to_string();
         let address = "127.0.0.1:1".parse().unwrap();
         let psks = [PathBuf::from("a.psk")];
-        // Without a client beside it, the one in the path is the best guess.
+        // Without a client beside the server, the name is looked up in the path.
         assert_eq!(
             start(&path, &psks).command(Task::Ping, &address, None),
             "client ping 127.0.0.1:1 --psk a.psk"

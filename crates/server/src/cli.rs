@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the server.
 
 mod allow;
 
@@ -43,10 +43,10 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line of this process.
+    /// Parses the command line of this process.
     ///
     /// # Errors
-    /// What is wrong with it, and also what it asks of clap, such as `--help`.
+    /// The error of an invalid command line, or the output that the user asks of clap, such as `--help`.
     pub fn read() -> Result<Self, clap::Error> {
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
@@ -139,7 +139,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// What the configuration file says, and before it the command line.
+    /// The configuration file's settings, overridden by the command line.
     ///
     /// # Errors
     /// Those of [`crate::config::read`].
@@ -177,7 +177,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// `config` with what is given here in its place.
+    /// Overrides `config` with the options given.
     #[must_use]
     pub fn overlay(&self, mut config: ServerConfig) -> ServerConfig {
         if !self.listen.is_empty() {

@@ -1,4 +1,4 @@
-//! `server.toml`: what the command line can say, and the services that clients reach by name.
+//! `server.toml`: the settings of the command line, and the services that clients reach by name.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,47 +17,47 @@ use tunnel::proxy_header::ProxyHeader;
 use crate::error::Error;
 use crate::proxy_source::ProxySource;
 
-/// What `server.toml` says, or what holds where it says nothing. Paths in it are absolute.
+/// The settings of `server.toml`, with defaults for missing ones. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Where to listen; at least one address.
+    /// The addresses to listen on, at least one.
     #[serde(deserialize_with = "listen")]
     pub listen: Vec<Address>,
-    /// Whether clients that nobody has allowed may come in.
+    /// Whether anonymous clients may connect.
     pub anyone: bool,
-    /// Proxies that say where connections come from.
+    /// The proxies that are trusted to name the origins of connections.
     #[serde(deserialize_with = "config::texts")]
     pub proxy_from: Vec<ProxySource>,
-    /// Files of pre-shared keys; with any of them there is no RSA key.
+    /// The files of pre-shared keys. With any of them the server has no RSA key.
     pub psk: Vec<PathBuf>,
-    /// File of the key that seals tickets.
+    /// The file of the key that seals tickets.
     pub ticket_keys: Option<PathBuf>,
-    /// Longest message that is taken: 1 byte to 1 TiB.
+    /// Longest message that is accepted: 1 byte to 1 TiB.
     #[serde(deserialize_with = "max_message")]
     pub max_message: ByteSize,
-    /// How long streams that are live may go on once the server is told to stop: 0 seconds to a day.
+    /// Time that open streams have to end once the server is told to stop: 0 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, 0, DAY>")]
     pub grace: Duration,
-    /// How long a channel may stay idle: 15 seconds to a day.
+    /// Time that a channel may stay idle: 15 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, MIN_IDLE, DAY>")]
     pub idle_timeout: Duration,
     /// Most channels at once, in all: 1 to 65536; `None` for as many as there are descriptors for.
     #[serde(deserialize_with = "max_channels")]
     pub max_channels: Option<usize>,
-    /// What clients reach by name. No name is there twice.
+    /// The services that clients reach by name. Names are unique.
     #[serde(rename = "service", deserialize_with = "services")]
     pub services: Vec<NamedService>,
 }
 
-/// A service that clients know by its name alone.
+/// A service that clients know only by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedService {
-    /// 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+    /// The name: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
     pub name: String,
-    /// Where it is: a port other than 0, or a unix socket.
+    /// The address of the service: a port other than 0, or a unix socket.
     pub target: Address,
-    /// Whether it is told of the client in front of the data.
+    /// The header that tells the service which client connects, if any, before the data.
     pub header: ProxyHeader,
 }
 
@@ -78,11 +78,11 @@ impl Default for ServerConfig {
     }
 }
 
-/// Reads the configuration: the file `given`, else the one that there is (see [`config::find`]), which is named
-/// beside it; with none, the defaults.
+/// Reads the configuration from the file `given`, else from the default file (see [`config::find`]). Returns it
+/// with the path of the file, or the defaults where there is no file.
 ///
 /// # Errors
-/// [`Error::Program`] that names the file, and the line where something in it does not make sense.
+/// [`Error::Program`] that names the file, with the line of an invalid setting.
 pub fn read(given: Option<&Path>) -> Result<(ServerConfig, Option<PathBuf>), Error> {
     let Some(path) = config::find(given, "server")? else { return Ok((ServerConfig::default(), None)) };
     let mut read: ServerConfig = config::read(&path)?;
@@ -91,7 +91,7 @@ pub fn read(given: Option<&Path>) -> Result<(ServerConfig, Option<PathBuf>), Err
 }
 
 impl ServerConfig {
-    /// Lets relative paths start from `folder`.
+    /// Resolves relative paths against `folder`.
     fn resolve(&mut self, folder: &Path) {
         for path in self.psk.iter_mut().chain(&mut self.ticket_keys) {
             *path = folder.join(&path);
@@ -169,7 +169,7 @@ impl<'de> Visitor<'de> for ServicesVisitor {
     }
 }
 
-/// Reads one service knowing the names before it, so that a name that comes twice has a line.
+/// Parses a service with the names of those before it, so that the error of a duplicate name has its line.
 struct ServiceSeed<'a> {
     names: &'a mut BTreeSet<String>,
 }
@@ -223,9 +223,9 @@ impl FromStr for ServiceTarget {
     }
 }
 
-/// No system of ours has descriptors for more.
+/// Greatest accepted setting, above the number of descriptors of any system.
 const MAX_CHANNELS: usize = 65536;
-/// Clients that keep a channel up need the time for a Ping in between.
+/// Shortest idle time in seconds, since clients that keep a channel open need the time for a Ping in between.
 const MIN_IDLE: u64 = 15;
 const DAY: u64 = 86400;
 

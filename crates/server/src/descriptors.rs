@@ -1,35 +1,35 @@
-//! What the process's descriptors are for: so many for each kind of connection, so that none can take those of another, or
-//! those that the program itself needs to be told what to do.
+//! The division of the process's descriptors among kinds of connections, so that no kind can use up those of
+//! another, or those that the program needs for itself.
 
-/// What the program itself needs: listeners, commands, the log, files that are read now and then, attempts to connect to a
-/// second address of a target.
+/// Descriptors that the program needs for itself: listeners, commands, the log, files that are read now and then,
+/// attempts to connect to a second address of a target.
 const RESERVED: usize = 64;
-/// As much of it as there has to be in any case.
+/// Fewest descriptors that the program keeps for itself in any case.
 const MIN_RESERVED: usize = 24;
-/// Handshakes under way at once. Each holds less than 32 KiB.
+/// Most handshakes in progress. Each takes less than 32 KiB of memory.
 const MAX_HALF_OPEN: usize = 512;
-/// Those that came in by a lease and are not yet on a channel of its client.
+/// Most connections that came in by a lease and are not on a channel of its client yet.
 const MAX_VISITORS: usize = 4096;
-/// Channels in all.
+/// Most channels in all.
 const MAX_CHANNELS: usize = 32768;
-/// A channel takes two: its socket, and that of its target, or a file for a long message.
+/// Descriptors of a channel: its socket, and the socket of its target, or a file for a long message.
 const PER_CHANNEL: usize = 2;
 
-/// How the descriptors are divided.
+/// The number of connections of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
-    /// Handshakes under way.
+    /// Handshakes in progress.
     pub(crate) half_open: usize,
-    /// Those that have lost their permit for a handshake and are not gone yet.
+    /// Connections that have lost their permit for a handshake and are not closed yet.
     pub(crate) leaving: usize,
-    /// Connections and sockets of visitors who wait for a client that the server listens for.
+    /// Connections and sockets that wait for a client for which the server listens.
     pub(crate) visitors: usize,
-    /// Channels, each with what it leads to.
+    /// Channels, each with its target.
     pub(crate) channels: usize,
 }
 
 impl Shares {
-    /// Of a process that may have `descriptors` open.
+    /// Divides `descriptors`, the most that the process may have open.
     pub(crate) fn of(descriptors: usize) -> Self {
         let reserved = (descriptors / 4).clamp(MIN_RESERVED, RESERVED);
         let rest = descriptors.saturating_sub(reserved);

@@ -1,4 +1,4 @@
-//! What can go wrong in a server as a whole. What goes wrong on one connection ends that connection alone.
+//! Errors of the server as a whole. An error on one connection only ends that connection.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,137 +8,137 @@ use crypto_core::identity::KeyId;
 use tunnel::dial::listen_hint;
 use wire_protocol::stream::RelayError;
 
-/// Why the server, or a command about it, has failed.
+/// The reason why the server, or a command about it, has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file, key, address or classic exchange.
+    /// An error about a file, key, address or classic exchange.
     #[error(transparent)]
     Program(#[from] cli_support::Error),
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file of allowed clients does not make sense.
+    /// The file of allowed clients is not valid.
     #[error("cannot understand {}: {source}", path.display())]
     AccessFile {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not, with the line.
+        /// The reason, with the line.
         source: Box<toml::de::Error>,
     },
-    /// The file of allowed clients was there once.
+    /// The file of allowed clients is missing, and existed before.
     #[error("{} is gone, and with it who was allowed and who was revoked", path.display())]
     AccessFileGone {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// The file that says that it was there.
+        /// The marker, the file that records that it existed.
         marker: PathBuf,
     },
-    /// A command names a client that is not there.
+    /// A command names a client that is not listed.
     #[error("no client is called {name:?}")]
     UnknownClient {
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
     },
-    /// A command would give two clients one name.
+    /// A command would give two clients the same name.
     #[error("another client is called {name:?}")]
     NameTaken {
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
     },
-    /// A second pre-shared key of one name would be made.
+    /// A command would make a second pre-shared key of one name.
     #[error("a pre-shared key for {name} has been made already")]
     PskExists {
         /// The name.
         name: String,
     },
-    /// The file of allowed clients has one key twice: whose rights would hold?
+    /// The file of allowed clients lists a key twice, with possibly different rights.
     #[error("the key {key} is there twice")]
     DuplicateKey {
-        /// Its fingerprint.
+        /// The fingerprint of the key.
         key: KeyId,
     },
-    /// A name that would not stay on its line.
+    /// A name contains characters that are not permitted.
     #[error("{name:?} is not a name: 1 to 64 characters out of A-Z a-z 0-9 . _ - are")]
     BadName {
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
     },
-    /// A client's name would not stay on its line.
+    /// A client's name contains characters that are not permitted.
     #[error("{name:?} is not a name: 1 to 64 letters and digits of any script, and . _ - are")]
     BadClientName {
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
     },
-    /// A right is to be taken away that the client does not have.
+    /// A command would remove a right that the client does not have.
     #[error("the client has no {right} that could be removed")]
     NotHeld {
-        /// In the words of the options of `server allow`.
+        /// The right, in the words of the options of `server allow`.
         right: String,
     },
-    /// What a client may do, or when, or from where, cannot be read.
+    /// A right or a limit of a client cannot be parsed.
     #[error("{text:?} {problem}")]
     Rule {
-        /// As it was given.
+        /// The text as the user gave it.
         text: String,
-        /// What is wrong with it, as the rest of a sentence.
+        /// The problem, as the rest of a sentence.
         problem: &'static str,
     },
-    /// Rights are to be added or removed, and none is named.
+    /// A command would add or remove rights, and names none.
     #[error("nothing is named that could be added or removed")]
     NothingNamed,
-    /// A client with a key would have no name.
+    /// A client with a key needs a name.
     #[error("a client that is known by its key needs a name")]
     NoName,
-    /// A pre-shared key would have two names.
+    /// A pre-shared key cannot have a second name.
     #[error("the pre-shared key {id:?} cannot have another name")]
     PskName {
-        /// Its name.
+        /// The name of the key.
         id: String,
     },
-    /// Rights for a pre-shared key that was never here.
+    /// A command names a pre-shared key that was never made or used here.
     #[error("no pre-shared key {id:?} was made or used here")]
     UnknownPsk {
-        /// The name that was given.
+        /// The name as the user gave it.
         id: String,
     },
-    /// Rights for a pre-shared key that was revoked.
+    /// A command names a pre-shared key that was revoked.
     #[error("the pre-shared key {id:?} was revoked")]
     RevokedPsk {
-        /// Its name.
+        /// The name of the key.
         id: String,
     },
     /// Two pre-shared keys have the same id.
     #[error("two of the pre-shared keys are called {id:?}")]
     DuplicatePsk {
-        /// The id.
+        /// The common id.
         id: String,
     },
-    /// Standard output cannot take what is to be printed.
+    /// The output could not be encoded.
     #[error("cannot print: {0}")]
     Print(#[source] io::Error),
-    /// The pipe broke.
+    /// The pipe failed.
     #[error("the pipe broke: {0}")]
     Pipe(#[source] RelayError),
-    /// The server was told to end, and streams had not come to theirs in time.
+    /// Streams were still open when the time limit for the server's end had passed.
     #[error("ended with {streams} streams still open")]
     NotDrained {
-        /// How many.
+        /// Number of open streams.
         streams: usize,
     },
-    /// A running server does not take its changed configuration.
+    /// A running server has rejected its changed configuration.
     #[error("the server {pid} goes on with the configuration that it had: {error}")]
     NotReloaded {
-        /// Its process id.
+        /// The process id of the server.
         pid: u32,
-        /// Why.
+        /// The error, as text.
         error: String,
-        /// What to do about it.
+        /// Advice on how to go on.
         hint: Option<String>,
     },
     /// The server was told to stop while a client had the pipe open.
@@ -147,7 +147,7 @@ pub enum Error {
     /// The client that had the pipe open has lost the right to it.
     #[error("the client has lost the right to the pipe")]
     PipeRevoked,
-    /// The reactor could not be started.
+    /// The async runtime could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
 }
@@ -185,7 +185,7 @@ impl Report for Error {
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Program(error) => error.lines(),
-            // It shows the place in the file, also where a running server has read it.
+            // The error quotes the place in the file, also where a running server has read it.
             Self::AccessFile { .. } | Self::NotReloaded { .. } => {
                 self.to_string().lines().map(str::to_owned).collect()
             }

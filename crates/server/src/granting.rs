@@ -1,4 +1,4 @@
-//! `server allow` and `server list`, and what of the clients' rights can come to nothing.
+//! The commands `server allow` and `server list`, and warnings about rights that have no effect.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ use server::cli::Allow;
 use server::config::{self, ServerConfig};
 use server::{Access, AccessFile, Allowed, Error, Surroundings};
 
-/// Changes what a client may do, and says on standard error what it may do no longer, and what can come to nothing.
+/// Changes a client's rights, and prints on standard error the rights that it loses, and those that have no effect.
 pub(crate) fn allow(home: &Home, allow: &Allow) -> Result<(), Error> {
     let now = Timestamp::now();
     let file = AccessFile::new(home.clone());
@@ -26,7 +26,7 @@ pub(crate) fn allow(home: &Home, allow: &Allow) -> Result<(), Error> {
     if !limits.is_empty() {
         say(format_args!("{name} is limited from now on: {}", limits.join(" ")));
     }
-    // A file that cannot be read is for whoever starts the server with it.
+    // An invalid configuration is reported when the server starts.
     if let Ok((config, _)) = config::read(allow.config.as_deref()) {
         for doubt in grant.doubts(&surroundings(&config), now, &lookup) {
             say(format_args!("warning: {name}: {doubt}"));
@@ -47,7 +47,7 @@ pub(crate) fn list(home: &Home, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what of the rights of all clients can come to nothing with this configuration.
+/// Warns about rights of any client that have no effect with this configuration.
 pub(crate) fn warn_of_doubts(access: &Access, config: &ServerConfig) {
     let (now, surroundings) = (Timestamp::now(), surroundings(config));
     for (name, grant) in access.grants() {
@@ -62,7 +62,7 @@ fn surroundings(config: &ServerConfig) -> Surroundings {
     Surroundings { services, listen: config.listen.clone() }
 }
 
-/// The addresses of names, as far as they are known soon: nobody waits for long for a warning.
+/// Resolves names within a short time limit, since a warning is not worth a longer wait.
 fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
     let mut found = vec![Vec::new(); asked.len()];
     let (tell, told) = mpsc::channel();
@@ -81,6 +81,6 @@ fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
     found
 }
 
-/// Names that are looked up at once.
+/// Most names that are resolved at once.
 const MAX_LOOKUPS: usize = 32;
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);

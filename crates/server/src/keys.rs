@@ -1,4 +1,5 @@
-//! The keys of a server: found, made on first use, and noted where clients can be revoked by their names.
+//! The keys of a server: reading them, making them on first use, and recording pre-shared keys so that they can be
+//! revoked by name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,7 @@ use crate::access::AccessFile;
 use crate::error::Error;
 use crate::settings::Identity;
 
-/// Who a server is: the holder of the key of its home, which is made on first use, or of the pre-shared keys in
-/// `psks`.
+/// Reads the server's identity: the key of its home, which is made on first use, or the pre-shared keys in `psks`.
 ///
 /// # Errors
 /// [`Error::Program`] that names the file, [`Error::DuplicatePsk`], [`Error::NameTaken`] by a client with a key.
@@ -31,7 +31,7 @@ pub fn read_identity(home: &Home, psks: &[PathBuf], access: &AccessFile) -> Resu
     Ok(Identity::Psk(psks))
 }
 
-/// Whether [`read_identity`] reads what is there, and makes nothing.
+/// Returns whether [`read_identity`] would only read files, and make none.
 #[must_use]
 pub fn has_identity(home: &Home, psks: &[PathBuf]) -> bool {
     !psks.is_empty() || home.file(ServerKey::FILE_NAME).exists()
@@ -40,7 +40,7 @@ pub fn has_identity(home: &Home, psks: &[PathBuf]) -> bool {
 fn read_or_make_key(home: &Home) -> Result<ServerKey, Error> {
     if private_file::is_absent(&home.file(ServerKey::FILE_NAME))? {
         match identity::make(home, &Keygen::default()) {
-            // Another server of the same home was quicker: its key is the one.
+            // Another server of the same home was quicker, and its key is used.
             Err(cli_support::Error::Exists { .. }) => {}
             made => return Ok(made?),
         }
@@ -59,7 +59,7 @@ fn read_psks(files: &[PathBuf]) -> Result<BTreeMap<String, Arc<PreSharedKey>>, E
     Ok(psks)
 }
 
-/// Notes the keys that were made elsewhere, so that each can be revoked here by its name.
+/// Records keys that were made elsewhere, so that each can be revoked here by its name.
 fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) -> Result<(), Error> {
     let noted = access.read().and_then(|known| {
         let unknown = |name: &&String| known.as_ref().is_none_or(|known| !known.knows_psk(name));
@@ -70,7 +70,8 @@ fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) ->
         access.edit(|access| names.into_iter().try_for_each(|name| access.note_psk(name)))
     });
     match noted {
-        // Only that nothing can be written is borne. A key that another client's name keeps from being revoked is not.
+        // A file that cannot be written is tolerated. A key that cannot be revoked, since another client has its
+        // name, is not.
         Err(Error::Program(error)) => {
             tracing::warn!(%error, "these pre-shared keys cannot be revoked by name");
             Ok(())
@@ -79,11 +80,11 @@ fn note_psks(access: &AccessFile, psks: &BTreeMap<String, Arc<PreSharedKey>>) ->
     }
 }
 
-/// Makes a pre-shared key, into a file or to standard output. Nobody makes a second one of a name unasked: it does
-/// not replace the first where that is in use.
+/// Makes a pre-shared key, into a file or to standard output. A second one of the same name needs a confirmation,
+/// since it does not replace the first where that is in use.
 ///
 /// # Errors
-/// [`Error::PskExists`] where it was not wanted, or nobody could be asked and it is not to be forced; those of
+/// [`Error::PskExists`] where the user refused, or could not be asked and `force` is not set; those of
 /// [`make_psk`].
 pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> Result<(), Error> {
     if !force {
@@ -110,7 +111,7 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
     Ok(())
 }
 
-/// Makes a pre-shared key for the client `name`, as the text of its file.
+/// Makes a pre-shared key for the client `name`, and returns the text of its file.
 ///
 /// # Errors
 /// [`Error::NameTaken`], [`Error::BadName`], [`Error::Program`].
@@ -121,7 +122,7 @@ pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, E
     Ok(psk.to_text())
 }
 
-/// The id that the pre-shared keys of this home belong to: random, and not a secret.
+/// The id that the pre-shared keys of this home are bound to, which is random, and not a secret.
 fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
     let path = home.file(PSK_SERVER_ID_FILE);
     home.create()?;

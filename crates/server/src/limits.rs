@@ -1,4 +1,4 @@
-//! How many channels there may be at once, by whom.
+//! Limits on channels, in all and by client, and the throttles of clients.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +8,15 @@ use wire_protocol::message::ClientIdentity;
 use crate::quota::QuotaKey;
 use crate::throttle::Throttle;
 
-/// Channels of one client at once, unless its rights say otherwise.
+/// Most channels of one client at once, unless its rights set another limit.
 const MAX_CHANNELS_PER_CLIENT: usize = 16384;
-/// Channels of the anonymous clients of one source at once.
+/// Most channels of the anonymous clients of one source at once.
 const MAX_CHANNELS_PER_SOURCE: usize = 256;
-/// Anonymous clients may have one of so many channels, all together: where anyone may come in, those that were allowed still
-/// can.
+/// The share of all channels that anonymous clients may have together: one of so many. The others stay free for
+/// allowed clients.
 const ANONYMOUS_SHARE: usize = 2;
 
-/// Counts channels, by whose they are.
+/// The numbers of channels, by quota key.
 #[derive(Debug)]
 pub(crate) struct Limits {
     channels: Mutex<Channels>,
@@ -26,21 +26,21 @@ pub(crate) struct Limits {
 #[derive(Debug, Default)]
 struct Channels {
     all: usize,
-    /// Those of anonymous clients among them.
+    /// The number of channels of anonymous clients.
     anonymous: usize,
     by_key: HashMap<QuotaKey, usize>,
-    /// The pace of each client that is in.
+    /// The throttle of each connected client.
     throttles: BTreeMap<ClientIdentity, Throttle>,
 }
 
 impl Limits {
-    /// With room for so many channels.
+    /// Creates the limits, with room for `max_channels` channels.
     pub(crate) fn new(max_channels: usize) -> Self {
         Self { channels: Mutex::default(), max_channels }
     }
 
-    /// Counts a channel of `key` until what is returned is dropped: `most` of them at once, where that is given, and
-    /// `in_all` with all others. `None` where there are as many already.
+    /// Counts a channel of `key` until the result is dropped. `None` where `key` has `most` channels already, if
+    /// that is given, or all clients together have `in_all`.
     pub(crate) fn begin_channel(
         self: &Arc<Self>,
         key: QuotaKey,
@@ -62,19 +62,19 @@ impl Limits {
         Some(OpenChannel { limits: Arc::clone(self), key })
     }
 
-    /// Channels that stand.
+    /// The number of established channels.
     pub(crate) fn channels(&self) -> usize {
         self.counted().all
     }
 
-    /// The pace of a client, which all its channels share, and no other client: whoever is allowed, or no longer, while it is in
-    /// gets another rate, which is not for those that come from the same source.
+    /// The throttle of a client, which all its channels share with no other client: a client whose rights change
+    /// while it is connected gets another rate, which must not affect others from the same source.
     pub(crate) fn throttle(&self, client: &ClientIdentity) -> Throttle {
         let mut channels = self.counted();
         if let Some(throttle) = channels.throttles.get(client) {
             return throttle.clone();
         }
-        // Those of clients that are gone go with the next that comes.
+        // Throttles of clients that have left are removed here.
         channels.throttles.retain(|_, throttle| throttle.is_shared());
         channels.throttles.entry(client.clone()).or_default().clone()
     }
@@ -84,7 +84,7 @@ impl Limits {
     }
 }
 
-/// A channel that stands.
+/// The count of an established channel, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenChannel {
     limits: Arc<Limits>,

@@ -1,24 +1,25 @@
-//! Lines of the log that anybody can cause, each kind within a limit, and what became of the rest.
+//! Limits on log lines that unauthenticated peers can cause, and reports of the number of suppressed lines.
 
 use cli_support::log_limit::{LogLimit, WINDOW};
 use tokio::time::sleep;
 
-/// The kinds of lines.
+/// The limits, by kind of line.
 #[derive(Debug)]
 pub(crate) struct LogLimits {
-    /// A connection failed: what fail2ban reads. Enough of them for it to get to know every source that goes on.
+    /// A connection failed. fail2ban reads these lines, so that there are enough of them for every source that goes
+    /// on.
     pub(crate) failed: LogLimit,
-    /// A client was refused: how to let it in.
+    /// A client was refused, with advice on how to allow it.
     pub(crate) refused: LogLimit,
-    /// A connection was turned away, or given up.
+    /// A connection was rejected, or evicted.
     pub(crate) turned_away: LogLimit,
-    /// A handshake came to nothing, by nobody's fault.
+    /// A handshake failed without a fault of the client.
     pub(crate) unfinished: LogLimit,
-    /// A connection cannot be accepted.
+    /// A connection could not be accepted.
     pub(crate) not_accepted: LogLimit,
-    /// A client that is in did not get a stream.
+    /// A connected client did not get a stream.
     pub(crate) stream_refused: LogLimit,
-    /// A connection of a client that was in has ended early.
+    /// A connection of a connected client ended early.
     pub(crate) ended_early: LogLimit,
 }
 
@@ -37,7 +38,7 @@ impl Default for LogLimits {
 }
 
 impl LogLimits {
-    /// Tells how many lines were left out, again and again, for as long as the server runs.
+    /// Reports the number of suppressed lines at intervals, as long as the server runs.
     pub(crate) async fn tell(&self) -> std::convert::Infallible {
         loop {
             sleep(WINDOW).await;
@@ -45,7 +46,7 @@ impl LogLimits {
         }
     }
 
-    /// Tells how many lines were left out since the last time.
+    /// Reports the number of lines that were suppressed since the last report.
     pub(crate) fn tell_once(&self) {
         let kinds = [
             (&self.failed, "more connections failed"),

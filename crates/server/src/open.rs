@@ -1,4 +1,4 @@
-//! What clients have open, as `server status` shows it.
+//! The streams that clients have open, as `server status` shows them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use wire_protocol::message::Target;
 
 use crate::access::{Action, Principal};
 
-/// The clients that are in, and what each has open.
+/// The connected clients, and the open stream of each channel.
 #[derive(Debug, Default)]
 pub(crate) struct OpenSessions(Mutex<Entries>);
 
@@ -22,24 +22,24 @@ struct Entries {
     all: BTreeMap<u64, Seen>,
 }
 
-/// What can be seen of a session from outside.
+/// The part of a session that other tasks read.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// As it was judged last.
+    /// The principal, as of the last check.
     pub(crate) principal: Arc<Mutex<Arc<Principal>>>,
     pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
-    /// Bytes of what is open.
+    /// Counts the bytes of the open stream.
     pub(crate) meter: Meter,
 }
 
-/// What a client has open.
+/// The open stream of a channel.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenTarget {
     pub(crate) target: Target,
     pub(crate) since: Timestamp,
-    /// The address that its host has led to.
+    /// The address that the target's host has resolved to.
     pub(crate) address: Option<SocketAddr>,
-    /// The header that the target was sent, once it is connected to.
+    /// The header that was sent to the target, once the server has connected to it.
     pub(crate) header: Option<ProxyHeader>,
 }
 
@@ -48,13 +48,13 @@ impl OpenTarget {
         Self { target, since, address: None, header: None }
     }
 
-    /// What the client needs the permission for.
+    /// The action for which the client needs a permission.
     pub(crate) fn action(&self) -> Action<'_> {
         Action::Open { target: &self.target, address: self.address, header: self.header }
     }
 }
 
-/// Counts bytes, both ways together.
+/// Counts bytes, both directions together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meter(Arc<AtomicU64>);
 
@@ -72,7 +72,7 @@ impl Meter {
     }
 }
 
-/// An entry among the sessions, until it is dropped.
+/// The entry of a session, which is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     sessions: &'a OpenSessions,
@@ -88,8 +88,8 @@ impl OpenSessions {
         Entry { sessions: self, number }
     }
 
-    /// What is open, by client and target, what has most streams first: as much of it as goes into an answer. Also gives
-    /// how many pairs of the two are left out.
+    /// The open streams by client and target, those with most streams first, as many as fit in an answer. The
+    /// second value is the number of pairs of the two that are left out.
     pub(crate) fn list(&self) -> (Vec<Open>, usize) {
         let mut grouped: BTreeMap<(String, String), Open> = BTreeMap::new();
         for seen in self.entries().all.values() {
@@ -137,7 +137,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Bytes of JSON: an answer has 64 KiB in all.
+/// Most bytes of JSON in the list, since an answer has 64 KiB in all.
 const MAX_LISTED_LEN: usize = 48 * 1024;
 
 #[cfg(test)]

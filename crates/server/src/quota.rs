@@ -1,23 +1,24 @@
-//! Whose use of what there is only so much of is counted together.
+//! Quota keys: the clients whose use of limited resources is counted together.
 
 use std::net::IpAddr;
 
 use crate::access::{Enrolment, Principal};
 use crate::admission::host;
 
-/// Whose use is counted together. Typed, so that no name of a client can be taken for a source, or the other way around.
+/// The clients whose use is counted together. It is a type, so that a client's name cannot be confused with a
+/// source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum QuotaKey {
-    /// A client that somebody has allowed, by its name.
+    /// An allowed client, by its name.
     Client(String),
-    /// Clients that nobody has allowed, by the source that they come from: each could make up as many names as it likes.
+    /// Anonymous clients, by the source that they come from, since each could make up any number of names.
     Source(IpAddr),
-    /// Those of them for whom no source answers: they come from this machine.
+    /// Anonymous clients without a source, on this machine.
     ThisMachine,
 }
 
 impl QuotaKey {
-    /// `source` is the address that answers for a client that nobody has allowed.
+    /// The key for `principal`. `source` counts for an anonymous client.
     pub(crate) fn of(principal: &Principal, source: Option<IpAddr>) -> Self {
         match principal.enrolment {
             Enrolment::Enrolled => Self::Client(principal.name.clone()),
@@ -25,12 +26,12 @@ impl QuotaKey {
         }
     }
 
-    /// Of clients that nobody has allowed.
+    /// The key for anonymous clients from `source`.
     pub(crate) fn anonymous(source: Option<IpAddr>) -> Self {
         source.map_or(Self::ThisMachine, |source| Self::Source(host(source)))
     }
 
-    /// Whether somebody has allowed the client.
+    /// Returns whether the key is that of an allowed client.
     pub(crate) fn is_enrolled(&self) -> bool {
         matches!(self, Self::Client(_))
     }

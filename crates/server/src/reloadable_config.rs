@@ -1,4 +1,4 @@
-//! The configuration of a running server that can be reloaded while it runs.
+//! The part of a running server's configuration that can be reloaded.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
 use crate::proxy_source::ProxySource;
 
-/// The configuration that a running server goes by, and that can be reloaded: each connection looks at it when it needs it.
+/// The part of the configuration that can be reloaded. Each connection reads it when it needs it.
 #[derive(Debug, Clone)]
 pub struct ReloadableConfig {
-    /// Whether clients that nobody has allowed may come in.
+    /// The policy for anonymous clients.
     pub anonymous: AnonymousPolicy,
-    /// Proxies that say where connections come from.
+    /// The proxies that are trusted to name the origins of connections.
     pub proxies: Vec<ProxySource>,
-    /// What clients may ask for by name.
+    /// The services that clients may ask for by name.
     pub services: BTreeMap<String, NamedService>,
-    /// How long a channel may be idle between streams.
+    /// Time that a channel may be idle between streams.
     pub idle_timeout: Duration,
-    /// Channels in all; `None` for as many as the system has descriptors for.
+    /// Most channels in all; `None` for as many as the system has descriptors for.
     pub max_channels: Option<usize>,
-    /// How long streams have to come to their end once the server is told to end.
+    /// Time that streams have to end once the server is told to end.
     pub grace: Duration,
 }
 
 impl ReloadableConfig {
-    /// Whether a connection from `source` begins with what a proxy says of it.
+    /// Returns whether connections from `source` begin with a proxy's header.
     pub(crate) fn is_proxy(&self, source: Option<IpAddr>) -> bool {
         self.proxies.iter().any(|proxy| proxy.covers(source))
     }

@@ -1,4 +1,4 @@
-//! What a server is to do.
+//! The settings of a server, which [`crate::serve()`] takes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,32 +13,32 @@ use crate::access::AccessFile;
 use crate::reloadable_config::ReloadableConfig;
 use crate::services::Services;
 
-/// Everything that [`crate::serve()`] needs but the sockets.
+/// The settings of a server, except for its sockets.
 #[derive(Debug)]
 pub struct Settings {
-    /// Who the server is.
+    /// The identity of the server.
     pub identity: Identity,
-    /// Seals tickets.
+    /// The key that seals tickets.
     pub tickets: Arc<TicketKey>,
-    /// Who may come in.
+    /// The file of allowed clients.
     pub access: AccessFile,
-    /// What there is for them.
+    /// The services that clients may use.
     pub services: Services,
-    /// What can be given anew while it runs.
+    /// The settings that can be changed while the server runs.
     pub config: ReloadableConfig,
 }
 
-/// Who a server is, and so how clients prove that they mean it.
+/// The identity of a server, which decides how clients authenticate it.
 #[derive(Debug)]
 pub enum Identity {
-    /// The holder of an RSA key.
+    /// An RSA key.
     Key(Arc<ServerKey>),
-    /// The holder of pre-shared keys, by their ids. No RSA at all.
+    /// Pre-shared keys, by their ids, without any RSA.
     Psk(BTreeMap<String, Arc<PreSharedKey>>),
 }
 
 impl Identity {
-    /// Whether a client of this server can go by `client`.
+    /// Returns whether this server can verify an identity of the kind of `client`.
     pub(crate) fn could_name(&self, client: &ClientIdentity) -> bool {
         match (self, client) {
             (Self::Psk(psks), ClientIdentity::Psk(id)) => psks.contains_key(id),

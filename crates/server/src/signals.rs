@@ -1,4 +1,4 @@
-//! What the `server` program is told while it runs: by signals, and by commands of the same user.
+//! The signals and commands that control a running `server` program.
 
 use cli_support::admin::{AdminSocket, Answer, Command};
 use cli_support::end_signals::{End, EndSignals};
@@ -9,10 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
 
-/// Reads the configuration again. Whatever is wrong with it is found before anything is changed.
+/// Reads the configuration again. Errors are found before any setting changes.
 pub(crate) type Reload = Box<dyn FnMut() -> Result<(ReloadableConfig, Vec<Address>), Error> + Send>;
 
-/// Where a running server's orders come from.
+/// The sources of control events.
 #[derive(Debug)]
 pub(crate) struct Signals {
     end: EndSignals,
@@ -21,10 +21,11 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens for signals, and for commands in `home`. Without a folder for the latter the server runs all the same.
+    /// Listens for signals, and for commands in `home`. Without the folder for commands the server runs with
+    /// signals only.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where the system gives no signals.
+    /// [`Error::Runtime`] where the system does not deliver signals.
     pub(crate) fn listen(home: &Home) -> Result<Self, Error> {
         let admin = AdminSocket::bind(home, "server");
         let admin =
@@ -35,8 +36,8 @@ impl Signals {
         Ok(Self { end, hangup, admin })
     }
 
-    /// Passes on what comes, for as long as the server runs. `shutdown` is cancelled by the first signal to end; a
-    /// second one ends the server without waiting for its streams.
+    /// Passes events to the server as long as it runs. The first signal to end cancels `shutdown`; a second one
+    /// ends the server without waiting for its streams.
     pub(crate) async fn pass_on(mut self, control: Control, shutdown: CancellationToken, mut reload: Reload) {
         loop {
             tokio::select! {
@@ -44,7 +45,7 @@ impl Signals {
                     End::InOrder => shutdown.cancel(),
                     End::Now => control.end_now().await,
                 },
-                // How it went stands in the log: nobody waits for an answer.
+                // The result is in the log, since a signal has no answer.
                 _ = self.hangup.recv() => drop(apply(&mut reload, &control).await),
                 (command, responder) = AdminSocket::next_of(self.admin.as_mut()) => {
                     let answer = match command {
@@ -61,7 +62,7 @@ impl Signals {
     }
 }
 
-/// Reads the configuration again and has the server go by it. `None` where the server is ending.
+/// Reads the configuration again and applies it. `None` where the server is ending.
 async fn apply(reload: &mut Reload, control: &Control) -> Option<Answer> {
     let applied = match reload() {
         Ok((config, addresses)) => control.reload(config, addresses).await?,

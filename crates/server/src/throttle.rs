@@ -1,7 +1,8 @@
-//! How many bytes a second a client may have, over all its channels: so many in streams, and as many in datagrams.
+//! Throttles: limits on the bytes per second of a client over all its channels, separately for streams and
+//! datagrams.
 //!
-//! By hand, since what there is for it lets whoever comes again at once overtake those that wait (leaky-bucket), or
-//! has everybody try again at the same moment (governor). Here each takes the next free time and waits for it.
+//! Existing crates do not fit: with leaky-bucket a task that comes again at once overtakes those that wait, and
+//! with governor all tasks try again at the same time. Here each task books the next free time and waits for it.
 
 use std::future::Future as _;
 use std::io;
@@ -20,24 +21,24 @@ use wire_protocol::stream::{DatagramSocket, Dropped, Pace};
 
 use crate::open::Meter;
 
-/// The pace of a client, which all its channels share. Its rate may change at any time.
+/// The throttle of a client, which all its channels share. Its rate may change at any time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throttle(Arc<Shared>, Meter);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Bytes per second; 0 where there is no limit.
+    /// Bytes per second; 0 for no limit.
     rate: AtomicU64,
     streams: Schedule,
     datagrams: Schedule,
 }
 
-/// When what comes next may pass. `None` before anything has.
+/// The time at which the next bytes may pass. `None` before the first bytes.
 #[derive(Debug, Default)]
 struct Schedule(Mutex<Option<Instant>>);
 
 impl Throttle {
-    /// Sets the rate. Whoever waits already still waits for the time that it was given.
+    /// Sets the rate. A task that waits already keeps the time that it has booked.
     pub(crate) fn set_rate(&self, rate: Option<NonZeroU64>) {
         let rate = rate.map_or(0, NonZeroU64::get);
         if self.0.rate.swap(rate, Ordering::Relaxed) != rate {
@@ -46,7 +47,7 @@ impl Throttle {
         }
     }
 
-    /// The same pace, for a channel whose bytes `meter` counts.
+    /// The same throttle, for a channel whose bytes `meter` counts.
     pub(crate) fn metered(&self, meter: Meter) -> Self {
         Self(Arc::clone(&self.0), meter)
     }
@@ -55,7 +56,7 @@ impl Throttle {
         NonZeroU64::new(self.0.rate.load(Ordering::Relaxed))
     }
 
-    /// Whether a datagram may pass now: those that come too soon are lost.
+    /// Returns whether a datagram may pass now. One that comes too soon is dropped.
     fn admits(&self, datagram: usize) -> bool {
         let admits = self.rate().is_none_or(|rate| self.0.datagrams.takes(datagram, rate));
         if admits {
@@ -64,7 +65,7 @@ impl Throttle {
         admits
     }
 
-    /// Whether anybody else holds it.
+    /// Returns whether other clones of the throttle exist.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
@@ -82,8 +83,8 @@ impl Pace for Throttle {
 }
 
 impl Schedule {
-    /// Books the time that `bytes` take behind all that are booked already. Gives the moment when whoever has sent
-    /// them may go on, where that is not now.
+    /// Books the time that `bytes` take after all earlier bookings. Returns the time until which the sender has to
+    /// wait, or `None` where it need not wait.
     fn book(&self, bytes: usize, rate: NonZeroU64) -> Option<Instant> {
         let now = Instant::now();
         let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +93,7 @@ impl Schedule {
         booked.checked_sub(BURST).filter(|moment| *moment > now)
     }
 
-    /// Books as [`Schedule::book`] does, unless more than a burst is booked already.
+    /// Books as [`Schedule::book`] does, unless more than a burst is booked already, and returns whether it did.
     fn takes(&self, bytes: usize, rate: NonZeroU64) -> bool {
         let now = Instant::now();
         let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,14 +110,14 @@ impl Schedule {
     }
 }
 
-/// How long `bytes` take, an hour at most.
+/// The time that `bytes` take, at most an hour.
 fn time(bytes: usize, rate: NonZeroU64) -> Duration {
     let nanoseconds =
         u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(rate.get());
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)).min(Duration::from_secs(3600))
 }
 
-/// Datagrams of a client: those beyond its limit are lost, and once `ended` there are no more.
+/// The datagrams of a client. Those beyond its limit are dropped, and after `ended` no more are received.
 #[derive(Debug)]
 pub(crate) struct Throttled<D> {
     pub(crate) socket: D,
@@ -152,7 +153,7 @@ impl<D: DatagramSocket> DatagramSocket for Throttled<D> {
     }
 
     fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
-        // What is beyond the limit has been told of.
+        // A datagram beyond the limit has been counted already.
         if !matches!(why, Dropped::NotTaken(error) if error.kind() == io::ErrorKind::QuotaExceeded) {
             self.socket.dropped(len, why);
         }
@@ -166,7 +167,8 @@ impl<D> Throttled<D> {
     }
 }
 
-/// What may pass at once behind a pause, in time: often enough that nothing stutters, seldom enough to cost nothing.
+/// The bytes that may pass at once after a pause, in time: short enough for an even flow, long enough to cost
+/// little.
 const BURST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -178,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Has datagrams of 100 bytes at any time, and takes all.
+    /// A socket that always has datagrams of 100 bytes, and takes all.
     #[derive(Debug)]
     struct Endless {
         left: usize,
@@ -225,7 +227,7 @@ mod tests {
         count
     }
 
-    /// Sends `bytes` at a time as often as it may, and counts what went out.
+    /// Sends `bytes` at a time as often as the throttle permits, and counts the bytes that were sent.
     async fn send(throttle: Throttle, bytes: usize, until: Instant) -> usize {
         let mut sent = 0;
         while Instant::now() < until {
@@ -267,7 +269,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn datagrams_beyond_the_limit_are_lost() {
         let rate = throttle(20_000);
-        // A twentieth of a second's bytes at once: ten datagrams, in both directions together.
+        // A twentieth of a second's bytes pass at once: ten datagrams, both directions together.
         let (mut socket, _ended) = throttled(rate.clone(), 50);
         let dropped = DropCounter::default();
         socket.drops = dropped.flow("x".into());
@@ -276,13 +278,13 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(received(&mut socket).await, 10);
         assert_eq!(dropped.count(), 80);
-        // The relay's own word of them is not another one.
+        // The relay reports the dropped datagram again, which must not count twice.
         let excess = io::Error::from(io::ErrorKind::QuotaExceeded);
         socket.dropped(100, &Dropped::NotTaken(&excess));
         assert_eq!(dropped.count(), 80);
         let (mut free, _ended) = throttled(Throttle::default(), 50);
         assert_eq!(received(&mut free).await, 50);
-        // One that is longer than that passes as well, now and then; what streams have booked is their own.
+        // A datagram that is longer than a burst passes too, from time to time. Bookings of streams do not count.
         rate.note(1_000_000);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(socket.try_send(&[0; 16384]).is_ok());

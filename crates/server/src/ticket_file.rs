@@ -1,5 +1,5 @@
-//! The file of `--ticket-keys`: with it tickets outlive the process, and servers that share it take one another's.
-//! The keys in use are derived from it by the time of day and so rotate by themselves.
+//! The file of `--ticket-keys`, with which tickets outlive the process, and servers that share it accept one
+//! another's. The keys in use are derived from it and the time of day, and so rotate without a change of the file.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use zeroize::Zeroizing;
 
-/// Reads the file, or makes it with a fresh key where there is none.
+/// Reads the file, or creates it with a fresh key where it does not exist.
 ///
 /// # Errors
-/// [`cli_support::Error`] that names the file.
+/// A [`cli_support::Error`] that names the file.
 pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, cli_support::Error> {
     if private_file::is_absent(path)? {
         let key = TicketKey::new(Secret::random(&mut SysRng)?);
         let encoded = Zeroizing::new(Base64Unpadded::encode_string(key.expose()));
         let text = Zeroizing::new(format!("{TAG} {}\n", *encoded));
         match private_file::create_new(path, text.as_bytes()) {
-            // Another server of the same file was quicker: its key is the one.
+            // Another server with the same file was quicker, and its key is used.
             Err(cli_support::Error::Exists { .. }) => {}
             made => return made.map(|()| key),
         }

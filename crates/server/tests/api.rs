@@ -1,4 +1,4 @@
-//! The server through its public API, over real sockets.
+//! Tests of the server's public API, over real sockets.
 
 #[cfg(test)]
 mod api {

@@ -1,4 +1,4 @@
-//! The server as it is run, against clients made of the library, which can say what no client of ours does.
+//! The server program against clients made of the library, which can send what the client program never sends.
 
 #[cfg(test)]
 mod program {

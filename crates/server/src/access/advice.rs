@@ -1,4 +1,5 @@
-//! What the log says of a client that was refused: who it is, why, and the command that lets it in, ready to paste.
+//! The log's advice on a client that was refused: its identity, the reason, and the command that allows it, ready
+//! to paste.
 
 use std::net::IpAddr;
 
@@ -10,17 +11,18 @@ use crate::access::client_name::ClientName;
 use crate::access::policy::Denial;
 use crate::access::text::option;
 
-/// What to do about a client that was refused.
+/// Advice on a client that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Advice {
-    /// Its key's fingerprint, or `psk:NAME`; nothing where it has said nothing.
+    /// The fingerprint of the client's key, or `psk:NAME`; `None` where it has presented neither.
     pub(crate) client: Option<String>,
-    /// The command that lets it in, where there is one.
+    /// The command that allows the client, where there is one.
     pub(crate) command: Option<String>,
 }
 
 impl Advice {
-    /// About a client that comes from `source`, `None` for a unix socket, and was refused for `denial` by the file in `home`.
+    /// Builds the advice on a client that comes from `source`, `None` for a unix socket, and was refused for
+    /// `denial` by the file in `home`.
     pub(crate) fn of(client: &ClientIdentity, source: Option<IpAddr>, denial: Denial, home: &Home) -> Self {
         let credential = match client {
             ClientIdentity::Anonymous => return Self { client: None, command: None },
@@ -38,7 +40,7 @@ impl Advice {
     }
 }
 
-/// The option that names a home other than the one that is taken without it.
+/// The option that names the home, where it is not the default.
 fn of_home(home: &Home) -> String {
     if home.is_default() { String::new() } else { format!(" {}", option("--home", home.path().display())) }
 }

@@ -1,10 +1,11 @@
-//! Whether clients that nobody has allowed may come in.
+//! The policy for anonymous clients, which nobody has allowed by name.
 
-/// Whether clients that nobody has allowed may come in.
+/// The policy for anonymous clients, which nobody has allowed by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnonymousPolicy {
-    /// They may not. Only while nobody has been allowed yet, messages are taken from this machine.
+    /// Anonymous clients are refused. As long as no client at all has been allowed, this machine may still send
+    /// messages.
     Refuse,
-    /// They may send messages and use the pipe.
+    /// Anonymous clients may send messages and use the pipe.
     Admit,
 }

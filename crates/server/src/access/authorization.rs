@@ -1,4 +1,4 @@
-//! Whether a client may come in, or stay, by what the file of clients says.
+//! Authorization: decides, by the file of clients, whether a client may connect or stay connected.
 
 use wire_protocol::message::ClientIdentity;
 
@@ -10,7 +10,7 @@ use crate::access::principal::{Origin, Principal};
 use crate::access::snapshot::Snapshot;
 
 impl Snapshot {
-    /// Decides whether a client may come in. A file that cannot be used lets nobody in.
+    /// Decides whether a client may connect. Every client is refused while the file cannot be used.
     pub(crate) fn authorize(
         &self,
         client: &ClientIdentity,
@@ -20,8 +20,8 @@ impl Snapshot {
         enter(Principal::identify(client, self, origin, anonymous), origin)
     }
 
-    /// Decides anew on a client that is in. `None` where the file cannot be used at the moment: whoever mends it must not
-    /// cut everybody off meanwhile. One that is gone for longer than that lets nobody stay.
+    /// Decides again on a connected client. `None` where the file cannot be used at the moment, since its repair
+    /// must not disconnect all clients. No client may stay once the file has been missing for longer.
     pub(crate) fn reauthorize(
         &self,
         client: &ClientIdentity,
@@ -34,13 +34,13 @@ impl Snapshot {
         }
     }
 
-    /// Whether a client without a key could be let in at all.
+    /// Returns whether a client without a key may connect at all.
     pub(crate) fn admits_anonymous(&self, origin: Origin, anonymous: AnonymousPolicy) -> bool {
         self.authorize(&ClientIdentity::Anonymous, origin, anonymous).is_ok()
     }
 }
 
-/// Decides whether a client may come in, or stay.
+/// Decides whether a client may connect or stay connected.
 pub(crate) fn enter(principal: Principal, Origin { source, .. }: Origin) -> Result<Principal, Denial> {
     permits(&Request { principal: &principal, source, action: Action::Enter })?;
     Ok(principal)
@@ -48,7 +48,7 @@ pub(crate) fn enter(principal: Principal, Origin { source, .. }: Origin) -> Resu
 
 #[cfg(test)]
 impl Access {
-    /// Why a client that comes from `source` over the network may not come in by this list.
+    /// The reason why a client that comes from `source` over the network is refused by this list, if it is.
     pub(crate) fn denial(&self, client: &ClientIdentity, source: Option<std::net::IpAddr>) -> Option<Denial> {
         let snapshot = Snapshot::Known(Some(self.clone().into()));
         let origin = Origin { source, is_local: false };
@@ -153,7 +153,7 @@ mod tests {
         let laptop = rights(&psk("laptop"));
         assert!(laptop.allows_service("db") && !laptop.messages);
         assert_eq!((laptop.max_channels(), laptop.max_rate().map(u64::from)), (Some(3), Some(1024)));
-        // Started with, but not noted.
+        // The server uses this key, but the file does not list it.
         assert_eq!(*rights(&psk("tablet")), Rights::usual());
     }
 
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(file.read().unwrap().unwrap(), before);
     }
 
-    /// A mistake in the third line of an entry, and what is said of it.
+    /// Checks the error for a mistake in the third line of an entry.
     #[track_caller]
     fn check_mistake(line: &str, said: &str) {
         let (_folder, file) = file_that_says(&format!("[[psk]]\nname = \"a\"\n{line}\n"));
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(again(), Some(Err(Denial::NotEnrolled)));
     }
 
-    /// Also for whoever has just started and has never seen the file.
+    /// A server that has just started and has never read the file refuses the key, too.
     #[test]
     fn a_file_that_is_gone_lets_no_revoked_key_in_again() {
         let (folder, file) = file();
@@ -288,7 +288,7 @@ mod tests {
             assert!(!may(file));
             assert!(!file.consult().admits_anonymous(LOCAL, AnonymousPolicy::Admit));
             assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
-            // Nor is the list begun anew as if nothing had been in it.
+            // Neither is the list started anew as if it had been empty.
             let noted = file.edit(|access| access.note_psk("lost"));
             assert!(matches!(noted, Err(Error::AccessFileGone { .. })));
         }

@@ -1,4 +1,4 @@
-//! Changes of the list of allowed clients: who is allowed, what is added and removed, who is revoked.
+//! Changes of the list of allowed clients: allowing, adding and removing rights, and revoking.
 
 use crate::access::client_name::ClientName;
 use crate::access::clients::{Access, Client, Psk};
@@ -9,8 +9,8 @@ use crate::access::rights::Rights;
 use crate::error::Error;
 
 impl Access {
-    /// Grants a client these rights in place of those that it had. A holder of a key goes by `name` from now on, or by the
-    /// name that it has; a pre-shared key has its own.
+    /// Grants a client these rights in place of its earlier ones. A client with a key gets the name `name`, or
+    /// keeps its name; a pre-shared key has its own name.
     ///
     /// # Errors
     /// [`Error::NoName`], [`Error::NameTaken`]; for a pre-shared key [`Error::UnknownPsk`], [`Error::RevokedPsk`],
@@ -24,11 +24,11 @@ impl Access {
         self.change(client, name, |_| Ok(grant))
     }
 
-    /// Grants a client these rights beside those that it has. Limits go in the place of those that it has, and networks
-    /// beside them.
+    /// Grants a client these rights in addition to its earlier ones. New limits replace the earlier limits, and
+    /// networks are added.
     ///
     /// # Errors
-    /// As [`Access::allow`]; [`Error::UnknownClient`].
+    /// Those of [`Access::allow`], and [`Error::UnknownClient`].
     pub fn add(
         &mut self,
         client: &Credential,
@@ -38,10 +38,10 @@ impl Access {
         self.change(client, name, |before| Ok(known_before(client, before)?.with(grant)))
     }
 
-    /// Takes these rights, and networks, of a client away. All others stay.
+    /// Removes these rights and networks from a client. All others stay.
     ///
     /// # Errors
-    /// As [`Access::add`]; [`Error::NotHeld`] for one that the client does not have.
+    /// Those of [`Access::add`], and [`Error::NotHeld`] for a right that the client does not have.
     pub fn remove(
         &mut self,
         client: &Credential,
@@ -51,7 +51,7 @@ impl Access {
         self.change(client, name, |before| known_before(client, before)?.without(grant))
     }
 
-    /// `grant` gives what a client may do from what it could do before; `None` where it is new.
+    /// Changes a client's rights to what `grant` makes of its earlier rights, which are `None` for a new client.
     fn change(
         &mut self,
         client: &Credential,
@@ -92,14 +92,14 @@ impl Access {
         }
     }
 
-    /// Notes a pre-shared key that was made or is used here, so that it can be revoked, and given other rights, by its
-    /// name. One that is new has the usual rights.
+    /// Records a pre-shared key that was made or is used here, so that it can be revoked, or be given other rights,
+    /// by its name. A new one gets the usual rights.
     ///
     /// # Errors
     /// [`Error::BadName`], [`Error::NameTaken`].
     pub fn note_psk(&mut self, name: &str) -> Result<(), Error> {
         let name: Name = name.parse()?;
-        // A revoked name stays taken: the key that was revoked would be let in again with it.
+        // A revoked name stays reserved, since reusing it would let the revoked key in again.
         if self.psk(name.as_str()).is_some_and(|psk| !psk.revoked) {
             return Ok(());
         }
@@ -108,12 +108,12 @@ impl Access {
         Ok(())
     }
 
-    /// Revokes whoever has this name, fingerprint or `psk:NAME`.
+    /// Revokes the client with this name, fingerprint or `psk:NAME`.
     ///
     /// # Errors
     /// [`Error::UnknownClient`].
     pub fn revoke(&mut self, name: &str) -> Result<(), Error> {
-        // As it is kept, however it was typed.
+        // The name is compared in its normal form, as the list keeps it.
         let normal = name.parse::<ClientName>().map_or_else(|_| name.to_owned(), |name| name.to_string());
         let name = normal.as_str();
         let before = self.clients.len();
@@ -128,17 +128,17 @@ impl Access {
     }
 }
 
-/// What a change of rights has come to.
+/// The result of a change of rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allowed {
-    /// What the client is called.
+    /// The name of the client.
     pub name: String,
-    /// What it may do now.
+    /// The rights of the client after the change.
     pub grant: Grant,
-    /// The rights that it had and has no longer, in the words of the options of `server allow`.
+    /// The rights that the client has lost, in the words of the options of `server allow`.
     pub taken: Vec<String>,
-    /// The limits that it has and had not, likewise.
+    /// The limits that the client has gained, in the same words.
     pub limits: Vec<String>,
 }
 
@@ -184,10 +184,10 @@ mod tests {
             access.allow(&client, name, Grant::unlimited(Rights::usual())).unwrap();
             access.allow(&client, name, Grant::unlimited(narrow.clone())).unwrap();
         }
-        // The key goes by the name that it has where none is given.
+        // A client keeps its name where no name is given.
         let again = access.allow(&Credential::Key(ALICE), None, Grant::unlimited(narrow)).unwrap();
         assert_eq!((again.name.as_str(), again.taken.len()), ("alice", 0));
-        // It is still noted, and noting it once more takes nothing back.
+        // The key is still listed, and recording it again changes nothing.
         access.note_psk("laptop").unwrap();
         let rights =
             access.lines(Timestamp::UNIX_EPOCH).map(|line| line.rsplit('\t').next().map(str::to_owned));
@@ -240,12 +240,12 @@ mod tests {
             let removed = access.remove(&client, None, &tcp(&["b:2"])).unwrap();
             assert_eq!(removed.taken, ["--tcp b:2"]);
             assert_eq!(removed.grant.rights.words(), ["--messages", "--tcp a:1", "--tcp c:3"]);
-            // Neither half a change, nor one that changes nothing without a word.
+            // A change is neither made in part, nor left out without an error.
             let before = access.clone();
             let error = access.remove(&client, None, &tcp(&["a:1", "b:2"])).unwrap_err();
             assert!(matches!(&error, Error::NotHeld { right } if right == "--tcp b:2"), "{error}");
             assert_eq!(access, before);
-            // All at once, as it has always been, says what it takes; and so do limits.
+            // `allow` reports the rights that it removes, and the limits that it adds.
             let expires = Some("2040-01-01T00:00:00Z".parse().unwrap());
             let replaced = access.allow(&client, None, Grant { expires, ..tcp(&["c:3"]) }).unwrap();
             assert_eq!(replaced.taken, ["--messages", "--tcp a:1"]);

@@ -1,4 +1,4 @@
-//! Names of clients with a key: short, in any script, and harmless wherever they are printed.
+//! Names of clients with a key: short, in any script, and safe to print anywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +9,22 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 
 use crate::error::Error;
 
-/// 1 to 64 letters, with their marks, and digits of any script, `.`, `_` and `-`, in normal form C: whatever looks alike
-/// because it is the same is the same name. Nothing in it is invisible or changes the direction of writing.
+/// A name of 1 to 64 letters, with their marks, and digits of any script, `.`, `_` and `-`, in normal form C, so
+/// that two spellings of the same characters are the same name. No character is invisible or changes the direction
+/// of writing.
 ///
-/// Names of pre-shared keys and of services are [`Name`](super::Name)s: those stand in the protocol.
+/// Names of pre-shared keys and of services are [`Name`](super::Name)s, since they are part of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientName(String);
 
 impl ClientName {
-    /// As text.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the server calls a client that somebody has yet to allow, by its fingerprint: something to begin with.
+    /// The suggested name of a client that has not been allowed yet, made from its fingerprint.
     pub(crate) fn suggested(fingerprint: &str) -> String {
         let letters = fingerprint.trim_start_matches("SHA256:").chars().filter(char::is_ascii_alphanumeric);
         format!("client-{}", letters.take(SUGGESTED_LETTERS).collect::<String>())
@@ -63,9 +64,9 @@ fn is_mark(c: char) -> bool {
     GeneralCategoryGroup::Mark.contains(CodePointMapData::<GeneralCategory>::new().get(c))
 }
 
-/// Characters of a name.
+/// Most characters in a name.
 const MAX_LEN: usize = 64;
-/// Of a fingerprint, in the name that is suggested for its client.
+/// Number of letters of a fingerprint in the suggested name of its client.
 const SUGGESTED_LETTERS: usize = 8;
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
         ] {
             assert_eq!(name.parse::<ClientName>().unwrap().as_str(), name);
         }
-        // The same name, typed in two ways.
+        // This is the same name, typed in two ways.
         assert_eq!("Ju\u{308}rgen".parse::<ClientName>().unwrap().as_str(), "Jürgen");
         assert!("ä".repeat(64).parse::<ClientName>().is_ok());
     }

@@ -11,7 +11,7 @@ use crate::access::name::Name;
 use crate::access::text::Text;
 use crate::error::Error;
 
-/// The allowed clients, as they stand in `clients.toml`.
+/// The allowed clients, as listed in `clients.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Entries", into = "Entries")]
 pub struct Access {
@@ -35,7 +35,7 @@ pub(super) struct Psk {
     pub(super) grant: Grant,
 }
 
-/// The file.
+/// The form of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entries {
@@ -82,20 +82,20 @@ impl From<Access> for Entries {
 }
 
 impl Access {
-    /// Whether a pre-shared key of this name was noted.
+    /// Returns whether a pre-shared key of this name was recorded, revoked or not.
     #[must_use]
     pub fn knows_psk(&self, name: &str) -> bool {
         self.psk(name).is_some()
     }
 
-    /// Whether a pre-shared key of this name was noted, and not revoked since.
+    /// Returns whether a pre-shared key of this name was recorded and not revoked.
     #[must_use]
     pub fn has_psk(&self, name: &str) -> bool {
         self.psk(name).is_some_and(|psk| !psk.revoked)
     }
 
-    /// A line for each client: its name, its key and its rights in the words of the options of `server allow`, with
-    /// tabs between.
+    /// One line for each client: its name, its key and its rights in the words of the options of `server allow`,
+    /// separated by tabs.
     pub fn lines(&self, now: Timestamp) -> impl Iterator<Item = String> {
         let clients = self.clients.iter();
         let psks = self.psks.iter().filter(|psk| !psk.revoked);
@@ -104,11 +104,11 @@ impl Access {
             .chain(psks.map(move |psk| format!("{}\tpre-shared key\t{}", psk.name, psk.grant.options(now))))
     }
 
-    /// As [`Access::lines`], but a JSON object for each client, with the keys of `clients.toml`, and with `kind` (`key` or `psk`) and
+    /// One JSON object for each client, with the keys of `clients.toml`, and with `kind` (`key` or `psk`) and
     /// `expired`.
     ///
     /// # Panics
-    /// Never: names and rules can always be written.
+    /// Never: names and rules can always be encoded.
     pub fn objects(&self, now: Timestamp) -> impl Iterator<Item = serde_json::Value> {
         let entry = |name: &ClientName, client: &Client| {
             json(ClientEntry::new(name.clone(), Text(client.key), &client.grant))
@@ -125,7 +125,7 @@ impl Access {
         })
     }
 
-    /// What each client that was not revoked has been granted, by its name.
+    /// The grant of each client that was not revoked, by the client's name.
     pub fn grants(&self) -> impl Iterator<Item = (&str, &Grant)> {
         let clients = self.clients.iter().map(|client| (client.name.as_str(), &client.grant));
         let psks = self.psks.iter().filter(|psk| !psk.revoked);

@@ -1,4 +1,4 @@
-//! By what a client is recognized.
+//! Credentials, which clients are recognized by.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use crypto_core::identity::KeyId;
 use crate::access::name::Name;
 use crate::error::Error;
 
-/// By what a client is recognized: `SHA256:...` or `psk:NAME`.
+/// The credential that a client is recognized by: `SHA256:...` or `psk:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// Its key, by the fingerprint.
+    /// A key, by its fingerprint.
     Key(KeyId),
     /// A pre-shared key, by its name.
     Psk(Name),

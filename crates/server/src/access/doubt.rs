@@ -1,5 +1,5 @@
-//! What in a client's rights can come to nothing, as far as can be told: said to whoever grants them, so that nobody looks
-//! for the fault in the network.
+//! Rights of a client that have no effect, as far as that can be told. The user who grants them is warned, and so
+//! does not search for the fault in the network.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,21 +12,21 @@ use crate::access::rights::Rights;
 use crate::access::rule::{TOO_LONG, Transport};
 use crate::access::text::option;
 
-/// What a server offers, and where.
+/// The services and addresses of a server.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// The names of its services.
+    /// The names of the server's services.
     pub services: BTreeSet<String>,
-    /// Where it listens.
+    /// The addresses that the server listens on.
     pub listen: Vec<Address>,
 }
 
-/// What the name of a rule leads to.
+/// A function that resolves names, each with a port, to addresses in the same order.
 pub type Lookup<'a> = dyn Fn(&[(String, u16)]) -> Vec<Vec<SocketAddr>> + 'a;
 
 impl Grant {
-    /// What of it can come to nothing, each as a line. `lookup` gives the addresses of names, each with a port, in the same
-    /// order; where it knows none, nothing is said.
+    /// The rights that have no effect, one line each. `lookup` returns the addresses of names in their order; a
+    /// name without addresses gives no warning.
     #[must_use]
     pub fn doubts(&self, surroundings: &Surroundings, now: Timestamp, lookup: &Lookup<'_>) -> Vec<String> {
         let rights = &*self.rights;
@@ -74,7 +74,7 @@ impl Grant {
     }
 }
 
-/// Rules by name whose name leads only where no name leads: above all to the server itself.
+/// The rules by name whose name only leads to addresses that no rule by name permits, above all the server's own.
 fn lead(rights: &Rights, lookup: &Lookup<'_>) -> Vec<String> {
     let tcp = rights.tcp.iter().map(|proxied| (Transport::Tcp, option("--tcp", proxied), &proxied.rule));
     let udp = rights.udp.iter().map(|rule| (Transport::Udp, option("--udp", rule), rule));

@@ -1,4 +1,4 @@
-//! A client as it stands in `clients.toml`.
+//! The entries of `clients.toml`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::access::rights::Rights;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::Text;
 
-/// Makes both kinds of entries, with a key for each permission of the table. serde could share them with `flatten`, but then
-/// unknown keys would pass and errors would lose their line.
+/// Defines both kinds of entries, with a key for each permission of the table. With serde's `flatten` they could
+/// share fields, but then unknown keys would be accepted and errors would lose their line.
 macro_rules! entries {
     ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
         entry! {
@@ -70,7 +70,8 @@ macro_rules! entry {
         }
 
         impl $entry {
-            /// Every right that is there is named, and where there is none, that one is not.
+            /// Writes a key for every right that the client has. A client without any right gets `messages =
+            /// false`.
             pub(super) fn new(name: $name, $own: $kind, grant: &Grant) -> Self {
                 let rights = &*grant.rights;
                 let mut entry = Self {
@@ -88,7 +89,7 @@ macro_rules! entry {
                 entry
             }
 
-            /// Where no right is named, the client has the usual ones.
+            /// Reads the grant. A client for which no right is named has the usual ones.
             pub(super) fn grant(self) -> Grant {
                 let is_named = $(self.$key.is_some())||*;
                 let limits = Rights {
@@ -112,7 +113,7 @@ macro_rules! entry {
 
 with_permissions!(entries);
 
-/// A moment, as a string or as a date and time of TOML itself.
+/// A point in time, written as a string or as a date and time of TOML.
 #[derive(Debug, Clone, Copy)]
 struct Moment(Timestamp);
 

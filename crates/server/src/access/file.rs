@@ -1,9 +1,10 @@
-//! The file of allowed clients: read when it has changed, changed as a whole.
+//! The file of allowed clients. It is read again when it has changed, and written as a whole.
 //!
-//! Where there is none, nobody was ever allowed or revoked, and that opens doors: messages are taken from this machine,
-//! and pre-shared keys have the usual rights. So it matters whether there is none *yet*. A second file, the marker, says
-//! that there was one, and outlives the process. Where the marker stands alone the list is lost, and nobody is let in:
-//! otherwise whoever moves the file away, by mistake or not, would let every revoked key in again.
+//! Without the file no client was ever allowed or revoked, which permits more: messages from this machine are
+//! accepted, and pre-shared keys have the usual rights. It therefore matters whether the file does not exist *yet*.
+//! A second file, the marker, records that it existed, and outlives the process. A marker without the file means
+//! that the list is lost, and no client is let in: otherwise moving the file away, by mistake or not, would let
+//! every revoked key in again.
 
 use std::fs;
 use std::io;
@@ -28,40 +29,41 @@ pub struct AccessFile {
     cached: Mutex<Cached>,
 }
 
-/// What was read last.
+/// The result of the last reading.
 #[derive(Debug, Default)]
 struct Cached {
-    /// The state of the file, and what it said.
+    /// The state of the file, and its content.
     read: Option<(Stamp, Arc<Access>)>,
-    /// When the file was last looked at, and found to be there.
+    /// The time at which the file was last found to exist.
     looked_at: Option<Instant>,
-    /// The marker is there, or could not be made.
+    /// Whether the marker exists, or could not be created.
     is_marked: bool,
-    /// Since when the file cannot be used, and why: what the log has been told.
+    /// The time since when the file cannot be used, and the reason, which has been logged.
     unusable: Option<(Instant, String)>,
 }
 
-/// Tells one state of a file from another without reading it.
+/// Distinguishes states of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: SystemTime,
     len: u64,
     inode: u64,
-    /// Its owner and mode, which decide whether it is trusted, change with this alone.
+    /// The time of the last change of the inode, the only field that a change of owner or mode affects. Both decide
+    /// whether the file is trusted.
     changed: (i64, i64),
 }
 
 impl AccessFile {
-    /// The file of this home.
+    /// The file in `home`.
     #[must_use]
     pub fn new(home: Home) -> Self {
         Self { path: home.file(NAME), marker: home.file(MARKER), home, cached: Mutex::default() }
     }
 
-    /// What the file says now; `None` where there was never one, which is how it begins.
+    /// Returns the file's current content; `None` where the file has never existed.
     ///
     /// # Errors
-    /// [`Error::AccessFile`] when it does not make sense, [`Error::AccessFileGone`] when it was there before,
+    /// [`Error::AccessFile`] when the file is not valid, [`Error::AccessFileGone`] when it existed before,
     /// [`Error::Program`] when it cannot be read, or another user could have written it.
     pub fn read(&self) -> Result<Option<Arc<Access>>, Error> {
         self.read_into(&mut self.cached())
@@ -75,7 +77,7 @@ impl AccessFile {
         }
         cached.looked_at = None;
         let Some(stamp) = stamp(&self.path)? else {
-            // What was read here before counts as well: the marker may be gone along with the file.
+            // An earlier reading in this process counts as well, since the marker may be gone along with the file.
             return if cached.read.is_some() || self.is_marked()? { Err(self.gone()) } else { Ok(None) };
         };
         let access = match &cached.read {
@@ -87,8 +89,8 @@ impl AccessFile {
         Ok(Some(access))
     }
 
-    /// As [`AccessFile::read`], for a server that lets clients in by it: the log is told once of a file that cannot be
-    /// used, and once when it can be used again.
+    /// Reads the file as [`AccessFile::read`] does, for a running server: it logs once that the file cannot be
+    /// used, and once that it can be used again.
     pub(crate) fn consult(&self) -> Snapshot {
         let mut cached = self.cached();
         let read = self.read_into(&mut cached);
@@ -131,15 +133,15 @@ impl AccessFile {
         &self.home
     }
 
-    /// Looks at the file again next time, however short ago that was.
+    /// Has the next reading check the file again, however recent the last check was.
     pub(crate) fn look_again(&self) {
         self.cached().looked_at = None;
     }
 
-    /// Changes the file. A running server sees it with its next connection.
+    /// Changes the file. A running server sees the change with its next connection.
     ///
     /// # Errors
-    /// Those of `change`, and as [`AccessFile::read`].
+    /// Those of `change`, and those of [`AccessFile::read`].
     pub fn edit<T>(&self, change: impl FnOnce(&mut Access) -> Result<T, Error>) -> Result<T, Error> {
         let _lock = self.home.lock(NAME)?;
         let mut access = match stamp(&self.path)? {
@@ -156,12 +158,12 @@ impl AccessFile {
         Ok(changed)
     }
 
-    /// Whether the file was there once.
+    /// Returns whether the marker exists.
     fn is_marked(&self) -> Result<bool, Error> {
         Ok(!private_file::is_absent(&self.marker)?)
     }
 
-    /// Notes that there is a file. A home that cannot be written to cannot lose one either.
+    /// Creates the marker. A failure is only logged, since a home that is not writable cannot lose its file either.
     fn mark(&self) {
         match private_file::create_new(&self.marker, MARKER_TEXT.as_bytes()) {
             Ok(()) | Err(cli_support::Error::Exists { .. }) => {}
@@ -180,7 +182,7 @@ impl AccessFile {
     }
 }
 
-/// `None` where there is certainly no file.
+/// The state of the file; `None` where it certainly does not exist.
 fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -202,9 +204,9 @@ fn parse(path: &Path) -> Result<Access, Error> {
     toml::from_str(&text).map_err(|source| Error::AccessFile { path: path.into(), source: Box::new(source) })
 }
 
-/// For how long a look at the file is good. Whoever edits it with the server's own commands has it looked at at once.
+/// Time for which a check of the file stays valid. The server's own commands have it checked at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// For how long a file that is gone may be about to come back.
+/// Time within which a missing file may come back, as while an editor replaces it.
 const MOMENT: Duration = Duration::from_secs(1);
 const NAME: &str = "clients.toml";
 const MARKER: &str = "clients.toml.known";

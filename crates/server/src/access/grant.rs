@@ -1,4 +1,4 @@
-//! Rights, and when and from where they hold.
+//! Grants: rights, with the time and the networks that they are limited to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,25 +16,25 @@ use crate::access::rights::Rights;
 use crate::access::text::option;
 use crate::error::Error;
 
-/// What somebody has granted a client.
+/// The rights that a client was granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// What it may do.
+    /// The rights.
     pub rights: Arc<Rights>,
-    /// From then on it is refused; `None` where that is never.
+    /// The time from which the client is refused; `None` for no limit.
     pub expires: Option<Timestamp>,
-    /// Where it has to come from; `None` where that may be anywhere.
+    /// The networks that the client must connect from; `None` for any.
     pub from: Option<Vec<Network>>,
 }
 
 impl Grant {
-    /// These rights, at any time and from anywhere.
+    /// Grants these rights at any time and from anywhere.
     #[must_use]
     pub fn unlimited(rights: Rights) -> Self {
         Self { rights: Arc::new(rights), expires: None, from: None }
     }
 
-    /// All of it in the words of the options of `server allow`.
+    /// The rights and the limits in the words of the options of `server allow`.
     pub(crate) fn options(&self, now: Timestamp) -> String {
         let mut options = Vec::new();
         options.extend(self.rights.is_none().then(|| "(no rights)".to_owned()));
@@ -47,7 +47,7 @@ impl Grant {
         options.join(" ")
     }
 
-    /// Its limits, each in the words of the options of `server allow`.
+    /// The limits, each in the words of the options of `server allow`.
     pub(super) fn limit_words(&self) -> Vec<String> {
         let mut words = self.rights.limit_words();
         words.extend(self.from.iter().flatten().map(|network| option("--from", network)));
@@ -55,7 +55,7 @@ impl Grant {
         words
     }
 
-    /// This, and what is in `more`, whose limits go before.
+    /// Adds the rights of `more`, whose limits replace the limits of this grant.
     pub(super) fn with(&self, more: &Self) -> Self {
         let from = match (&self.from, &more.from) {
             (Some(ones), Some(others)) => Some(union(ones, others)),
@@ -68,7 +68,7 @@ impl Grant {
         }
     }
 
-    /// This without the rights and the networks of `less`, all of which have to be there.
+    /// Removes the rights and the networks of `less`, all of which this grant must have.
     pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
         let held = self.from.as_deref().unwrap_or_default();
         let gone = less.from.as_deref().unwrap_or_default();
@@ -87,17 +87,17 @@ impl Grant {
     }
 }
 
-/// When rights end, as it is given to `server allow`.
+/// The end of rights, as an argument of `server allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// So long from now.
+    /// The end after this time.
     After(Duration),
-    /// At that moment.
+    /// The end at this point in time.
     At(Timestamp),
 }
 
 impl Expiry {
-    /// The moment, in whole seconds.
+    /// The point in time, in whole seconds.
     #[must_use]
     pub fn moment(self, now: Timestamp) -> Timestamp {
         let moment = match self {
@@ -122,8 +122,8 @@ impl FromStr for Expiry {
     }
 }
 
-/// Reads a moment. The end of the year 9999, which other programs write for never, is later than the last one that can be
-/// counted with, and is taken for that.
+/// Parses a point in time. The end of the year 9999, which other programs write for never, is beyond the range of
+/// computations, and becomes the last time within it.
 pub(super) fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(moment) = text.parse() {
         return Some(moment);
@@ -133,7 +133,7 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::from_second(Timestamp::MAX.as_second()).ok().filter(|_| is_never)
 }
 
-/// The first day on which there are moments that can not be counted with.
+/// The first day of which some points in time are beyond the range of computations.
 const LAST_DAY: Date = date(9999, 12, 30);
 
 impl fmt::Display for Expiry {

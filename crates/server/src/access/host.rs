@@ -1,4 +1,4 @@
-//! Hosts: as a client asks for one, and as a rule names them.
+//! Hosts in the requests of clients, and hosts in rules.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,18 +6,18 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::access::network::Network;
 use crate::error::Error;
 
-/// What a client asks for.
+/// The host of a client's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
-    /// An address, IPv4 where it is IPv4-mapped.
+    /// An address, as IPv4 where it is IPv4-mapped.
     Address(IpAddr),
-    /// A name in lower case, without a dot at its end. So is whatever else a resolver may take for an address,
-    /// such as `127.1` or `0x7f000001`.
+    /// A name in lower case, without a dot at its end. Other forms that a resolver may take for an address, such as
+    /// `127.1` or `0x7f000001`, count as names too.
     Name(String),
 }
 
 impl Host {
-    /// `None` where it is neither an address nor a name that any rule could mean.
+    /// Parses a host; `None` where it is neither an address nor a name that a rule could match.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Ok(ip) = without_interface(text).parse::<IpAddr>() {
             return Some(Self::Address(ip.to_canonical()));
@@ -27,7 +27,7 @@ impl Host {
     }
 }
 
-/// A link-local address is asked for together with the interface behind which it is, and rules mean it behind whichever.
+/// Removes the interface of a link-local address, since rules apply to the address on every interface.
 fn without_interface(text: &str) -> &str {
     match text.split_once('%') {
         Some((ip, _)) if ip.parse().is_ok_and(|ip: Ipv6Addr| ip.is_unicast_link_local()) => ip,
@@ -35,23 +35,23 @@ fn without_interface(text: &str) -> &str {
     }
 }
 
-/// Which hosts a rule means.
+/// The hosts that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HostRule {
-    /// All: `*`.
+    /// All hosts: `*`.
     Any,
-    /// This name.
+    /// The host of this name.
     Name(String),
-    /// The names below this one, which begins with a dot: `*.example.org`.
+    /// All names below this one, which begins with a dot: `*.example.org`.
     Subdomains(String),
-    /// This machine by its loopback addresses: `localhost`.
+    /// The loopback addresses of this machine: `localhost`.
     Loopback,
-    /// Addresses.
+    /// The addresses of a network.
     Network(Network),
 }
 
 impl HostRule {
-    /// `text` is without brackets.
+    /// Parses the host of a rule, without brackets.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let error = |problem| Error::Rule { text: text.into(), problem };
         if text == "*" {
@@ -78,7 +78,7 @@ impl HostRule {
         })
     }
 
-    /// Whether the rule means this address as such, and not because a name has led to it.
+    /// Returns whether the rule permits this address itself, and not only as an address of a name.
     pub(super) fn covers(&self, ip: IpAddr) -> bool {
         match self {
             Self::Network(network) => network.covers(ip),
@@ -87,18 +87,18 @@ impl HostRule {
         }
     }
 
-    /// Whether the rule means this host whatever its address is.
+    /// Returns whether the rule permits this host, whatever its addresses are.
     pub(super) fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Name(name), Host::Name(host)) => name == host,
-            // A name has no empty label, so there is something in front of the suffix.
+            // A name has no empty label, so that at least one label precedes the suffix.
             (Self::Subdomains(suffix), Host::Name(host)) => host.ends_with(suffix),
             _ => false,
         }
     }
 
-    /// Whether something could come of looking this name up.
+    /// Returns whether the rule can permit any address of this name.
     pub(super) fn may_resolve(&self, name: &Host) -> bool {
         let is_localhost = matches!(name, Host::Name(name) if name == LOCALHOST);
         match self {
@@ -122,7 +122,7 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// Whether a resolver may be asked for it: labels of letters, digits, `-` and `_`.
+/// Returns whether a resolver may be asked for the name: its labels consist of letters, digits, `-` and `_`.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL).contains(&label.len())
@@ -131,7 +131,8 @@ fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME && text.split('.').all(is_label)
 }
 
-/// No top-level domain is a number, but resolvers read `127.1`, `2130706433` and `0x7f.1` as IPv4 addresses.
+/// Returns whether the last label is a number. No top-level domain is one, but resolvers take `127.1`, `2130706433`
+/// and `0x7f.1` as IPv4 addresses.
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_hex = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -139,6 +140,6 @@ fn ends_in_number(name: &str) -> bool {
 }
 
 pub(super) const LOCALHOST: &str = "localhost";
-/// Bytes of a name and of each of its labels (RFC 1035, 2.3.4), without the dot at the end.
+/// Longest name, and below it longest label, in bytes (RFC 1035, section 2.3.4), without the dot at the end.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;

@@ -1,4 +1,4 @@
-//! Where the rights of a client let the server listen for it.
+//! The addresses on which the server may listen for a client.
 
 use tunnel::address::EVERYWHERE;
 use wire_protocol::message::ListenAddress;
@@ -6,7 +6,8 @@ use wire_protocol::message::ListenAddress;
 use crate::access::rights::Rights;
 
 impl Rights {
-    /// Whether the server may listen there for the client: everywhere, where it may on all addresses of either family.
+    /// Returns whether the server may listen on `address` for the client. `*` has to be permitted for all addresses of
+    /// each family.
     pub(super) fn allows_listen(&self, address: &ListenAddress) -> bool {
         let permits = |address: &ListenAddress| self.listen.iter().any(|rule| rule.permits(address));
         match address {

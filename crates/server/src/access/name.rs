@@ -1,4 +1,4 @@
-//! Names of clients, pre-shared keys and services: short, and harmless wherever they are printed.
+//! Names of clients, pre-shared keys and services: short, and safe to print anywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use crypto_core::psk::is_valid_id;
 
 use crate::error::Error;
 
-/// 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+/// A name of 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
 
 impl Name {
-    /// As text.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

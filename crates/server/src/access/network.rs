@@ -1,4 +1,4 @@
-//! A network or a single address, and what an IPv4 address in IPv6 clothes counts as.
+//! Networks and single addresses in rules, with IPv4-mapped IPv6 addresses treated as IPv4.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use crate::error::Error;
 
-/// A network, `10.0.0.0/8`, or a single address. IPv4-mapped IPv6 is the IPv4 that it stands for, so `::/0` covers
-/// no IPv4 address.
+/// A network such as `10.0.0.0/8`, or a single address. An IPv4-mapped IPv6 address counts as the IPv4 address, so
+/// `::/0` covers no IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(IpNet);
 
@@ -18,23 +18,23 @@ impl Network {
         self.0.contains(&ip.to_canonical())
     }
 
-    /// Whether any loopback address is in it.
+    /// Returns whether the network contains a loopback address.
     pub(super) fn has_loopback(self) -> bool {
         LOOPBACK.iter().any(|loopback| self.0.contains(loopback) || loopback.contains(&self.0))
     }
 
-    /// Whether all of it is multicast, broadcast or reserved.
+    /// Returns whether all of the network is multicast, broadcast or reserved.
     pub(super) fn takes_no_connection(self) -> bool {
         NO_CONNECTION.iter().any(|network| network.contains(&self.0))
     }
 
-    /// The address, where it is a single one that a machine can have.
+    /// The address, where the network is a single one that a machine can have.
     pub(super) fn single(self) -> Option<IpAddr> {
         let is_single = self.0.prefix_len() == self.0.max_prefix_len() && !self.0.addr().is_unspecified();
         is_single.then(|| self.0.addr())
     }
 
-    /// Whether it is written with colons.
+    /// Returns whether the network is written with colons.
     pub(super) fn is_ipv6(self) -> bool {
         self.0.addr().is_ipv6()
     }
@@ -61,7 +61,7 @@ impl FromStr for Network {
             _ => (ip, len),
         };
         let network = IpNet::new(ip, len).map_err(|_| error(NO_NETWORK))?;
-        // Somebody who writes 10.1.2.3/8 may mean either: better asked than guessed.
+        // A user who writes 10.1.2.3/8 may mean either, so the text is refused rather than guessed at.
         if network.addr() != network.network() {
             return Err(error("has bits set behind its prefix: write the network's first address"));
         }
@@ -80,7 +80,7 @@ const NO_CONNECTION: [IpNet; 2] = [
     IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
 ];
 const NO_NETWORK: &str = "is neither an address nor a network such as 10.0.0.0/8";
-/// Bits in front of the IPv4 address in `::ffff:0:0/96`.
+/// Number of bits before the IPv4 address in `::ffff:0:0/96`.
 const MAPPED_PREFIX: u8 = 96;
 const LOOPBACK: [IpNet; 2] = [
     IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),

@@ -1,14 +1,16 @@
-//! The table of permissions: one row for each kind. The file of clients, the options of `server allow`, what `server list`
-//! shows and the set of [`Rights`](crate::access::rights::Rights) are made from it; the policy has an arm for each.
+//! The table of permissions, with one row for each kind. The file of clients, the options of `server allow`, the
+//! output of `server list` and the set of [`Rights`](crate::access::rights::Rights) are generated from it; the
+//! policy has an arm for each.
 
 use std::fmt;
 
 use crate::access::text::{Text, option};
 
-/// Passes the table to the macro `$make`. A row has the help of the option (and, in attributes, what its values are called), the
-/// name of the option, which is also the key in `clients.toml`, what is held of it, and its [`Permission`].
+/// Passes the table to the macro `$make`. A row has the option's help (and, in attributes, the name of its values),
+/// the option's name, which is also the key in `clients.toml`, the type that a client holds, and the
+/// [`Permission`].
 ///
-/// The types of what is held are those in scope where the macro is used.
+/// The types are those in scope where the macro is used.
 macro_rules! with_permissions {
     ($make:ident) => {
         $make! {
@@ -63,11 +65,11 @@ macro_rules! permission {
         }
 
         impl Permission {
-            /// All of them.
+            /// All permissions.
             #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$permission,)*];
 
-            /// Its key in `clients.toml`, and with `--` before it its option.
+            /// The key in `clients.toml`, and with `--` before it the option.
             pub(crate) fn key(self) -> &'static str {
                 match self {
                     $(Self::$permission => stringify!($key),)*
@@ -85,27 +87,27 @@ impl fmt::Display for Permission {
     }
 }
 
-/// What a client holds of one kind of permission: whether it has it at all, or a list of rules.
+/// The value that a client holds for one permission: a flag, or a list of rules.
 pub(super) trait Held: Sized {
-    /// As it stands in `clients.toml`.
+    /// The form of the value in `clients.toml`.
     type Entry;
 
-    /// Where nothing is held.
+    /// The value that permits nothing.
     fn nothing() -> Self;
 
-    /// In the words of the options of `server allow`.
+    /// The value in the words of the options of `server allow`.
     fn words(&self, permission: Permission) -> Vec<String>;
 
-    /// This, and what is in `more`.
+    /// Adds the value `more`.
     fn with(&self, more: &Self) -> Self;
 
-    /// This without what is in `less`.
+    /// Removes the value `less`.
     fn without(&self, less: &Self) -> Self;
 
-    /// For `clients.toml`; `None` where nothing is held.
+    /// Converts to the form in `clients.toml`; `None` where the value permits nothing.
     fn to_entry(&self) -> Option<Self::Entry>;
 
-    /// From `clients.toml`.
+    /// Converts from the form in `clients.toml`.
     fn from_entry(entry: Self::Entry) -> Self;
 }
 
@@ -165,12 +167,12 @@ impl<T: Clone + PartialEq + fmt::Display> Held for Vec<T> {
     }
 }
 
-/// All of `ones`, and of `others` what is not among them.
+/// All of `ones`, then those of `others` that are not in `ones`.
 pub(super) fn union<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
     ones.iter().chain(others.iter().filter(|other| !ones.contains(other))).cloned().collect()
 }
 
-/// `ones` without `others`.
+/// All of `ones` that are not in `others`.
 pub(super) fn difference<T: Clone + PartialEq>(ones: &[T], others: &[T]) -> Vec<T> {
     ones.iter().filter(|one| !others.contains(one)).cloned().collect()
 }

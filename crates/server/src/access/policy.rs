@@ -1,7 +1,8 @@
-//! The policy: the one place that decides whether a client may be here, and what it may do.
+//! The policy: the only module that decides whether a client may connect, and what it may do.
 //!
-//! It is asked when a client comes in, when it opens a stream, for each address that the name of a target leads to, and
-//! about everything that is open whenever the file of clients, the configuration or the time may have changed the answer.
+//! The policy is asked when a client connects, when it opens a stream, and for each address that a target's name
+//! resolves to. It is asked again about everything that is open whenever the file of clients, the configuration or
+//! the time may have changed the answer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,88 +15,87 @@ use crate::access::principal::{Enrolment, Principal};
 use crate::access::rights::Rights;
 use crate::access::rule::Transport;
 
-/// Something that a client wants.
+/// A request of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
-    /// Who wants it.
+    /// The client.
     pub(crate) principal: &'a Principal,
     /// The address that the client connects from; `None` on a unix socket.
     pub(crate) source: Option<IpAddr>,
     pub(crate) action: Action<'a>,
 }
 
-/// What a client wants to do.
+/// The action that a client requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Action<'a> {
-    /// To come in, or to stay.
+    /// The client wants to connect, or to stay connected.
     Enter,
-    /// To have a stream, or to keep it.
+    /// The client wants to open a stream, or to keep it open.
     Open {
         target: &'a Target,
-        /// The address that the host of the target has led to; `None` before it is known, and where there is no host.
+        /// The address that the target's host has resolved to; `None` before that, and for targets without a host.
         address: Option<SocketAddr>,
-        /// The header that the target was sent in front of the data; `None` before it is connected to.
+        /// The header that was sent to the target before the data; `None` before the server has connected to it.
         header: Option<ProxyHeader>,
     },
 }
 
-/// What the policy says to a request.
+/// The answer of the policy to a request.
 pub(crate) type Decision = Result<Permit, Denial>;
 
-/// The proof that the policy has granted a request, and on which terms: nobody else can make one.
+/// The proof that the policy has granted a request, and the conditions. Only this module can create one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Permit {
     header: ProxyHeader,
 }
 
 impl Permit {
-    /// The header that the target has to be sent in front of the data, unless it is a service, for which the configuration
-    /// says so.
+    /// The header that must be sent to the target before the data. For a service the configuration decides instead.
     pub(crate) fn header(self) -> ProxyHeader {
         self.header
     }
 }
 
-/// The rule that a request lacks, or that stands against it. It is for the log: the client learns the code alone.
+/// The rule that a request lacks or violates. It is meant for the log, since the client only learns the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denial {
-    /// The client proves nothing, and clients that nobody has allowed are refused.
+    /// The client proves no identity, and anonymous clients are refused.
     #[error("it has no key")]
     NoKey,
-    /// Nobody has allowed it, and clients that nobody has allowed are refused.
+    /// The client was not allowed, and anonymous clients are refused.
     #[error("nobody has allowed it")]
     NotEnrolled,
-    /// Its pre-shared key was revoked, or it names one that the server does not use.
+    /// The client's pre-shared key was revoked, or is not one that the server uses.
     #[error("its pre-shared key was revoked, or is none of this server's")]
     Revoked,
-    /// This server recognizes clients in another way.
+    /// This server recognizes clients by another kind of credential.
     #[error("it cannot be recognized by that here")]
     Unproved,
-    /// It cannot be told who was allowed and who was revoked.
+    /// The file of clients cannot be used, so that it is unknown which clients were allowed or revoked.
     #[error("the file of allowed clients cannot be used")]
     NoFile,
-    /// The moment until which it was allowed has come.
+    /// The client's rights have expired.
     #[error("its rights have expired")]
     Expired,
-    /// It may come from certain networks alone.
+    /// The client connects from outside of the networks that its grant is limited to.
     #[error("it comes from elsewhere than it may")]
     Elsewhere,
     /// The client does not have the permission, or not for this target.
     #[error("no --{0} permits it")]
     Missing(Permission),
-    /// It has the permission for the name of the target, and not for the address that the name leads to.
+    /// The client has the permission for the target's name, but not for the address that the name resolves to.
     #[error("no --{0} permits {1}, where the name leads")]
     MissingAddress(Permission, SocketAddr),
-    /// The target is to be told who connects, and was not when the stream was opened.
+    /// The target must be told which client connects, and was not told when the stream was opened.
     #[error("the target is to be told who connects")]
     WithoutHeader,
-    /// No client opens such a stream.
+    /// Clients never open such streams.
     #[error("only servers open such streams")]
     NotForClients,
 }
 
 impl Denial {
-    /// What a client is told that may not come in.
+    /// The code for a client that may not connect.
     pub(crate) fn code(self) -> DeniedCode {
         match self {
             Self::NoKey => DeniedCode::ClientKeyRequired,
@@ -130,7 +130,7 @@ fn enter(principal: &Principal, source: Option<IpAddr>, now: Timestamp) -> Resul
         return Err(Denial::Expired);
     }
     let is_near = |ip| grant.from.iter().flatten().any(|network| network.covers(ip));
-    // Without an address, on a unix socket, a client comes from none of the networks.
+    // A client on a unix socket has no address, and so is in none of the networks.
     if grant.from.is_some() && !source.is_some_and(is_near) {
         return Err(Denial::Elsewhere);
     }
@@ -167,7 +167,7 @@ fn open(
     match (is_held, address) {
         (false, None) => Err(Denial::Missing(permission)),
         (false, Some(address)) => Err(Denial::MissingAddress(permission, address)),
-        // A connection without a header is not what a right to one with it permits.
+        // A right with the header does not permit a connection that began without one.
         (true, _) if sent == Some(ProxyHeader::None) && header != ProxyHeader::None => {
             Err(Denial::WithoutHeader)
         }
@@ -225,7 +225,7 @@ mod tests {
             let principal =
                 principal(Grant { expires, from, ..Grant::unlimited(Rights::usual()) }, enrolment);
             let source = source.map(|source| source.parse().unwrap());
-            // A client that may not be here may not do anything either.
+            // A client that may not connect may not do anything else either.
             let message = Action::Open { target: &Target::Message, address: None, header: None };
             for action in [Action::Enter, message] {
                 let decision = permits(&Request { principal: &principal, source, action });
@@ -234,7 +234,7 @@ mod tests {
         }
     }
 
-    /// A peer learns what it always has: whether it could come in with a key.
+    /// The peer learns no more than whether a key could let it in.
     #[test]
     fn a_client_without_a_key_is_told_that_it_needs_one_and_no_client_is_told_more() {
         for (enrolment, identity, code) in [
@@ -292,7 +292,7 @@ mod tests {
             assert_eq!(decide(Some(ProxyHeader::V2)), granted(ProxyHeader::V2), "{target}");
             assert_eq!(decide(Some(ProxyHeader::None)), Err(Denial::WithoutHeader), "{target}");
         }
-        // Before it is known where the name leads, nothing has been sent.
+        // Before the name is resolved, no header has been sent.
         assert_eq!(decide(rights(), &tcp, None, None), granted(ProxyHeader::None));
     }
 }

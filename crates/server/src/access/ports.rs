@@ -1,18 +1,18 @@
-//! Ports, as rules name them.
+//! Ports in rules.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Some ports. Port 0 is none.
+/// A set of ports, without port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ports {
     All,
-    /// Both included.
+    /// All ports between these two, both included.
     Range(u16, u16),
 }
 
 impl Ports {
-    /// The lowest of them.
+    /// The lowest port of the set.
     pub(super) fn first(self) -> u16 {
         match self {
             Self::All => 1,
@@ -20,7 +20,7 @@ impl Ports {
         }
     }
 
-    /// Whether this is one of them.
+    /// Returns whether the port is in the set.
     pub(super) fn cover(self, port: u16) -> bool {
         match self {
             Self::All => port != 0,
@@ -29,7 +29,7 @@ impl Ports {
     }
 }
 
-/// Why `Ports` cannot be read: whoever asked knows how they are written there.
+/// The error of a text that is not a set of ports. The caller knows the expected form.
 pub(super) struct NoPorts;
 
 impl FromStr for Ports {

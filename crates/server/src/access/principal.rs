@@ -1,4 +1,4 @@
-//! A client as the server knows it.
+//! Principals: clients as the server knows them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,46 +12,45 @@ use crate::access::grant::Grant;
 use crate::access::rights::Rights;
 use crate::access::snapshot::Snapshot;
 
-/// A client, and what it has been granted. Whether it may come in, and what it may do, is for the
-/// [policy](crate::access::policy) to say.
+/// A client with its grant. The [policy](crate::access::policy) decides whether it may connect, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// The identity that it has proved: the same client has the same.
+    /// The identity that the client has proved, which is equal for connections of the same client.
     pub(crate) identity: ClientIdentity,
-    /// What it is called in front of its messages.
+    /// The client's name, as shown before its messages.
     pub(crate) name: String,
     pub(crate) grant: Grant,
     pub(crate) enrolment: Enrolment,
 }
 
-/// Whether somebody has allowed a client.
+/// The relation of a client to the file of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Enrolment {
-    /// Somebody has.
+    /// The file lists the client, or the server was started with its pre-shared key.
     Enrolled,
-    /// Nobody has, and the policy for such clients gives it rights.
+    /// The file does not list the client, but the policy for anonymous clients gives it rights.
     Anonymous,
-    /// Nobody has, and such clients have no rights.
+    /// The file does not list the client, and anonymous clients have no rights.
     None,
-    /// Somebody had, and has revoked it.
+    /// The file lists the client as revoked.
     Revoked,
-    /// Nobody can prove to this server to be this client.
+    /// This server cannot verify identities of this kind.
     Unproved,
-    /// The file that would say so cannot be used.
+    /// The file cannot be used.
     Unknown,
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The address of the client; `None` on a unix socket.
     pub(crate) source: Option<IpAddr>,
-    /// Whether it is on this machine: it connects over loopback or a unix socket.
+    /// Whether the client is on this machine, since it connects over loopback or a unix socket.
     pub(crate) is_local: bool,
 }
 
 impl Principal {
-    /// The client as it stands in the file of clients, or what `anonymous` gives to one that does not stand there.
+    /// Looks the client up in the file of clients. `anonymous` decides the rights of a client that is not listed.
     pub(crate) fn identify(
         client: &ClientIdentity,
         snapshot: &Snapshot,
@@ -77,7 +76,7 @@ impl Principal {
         }
     }
 
-    /// A client that nobody can prove to this server to be.
+    /// A client whose kind of identity this server cannot verify.
     pub(crate) fn unproved(client: &ClientIdentity) -> Self {
         Self::without_rights(client, Enrolment::Unproved)
     }
@@ -110,12 +109,12 @@ impl Principal {
         }
     }
 
-    /// What it has been granted the right to do.
+    /// The rights that the client was granted.
     pub(crate) fn rights(&self) -> &Arc<Rights> {
         &self.grant.rights
     }
 
-    /// The fingerprint of its key, if it has one.
+    /// The fingerprint of the client's key, if it has one.
     pub(crate) fn key(&self) -> Option<String> {
         fingerprint(&self.identity)
     }

@@ -1,4 +1,4 @@
-//! Targets that are told who connects: a rule with `,proxy` behind it.
+//! Rules with `,proxy`, whose targets are told which client connects.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use tunnel::proxy_header::ProxyHeader;
 
 use crate::error::Error;
 
-/// A rule, and whether what it means is told who connects: `HOST:PORT,proxy`, `/PATH,proxy`.
+/// A rule, and whether its targets are told which client connects: `HOST:PORT,proxy`, `/PATH,proxy`.
 ///
-/// The header of the PROXY protocol is written by the server, out of what it knows. A client can say nothing to it, and
-/// cannot do without it.
+/// The server writes the header of the PROXY protocol from its own knowledge. The client can neither change nor
+/// omit it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxied<T> {
     pub(super) rule: T,
@@ -39,7 +39,7 @@ impl<T: fmt::Display> fmt::Display for Proxied<T> {
     }
 }
 
-/// The header for a target that these rules mean: one with `,proxy` goes before any number without it.
+/// The header for a target to which all of these rules apply: a single rule with `,proxy` decides.
 pub(super) fn header_of<'a, T: 'a>(rules: impl IntoIterator<Item = &'a Proxied<T>>) -> ProxyHeader {
     let is_told = rules.into_iter().any(|proxied| proxied.header == ProxyHeader::V2);
     if is_told { ProxyHeader::V2 } else { ProxyHeader::None }

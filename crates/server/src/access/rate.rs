@@ -1,4 +1,4 @@
-//! Bytes in a second, as people write them: `10MiB`.
+//! Rates in bytes per second, in the form that users write: `10MiB`.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 
 use crate::error::Error;
 
-/// Most bytes that a client may move in a second.
+/// Most bytes that a client may transfer per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(NonZeroU64);
 
@@ -30,7 +30,7 @@ impl FromStr for Rate {
     }
 }
 
-/// Exact: in the largest unit that leaves no remainder.
+/// Prints the exact rate, in the largest unit that leaves no remainder.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.get();

@@ -1,4 +1,4 @@
-//! What a client may do.
+//! The set of rights of a client.
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -13,7 +13,7 @@ use crate::error::Error;
 
 macro_rules! rights {
     ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
-        /// What a client may do. Whatever is not in it is refused.
+        /// The set of rights of a client. An action that is not in the set is refused.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Rights {
             $(pub(crate) $key: $held,)*
@@ -22,7 +22,7 @@ macro_rules! rights {
         }
 
         impl Rights {
-            /// None at all.
+            /// The empty set.
             #[must_use]
             pub fn none() -> Self {
                 Self { $($key: Held::nothing(),)* max_channels: None, max_rate: None }
@@ -33,7 +33,7 @@ macro_rules! rights {
                 [$(self.$key.words(Permission::$permission)),*].concat()
             }
 
-            /// These, and those of `more`; the limits of `more` where it has any.
+            /// Adds the rights of `more`. Limits of `more` replace those of this set.
             pub(super) fn with(&self, more: &Self) -> Self {
                 Self {
                     $($key: self.$key.with(&more.$key),)*
@@ -42,7 +42,7 @@ macro_rules! rights {
                 }
             }
 
-            /// These without those of `less`, whose limits do not count. All of `less` has to be there.
+            /// Removes the rights of `less`, all of which must be in this set. Limits are unchanged.
             pub(super) fn without(&self, less: &Self) -> Result<Self, Error> {
                 let held = self.words();
                 if let Some(right) = less.words().into_iter().find(|right| !held.contains(right)) {
@@ -61,31 +61,31 @@ macro_rules! rights {
 with_permissions!(rights);
 
 impl Rights {
-    /// Messages and the pipe: those of a client for whom no right was named.
+    /// Messages and the pipe: the rights of a client for which no right was named.
     #[must_use]
     pub fn usual() -> Self {
         Self { messages: true, pipe: true, ..Self::none() }
     }
 
-    /// Messages alone.
+    /// Only the right to send messages.
     #[must_use]
     pub fn messages_alone() -> Self {
         Self { messages: true, ..Self::none() }
     }
 
-    /// Whether there is no right in it. Limits are none.
+    /// Returns whether the set is empty. Limits are no rights.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.words().is_empty()
     }
 
-    /// Most channels that it may have at once; `None` where only the server's own limit holds.
+    /// Most channels that the client may have at once; `None` where only the server's own limit holds.
     #[must_use]
     pub fn max_channels(&self) -> Option<usize> {
         self.max_channels.map(NonZeroUsize::get)
     }
 
-    /// Most bytes that it may move in a second; `None` where there is no limit.
+    /// Most bytes that the client may transfer per second; `None` for no limit.
     #[must_use]
     pub fn max_rate(&self) -> Option<NonZeroU64> {
         self.max_rate.map(Rate::bytes_per_second)
@@ -100,7 +100,7 @@ impl Rights {
     }
 }
 
-/// In the words of the options of `server allow`.
+/// Prints the rights and limits in the words of the options of `server allow`.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [self.words(), self.limit_words()].concat();

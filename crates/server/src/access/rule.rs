@@ -1,4 +1,4 @@
-//! Rules: a host and its ports to connect to, an address and its ports to listen on, the path of a unix socket.
+//! Rules: targets by host and ports, listening addresses by address and ports, and paths of unix sockets.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::access::ports::Ports;
 use crate::access::special::is_own;
 use crate::error::Error;
 
-/// What carries a tunnel on from the server.
+/// The protocol between the server and a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
     /// Connections.
@@ -20,9 +20,9 @@ pub(super) enum Transport {
     Udp,
 }
 
-/// Where a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`, an address or
-/// a network, those of IPv6 in brackets; `localhost` means the loopback addresses. Whether a target is told who connects,
-/// [`Proxied`](super::Proxied) says.
+/// The targets that a client may connect to: `HOST:PORT`, `HOST:LO-HI` or `HOST:*`. HOST is a name, `*.NAME`, `*`,
+/// an address or a network, those of IPv6 in brackets; `localhost` stands for the loopback addresses.
+/// [`Proxied`](super::Proxied) adds whether a target is told which client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRule {
     host: HostRule,
@@ -30,22 +30,22 @@ pub struct TargetRule {
 }
 
 impl TargetRule {
-    /// Whether it means this address as such.
+    /// Returns whether the rule permits this address itself, and not only as an address of a name.
     pub(super) fn covers(&self, address: SocketAddr) -> bool {
         self.ports.cover(address.port()) && self.host.covers(address.ip())
     }
 
-    /// Whether it means this host, whatever its address is.
+    /// Returns whether the rule permits this host, whatever its addresses are.
     pub(super) fn matches(&self, host: &Host, port: u16) -> bool {
         self.ports.cover(port) && self.host.matches(host)
     }
 
-    /// Whether something could come of looking this name up.
+    /// Returns whether the rule can permit any address of this name.
     pub(super) fn may_resolve(&self, name: &Host, port: u16) -> bool {
         self.ports.cover(port) && self.host.may_resolve(name)
     }
 
-    /// Why nothing can be reached by it, where that is certain.
+    /// The reason why the rule permits no target at all, where that is certain.
     pub(super) fn reaches_nothing(&self, transport: Transport) -> Option<&'static str> {
         match &self.host {
             HostRule::Name(name) | HostRule::Subdomains(name) if is_below_localhost(name) => {
@@ -58,7 +58,7 @@ impl TargetRule {
         }
     }
 
-    /// The one name that it means, with a port of it.
+    /// The single name that the rule applies to, with one of its ports.
     pub(super) fn named(&self) -> Option<(&str, u16)> {
         match &self.host {
             HostRule::Name(name) if !is_below_localhost(name) => Some((name, self.ports.first())),
@@ -67,7 +67,8 @@ impl TargetRule {
     }
 }
 
-/// Names that every resolver takes for this machine (RFC 6761, 6.3). A rule for those below a name begins with a dot.
+/// Returns whether the name is below `localhost`, which every resolver takes for this machine (RFC 6761, section
+/// 6.3). The name in a rule for subdomains begins with a dot.
 fn is_below_localhost(name: &str) -> bool {
     name.rsplit('.').next() == Some(LOCALHOST)
 }
@@ -95,8 +96,8 @@ impl fmt::Display for TargetRule {
     }
 }
 
-/// Where the server may listen for a client: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or `unix:/PATH`. ADDR is an
-/// address, a network, or `*`; without it, loopback is meant.
+/// An address on which the server may listen for a client: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or
+/// `unix:/PATH`. ADDR is an address, a network, or `*`; the default is loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenRule(Listen);
 
@@ -117,7 +118,7 @@ impl ListenRule {
                     (_, Some(Host::Address(ip))) if rule.covers(ip) => true,
                     (_, Some(host)) => rule.matches(&host),
                 };
-                // The server's choice may be any port.
+                // With port 0 the server may choose any port.
                 permitted && if *port == 0 { matches!(ports, Ports::All) } else { ports.cover(*port) }
             }
             _ => false,
@@ -126,7 +127,7 @@ impl ListenRule {
 }
 
 impl ListenRule {
-    /// Why nothing can be listened on by it, where that is certain now.
+    /// The reason why the server cannot listen on any address of the rule, where that is certain now.
     pub(super) fn binds_nothing(&self) -> Option<&'static str> {
         match &self.0 {
             Listen::Unix(path) if path.is_too_long() => Some(TOO_LONG),
@@ -169,7 +170,7 @@ impl fmt::Display for ListenRule {
     }
 }
 
-/// The absolute path of a unix socket, in its plain form: there is one way to write it.
+/// The absolute path of a unix socket in its normal form, so that each path has a single spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketPath(String);
 
@@ -178,7 +179,7 @@ impl SocketPath {
         &self.0
     }
 
-    /// Whether it does not fit a socket's address, which has room for 108 bytes, one of which ends it.
+    /// Returns whether the path does not fit in a socket's address, which has room for 107 bytes and a zero byte.
     pub(super) fn is_too_long(&self) -> bool {
         self.0.len() > MAX_PATH
     }
@@ -202,7 +203,7 @@ impl fmt::Display for SocketPath {
     }
 }
 
-/// The host, without its brackets, and the ports behind the last colon; `None` where there is no host.
+/// Splits a rule at its last colon into the host, without brackets, and the ports; `None` where there is no host.
 fn split(text: &str) -> Result<Option<(&str, &str)>, Error> {
     let brackets = "has brackets where there is no IPv6 address";
     if let Some(rest) = text.strip_prefix('[') {
@@ -218,7 +219,7 @@ fn split(text: &str) -> Result<Option<(&str, &str)>, Error> {
     }
 }
 
-/// Bytes of the longest path that a socket can have.
+/// Longest path of a unix socket in bytes.
 const MAX_PATH: usize = 107;
 pub(super) const TOO_LONG: &str = "no socket has a path of more than 107 bytes";
 

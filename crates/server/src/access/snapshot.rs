@@ -1,22 +1,23 @@
-//! What a server knows of its file of clients at a moment.
+//! The content of the file of clients at one point in time.
 
 use std::sync::Arc;
 
 use crate::access::clients::Access;
 
-/// What the file of clients says, or why it says nothing.
+/// The content of the file of clients, or the reason why there is none.
 #[derive(Debug, Clone)]
 pub(crate) enum Snapshot {
-    /// What it says; `None` where there was never one, which is how it begins.
+    /// The content of the file; `None` where the file has never existed.
     Known(Option<Arc<Access>>),
-    /// It cannot be used at the moment. Nobody is let in, and whoever is in stays: somebody may be at work on it.
+    /// The file cannot be used at the moment. No client is let in, but connected clients stay, since the file may
+    /// be being edited.
     Unusable,
-    /// It is gone, and with it who was revoked. Nobody is let in, and nobody stays.
+    /// The file is gone, and with it the list of revoked clients. No client is let in, and none may stay.
     Lost,
 }
 
 impl Snapshot {
-    /// Whether both are the same reading of the file, or have no reading for the same reason.
+    /// Returns whether both come from the same reading of the file, or lack the file for the same reason.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Known(Some(one)), Self::Known(Some(other))) => Arc::ptr_eq(one, other),

@@ -1,23 +1,25 @@
-//! Addresses that a name never leads to: they mean this machine, this link, whoever listens, or the keys of a cloud.
+//! Special addresses, which a rule by name never permits: this machine, the local link, multicast, and the metadata
+//! services of clouds.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Whether only a rule with this very address or its network permits it.
+/// Returns whether only a rule with this address or its network may permit it.
 pub(super) fn is_special(ip: IpAddr) -> bool {
     is_special_anywhere(ip) || is_own(ip)
 }
 
-/// Whether this machine has the address, on whichever interface: what listens on all of them listens there as well.
+/// Returns whether an interface of this machine has the address, where servers that listen on all interfaces are
+/// reachable.
 pub(super) fn is_own(ip: IpAddr) -> bool {
     is_own_by(UdpSocket::bind((ip.to_canonical(), 0)).map(drop))
 }
 
-/// What came of binding a socket to an address says whose it is. The system looks at the address before it looks for a
-/// port, so that one error means another machine's; every other (no ports are left, no descriptors, a filter of system
-/// calls) means that nobody knows, or that it is our own.
+/// Tells from the result of binding a socket whether the address is this machine's. The system checks the address
+/// before the port, so that one error means that it is another machine's. Every other error (no free port, no
+/// descriptor, a filter of system calls) leaves that open, and counts as this machine's.
 fn is_own_by(bound: io::Result<()>) -> bool {
     !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
@@ -35,7 +37,7 @@ fn is_special_v4(ip: Ipv4Addr) -> bool {
     SPECIAL_V4.iter().any(|network| network.contains(&ip))
 }
 
-/// The IPv4 address that packets to this one end at: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+/// The IPv4 address that packets to this address end at: NAT64 (RFC 6052) and 6to4 (RFC 3056).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let bits = match ip {
@@ -50,16 +52,16 @@ const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 
 const SPECIAL_V4: [Ipv4Net; 8] = [
-    // This host on this network; Linux takes 0.0.0.0 for loopback.
+    // This host on this network; Linux treats 0.0.0.0 as loopback.
     v4([0, 0, 0, 0], 8),
     v4([127, 0, 0, 0], 8),
-    // Link-local, with the metadata of most clouds at 169.254.169.254.
+    // Link-local, with the metadata service of most clouds at 169.254.169.254.
     v4([169, 254, 0, 0], 16),
-    // Protocol assignments, with Oracle's metadata at 192.0.0.192.
+    // Protocol assignments, with Oracle's metadata service at 192.0.0.192.
     v4([192, 0, 0, 0], 24),
-    // Alibaba's metadata.
+    // Alibaba's metadata service.
     v4([100, 100, 100, 200], 32),
-    // Azure's.
+    // Azure's metadata service.
     v4([168, 63, 129, 16], 32),
     // Multicast.
     v4([224, 0, 0, 0], 4),
@@ -72,7 +74,7 @@ const SPECIAL_V6: [Ipv6Net; 10] = [
     v6([0, 0, 0, 0, 0, 0, 0, 0], 96),
     // IPv4-translated (RFC 2765).
     v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
-    // NAT64 of a local network (RFC 8215): where in it the IPv4 address stands is that network's affair.
+    // NAT64 of a local network (RFC 8215), which decides itself where it puts the IPv4 address.
     v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
     // Teredo: a tunnel to an IPv4 address.
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32),
@@ -82,11 +84,11 @@ const SPECIAL_V6: [Ipv6Net; 10] = [
     v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
     // Amazon's metadata, time and name servers.
     v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0], 32),
-    // Google's metadata.
+    // Google's metadata service.
     v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-    // Oracle's.
+    // Oracle's metadata service.
     v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128),
-    // Scaleway's.
+    // Scaleway's metadata service.
     v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128),
 ];
 
@@ -125,7 +127,7 @@ mod tests {
         assert!(!is_own("192.0.2.1".parse().unwrap()));
     }
 
-    /// The system looks at the address first: who has used up the ports learns nothing by it, and takes nothing from others.
+    /// The system checks the address first, so that a process which uses up all ports learns and gains nothing.
     #[test]
     fn whose_an_address_is_does_not_hang_on_free_ports() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();

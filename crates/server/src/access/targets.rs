@@ -1,7 +1,7 @@
 //! The targets that the rights of a client lead to.
 //!
-//! Before a tunnel to a host: [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
-//! address that it gave, and a connection to those that passed and to no other.
+//! A tunnel to a host asks [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
+//! address of the answer. The server only connects to addresses that were permitted.
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use crate::access::rule::{TargetRule, Transport};
 use crate::access::special::is_special;
 
 impl Rights {
-    /// Whether `host` may be looked up in order to reach `port`; for an address, whether it is permitted.
+    /// Returns whether `host` may be resolved in order to connect to `port`. An address has to be permitted itself.
     ///
-    /// A name may be looked up where a rule means it; `localhost` also where a rule means a loopback address. What
-    /// the name leads to is still to be judged.
+    /// A name may be resolved where a rule applies to it, and `localhost` also where a rule covers a loopback
+    /// address. The addresses of the name are checked separately.
     pub(super) fn may_resolve(&self, transport: Transport, host: &str, port: u16) -> bool {
         match Host::parse(host) {
             None => false,
@@ -26,15 +26,16 @@ impl Rights {
         }
     }
 
-    /// Whether a tunnel to `host` may connect to `address`, which `host` has led to.
+    /// Returns whether a tunnel to `host` may connect to `address`, to which `host` has resolved.
     ///
-    /// It may where a rule means that address as such; or where one means the name (or all), and the address is not
-    /// special: loopback, link-local, multicast, metadata of a cloud and the like, in any of their forms.
+    /// The address is permitted where a rule covers it itself. It is also permitted where a rule applies to the
+    /// name (or to all hosts) and the address is not special: loopback, link-local, multicast, metadata of a cloud
+    /// and the like, in any of their forms.
     pub(super) fn allows_address(&self, transport: Transport, host: &str, address: SocketAddr) -> bool {
         let asked = match Host::parse(host) {
             None => return false,
             Some(Host::Address(ip)) if ip != address.ip().to_canonical() => return false,
-            // Also for a caller that did not ask first.
+            // The check is repeated for a caller that did not make it.
             Some(Host::Name(_)) if !self.may_resolve(transport, host, address.port()) => return false,
             Some(asked) => asked,
         };
@@ -43,8 +44,8 @@ impl Rights {
                 && !is_special(address.ip()))
     }
 
-    /// Whether a connection to `address`, which `host` has led to, begins with a header that says who the client is:
-    /// so it does where any rule with `,proxy` means the one or the other, whatever else permits it.
+    /// The header that begins a connection to `address`, to which `host` has resolved. It tells the target which
+    /// client connects where any rule with `,proxy` applies to either, whatever other rules permit it.
     pub(super) fn tcp_header(&self, host: &str, address: SocketAddr) -> ProxyHeader {
         let asked = Host::parse(host);
         header_of(self.tcp.iter().filter(|Proxied { rule, .. }| {
@@ -52,17 +53,17 @@ impl Rights {
         }))
     }
 
-    /// As [`Rights::tcp_header`], for a connection to the unix socket at `path`.
+    /// The header that begins a connection to the unix socket at `path`.
     pub(super) fn unix_header(&self, path: &str) -> ProxyHeader {
         header_of(self.unix.iter().filter(|known| known.rule.as_str() == path))
     }
 
-    /// Whether it may connect to the unix socket at `path`.
+    /// Returns whether the client may connect to the unix socket at `path`.
     pub(super) fn allows_unix(&self, path: &str) -> bool {
         self.unix.iter().any(|known| known.rule.as_str() == path)
     }
 
-    /// Whether it may use the service of this name.
+    /// Returns whether the client may use the service of this name.
     pub(super) fn allows_service(&self, name: &str) -> bool {
         self.service.iter().any(|known| known.as_str() == name)
     }
@@ -86,7 +87,8 @@ mod tests {
         Rights { tcp: tcp.iter().map(|rule| rule.parse().unwrap()).collect(), ..Rights::none() }
     }
 
-    /// Whether a client that asks for `host` may have it looked up, and then reach `ip`, both at `port`.
+    /// Checks whether a client that asks for `host` may have it resolved, and whether it may then connect to `ip`,
+    /// both at `port`.
     #[track_caller]
     fn check(rules: &[&str], (host, port): (&str, u16), ip: &str, expected: (bool, bool)) {
         let rights = rights(rules);
@@ -101,11 +103,11 @@ mod tests {
         );
     }
 
-    /// Reached.
+    /// The name is resolved, and the address is permitted.
     const YES: (bool, bool) = (true, true);
-    /// Looked up, but not reached.
+    /// The name is resolved, but the address is not permitted.
     const REBOUND: (bool, bool) = (true, false);
-    /// Not even looked up.
+    /// The name is not resolved.
     const NO: (bool, bool) = (false, false);
 
     #[test]
@@ -148,7 +150,7 @@ mod tests {
             check(&["*:*"], (ip, 80), ip, NO);
         }
         check(&["*:*"], ("localhost", 80), "127.0.0.1", REBOUND);
-        // Where the address itself is permitted there is nothing to gain by a name.
+        // Where the address itself is permitted, a name gains nothing.
         check(&["db.example.org:80", "127.0.0.1:80"], ("db.example.org", 80), "127.0.0.1", YES);
         check(&["db.example.org:80", "127.0.0.1:81"], ("db.example.org", 80), "127.0.0.1", REBOUND);
     }

@@ -1,11 +1,11 @@
-//! Values as they are written: in the strings of `clients.toml`, and in the options of `server allow`.
+//! The text form of values, in strings of `clients.toml` and in options of `server allow`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A value in a string, checked as the file is read, so that the error has its line.
+/// A value in a string, parsed while the file is read, so that the error has its line.
 #[derive(Debug, Clone)]
 pub(super) struct Text<T>(pub(super) T);
 
@@ -21,7 +21,7 @@ impl<T: fmt::Display> Serialize for Text<T> {
     }
 }
 
-/// An option with its value as a shell takes it.
+/// An option with its value, quoted for a shell.
 pub(super) fn option(name: &str, value: impl fmt::Display) -> String {
     let value = value.to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:/@,".contains(c);

@@ -1,4 +1,4 @@
-//! One look at the file of clients for all sessions: each is told of what has changed, and none of them looks by itself.
+//! The watcher of the file of clients. It reads the file for all sessions, and notifies them of changes.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use crate::access::file::AccessFile;
 use crate::access::snapshot::Snapshot;
 
-/// The file of clients of a running server. Whoever asks has it looked at, and whoever has subscribed is told when it says
-/// something else than before.
+/// The file of clients of a running server. Callers get its current content, and subscribers are notified of
+/// changes.
 #[derive(Debug)]
 pub(crate) struct AccessWatcher {
     file: AccessFile,
@@ -24,10 +24,10 @@ impl AccessWatcher {
         Self { file, published }
     }
 
-    /// What the file says now. It is looked at, unless that was done a moment ago.
+    /// Returns the current content of the file, which is checked unless that was done a moment ago.
     pub(crate) fn look(&self) -> Snapshot {
         let mut snapshot = Snapshot::Unusable;
-        // Within the lock, so that nobody publishes what is older than what somebody else has published.
+        // The lock is held during the reading, so that an older content never replaces a newer one.
         self.published.send_if_modified(|published| {
             snapshot = self.file.consult();
             let has_changed = !snapshot.is_same(published);
@@ -39,13 +39,13 @@ impl AccessWatcher {
         snapshot
     }
 
-    /// Has everybody who has subscribed judge again, by what the file says at this moment.
+    /// Has all subscribers check their sessions again, by the current content of the file.
     pub(crate) fn recheck(&self) {
         self.file.look_again();
         self.published.send_modify(|published| *published = self.file.consult());
     }
 
-    /// Tells of each change from now on, and of each recheck.
+    /// Subscribes to all later changes and rechecks.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Snapshot> {
         self.published.subscribe()
     }
@@ -55,8 +55,8 @@ impl AccessWatcher {
         &self.file
     }
 
-    /// Looks at the file every ten seconds, since it may be edited by hand, and at the clock, which may be set anew: then
-    /// everybody judges again, since rights may have expired.
+    /// Checks every ten seconds the file, since it may be edited by hand, and the clock. Where the clock was set,
+    /// all subscribers check again, since rights may have expired.
     pub(crate) async fn watch(&self) -> Infallible {
         let mut clock = WallClock::new(Timestamp::now(), Instant::now());
         self.watch_by(|| clock.was_set(Timestamp::now(), Instant::now())).await
@@ -75,7 +75,7 @@ impl AccessWatcher {
     }
 }
 
-/// Notices when the time of day does not go on with the time that passes.
+/// Detects that the time of day has jumped.
 #[derive(Debug)]
 struct WallClock {
     time: Timestamp,
@@ -87,7 +87,7 @@ impl WallClock {
         Self { time, moment }
     }
 
-    /// Whether the clock was set since this last gave `true`.
+    /// Returns whether the clock was set since the last call that returned `true`.
     fn was_set(&mut self, time: Timestamp, moment: Instant) -> bool {
         let passed = moment.saturating_duration_since(self.moment);
         let passed = i128::try_from(passed.as_millis()).unwrap_or(i128::MAX);
@@ -99,9 +99,9 @@ impl WallClock {
     }
 }
 
-/// How often the server looks at the file by itself.
+/// Interval at which the server checks the file without a request.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// By how much the time of day may be ahead or behind before rights are judged by it again.
+/// Deviation of the time of day that is tolerated before rights are checked again.
 const TOLERATED: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
 
     const PSK: &str = "[[psk]]\nname = \"laptop\"\n";
 
-    /// What is published within the time that a file written by hand may take to be seen, if anything is.
+    /// The content that is published, if any, within the time in which a change by hand must be seen.
     async fn published(
         watcher: &AccessWatcher,
         receiver: &mut watch::Receiver<Snapshot>,
@@ -160,7 +160,7 @@ mod tests {
         write(&watcher, PSK);
         let Snapshot::Known(Some(_)) = watcher.look() else { panic!("{receiver:?}") };
         assert!(matches!(&*receiver.borrow_and_update(), Snapshot::Known(Some(_))));
-        // Told to, everybody judges again, by the same file as well.
+        // After a recheck all subscribers check again, also where the file has not changed.
         watcher.recheck();
         assert!(receiver.has_changed().unwrap());
     }
@@ -173,14 +173,14 @@ mod tests {
         assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Known(Some(_)))));
         write(&watcher, "[[psk]\n");
         for _ in 0..2 {
-            // However long that takes.
+            // The content stays the same, however long that takes.
             published(&watcher, &mut receiver).await;
             assert!(matches!(*receiver.borrow(), Snapshot::Unusable), "{receiver:?}");
         }
         write(&watcher, PSK);
         assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Known(Some(_)))));
         std::fs::remove_file(watcher.file.path()).unwrap();
-        // It may be about to come back.
+        // The file may be about to come back.
         assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Unusable)));
         assert!(matches!(published(&watcher, &mut receiver).await, Some(Snapshot::Lost)));
         write(&watcher, PSK);

@@ -1,4 +1,4 @@
-//! Whose fault it is that a handshake has come to nothing: only garbage and failed proofs are the source's.
+//! Decides which side a failed handshake is charged to: a source is charged only for garbage and failed proofs.
 
 use std::io;
 
@@ -6,35 +6,35 @@ use wire_protocol::Error;
 use wire_protocol::message::DeniedCode;
 use wire_protocol::stream::error_in;
 
-/// How far a handshake had come.
+/// The progress of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reached {
-    /// The client had said nothing.
+    /// The client had sent nothing.
     Nothing,
-    /// It had said something, but no whole hello.
+    /// The client had sent a part of a ClientHello.
     FirstBytes,
-    /// It had said hello, and the rest was for both sides to do.
+    /// The client had sent a whole ClientHello, and both sides had work left.
     Hello,
-    /// RSA was done, or begun, for its hello, and all that was left was to prove that the hello was its own.
+    /// RSA was begun or done for the ClientHello, and only the client's proof was missing.
     Rsa,
 }
 
-/// What the end of a handshake says of the client.
+/// The verdict on a client whose handshake has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It sent garbage, or lacks a key: it is named in the log, and charged.
+    /// The client sent garbage, or lacks a key. The log names it, and its source is charged.
     Client,
-    /// It has proven who it is, and may not come in: it is named in the log.
+    /// The client has proved its identity, and may not connect. The log names it.
     Denied,
-    /// It is in already as often as it may.
+    /// The client has as many channels as it may have.
     Full,
-    /// The server has no time for it now.
+    /// The server has no time for the handshake now.
     Busy,
-    /// It has left, or was too slow: nobody's.
+    /// The client has left, or was too slow, which is charged to nobody.
     Nobody,
 }
 
-/// Whose fault `error` is.
+/// Returns the verdict for `error`.
 pub(crate) fn of(error: &io::Error, reached: Reached) -> Fault {
     match error_in(error) {
         Some(Error::Denied(DeniedCode::TooManyChannels)) => Fault::Full,
@@ -43,9 +43,9 @@ pub(crate) fn of(error: &io::Error, reached: Reached) -> Fault {
         Some(Error::Crypto(_) | Error::ApiMisuse(_)) => Fault::Nobody,
         Some(_) => Fault::Client,
         None => match (reached, error.kind()) {
-            // Half a hello, and then the end or nothing more.
+            // The client sent a part of a ClientHello, and then nothing more.
             (Reached::FirstBytes, io::ErrorKind::UnexpectedEof | io::ErrorKind::TimedOut)
-            // A proof that never came: whoever sends hellos that are not meant is out for just this.
+            // The proof never came, which is the aim of clients that only want to cost the server RSA.
             | (
                 Reached::Rsa,
                 io::ErrorKind::UnexpectedEof

@@ -1,4 +1,5 @@
-//! Permits for handshakes under way. A permit is taken from whoever has had it for long and has not said hello.
+//! Permits for handshakes in progress. Where permits run out, the oldest handshakes without a ClientHello lose
+//! theirs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -10,24 +11,24 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::rejection::Rejection;
 use crate::admission::source::SourceNetwork;
 
-/// Permits of one source at once: enough for a busy household, not for a flood.
+/// Most permits of one source at once: enough for a large household, but not for a flood.
 const MAX_PER_HOST: usize = 64;
-/// Permits of one network at once, as a share of all.
+/// The share of all permits that one network may have at once: one of so many.
 const NETWORK_SHARE: usize = 2;
-/// From this share of the permits on, one of those that have not said hello is dropped at random for a newcomer, with a
-/// probability that grows to certainty: random early drop, as OpenSSH's `MaxStartups` has it, only that the newcomer, who
-/// may hold a ticket, is not the one.
+/// The share of all permits (one of so many) above which a new connection may evict another without a ClientHello.
+/// The probability grows up to certainty: random early drop, as in OpenSSH's `MaxStartups`, except that the new
+/// connection is never the one, since it may bring a ticket.
 const EARLY_DROP_SHARE: usize = 2;
-/// A client says hello right behind connecting: whoever is younger than this is not dropped early.
+/// Age below which a connection is not dropped early, since a client sends its ClientHello right after connecting.
 const GRACE: Duration = Duration::from_secs(1);
-/// An answered client has this long to go on before its permit can be taken.
+/// Age below which the permit of a client that was answered is not evicted, since its next message may be on its way.
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
-/// The permits.
+/// The permits and their holders.
 #[derive(Debug)]
 pub(super) struct HandshakePermits {
     most: usize,
-    /// Connections that have lost their permit and are not gone yet.
+    /// Most connections that may have lost their permit and not be closed yet.
     max_leaving: usize,
     state: Mutex<State>,
 }
@@ -35,12 +36,12 @@ pub(super) struct HandshakePermits {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Those that have a permit, and those that have lost it and are not gone yet.
+    /// Number of connections that have a permit, or have lost it and are not closed yet.
     there: usize,
     held: HashMap<u64, Held>,
-    /// Those without a hello. The oldest has the lowest number.
+    /// Holders without a ClientHello. The oldest has the lowest number.
     silent: BTreeSet<u64>,
-    /// Those whose hello was answered.
+    /// Holders whose ClientHello was answered.
     answered: BTreeSet<u64>,
     by_host: HashMap<IpAddr, usize>,
     by_network: HashMap<IpAddr, usize>,
@@ -58,8 +59,8 @@ impl HandshakePermits {
         Self { most, max_leaving, state: Mutex::default() }
     }
 
-    /// Gives the number of a permit, which is taken until [`HandshakePermits::release`], and a token that is cancelled where the
-    /// permit is needed for others. `roll` is random.
+    /// Returns the number of a permit, which counts until [`HandshakePermits::release`], and a token that is
+    /// cancelled when the permit is evicted. `roll` is random.
     pub(super) fn acquire(
         &self,
         source: Option<SourceNetwork>,
@@ -93,7 +94,7 @@ impl HandshakePermits {
         Ok(state.add(source, now))
     }
 
-    /// The hello of a handshake has come, and is answered.
+    /// Records that the ClientHello of a handshake has arrived and was answered.
     pub(super) fn answered(&self, number: u64) {
         let mut state = self.state();
         if state.held.contains_key(&number) {
@@ -102,7 +103,7 @@ impl HandshakePermits {
         }
     }
 
-    /// The server has to do something before the client can go on: meanwhile nobody takes the permit.
+    /// Protects the permit from eviction, since the client has to wait for the server's work.
     pub(super) fn begin_work(&self, number: u64) {
         let mut state = self.state();
         state.silent.remove(&number);
@@ -146,13 +147,13 @@ impl State {
         Some(held)
     }
 
-    /// Takes the permit of the oldest without a hello for which `is_meant` holds.
+    /// Evicts the permit of the oldest handshake without a ClientHello for which `is_meant` holds.
     fn evict_silent(&mut self, is_meant: impl Fn(&Held) -> bool) -> Result<(), Rejection> {
         let oldest = self.silent.iter().copied().find(|number| self.held.get(number).is_some_and(&is_meant));
         oldest.and_then(|number| self.evict(number)).ok_or(Rejection::Busy)
     }
 
-    /// Takes the permit of the oldest that was answered and has not gone on for long.
+    /// Evicts the permit of the oldest handshake that was answered, unless it is younger than [`ANSWER_GRACE`].
     fn evict_answered(&mut self, now: Instant) -> Option<()> {
         let is_late =
             |number: &u64| self.held.get(number).is_some_and(|held| held.since + ANSWER_GRACE <= now);
@@ -160,11 +161,12 @@ impl State {
         oldest.and_then(|number| self.evict(number))
     }
 
-    /// Takes the permit of one of those that have not said hello and had the time for it.
+    /// Evicts a random permit among those of handshakes that have had the time for a ClientHello and have sent
+    /// none.
     fn drop_early(&mut self, now: Instant, roll: u32) {
         let is_late = |number: &&u64| self.held.get(number).is_some_and(|held| held.since + GRACE <= now);
         let late: Vec<u64> = self.silent.iter().take_while(is_late).copied().collect();
-        // The low bits, of which the decision to drop has not made use.
+        // The index uses the low bits, since the decision to drop has used the high ones.
         let index = usize::try_from(roll).unwrap_or_default().checked_rem(late.len());
         if let Some(number) = index.and_then(|index| late.get(index)) {
             self.evict(*number);
@@ -190,7 +192,7 @@ fn uncount(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
     }
 }
 
-/// `part` of `whole`, both of which are small.
+/// The quotient of two small numbers.
 fn ratio(part: usize, whole: usize) -> f64 {
     let float = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     float(part) / float(whole).max(1.0)
@@ -202,16 +204,16 @@ mod tests {
 
     const MOST: usize = 512;
     const LEAVING: usize = 64;
-    /// Nobody is dropped early by this roll.
+    /// The roll that never drops a connection early.
     const KEEP: u32 = u32::MAX;
-    /// Somebody is by this one, as soon as the permits begin to run out.
+    /// The roll that drops one early as soon as the permits begin to run out.
     const DROP: u32 = 0;
 
     fn source(network: u8, host: u8) -> Option<SourceNetwork> {
         Some(IpAddr::from([10, 0, network, host]).into())
     }
 
-    /// So many connections that have said nothing, each from a network of its own.
+    /// Acquires `count` permits for connections that have sent nothing, each from its own network.
     fn silent_connections(
         permits: &HandshakePermits,
         count: usize,
@@ -280,7 +282,7 @@ mod tests {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let connections = silent_connections(&permits, MOST / 2 + 1, now);
-        // Not yet: everybody is as young as the newcomer.
+        // All connections are as young as the new one, so that none is dropped.
         permits.acquire(source(1, 1), now, DROP).unwrap();
         assert!(connections.iter().all(|(_, evicted)| !evicted.is_cancelled()));
         permits.answered(connections[0].0);

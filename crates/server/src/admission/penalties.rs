@@ -1,43 +1,43 @@
-//! What sources owe for garbage and failed proofs, and which ones clients are known to come from.
+//! Penalties of sources for garbage and failed proofs, and the sources that allowed clients have come from.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// What a failure costs its source.
+/// Time that a failure adds to the debt of its source.
 const FAILURE: Duration = Duration::from_secs(2);
-/// A source is turned away while it owes more than this: one failure is a mistake, eight in a row are not.
+/// Debt above which a source is banned: one failure is a mistake, eight in a row are not.
 const TOLERATED: Duration = Duration::from_secs(15);
-/// What a source owes that is turned away for the first time. Each further time doubles it: at a constant price, a thousand
-/// sources that fail for ever would keep all processors busy.
+/// Debt of a source that is banned for the first time. Each further ban doubles it, since at a constant price a
+/// thousand sources that fail forever would keep all processors busy.
 const BAN: Duration = Duration::from_secs(60);
-/// No source owes more than this, so that everybody is forgiven in the end; and for so long after a source owes nothing any
-/// more it is remembered how often it was turned away.
+/// Greatest debt of a source, so that every ban ends. The number of bans is remembered for as long after the debt
+/// has been paid.
 const MAX_OWED: Duration = Duration::from_secs(600);
-/// Sources that are remembered. Each takes about 50 bytes.
+/// Most sources with a debt. Each takes about 50 bytes.
 const MAX_SOURCES: usize = 65536;
-/// How long a source stays known after an allowed client has come in from it.
+/// Time for which a source stays known after an allowed client has connected from it.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// Known sources that are remembered. Only allowed clients make some.
+/// Most known sources. Only allowed clients add any.
 const MAX_KNOWN: usize = 8192;
-/// Of so many, the one that matters least is forgotten for a new one. To look at all of them would take longer than a
-/// handshake.
+/// Number of sources of which the least important one is forgotten for a new one. Searching all of them would take
+/// longer than a handshake.
 const SAMPLE: usize = 16;
 
 /// What earlier connections from a source say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reputation {
-    /// An allowed client has come in from here, and nothing has failed since for which it still owes.
+    /// An allowed client has connected from the source, and the source has no debt.
     Known,
-    /// Nothing is known against it.
+    /// The source has no debt.
     Clean,
-    /// It has failed a moment ago.
+    /// The source has failed recently.
     Owing,
-    /// It has failed too often.
+    /// The source has failed too often.
     Banned,
 }
 
-/// By source.
+/// The debts and the known sources, by address.
 #[derive(Debug, Default)]
 pub(super) struct Penalties {
     debts: HashMap<IpAddr, Debt>,
@@ -46,9 +46,9 @@ pub(super) struct Penalties {
 
 #[derive(Debug, Clone, Copy)]
 struct Debt {
-    /// When the source will owe nothing any more.
+    /// The time at which the debt is paid.
     until: Instant,
-    /// How often it has come to be turned away.
+    /// Number of times that the source was banned.
     bans: u32,
 }
 
@@ -80,15 +80,15 @@ impl Penalties {
         match (is_known, owed) {
             (true, Duration::ZERO) => Reputation::Known,
             (false, Duration::ZERO) => Reputation::Clean,
-            // Clients that belong here share the address with whoever fails: they wait behind everybody else, but they
-            // are heard.
+            // A known source is never banned, since allowed clients share the address with the one that fails. It
+            // waits behind all others, but is served.
             (false, owed) if owed > TOLERATED => Reputation::Banned,
             _ => Reputation::Owing,
         }
     }
 }
 
-/// Sees to it that `map` has room for `key`: of a few, the one with the earliest moment goes.
+/// Makes room for `key` in a full `map`: of a few entries, the one with the earliest moment is removed.
 fn make_room<T>(map: &mut HashMap<IpAddr, T>, most: usize, key: IpAddr, moment: impl Fn(&T) -> Instant) {
     if map.len() >= most && !map.contains_key(&key) {
         let sample = map.iter().take(SAMPLE);

@@ -1,5 +1,5 @@
-//! The queue for RSA, which threads of its own work off: in turn by source network and, within one, by source. What cannot be
-//! done in time is not done, and its client is told to come back.
+//! The queue for RSA operations, which its own threads execute, round robin by source network and, within one, by
+//! source. An operation that cannot be executed in time is dropped, and its client is told to come back.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,12 +15,13 @@ use wire_protocol::stream::Operation;
 use crate::admission::schedule::{Class, Done, Schedule};
 use crate::admission::source::SourceNetwork;
 
-/// RSA operations at once at most, and no more than there are processors: more would only make each one slower.
+/// Most RSA operations at once, within the number of processors: more would only make each one slower.
 const MAX_THREADS: usize = 4;
-/// How long an operation waits: a client waits 10 seconds for its whole handshake, and can come back once or twice.
+/// Longest wait of an operation: a client waits 10 seconds for its whole handshake, and can come back once or
+/// twice.
 const MAX_WAIT: Duration = Duration::from_millis(2500);
 
-/// The queue and its threads, which end with it.
+/// The queue and its threads, which end when the queue is dropped.
 #[derive(Debug)]
 pub(super) struct RsaQueue(Arc<Shared>);
 
@@ -41,7 +42,7 @@ struct State {
 }
 
 impl RsaQueue {
-    /// At most `max_waiting` operations wait at once.
+    /// Creates a queue in which at most `max_waiting` operations wait.
     pub(super) fn new(max_waiting: usize) -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         Self::with_threads(max_waiting, processors.min(MAX_THREADS))
@@ -52,10 +53,11 @@ impl RsaQueue {
         Self(Arc::new(Shared { state, added, max_threads, max_waiting }))
     }
 
-    /// Has `operation` executed, and waits for that.
+    /// Executes `operation` on a thread of the queue, and waits for its end.
     ///
     /// # Errors
-    /// [`Error::Busy`] where it waits for too long, or the queue is full of what is not less urgent.
+    /// [`Error::Busy`] where the operation waits for too long, or the queue is full of operations that are no less
+    /// urgent.
     pub(super) async fn execute(
         &self,
         class: Class,
@@ -69,7 +71,7 @@ impl RsaQueue {
         let outcome = match timeout(MAX_WAIT, &mut done).await {
             Ok(outcome) => outcome,
             Err(_) if waiting.remove() => return Err(Error::Busy.into()),
-            // It is being executed.
+            // The operation is being executed.
             Err(_) => done.await,
         };
         match outcome {
@@ -87,7 +89,7 @@ impl Drop for RsaQueue {
     }
 }
 
-/// Somebody who waits: once it does not any more, there is nothing left to be executed.
+/// The entry of a waiting operation. Dropping it removes the operation, since no task waits for it any more.
 struct InQueue<'a> {
     shared: &'a Shared,
     place: (Class, SourceNetwork),
@@ -95,7 +97,7 @@ struct InQueue<'a> {
 }
 
 impl InQueue<'_> {
-    /// Whether it was still there.
+    /// Removes the operation, and returns whether it was still waiting.
     fn remove(&mut self) -> bool {
         self.shared.state().schedule.remove(self.place, self.number).is_some()
     }
@@ -133,17 +135,17 @@ impl Shared {
         Ok((number, executed))
     }
 
-    /// What a thread does.
+    /// The loop of a thread.
     fn work(&self) {
         let mut state = self.state();
         loop {
             if let Some((operation, done)) = state.schedule.pop() {
-                // The connection may have been closed meanwhile: then nobody waits.
+                // The connection may have been closed, so that no task waits for the operation.
                 if done.is_closed() {
                     continue;
                 }
                 drop(state);
-                // A panic has been reported already, and must not cost a thread.
+                // The panic has been reported already, and must not end the thread.
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation)).is_ok() {
                     done.send(Done::Executed).ok();
                 }
@@ -174,7 +176,7 @@ mod tests {
 
     type Waits<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
 
-    /// A queue whose one thread is held up until it is let go, and where what is executed is noted.
+    /// A queue whose single thread blocks until it is released, and that records the order of execution.
     struct Held {
         queue: RsaQueue,
         release: RefCell<Option<mpsc::Sender<()>>>,
@@ -211,7 +213,7 @@ mod tests {
             }
         }
 
-        /// Lets go of the thread.
+        /// Releases the thread.
         fn release(&self) {
             self.release.take();
         }

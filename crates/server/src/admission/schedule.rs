@@ -1,4 +1,5 @@
-//! In which order operations are executed: by class, in turn by source network and, within one, by source.
+//! The order in which operations are executed: by class, then round robin by source network and, within one, by
+//! source.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -9,25 +10,25 @@ use wire_protocol::stream::Operation;
 
 use crate::admission::source::SourceNetwork;
 
-/// Every so often the last class has its turn, so that it is slowed down and not shut out.
+/// Interval, in operations, at which the last class comes first, so that it is slowed down but not shut out.
 pub(super) const LAST_CLASS_TURN: usize = 8;
 
-/// How urgent an operation is, the most urgent first.
+/// The urgency of an operation, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     /// The second operation of a handshake.
     Begun,
-    /// From a source that allowed clients are known to come from.
+    /// An operation for a source that allowed clients have come from.
     Known,
-    /// From any other source.
+    /// An operation for any other source.
     Clean,
-    /// From a source that has sent garbage a moment ago.
+    /// An operation for a source that has failed recently.
     Owing,
 }
 
 const CLASSES: usize = 4;
 
-/// The operations that wait.
+/// The waiting operations.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     classes: [RoundRobin<IpAddr, RoundRobin<IpAddr, VecDeque<Waiting>>>; CLASSES],
@@ -48,27 +49,27 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-/// What has become of an operation.
+/// The end of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Done {
     Executed,
-    /// Others are in greater need of its room.
+    /// The operation was dropped for one that is more urgent or has fewer of its network waiting.
     Displaced,
 }
 
 impl Schedule {
-    /// How many wait.
+    /// The number of waiting operations.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is kept of any that have waited.
+    /// Returns whether no state of earlier operations is left.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0 && self.classes.iter().all(RoundRobin::is_empty)
     }
 
-    /// Adds an operation, and gives its number. Where it is dropped rather than executed, so is `done`.
+    /// Adds an operation, and returns its number. `done` is dropped with an operation that is not executed.
     pub(super) fn push(
         &mut self,
         (class, source): (Class, SourceNetwork),
@@ -85,7 +86,7 @@ impl Schedule {
         number
     }
 
-    /// The next operation: of the most urgent class, and now and then of the least urgent one.
+    /// The next operation: of the most urgent class, and at intervals of the least urgent one.
     pub(super) fn pop(&mut self) -> Option<(Operation, oneshot::Sender<Done>)> {
         self.taken = self.taken.wrapping_add(1);
         let is_turn_of_last = self.taken.is_multiple_of(LAST_CLASS_TURN);
@@ -98,7 +99,7 @@ impl Schedule {
         found.map(|Waiting { operation, done, .. }| (operation, done))
     }
 
-    /// Takes an operation back; `None` where it does not wait any more.
+    /// Removes an operation; `None` where it no longer waits.
     pub(super) fn remove(
         &mut self,
         (class, source): (Class, SourceNetwork),
@@ -119,8 +120,9 @@ impl Schedule {
         removed.map(|waiting| waiting.done)
     }
 
-    /// Makes room for somebody: the newest of the network that has most in the least urgent class gives way, unless that is
-    /// more urgent, or has no more than the newcomer's own network.
+    /// Makes room for a new operation by dropping the newest one of the network that has the most in the least
+    /// urgent class. Fails where that class is more urgent, or the network has no more than the new operation's
+    /// own.
     pub(super) fn displace(&mut self, (class, source): (Class, SourceNetwork)) -> Result<(), Error> {
         let least =
             (0..CLASSES).rev().find(|index| self.classes.get(*index).is_some_and(|class| !class.is_empty()));
@@ -167,7 +169,7 @@ fn usize_of(class: Class) -> usize {
     CLASS_BY_INDEX.iter().position(|other| *other == class).unwrap_or_default()
 }
 
-/// Round robin: each key has its turn, and stands behind all others then.
+/// A round robin: after each turn a key goes behind all others.
 #[derive(Debug)]
 struct RoundRobin<K, V> {
     order: VecDeque<K>,
@@ -213,7 +215,7 @@ impl<K: Copy + Eq + std::hash::Hash, V: Default> RoundRobin<K, V> {
         self.order.retain(|other| *other != key);
     }
 
-    /// What `take` gives of whoever has its turn; it also says whether nothing is left there.
+    /// Returns what `take` takes for the next key. `take` also returns whether the key's queue is empty.
     fn next<T>(&mut self, take: impl FnOnce(&mut V) -> (Option<T>, bool)) -> Option<T> {
         let key = self.order.pop_front()?;
         let (taken, is_done) = take(self.queues.get_mut(&key)?);

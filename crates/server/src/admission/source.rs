@@ -1,9 +1,9 @@
-//! What counts as one source of connections.
+//! The sources of connections, as admission and limits count them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What counts as one source: an IPv4 address, or the /64 that an IPv6 host can take any address of; and the network
-/// around it, which whoever has one address of it may well have more of: a /24, or a /48.
+/// A source: an IPv4 address, or the /64 in which an IPv6 host can take any address. The network around it, a /24
+/// or a /48, is counted too, since a client with one of its addresses may have more of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SourceNetwork {
     pub(super) host: IpAddr,

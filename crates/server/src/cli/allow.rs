@@ -49,16 +49,16 @@ pub struct Allow {
 }
 
 impl Allow {
-    /// Whether all that a client could do before goes.
+    /// Returns whether the command replaces all earlier rights.
     #[must_use]
     pub fn replaces(&self) -> bool {
         !self.add && !self.remove
     }
 
-    /// Does it.
+    /// Applies the command to the list of clients.
     ///
     /// # Errors
-    /// Those of [`Access::allow`], [`Access::add`] and [`Access::remove`]; [`Error::NothingNamed`].
+    /// Those of [`Access::allow`], [`Access::add`] and [`Access::remove`], and [`Error::NothingNamed`].
     pub fn apply(&self, access: &mut Access, now: Timestamp) -> Result<Allowed, Error> {
         let (client, name) = (&self.client, self.name.as_ref());
         if self.replaces() {
@@ -71,7 +71,7 @@ impl Allow {
         if self.add { access.add(client, name, &named) } else { access.remove(client, name, &named) }
     }
 
-    /// What is granted in place of everything else, as of `now`.
+    /// The grant that replaces all earlier rights, as of `now`.
     #[must_use]
     pub fn grant(&self, now: Timestamp) -> Grant {
         let mut grant = self.named(now);
@@ -210,7 +210,7 @@ mod tests {
             assert!(Cli::try_parse_from(["server", "allow", client, "--name", "x"]).is_err(), "{client:?}");
         }
     }
-    /// What the option of a permission is given, if anything, and what it permits then.
+    /// A value for the option of a permission, if it takes any, and a target that it permits.
     fn example(permission: Permission) -> (Option<&'static str>, Target) {
         let host = || "10.0.0.1".to_owned();
         match permission {
@@ -228,8 +228,8 @@ mod tests {
         }
     }
 
-    /// Does what `server allow alice` with these options does, and then checks that the client may do `held` and no more,
-    /// whatever one looks at: the decisions, the file, the list.
+    /// Runs `server allow alice` with these options, and checks that the client may do `held` and no more by every
+    /// view: the decisions, the file, the list.
     #[track_caller]
     fn check_held(access: &mut Access, arguments: &[&str], held: &[Permission]) {
         let now = Timestamp::now();
@@ -284,7 +284,7 @@ mod tests {
             }
             held.remove(0);
             check_held(&mut access, &[&["--remove"][..], &one].concat(), &held);
-            // All others at once, so that none is left.
+            // All other rights are removed at once, so that none is left.
             let others: Vec<String> = held.iter().flat_map(|other| words(*other)).collect();
             let others: Vec<&str> = others.iter().map(String::as_str).collect();
             check_held(&mut access, &[&["--remove"][..], &others].concat(), &[]);
@@ -314,7 +314,7 @@ mod tests {
             assert_eq!(advice.client, Some(key.to_string()));
             let command = advice.command.unwrap();
             assert!(command.starts_with("server --home /srv/a-home allow SHA256:"), "{command}");
-            // The words of the line as a shell takes them: none of them has to be quoted.
+            // The line's words can be pasted in a shell, since none of them needs quotes.
             let words = command.split(' ').filter(|word| !word.is_empty());
             match Cli::try_parse_from(words).unwrap().command {
                 Some(Command::Allow(allow)) => allow.apply(&mut access, now).unwrap(),
@@ -338,7 +338,7 @@ mod tests {
             (ClientIdentity::Psk("nobody".into()), Denial::Revoked),
             (ClientIdentity::Key([1; 32]), Denial::NoFile),
             (ClientIdentity::Key([1; 32]), Denial::Unproved),
-            // On a unix socket, where nobody comes from a network.
+            // A client on a unix socket comes from no network.
             (ClientIdentity::Key([1; 32]), Denial::Elsewhere),
         ] {
             let advice = Advice::of(&client, None, denial, &home);

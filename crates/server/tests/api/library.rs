@@ -1,5 +1,4 @@
-//! The server as a library: it runs until the future that it was given is ready, and writes messages to a sink of the
-//! caller's own.
+//! The server as a library: it runs until the caller's future is ready, and writes messages to the caller's sink.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -31,7 +30,7 @@ use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{self, SecureStream};
 
-/// A sink that hands on what is written to it.
+/// A sink that collects its input.
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Sink {
@@ -60,7 +59,7 @@ async fn fixture() -> Fixture {
         Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
         Address::Unix(path) => panic!("listening on {}", path.display()),
     };
-    // It takes a while to make one.
+    // The key is shared, since making one takes a while.
     static KEY: LazyLock<Arc<ServerKey>> =
         LazyLock::new(|| Arc::new(ServerKey::generate(&mut SysRng, 2048).unwrap()));
     let key = Arc::clone(&KEY);
@@ -132,11 +131,11 @@ async fn a_server_that_waits_for_a_stream_is_ended_through_its_control() {
     let server = tokio::spawn(serve(settings, listeners, async { drop(told.await) }, events));
     let _open = open_message(address, key).await;
 
-    // Without a shutdown that has begun, nothing ends.
+    // Without a shutdown in progress, the event has no effect.
     control.end_now().await;
     assert_eq!(control.status().await.unwrap().counts.streams, 1);
     shut_down.send(()).unwrap();
-    // The event may come before the shutdown, and then it is no reason to end.
+    // The event may come before the shutdown, and then it must not end the server.
     let ended = async {
         while !server.is_finished() {
             control.end_now().await;
@@ -151,7 +150,7 @@ async fn a_server_that_waits_for_a_stream_is_ended_through_its_control() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_refuses_anonymous_clients_ends_what_they_have_open() {
     let Fixture { settings, listeners, address, key, _home, .. } = fixture().await;
-    // With a list, nobody is let in who is not on it, unless anyone may.
+    // With a list, only listed clients are let in, unless anonymous ones are admitted.
     settings.access.edit(|access| access.note_psk("laptop")).unwrap();
     let anyone = ServerConfig { anyone: true, ..ServerConfig::default() };
     let settings = Settings { config: ReloadableConfig::from(&anyone), ..settings };
@@ -170,7 +169,7 @@ async fn a_reload_that_refuses_anonymous_clients_ends_what_they_have_open() {
     server.abort();
 }
 
-/// Counts the lines about streams that are refused, and keeps the rules that they name.
+/// Counts the log lines about refused streams, and collects the rules that they name.
 struct Refusals;
 
 static REFUSALS: AtomicUsize = AtomicUsize::new(0);
@@ -209,7 +208,8 @@ impl Subscriber for Refusals {
     fn exit(&self, _: &Id) {}
 }
 
-/// A client that is in, also one that nobody has allowed, can ask for what it does not get as fast as the network carries it.
+/// A connected client, also an anonymous one, can ask for refused streams as fast as the network carries its
+/// requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_streams_name_the_missing_rule_in_the_log_and_do_not_fill_it() {
     tracing::subscriber::set_global_default(Refusals).unwrap();
@@ -227,5 +227,5 @@ async fn refused_streams_name_the_missing_rule_in_the_log_and_do_not_fill_it() {
     server.abort();
 }
 
-/// Longer than anything here takes, also where other tests share the machine.
+/// Time limit, longer than any step of these tests takes, also on a shared machine.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! A server that runs for a test, with one client that is known by a pre-shared key.
+//! A running server for tests, with one client that is known by a pre-shared key.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use wire_protocol::stream::{self, SecureStream};
 /// A channel of the client.
 pub(super) type Channel = SecureStream<TcpStream>;
 
-/// A server, and what its client needs.
+/// A running server, with the key and the address that its client needs.
 pub(super) struct Running {
     pub(super) control: Control,
     pub(super) home: tempfile::TempDir,
@@ -35,7 +35,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a server with `services` whose only client has `rights`, as they stand in `clients.toml`.
+    /// Starts a server with `services` whose only client has `rights`, in the form of `clients.toml`.
     pub(super) async fn start(services: Services, config: &ServerConfig, rights: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let listeners = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
@@ -59,24 +59,24 @@ impl Running {
         running
     }
 
-    /// The file of allowed clients.
+    /// The path of the file of allowed clients.
     pub(super) fn access_path(&self) -> PathBuf {
         self.home.path().join("clients.toml")
     }
 
-    /// Writes the file of allowed clients as an editor does, without a word to the server.
+    /// Writes the file of allowed clients as an editor does, without notifying the server.
     pub(super) fn write_rights(&self, rights: &str) {
         let text = format!("[[psk]]\nname = \"laptop\"\n{rights}\n");
         private_file::replace(&self.access_path(), text.as_bytes()).unwrap();
     }
 
-    /// Gives the client other rights and has the server look at them.
+    /// Changes the client's rights and has the server check them.
     pub(super) async fn change_rights(&self, rights: &str) {
         self.write_rights(rights);
         assert!(self.control.recheck().await);
     }
 
-    /// A channel of the client; why there is none where it is refused.
+    /// Opens a channel of the client. The error says why it is refused.
     pub(super) async fn connect(&self) -> std::io::Result<Channel> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -85,12 +85,12 @@ impl Running {
         timeout(DEADLINE, stream::connect_channel(socket, config)).await.unwrap()
     }
 
-    /// Whether nobody listens any more.
+    /// Returns whether no server listens any more.
     pub(super) async fn is_gone(&self) -> bool {
         timeout(DEADLINE, TcpStream::connect(self.address)).await.unwrap().is_err()
     }
 
-    /// A channel of the client on which `target` is open; the server's answer where it refuses.
+    /// Opens a channel of the client with `target` open on it. The error is the server's answer where it refuses.
     pub(super) async fn open(&self, target: &Target) -> Result<Channel, RefusedCode> {
         let mut channel = self.connect().await.unwrap();
         let opened = async {
@@ -115,7 +115,7 @@ impl Drop for Running {
     }
 }
 
-/// The target that stands for listening on a port of the system's choice.
+/// A target for listening on a port of the system's choice.
 pub(super) fn listening() -> Target {
     Target::Listen {
         address: ListenAddress::Port { host: "127.0.0.1".into(), port: 0 },
@@ -124,5 +124,5 @@ pub(super) fn listening() -> Target {
     }
 }
 
-/// Longer than anything here takes, also where other tests share the machine.
+/// Time limit, longer than any step of these tests takes, also on a shared machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Which services a server offers, and that they stand side by side.
+//! Services: those that are not enabled are refused, and enabled ones work side by side.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -14,7 +14,7 @@ use wire_protocol::message::{RefusedCode, Target};
 
 use super::running::{Channel, DEADLINE, Running, listening};
 
-/// All that any of them needs.
+/// The rights that all services together need.
 const RIGHTS: &str = "messages = true\npipe = true\ntcp = [\"127.0.0.1:*\"]\nlisten = [\"*\"]";
 
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ fn messages(printed: &Sink) -> Messages {
     Messages::new(MessageFormat::Text, 1024, Some(printed.clone()))
 }
 
-/// A pipe, and the ends of what it connects: where its input comes from, and where its output goes.
+/// A pipe, with the ends of its input and its output.
 fn pipe() -> (Pipe, File, File) {
     let file = |end: OwnedFd| File::from(end);
     let (input, into) = io::pipe().unwrap();
@@ -61,13 +61,13 @@ async fn a_server_offers_what_was_registered_and_nothing_else() {
     ];
     for (offered, services) in sets.into_iter().enumerate() {
         let running = Running::start(services, &ServerConfig::default(), "messages = false").await;
-        // Also for a client that would not be allowed to have it.
+        // The services are refused also for a client without the right.
         for (number, target) in kinds.iter().enumerate() {
             let expected = if number == offered { RefusedCode::NotAllowed } else { RefusedCode::NotOffered };
             assert_eq!(running.open(target).await.err(), Some(expected), "{target}");
         }
         running.change_rights(RIGHTS).await;
-        // The last one is what ends the server where that is the pipe.
+        // The offered service comes last, since the pipe ends the server.
         for number in (0..kinds.len()).filter(|number| *number != offered).chain([offered]) {
             let refused = running.open(&kinds[number]).await.err();
             let expected = if number == offered { None } else { Some(RefusedCode::NotOffered) };
@@ -108,7 +108,7 @@ async fn all_services_stand_side_by_side_and_the_server_outlives_its_pipe() {
     assert_eq!(timeout(DEADLINE, reading).await.unwrap().unwrap().unwrap(), "to the output");
     assert_eq!(running.open(&Target::Pipe).await.err(), Some(RefusedCode::Busy));
 
-    // What was open beside it is still there, and more can be opened.
+    // The earlier streams are still open, and more can be opened.
     let (mut there, _) = listener.accept().await.unwrap();
     there.write_all(b"tunneled").await.unwrap();
     let mut read = [0; 8];

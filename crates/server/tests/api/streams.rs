@@ -1,4 +1,4 @@
-//! Which streams a client gets, and keeps, with which rights.
+//! The streams that a client gets, and keeps, with each set of rights.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use wire_protocol::stream::{self, Incoming};
 
 use super::running::{Channel, DEADLINE, Running, listening};
 
-/// Echoes of each kind, and a server that leads to them.
+/// Echo servers of each kind, and a server with a right for each.
 struct Fixture {
     running: Running,
-    /// Each kind of stream, with the line of `clients.toml` that is its right.
+    /// Each kind of target, with the line of `clients.toml` that is its right.
     kinds: Vec<(Target, String)>,
     _folder: tempfile::TempDir,
 }
@@ -76,7 +76,7 @@ impl Fixture {
         Self { running, kinds, _folder: folder }
     }
 
-    /// All rights but those that `is_left_out` names by their number.
+    /// All rights except those for which `is_held` is false, by their number.
     fn rights(&self, is_held: impl Fn(usize) -> bool) -> String {
         let held = self.kinds.iter().enumerate().filter(|(number, _)| is_held(*number));
         let lines: Vec<&str> = held.map(|(_, (_, line))| line.as_str()).collect();
@@ -104,7 +104,7 @@ async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
     for target in [Target::Pipe, Target::Service { name: "web".into() }] {
         assert_eq!(fixture.running.open(&target).await.err(), Some(RefusedCode::NotOffered), "{target}");
     }
-    // A right is looked at before what the configuration has, so that nobody finds out names.
+    // The right is checked before the configuration, so that a client cannot find out names.
     let other = Target::Service { name: "db".into() };
     assert_eq!(fixture.running.open(&other).await.err(), Some(RefusedCode::NotAllowed));
 
@@ -116,7 +116,7 @@ async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
     assert_eq!(running.open(&Target::Message).await.err(), Some(RefusedCode::NotAllowed));
 }
 
-/// What the client reads of a stream that the server ends.
+/// Reads a stream that the server ends, and returns the code of its reset.
 async fn reset_of(channel: &mut Channel) -> Option<ResetCode> {
     let ended = async {
         loop {
@@ -157,7 +157,7 @@ async fn a_right_that_goes_ends_its_own_kind_of_stream_and_no_other() {
     }
 }
 
-/// Datagrams may get lost, but not on loopback with so few of them.
+/// Datagrams may be lost in general, but not on loopback with so few of them.
 async fn echo(channel: &mut Channel) {
     channel.write_all(b"still here").await.unwrap();
     channel.flush().await.unwrap();
@@ -174,7 +174,7 @@ async fn wait_for_streams(running: &Running, count: usize) {
     }
 }
 
-/// A target that trusts what stands in front of the data would take it from the client otherwise.
+/// Without the check, a target that trusts the header would take it from the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_to_be_told_who_connects_keeps_no_stream_without() {
     let fixture = Fixture::start().await;
@@ -185,7 +185,7 @@ async fn a_target_that_is_to_be_told_who_connects_keeps_no_stream_without() {
         let mut without = fixture.running.open(target).await.unwrap();
         fixture.running.change_rights(&told(line)).await;
         assert_eq!(reset_of(&mut without).await, Some(ResetCode::NotAllowed), "{line}");
-        // One that was told may stay where that is no longer asked for.
+        // A stream whose target was told may stay when that is no longer required.
         let mut with = fixture.running.open(target).await.unwrap();
         fixture.running.change_rights(line).await;
         let mut header = [0; 16];
@@ -194,7 +194,7 @@ async fn a_target_that_is_to_be_told_who_connects_keeps_no_stream_without() {
     }
 }
 
-/// With every stream, the server looks at the file by itself.
+/// The server checks the file without a request, and with it every stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel() {
     let fixture = Fixture::start().await;
@@ -217,7 +217,7 @@ async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel
     }
 }
 
-/// What one channel finds in the file counts for all at once.
+/// A change that one channel finds in the file applies to all channels at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_written_by_hand_ends_what_others_have_open_once_anybody_looks() {
     let fixture = Fixture::start().await;
@@ -225,7 +225,7 @@ async fn a_file_that_was_written_by_hand_ends_what_others_have_open_once_anybody
     fixture.running.change_rights(line).await;
     let mut open = fixture.running.open(tcp).await.unwrap();
     fixture.running.write_rights("messages = true");
-    // Longer than a look at the file is good for.
+    // The wait is longer than a check of the file stays valid.
     sleep(Duration::from_millis(200)).await;
     echo(&mut open).await;
     assert!(fixture.running.open(&Target::Message).await.is_ok());
@@ -254,7 +254,7 @@ async fn a_file_that_makes_no_sense_keeps_others_out_and_one_that_is_gone_ends_w
     std::fs::remove_file(running.access_path()).unwrap();
     assert!(running.control.recheck().await);
     echo(&mut channel).await;
-    // It may be about to come back, for a second.
+    // The file may come back within a second.
     sleep(Duration::from_millis(1100)).await;
     assert!(running.control.recheck().await);
     assert_eq!(reset_of(&mut channel).await, Some(ResetCode::NotAllowed));
@@ -274,7 +274,7 @@ async fn a_right_that_expires_ends_what_is_open_at_that_moment() {
     assert!(fixture.running.connect().await.is_err());
 }
 
-/// Whoever mends the file must not cut everybody off meanwhile, nor let anybody stay for longer than it said.
+/// A repair of the file must not disconnect clients, nor extend the stay of any beyond the file's rights.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_expires_also_while_the_file_cannot_be_used() {
     let fixture = Fixture::start().await;
@@ -290,7 +290,8 @@ async fn a_right_expires_also_while_the_file_cannot_be_used() {
     assert!(jiff::Timestamp::now() >= expires);
 }
 
-/// A client could otherwise take whoever comes in between a change and its holder's end, and keep that for ever.
+/// Otherwise a client could take a connection that comes in between a change and its holder's end, and keep it
+/// forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_is_parked_only_with_the_right_to_listen() {
     let fixture = Fixture::start().await;
@@ -301,10 +302,11 @@ async fn a_channel_is_parked_only_with_the_right_to_listen() {
     let _holder = running.open(&target).await.unwrap();
     let mut parked = running.connect().await.unwrap();
     running.write_rights(&fixture.rights(|number| number != 5));
-    // Longer than a look at the file is good for.
+    // The wait is longer than a check of the file stays valid.
     sleep(Duration::from_millis(200)).await;
     parked.park(*lease).await.unwrap();
-    // Sooner than the server looks at the file by itself. Where the holder has lost the lease before, there is none to park for.
+    // The end comes before the server's own check of the file. Where the holder has lost the lease already, there
+    // is no lease to park for.
     let ended = timeout(Duration::from_secs(5), parked.next_incoming()).await.unwrap();
     assert!(matches!(ended, Ok(Incoming::Close)) || is_revoked(&ended.unwrap_err()));
 }

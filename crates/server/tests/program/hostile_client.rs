@@ -1,5 +1,5 @@
-//! A client that means it ill, let in or not: it puts into every text that it may choose what moves a terminal, or what
-//! looks like a line of the log.
+//! A hostile client, let in or not: every text that it can choose contains terminal controls, or text that looks
+//! like a line of the log.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -18,17 +18,17 @@ use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ClientHello, HelloAuth, ListenAddress, ListenKind, RefusedCode, SUITE, Target};
 use wire_protocol::stream::{SecureStream, connect_channel, error_in};
 
-/// Clears the screen, moves the cursor, reverses the direction, and begins lines that nobody has said.
+/// Text that clears the screen, moves the cursor, reverses the direction, and forges lines.
 const HOSTILE: &str = "a\x1b]0;title\x07\x1b[2J\u{9b}1A\r\nerror: forged\n[alice] forged\n\
                        2001-01-01T00:00:00.000000Z  WARN connection failed peer=\"192.0.2.1:1\"\n\
                        hint: forged\u{2028}\u{85}\u{202e}\u{200b}\u{e0041}\u{7f}\0\\n";
 
-/// How the beginning of it looks once it is escaped.
+/// The escaped form of the beginning of `HOSTILE`.
 const ESCAPED: &str = "a\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{9b}1A\\r\\nerror: forged\\n[alice]";
 
 const FORGED: [&str; 4] = ["error: forged", "[alice] forged", "2001-01-01", "hint: forged"];
 
-/// Everything is within the client's rights, so that what follows them is tried.
+/// All targets are within the client's rights, so that the later checks are reached.
 const ALL_RIGHTS: [&str; 12] = [
     "--messages",
     "--tcp",
@@ -76,7 +76,7 @@ async fn what_a_client_asks_for_is_shown_escaped() {
 
 fn targets() -> Vec<Target> {
     let hostile = || HOSTILE.to_owned();
-    // Without the octet of which no name may have one, the system's resolver sees it.
+    // No name may contain a zero byte. Without it the text reaches the system's resolver.
     let hosts = [hostile(), format!("fe80::1%{HOSTILE}"), HOSTILE.replace('\0', "")];
     let path = || format!("/{HOSTILE}");
     let mut targets = vec![
@@ -93,7 +93,7 @@ fn targets() -> Vec<Target> {
     targets
 }
 
-/// It means neither this machine nor all of its addresses, whatever the client may reach and listen on.
+/// An empty host is neither this machine nor all of its addresses, whatever the client may reach and listen on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_host_is_an_unknown_one() {
     let server = Server::start(&ALL_RIGHTS, &[]).await;
@@ -110,7 +110,7 @@ async fn an_empty_host_is_an_unknown_one() {
     }
 }
 
-/// Whoever has no key chooses texts too: its own name, other protocols, the header of a proxy.
+/// A client without a key chooses texts too: its own name, other protocols, the header of a proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_strangers_say_is_not_shown() {
     let hello = ClientHello {
@@ -138,7 +138,7 @@ async fn what_strangers_say_is_not_shown() {
             let mut stranger = TcpStream::connect(&server.address).await.unwrap();
             stranger.write_all(&bytes).await.unwrap();
             stranger.shutdown().await.ok();
-            // The server hangs up once it has logged why.
+            // The server closes the connection once it has logged the reason.
             in_time(stranger.read_to_end(&mut Vec::new())).await.ok();
         }
         let printed = server.stop();
@@ -149,7 +149,7 @@ async fn what_strangers_say_is_not_shown() {
     }
 }
 
-/// The server, and the key of its one client.
+/// The server process, and the key of its single client.
 struct Server {
     home: TempDir,
     child: Child,
@@ -158,7 +158,7 @@ struct Server {
 }
 
 impl Server {
-    /// One that says all it can, with these rights for its client, and these options.
+    /// Starts a verbose server with these rights for its client, and these options.
     async fn start(rights: &[&str], options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let [psk, stdout, stderr] = ["laptop.psk", "stdout", "stderr"].map(|name| home.path().join(name));
@@ -203,7 +203,7 @@ impl Server {
         in_time(connect_channel(socket, config)).await.unwrap()
     }
 
-    /// Tells it to end, and gives what it has printed: one that is killed loses the lines on their way to the log.
+    /// Tells the server to end, and returns its output. Killing it would lose lines on their way to the log.
     fn stop(mut self) -> Printed {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap();
@@ -214,7 +214,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended cannot be killed, and need not be.
+        // A process that has ended cannot be killed, and need not be.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -226,7 +226,7 @@ struct Printed {
 }
 
 impl Printed {
-    /// Nothing moves a terminal, and every line is the program's own.
+    /// Checks that no text controls the terminal, and that every line is the program's own.
     #[track_caller]
     fn expect_harmless(&self) {
         for text in [&self.stdout, &self.stderr] {
@@ -240,7 +240,7 @@ impl Printed {
     }
 }
 
-/// What should not take long does not take for ever.
+/// Fails when `work` takes far too long.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(30), work).await.unwrap()
 }
