@@ -72,7 +72,7 @@ where
 /// Parses a value as [`text`] does, for a key that may be missing. The field needs `#[serde(default)]`, too.
 ///
 /// # Errors
-/// As [`text`].
+/// Those of [`text`].
 pub fn optional_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tunnel::escape::Escaping;
 
-use crate::output::said::{LogOutput, is_terminal};
+use crate::output::notice::{LogOutput, is_terminal};
 
 /// How much is said. In between is what an operator wants to know.
 #[derive(Debug, Args)]

@@ -35,13 +35,13 @@ fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec
     // The checks apply to the opened file, since the path could lead to another file in the meantime.
     let file = File::open(path).map_err(Error::file("read", path))?;
     let metadata = file.metadata().map_err(Error::file("read", path))?;
-    judge_owner(path, &metadata)?;
+    check_owner(path, &metadata)?;
     // A pipe, such as a shell's <(...), is in no folder, and belongs to this process alone.
     if metadata.is_file() {
         if metadata.mode() & forbidden != 0 {
             return Err(Error::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
         }
-        judge_folders(path)?;
+        check_folders(path)?;
     }
     // The buffer has its full capacity from the beginning, since a buffer that grows leaves copies of a secret in
     // memory.
@@ -61,17 +61,17 @@ fn read_guarded(path: &Path, forbidden: u32, limit: u64) -> Result<Zeroizing<Vec
 /// # Errors
 /// [`Error::File`], [`Error::DanglingLink`], [`Error::OpenFolder`], [`Error::ForeignFile`].
 pub fn is_absent(path: &Path) -> Result<bool, Error> {
-    if stands(path)? {
+    if exists(path)? {
         return Ok(false);
     }
     for folder in folders(path) {
-        if stands(folder)? {
+        if exists(folder)? {
             let real = fs::canonicalize(folder).map_err(Error::file("read", folder))?;
             // A folder that does not exist yet will belong to this user, so that a sticky bit is enough for the
             // folder above it.
             let is_its_own = folders(path).next() == Some(folder);
-            judge_chain(path, &real, if is_its_own { Sticky::IsNotEnough } else { Sticky::IsEnough })?;
-            judge_links(path, folder)?;
+            check_chain(path, &real, if is_its_own { Sticky::IsNotEnough } else { Sticky::IsEnough })?;
+            check_links(path, folder)?;
             break;
         }
     }
@@ -85,7 +85,7 @@ fn folders(path: &Path) -> impl Iterator<Item = &Path> {
 }
 
 /// Returns whether a file of this name exists. A dangling link is an error.
-fn stands(path: &Path) -> Result<bool, Error> {
+fn exists(path: &Path) -> Result<bool, Error> {
     match fs::metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
@@ -98,7 +98,7 @@ fn stands(path: &Path) -> Result<bool, Error> {
 }
 
 /// Checks the owner, who decides the content of the file. The administrator could change every file anyway.
-fn judge_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     let owner = metadata.uid();
     if is_trusted(owner) { Ok(()) } else { Err(Error::ForeignFile { path: path.into(), owner }) }
 }
@@ -109,23 +109,23 @@ fn is_trusted(owner: u32) -> bool {
 
 /// Checks the folders of the file, in which another user could replace it. Where links lead to the file, the folder
 /// of each link is checked too.
-fn judge_folders(path: &Path) -> Result<(), Error> {
+fn check_folders(path: &Path) -> Result<(), Error> {
     let real = fs::canonicalize(path).map_err(Error::file("read", path))?;
     if let Some(folder) = real.parent() {
-        judge_chain(path, folder, Sticky::IsNotEnough)?;
+        check_chain(path, folder, Sticky::IsNotEnough)?;
     }
-    judge_links(path, path)
+    check_links(path, path)
 }
 
 /// Checks the links in `way`, since a user who can change or replace a link can make it lead elsewhere.
-fn judge_links(path: &Path, way: &Path) -> Result<(), Error> {
-    for place in way.ancestors().filter(|place| !place.as_os_str().is_empty()) {
-        let metadata = fs::symlink_metadata(place).map_err(Error::file("read", place))?;
+fn check_links(path: &Path, way: &Path) -> Result<(), Error> {
+    for component in way.ancestors().filter(|component| !component.as_os_str().is_empty()) {
+        let metadata = fs::symlink_metadata(component).map_err(Error::file("read", component))?;
         if metadata.is_symlink() {
-            judge_owner(place, &metadata)?;
-            let folder = folder_of(place);
+            check_owner(component, &metadata)?;
+            let folder = folder_of(component);
             let folder = fs::canonicalize(&folder).map_err(Error::file("read", &folder))?;
-            judge_chain(path, &folder, Sticky::IsEnough)?;
+            check_chain(path, &folder, Sticky::IsEnough)?;
         }
     }
     Ok(())
@@ -139,11 +139,11 @@ enum Sticky {
 }
 
 /// Checks the folder of `path` and all folders above it, since a user who can move one of them can replace it.
-fn judge_chain(path: &Path, folder: &Path, sticky: Sticky) -> Result<(), Error> {
+fn check_chain(path: &Path, folder: &Path, sticky: Sticky) -> Result<(), Error> {
     for (depth, folder) in folder.ancestors().enumerate() {
         let metadata = fs::metadata(folder).map_err(Error::file("read", folder))?;
         if depth == 0 {
-            judge_owner(folder, &metadata)?;
+            check_owner(folder, &metadata)?;
         }
         let sticky = if depth == 0 { sticky } else { Sticky::IsEnough };
         if is_open(&metadata, sticky) {

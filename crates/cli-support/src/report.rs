@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wire_protocol::stream::error_in;
 use wire_protocol::{InvalidMessage, message};
 
-use crate::output::said::{flush, say};
+use crate::output::notice::{flush, say};
 
 /// The outcome of a program. The exit codes are part of the command-line interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use signal_hook::low_level::emulate_default_handler;
 use tunnel::escape::Escaped;
 use zeroize::Zeroizing;
 
-use crate::output::said::flush;
+use crate::output::notice::flush;
 
 /// The terminal that controls this process.
 #[derive(Debug)]
@@ -73,9 +73,9 @@ impl Terminal {
     /// # Errors
     /// Those of [`Terminal::ask`].
     pub fn ask_secret(&self, question: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-        let silence = Silence::begin(&self.device, question)?;
+        let hidden = HiddenInput::begin(&self.device, question)?;
         let answer = self.show(question).and_then(|()| self.read_line());
-        drop(silence);
+        drop(hidden);
         answer
     }
 
@@ -113,35 +113,35 @@ impl Terminal {
 /// question that had to watch for them.
 pub fn leave_to_program(signals: &[c_int]) {
     for watched in WATCHED.get().into_iter().flatten().filter(|watched| signals.contains(&watched.signal)) {
-        watched.acts.store(false, Ordering::SeqCst);
+        watched.is_default.store(false, Ordering::SeqCst);
     }
     PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
 }
 
 /// Hides the input until it is dropped.
-struct Silence<'a> {
+struct HiddenInput<'a> {
     device: &'a File,
     before: Termios,
     watching: Handle,
     watcher: Option<JoinHandle<()>>,
 }
 
-impl<'a> Silence<'a> {
+impl<'a> HiddenInput<'a> {
     fn begin(device: &'a File, question: &str) -> io::Result<Self> {
         let watched = watched()?;
         let mut signals = Signals::new(watched.iter().map(|watched| watched.signal))?;
         let before = tcgetattr(device)?;
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
+        let mut hidden_mode = before.clone();
+        hidden_mode.local_modes.remove(LocalModes::ECHO);
         // The end of the line is still shown.
-        silent.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
+        hidden_mode.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
         for watched in watched {
-            watched.acts.store(false, Ordering::SeqCst);
+            watched.is_default.store(false, Ordering::SeqCst);
         }
         let (watching, other) = (signals.handle(), device.try_clone()?);
-        let mut silence = Self { device, before: before.clone(), watching, watcher: None };
+        let mut hidden = Self { device, before: before.clone(), watching, watcher: None };
         // TCSAFLUSH would discard input that was typed or pasted ahead, which is an answer too.
-        tcsetattr(device, OptionalActions::Now, &silent)?;
+        tcsetattr(device, OptionalActions::Now, &hidden_mode)?;
         let question = Escaped(question).to_string();
         let watch = move || {
             for signal in signals.forever() {
@@ -149,16 +149,16 @@ impl<'a> Silence<'a> {
                 (&other).write_all(b"\n").ok();
                 emulate_default_handler(signal).ok();
                 // The process was stopped and has been continued.
-                tcsetattr(&other, OptionalActions::Now, &silent).ok();
+                tcsetattr(&other, OptionalActions::Now, &hidden_mode).ok();
                 (&other).write_all(question.as_bytes()).ok();
             }
         };
-        silence.watcher = Some(thread::Builder::new().name("terminal".into()).spawn(watch)?);
-        Ok(silence)
+        hidden.watcher = Some(thread::Builder::new().name("terminal".into()).spawn(watch)?);
+        Ok(hidden)
     }
 }
 
-impl Drop for Silence<'_> {
+impl Drop for HiddenInput<'_> {
     fn drop(&mut self) {
         // The watcher ends first, since one that returns from a stop would hide the input again.
         self.watching.close();
@@ -168,7 +168,7 @@ impl Drop for Silence<'_> {
         tcsetattr(self.device, OptionalActions::Now, &self.before).ok();
         let taken = PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner);
         for watched in WATCHED.get().into_iter().flatten() {
-            watched.acts.store(!taken.contains(&watched.signal), Ordering::SeqCst);
+            watched.is_default.store(!taken.contains(&watched.signal), Ordering::SeqCst);
         }
     }
 }
@@ -179,7 +179,7 @@ struct Watched {
     signal: c_int,
     /// Whether the signal has its default effect: the system leaves that to the process once a signal was watched
     /// for.
-    acts: Arc<AtomicBool>,
+    is_default: Arc<AtomicBool>,
 }
 
 /// The signals that end or stop this process while a question waits for its answer. A signal that the process was
@@ -193,9 +193,9 @@ fn watched() -> io::Result<&'static [Watched]> {
     let mut watched = Vec::new();
     for signal in [SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGTSTP] {
         if ignored & (1 << (signal - 1)) == 0 {
-            let acts = Arc::new(AtomicBool::new(!taken.contains(&signal)));
-            flag::register_conditional_default(signal, Arc::clone(&acts))?;
-            watched.push(Watched { signal, acts });
+            let is_default = Arc::new(AtomicBool::new(!taken.contains(&signal)));
+            flag::register_conditional_default(signal, Arc::clone(&is_default))?;
+            watched.push(Watched { signal, is_default });
         }
     }
     Ok(WATCHED.get_or_init(|| watched))

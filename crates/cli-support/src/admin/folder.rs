@@ -32,7 +32,7 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::file("create", path)(error))
             }
-            _ => Self::open_at(&path).map_err(Error::file("open", &path))?.judged(),
+            _ => Self::open_at(&path).map_err(Error::file("open", &path))?.checked(),
         }
     }
 
@@ -41,7 +41,7 @@ impl Folder {
         let path = home.file(NAME);
         match Self::open_at(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map_err(Error::file("open", &path))?.judged().map(Some),
+            opened => opened.map_err(Error::file("open", &path))?.checked().map(Some),
         }
     }
 
@@ -53,9 +53,9 @@ impl Folder {
     }
 
     /// Checks owner and mode: a user who can change the folder could replace a program's socket.
-    fn judged(self) -> Result<Self, Error> {
+    fn checked(self) -> Result<Self, Error> {
         let metadata = self.file.metadata().map_err(Error::file("open", &self.path))?;
-        judge(&self.path, metadata.mode(), metadata.uid(), geteuid().as_raw())?;
+        check_access(&self.path, metadata.mode(), metadata.uid(), geteuid().as_raw())?;
         Ok(self)
     }
 
@@ -139,7 +139,7 @@ fn is_running(pid: u32) -> bool {
     !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
 }
 
-fn judge(path: &Path, mode: u32, owner: u32, user: u32) -> Result<(), Error> {
+fn check_access(path: &Path, mode: u32, owner: u32, user: u32) -> Result<(), Error> {
     if owner != user {
         return Err(Error::ForeignFolder { path: path.into() });
     }
@@ -158,13 +158,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_its_users_alone_is_refused() {
-        let judge = |mode, owner| judge(Path::new("/run"), mode, owner, 1000);
-        judge(0o40700, 1000).unwrap();
+        let check = |mode, owner| check_access(Path::new("/run"), mode, owner, 1000);
+        check(0o40700, 1000).unwrap();
         for mode in [0o40701, 0o40710, 0o40720, 0o40755, 0o40777, 0o41777] {
-            assert!(matches!(judge(mode, 1000), Err(Error::ExposedFolder { .. })), "{mode:o}");
+            assert!(matches!(check(mode, 1000), Err(Error::ExposedFolder { .. })), "{mode:o}");
         }
         for owner in [0, 1001] {
-            assert!(matches!(judge(0o40700, owner), Err(Error::ForeignFolder { .. })), "{owner}");
+            assert!(matches!(check(0o40700, owner), Err(Error::ForeignFolder { .. })), "{owner}");
         }
     }
 

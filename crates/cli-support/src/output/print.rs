@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 use tunnel::escape::{Escaped, escape_json};
 
-use super::said::flush;
+use super::notice::flush;
 use crate::error::Error;
 
 /// Prints a line on standard output. A closed pipe is no error, since a reader such as `head` may have enough.

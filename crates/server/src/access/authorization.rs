@@ -258,7 +258,7 @@ mod tests {
         let (_folder, file) = file();
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
-            file.look_again();
+            file.invalidate();
             file.consult().reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert_eq!(again().unwrap().unwrap().name, "alice");
@@ -284,7 +284,7 @@ mod tests {
         assert!(!may(&file) && !may(&another()));
         std::fs::rename(file.path(), folder.path().join("elsewhere")).unwrap();
         for file in [&file, &another()] {
-            file.look_again();
+            file.invalidate();
             assert!(!may(file));
             assert!(!file.consult().admits_anonymous(LOCAL, AnonymousPolicy::Admit));
             assert!(matches!(file.read(), Err(Error::AccessFileGone { .. })));
@@ -314,7 +314,7 @@ mod tests {
         let (_folder, file) = file();
         allow(&file, ALICE, "alice", usual()).unwrap();
         let again = || {
-            file.look_again();
+            file.invalidate();
             file.consult().reauthorize(&key(ALICE), REMOTE, AnonymousPolicy::Refuse)
         };
         assert!(again().unwrap().is_ok());

@@ -69,13 +69,13 @@ impl Grant {
         if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
             doubt(option("--expires", expires), "it has expired");
         }
-        doubts.extend(lead(rights, lookup));
+        doubts.extend(misleading_names(rights, lookup));
         doubts
     }
 }
 
 /// The rules by name whose name only leads to addresses that no rule by name permits, above all the server's own.
-fn lead(rights: &Rights, lookup: &Lookup<'_>) -> Vec<String> {
+fn misleading_names(rights: &Rights, lookup: &Lookup<'_>) -> Vec<String> {
     let tcp = rights.tcp.iter().map(|proxied| (Transport::Tcp, option("--tcp", proxied), &proxied.rule));
     let udp = rights.udp.iter().map(|rule| (Transport::Udp, option("--udp", rule), rule));
     let named: Vec<_> = tcp

@@ -35,7 +35,7 @@ struct Cached {
     /// The state of the file, and its content.
     read: Option<(Stamp, Arc<Access>)>,
     /// The time at which the file was last found to exist.
-    looked_at: Option<Instant>,
+    checked_at: Option<Instant>,
     /// Whether the marker exists, or could not be created.
     is_marked: bool,
     /// The time since when the file cannot be used, and the reason, which has been logged.
@@ -70,12 +70,12 @@ impl AccessFile {
     }
 
     fn read_into(&self, cached: &mut Cached) -> Result<Option<Arc<Access>>, Error> {
-        if let Cached { read: Some((_, access)), looked_at: Some(moment), .. } = &*cached
-            && moment.elapsed() < LOOK_AGAIN
+        if let Cached { read: Some((_, access)), checked_at: Some(moment), .. } = &*cached
+            && moment.elapsed() < VALID_FOR
         {
             return Ok(Some(Arc::clone(access)));
         }
-        cached.looked_at = None;
+        cached.checked_at = None;
         let Some(stamp) = stamp(&self.path)? else {
             // An earlier reading in this process counts as well, since the marker may be gone along with the file.
             return if cached.read.is_some() || self.is_marked()? { Err(self.gone()) } else { Ok(None) };
@@ -85,7 +85,7 @@ impl AccessFile {
             _ => Arc::new(parse(&self.path)?),
         };
         cached.read = Some((stamp, Arc::clone(&access)));
-        cached.looked_at = Some(Instant::now());
+        cached.checked_at = Some(Instant::now());
         Ok(Some(access))
     }
 
@@ -116,8 +116,8 @@ impl AccessFile {
                     }
                 };
                 // An editor may move the old file away just before it writes the new one.
-                let is_lost =
-                    matches!(error, Error::AccessFileGone { .. }) && now.duration_since(since) >= MOMENT;
+                let is_lost = matches!(error, Error::AccessFileGone { .. })
+                    && now.duration_since(since) >= REPLACEMENT_TIME;
                 cached.unusable = Some((since, said));
                 if is_lost { Snapshot::Lost } else { Snapshot::Unusable }
             }
@@ -134,8 +134,8 @@ impl AccessFile {
     }
 
     /// Has the next reading check the file again, however recent the last check was.
-    pub(crate) fn look_again(&self) {
-        self.cached().looked_at = None;
+    pub(crate) fn invalidate(&self) {
+        self.cached().checked_at = None;
     }
 
     /// Changes the file. A running server sees the change with its next connection.
@@ -154,7 +154,7 @@ impl AccessFile {
         let text = format!("{HEADER}{text}");
         private_file::replace(&self.path, text.as_bytes())?;
         self.mark();
-        self.look_again();
+        self.invalidate();
         Ok(changed)
     }
 
@@ -205,9 +205,9 @@ fn parse(path: &Path) -> Result<Access, Error> {
 }
 
 /// Time for which a check of the file stays valid. The server's own commands have it checked at once.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const VALID_FOR: Duration = Duration::from_millis(100);
 /// Time within which a missing file may come back, as while an editor replaces it.
-const MOMENT: Duration = Duration::from_secs(1);
+const REPLACEMENT_TIME: Duration = Duration::from_secs(1);
 const NAME: &str = "clients.toml";
 const MARKER: &str = "clients.toml.known";
 const HEADER: &str = "# Written by `server allow` and `server revoke`, which do not keep comments.\n";

@@ -41,7 +41,7 @@ impl AccessWatcher {
 
     /// Has all subscribers check their sessions again, by the current content of the file.
     pub(crate) fn recheck(&self) {
-        self.file.look_again();
+        self.file.invalidate();
         self.published.send_modify(|published| *published = self.file.consult());
     }
 
@@ -64,11 +64,11 @@ impl AccessWatcher {
 
     async fn watch_by(&self, mut clock_was_set: impl FnMut() -> bool) -> Infallible {
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
             if clock_was_set() {
                 self.recheck();
             } else {
-                self.file.look_again();
+                self.file.invalidate();
                 self.look();
             }
         }
@@ -91,7 +91,8 @@ impl WallClock {
     fn was_set(&mut self, time: Timestamp, moment: Instant) -> bool {
         let passed = moment.saturating_duration_since(self.moment);
         let passed = i128::try_from(passed.as_millis()).unwrap_or(i128::MAX);
-        let was_set = time.duration_since(self.time).as_millis().abs_diff(passed) >= TOLERATED.as_millis();
+        let was_set =
+            time.duration_since(self.time).as_millis().abs_diff(passed) >= TOLERATED_DEVIATION.as_millis();
         if was_set {
             *self = Self::new(time, moment);
         }
@@ -100,9 +101,9 @@ impl WallClock {
 }
 
 /// Interval at which the server checks the file without a request.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Deviation of the time of day that is tolerated before rights are checked again.
-const TOLERATED: Duration = Duration::from_secs(1);
+const TOLERATED_DEVIATION: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -134,7 +135,7 @@ mod tests {
                 changed.unwrap();
                 Some(receiver.borrow_and_update().clone())
             }
-            () = sleep(LOOK_EVERY + Duration::from_secs(1)) => None,
+            () = sleep(CHECK_INTERVAL + Duration::from_secs(1)) => None,
         }
     }
 
@@ -197,7 +198,7 @@ mod tests {
                 changed = receiver.changed() => changed,
             }
         };
-        tokio::time::timeout(LOOK_EVERY + Duration::from_secs(1), was_set).await.unwrap().unwrap();
+        tokio::time::timeout(CHECK_INTERVAL + Duration::from_secs(1), was_set).await.unwrap().unwrap();
     }
 
     #[test]

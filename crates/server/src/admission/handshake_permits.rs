@@ -37,7 +37,7 @@ pub(super) struct HandshakePermits {
 struct State {
     next: u64,
     /// Number of connections that have a permit, or have lost it and are not closed yet.
-    there: usize,
+    connections: usize,
     held: HashMap<u64, Held>,
     /// Holders without a ClientHello. The oldest has the lowest number.
     silent: BTreeSet<u64>,
@@ -68,7 +68,7 @@ impl HandshakePermits {
         roll: u32,
     ) -> Result<(u64, CancellationToken), Rejection> {
         let mut state = self.state();
-        if state.there >= self.most + self.max_leaving {
+        if state.connections >= self.most + self.max_leaving {
             return Err(Rejection::Busy);
         }
         if let Some(source) = source {
@@ -112,7 +112,7 @@ impl HandshakePermits {
 
     pub(super) fn release(&self, number: u64) {
         let mut state = self.state();
-        state.there -= 1;
+        state.connections -= 1;
         state.remove(number);
     }
 
@@ -125,7 +125,7 @@ impl State {
     fn add(&mut self, source: Option<SourceNetwork>, now: Instant) -> (u64, CancellationToken) {
         let number = self.next;
         self.next += 1;
-        self.there += 1;
+        self.connections += 1;
         if let Some(source) = source {
             *self.by_host.entry(source.host).or_default() += 1;
             *self.by_network.entry(source.network).or_default() += 1;
@@ -147,9 +147,10 @@ impl State {
         Some(held)
     }
 
-    /// Evicts the permit of the oldest handshake without a ClientHello for which `is_meant` holds.
-    fn evict_silent(&mut self, is_meant: impl Fn(&Held) -> bool) -> Result<(), Rejection> {
-        let oldest = self.silent.iter().copied().find(|number| self.held.get(number).is_some_and(&is_meant));
+    /// Evicts the permit of the oldest handshake without a ClientHello for which `is_eligible` holds.
+    fn evict_silent(&mut self, is_eligible: impl Fn(&Held) -> bool) -> Result<(), Rejection> {
+        let oldest =
+            self.silent.iter().copied().find(|number| self.held.get(number).is_some_and(&is_eligible));
         oldest.and_then(|number| self.evict(number)).ok_or(Rejection::Busy)
     }
 
@@ -305,7 +306,7 @@ mod tests {
             permits.release(*number);
         }
         let state = permits.state();
-        assert_eq!((state.there, state.held.len()), (0, 0));
+        assert_eq!((state.connections, state.held.len()), (0, 0));
         assert!(state.silent.is_empty() && state.answered.is_empty());
         assert!(state.by_host.is_empty() && state.by_network.is_empty());
     }

@@ -37,7 +37,7 @@ struct Shared {
 struct State {
     schedule: Schedule,
     threads: usize,
-    resting: usize,
+    idle: usize,
     is_closed: bool,
 }
 
@@ -64,10 +64,10 @@ impl RsaQueue {
         source: Option<SourceNetwork>,
         operation: Operation,
     ) -> io::Result<()> {
-        let nowhere = || SourceNetwork::from(IpAddr::from([0, 0, 0, 0]));
-        let place = (class, source.unwrap_or_else(nowhere));
-        let (number, mut done) = self.0.add(place, operation)?;
-        let mut waiting = InQueue { shared: &self.0, place, number };
+        let unspecified = || SourceNetwork::from(IpAddr::from([0, 0, 0, 0]));
+        let key = (class, source.unwrap_or_else(unspecified));
+        let (number, mut done) = self.0.add(key, operation)?;
+        let mut waiting = QueueEntry { shared: &self.0, key, number };
         let outcome = match timeout(MAX_WAIT, &mut done).await {
             Ok(outcome) => outcome,
             Err(_) if waiting.remove() => return Err(Error::Busy.into()),
@@ -90,20 +90,20 @@ impl Drop for RsaQueue {
 }
 
 /// The entry of a waiting operation. Dropping it removes the operation, since no task waits for it any more.
-struct InQueue<'a> {
+struct QueueEntry<'a> {
     shared: &'a Shared,
-    place: (Class, SourceNetwork),
+    key: (Class, SourceNetwork),
     number: u64,
 }
 
-impl InQueue<'_> {
+impl QueueEntry<'_> {
     /// Removes the operation, and returns whether it was still waiting.
     fn remove(&mut self) -> bool {
-        self.shared.state().schedule.remove(self.place, self.number).is_some()
+        self.shared.state().schedule.remove(self.key, self.number).is_some()
     }
 }
 
-impl Drop for InQueue<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.remove();
     }
@@ -116,27 +116,27 @@ impl Shared {
 
     fn add(
         self: &Arc<Self>,
-        place: (Class, SourceNetwork),
+        key: (Class, SourceNetwork),
         operation: Operation,
     ) -> io::Result<(u64, oneshot::Receiver<Done>)> {
         let mut state = self.state();
         if state.schedule.len() >= self.max_waiting {
-            state.schedule.displace(place)?;
+            state.schedule.displace(key)?;
         }
-        if state.resting == 0 && state.threads < self.max_threads {
+        if state.idle == 0 && state.threads < self.max_threads {
             let shared = Arc::clone(self);
-            thread::Builder::new().name("rsa".into()).spawn(move || shared.work())?;
+            thread::Builder::new().name("rsa".into()).spawn(move || shared.run())?;
             state.threads += 1;
         }
         let (done, executed) = oneshot::channel();
-        let number = state.schedule.push(place, operation, done);
+        let number = state.schedule.push(key, operation, done);
         drop(state);
         self.added.notify_one();
         Ok((number, executed))
     }
 
     /// The loop of a thread.
-    fn work(&self) {
+    fn run(&self) {
         let mut state = self.state();
         loop {
             if let Some((operation, done)) = state.schedule.pop() {
@@ -153,9 +153,9 @@ impl Shared {
             } else if state.is_closed {
                 return;
             } else {
-                state.resting += 1;
+                state.idle += 1;
                 state = self.added.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.resting -= 1;
+                state.idle -= 1;
             }
         }
     }
@@ -170,7 +170,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::admission::schedule::LAST_CLASS_TURN;
+    use crate::admission::schedule::LAST_CLASS_INTERVAL;
 
     const MAX_WAITING: usize = 256;
 
@@ -260,7 +260,7 @@ mod tests {
             held.add(Class::Known, [10, 0, 2, 1], "known"),
             held.add(Class::Begun, [10, 0, 3, 1], "begun"),
         ];
-        for _ in 0..LAST_CLASS_TURN {
+        for _ in 0..LAST_CLASS_INTERVAL {
             waits.push(held.add(Class::Known, [10, 0, 2, 1], "known"));
         }
         held.release();
@@ -270,7 +270,7 @@ mod tests {
         let order = held.order();
         assert_eq!(order[..2], ["begun", "known"]);
         let owing = order.iter().position(|name| *name == "owing").unwrap();
-        assert!(owing < LAST_CLASS_TURN, "{order:?}");
+        assert!(owing < LAST_CLASS_INTERVAL, "{order:?}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use wire_protocol::stream::Operation;
 use crate::admission::source::SourceNetwork;
 
 /// Interval, in operations, at which the last class comes first, so that it is slowed down but not shut out.
-pub(super) const LAST_CLASS_TURN: usize = 8;
+pub(super) const LAST_CLASS_INTERVAL: usize = 8;
 
 /// The urgency of an operation, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,8 +89,8 @@ impl Schedule {
     /// The next operation: of the most urgent class, and at intervals of the least urgent one.
     pub(super) fn pop(&mut self) -> Option<(Operation, oneshot::Sender<Done>)> {
         self.taken = self.taken.wrapping_add(1);
-        let is_turn_of_last = self.taken.is_multiple_of(LAST_CLASS_TURN);
-        let found = if is_turn_of_last {
+        let is_for_last_class = self.taken.is_multiple_of(LAST_CLASS_INTERVAL);
+        let found = if is_for_last_class {
             self.classes.iter_mut().rev().find_map(pop_of)
         } else {
             self.classes.iter_mut().find_map(pop_of)

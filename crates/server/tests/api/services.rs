@@ -109,8 +109,8 @@ async fn all_services_stand_side_by_side_and_the_server_outlives_its_pipe() {
     assert_eq!(running.open(&Target::Pipe).await.err(), Some(RefusedCode::Busy));
 
     // The earlier streams are still open, and more can be opened.
-    let (mut there, _) = listener.accept().await.unwrap();
-    there.write_all(b"tunneled").await.unwrap();
+    let (mut accepted, _) = listener.accept().await.unwrap();
+    accepted.write_all(b"tunneled").await.unwrap();
     let mut read = [0; 8];
     timeout(DEADLINE, tunneled.read_exact(&mut read)).await.unwrap().unwrap();
     assert_eq!(&read, b"tunneled");

@@ -112,7 +112,7 @@ async fn an_empty_host_is_an_unknown_one() {
 
 /// A client without a key chooses texts too: its own name, other protocols, the header of a proxy.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_say_is_not_shown() {
+async fn what_unauthenticated_peers_say_is_not_shown() {
     let hello = ClientHello {
         random: [1; 32],
         suites: vec![SUITE],
@@ -135,11 +135,11 @@ async fn what_strangers_say_is_not_shown() {
     for (options, said) in [(&[][..], said), (&["--proxy-from", "127.0.0.1"], headers.to_vec())] {
         let server = Server::start(&["--messages"], options).await;
         for bytes in said {
-            let mut stranger = TcpStream::connect(&server.address).await.unwrap();
-            stranger.write_all(&bytes).await.unwrap();
-            stranger.shutdown().await.ok();
+            let mut peer = TcpStream::connect(&server.address).await.unwrap();
+            peer.write_all(&bytes).await.unwrap();
+            peer.shutdown().await.ok();
             // The server closes the connection once it has logged the reason.
-            in_time(stranger.read_to_end(&mut Vec::new())).await.ok();
+            in_time(peer.read_to_end(&mut Vec::new())).await.ok();
         }
         let printed = server.stop();
         printed.expect_harmless();

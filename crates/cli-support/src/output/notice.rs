@@ -12,21 +12,21 @@ use super::queue::Queue;
 /// Writes a line to standard error. It is lost where the output is closed or blocked, since that must not end or
 /// delay a program that has other work.
 pub fn say(line: impl Display) {
-    SAID.push(format!("{}\n", Escaped(line)).as_bytes());
+    STANDARD_ERROR.push(format!("{}\n", Escaped(line)).as_bytes());
 }
 
 /// Writes an event to standard output, as a JSON object on its own line. It is lost where the output is closed or
 /// blocked, as with [`say`].
 pub fn tell_json(event: &impl Serialize) {
     if let Ok(json) = serde_json::to_string(event) {
-        TOLD.push(format!("{}\n", escape_json(&json)).as_bytes());
+        STANDARD_OUTPUT.push(format!("{}\n", escape_json(&json)).as_bytes());
     }
 }
 
 /// Waits until all notices, events and log lines are written, but only a second for an output that takes nothing.
 pub fn flush() {
-    SAID.flush();
-    TOLD.flush();
+    STANDARD_ERROR.flush();
+    STANDARD_OUTPUT.flush();
 }
 
 /// Returns whether standard error is a terminal.
@@ -40,7 +40,7 @@ pub(crate) struct LogOutput;
 
 impl Write for LogOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SAID.push(bytes);
+        STANDARD_ERROR.push(bytes);
         Ok(bytes.len())
     }
 
@@ -55,10 +55,10 @@ fn standard_error() -> io::Stderr {
 }
 
 /// The queue of standard error, for notices and the log.
-static SAID: Queue = Queue::new(rustix::stdio::stderr, |lines| {
+static STANDARD_ERROR: Queue = Queue::new(rustix::stdio::stderr, |lines| {
     tracing::warn!(lines, "standard error was not read in time: lines were lost");
 });
 /// The queue of standard output, for events.
-static TOLD: Queue = Queue::new(rustix::stdio::stdout, |lines| {
+static STANDARD_OUTPUT: Queue = Queue::new(rustix::stdio::stdout, |lines| {
     tracing::warn!(lines, "standard output was not read in time: events were lost");
 });
