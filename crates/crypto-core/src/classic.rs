@@ -64,7 +64,7 @@ impl ClassicKey {
     /// Reads a private key in PEM (PKCS#8, PKCS#1 or OpenSSH) of at least [`MIN_RECEIVING_BITS`] bits.
     ///
     /// # Errors
-    /// As [`pem::read_server_key`].
+    /// Those of [`pem::read_server_key`].
     pub fn from_pem(text: &str, passphrase: Option<&[u8]>) -> Result<Self, Error> {
         let key = pem::read_private(text, passphrase, MIN_RECEIVING_BITS)?;
         rsa_key::check_size(&key, MIN_RECEIVING_BITS)?;
@@ -136,7 +136,7 @@ impl fmt::Debug for ClassicKey {
 /// The id of the public key in `pem`, which must have at least [`MIN_RECEIVING_BITS`] bits.
 ///
 /// # Errors
-/// As [`pem::read_public_key`].
+/// Those of [`pem::read_public_key`].
 pub fn public_key_id(pem: &str) -> Result<KeyId, Error> {
     let key = pem::read_public(pem, MIN_RECEIVING_BITS)?;
     rsa_key::check_size(&key, MIN_RECEIVING_BITS)?;

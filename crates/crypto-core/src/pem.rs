@@ -42,7 +42,7 @@ pub fn read_server_key<R: TryCryptoRng + ?Sized>(
 /// Reads a client's key, as [`read_server_key`] does a server's.
 ///
 /// # Errors
-/// As [`read_server_key`].
+/// Those of [`read_server_key`].
 pub fn read_client_key(pem: &str, passphrase: Option<&[u8]>) -> Result<ClientKey, Error> {
     ClientKey::from_rsa(read_private(pem, passphrase, MIN_BITS)?)
 }
@@ -62,7 +62,7 @@ pub fn write_server_key<R: TryCryptoRng + ?Sized>(
 /// Writes a client's key, as [`write_server_key`] does a server's.
 ///
 /// # Errors
-/// As [`write_server_key`].
+/// Those of [`write_server_key`].
 pub fn write_client_key<R: TryCryptoRng + ?Sized>(
     rng: &mut R,
     key: &ClientKey,
