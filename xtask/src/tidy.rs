@@ -2,6 +2,7 @@
 
 mod arrows;
 mod boundary;
+mod comments;
 mod file;
 mod findings;
 mod imports;
@@ -26,6 +27,7 @@ pub(crate) fn run() -> Result<()> {
     boundary::check(&files, &mut findings);
     arrows::check(&files, &mut findings);
     imports::check(&files, &mut findings);
+    comments::check(&files, &mut findings);
     findings.report(&files)
 }
 

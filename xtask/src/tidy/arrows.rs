@@ -1,4 +1,4 @@
-//! Which crate of the workspace may depend on which, as `crates/ARCHITECTURE.md` draws it, and what a crate must not
+//! The dependencies between crates that `crates/ARCHITECTURE.md` draws and no others, and what a crate must not
 //! know at all.
 
 use crate::tidy::file::File;

@@ -1,4 +1,4 @@
-//! Which file of a crate takes from which: no circle, and nothing from a module that is built on the one that takes.
+//! The imports between the files of a crate: no circle, and nothing from a module that is built on the one that takes.
 //!
 //! Read from the syntax: `use` trees, paths in code, and paths in the arguments of macros. Unit tests are left out, since
 //! a test may reach for anything. `crates/ARCHITECTURE.md` lists the imports that may run up, with a reason for each.
