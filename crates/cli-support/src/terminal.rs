@@ -112,10 +112,12 @@ impl Terminal {
 /// Records that the program handles `signals` itself: they no longer have their default effect, also after a
 /// question that had to watch for them.
 pub fn leave_to_program(signals: &[c_int]) {
+    // The lock is taken first: a question that ends meanwhile would give a signal its default back otherwise.
+    let mut taken = PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner);
+    taken.extend(signals);
     for watched in WATCHED.get().into_iter().flatten().filter(|watched| signals.contains(&watched.signal)) {
         watched.is_default.store(false, Ordering::SeqCst);
     }
-    PROGRAM_TAKES.lock().unwrap_or_else(PoisonError::into_inner).extend(signals);
 }
 
 /// Hides the input until it is dropped.
