@@ -336,7 +336,7 @@ mod tests {
     async fn connect_behind(aborts: &[AbortCode]) -> (Result<(), Error>, usize) {
         let folder = tempfile::tempdir().unwrap();
         let credentials = Credentials::read(Home::resolve(Some(folder.path().into())).unwrap()).unwrap();
-        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server {
             address: listener.local_addr().unwrap().into(),

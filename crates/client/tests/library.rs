@@ -13,6 +13,7 @@ use client::cli::Trust;
 use client::command::forward::{self, Event, Kind};
 use client::config::Forward;
 use client::{Control, ControlEvents, Credentials, Error, TrustPolicy};
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -52,7 +53,7 @@ async fn echo(mut stream: SecureStream<TcpStream>) -> std::io::Result<()> {
 
 async fn fixture() -> Fixture {
     let home = tempfile::tempdir().unwrap();
-    let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+    let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
     let file = home.path().join("laptop.psk");
     let mut written = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&file).unwrap();
     std::io::Write::write_all(&mut written, psk.to_text().as_bytes()).unwrap();

@@ -27,9 +27,19 @@ use crate::secret::Secret;
 pub use crate::rsa_key::{DEFAULT_BITS, MAX_BITS, MIN_BITS};
 
 /// The id of a public key: the SHA-256 of its SubjectPublicKeyInfo DER. It is printed as OpenSSH prints
-/// fingerprints: `SHA256:` and unpadded base64.
+/// fingerprints: `SHA256:` and unpadded base64. A server that has only pre-shared keys has [`KeyId::random`] instead.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 32]);
+
+impl KeyId {
+    /// An id for a server without an RSA key, whose pre-shared keys name it.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn random<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
+        Ok(Self(*Secret::random(rng)?.expose()))
+    }
+}
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use base64ct::{Base64Unpadded, Encoding as _};
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
+use crate::identity::KeyId;
 use crate::secret::Secret;
 use crate::{Error, KeyProblem};
 
@@ -17,7 +18,7 @@ pub const MAX_ID_LEN: usize = 64;
 #[derive(Debug)]
 pub struct PreSharedKey {
     id: String,
-    server_id: [u8; 32],
+    server_id: KeyId,
     secret: Secret<32>,
 }
 
@@ -30,7 +31,7 @@ impl PreSharedKey {
     pub fn generate<R: TryCryptoRng + ?Sized>(
         rng: &mut R,
         id: &str,
-        server_id: [u8; 32],
+        server_id: KeyId,
     ) -> Result<Self, Error> {
         if !is_valid_id(id) {
             return Err(KeyProblem::Malformed.into());
@@ -69,13 +70,13 @@ impl PreSharedKey {
         let server_id =
             decode_32(server_id, "its line is damaged: the server's id is not 32 bytes of base64")?;
         let secret = decode_32(secret, "its line is damaged: the secret is not 32 bytes of base64")?;
-        Ok(Self { id: id.to_string(), server_id: *server_id.expose(), secret })
+        Ok(Self { id: id.to_string(), server_id: KeyId(*server_id.expose()), secret })
     }
 
     /// The text form, including the secret.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let server_id = Base64Unpadded::encode_string(&self.server_id);
+        let server_id = Base64Unpadded::encode_string(&self.server_id.0);
         let secret = Zeroizing::new(Base64Unpadded::encode_string(self.secret.expose()));
         let mut text = Zeroizing::new(String::with_capacity(256));
         for part in [TEXT_TAG, " ", &self.id, " ", &server_id, " ", &secret, "\n"] {
@@ -92,8 +93,8 @@ impl PreSharedKey {
 
     /// The id of the one server that accepts the key.
     #[must_use]
-    pub fn server_id(&self) -> &[u8; 32] {
-        &self.server_id
+    pub fn server_id(&self) -> KeyId {
+        self.server_id
     }
 
     /// The 32 secret bytes.
@@ -147,16 +148,16 @@ mod tests {
     #[test]
     fn text_form_comes_back() {
         let mut rng = getrandom::SysRng;
-        let key = PreSharedKey::generate(&mut rng, "laptop", [7; 32]).unwrap();
+        let key = PreSharedKey::generate(&mut rng, "laptop", KeyId([7; 32])).unwrap();
         let read = PreSharedKey::from_text(&format!("# for the laptop\n\n{}", *key.to_text())).unwrap();
         assert_eq!(read.id(), "laptop");
-        assert_eq!(read.server_id(), &[7; 32]);
+        assert_eq!(read.server_id(), KeyId([7; 32]));
         assert_eq!(read.secret().expose(), key.secret().expose());
     }
 
     #[test]
     fn malformed_texts_are_refused() {
-        let good = PreSharedKey::generate(&mut getrandom::SysRng, "a", [7; 32]).unwrap().to_text();
+        let good = PreSharedKey::generate(&mut getrandom::SysRng, "a", KeyId([7; 32])).unwrap().to_text();
         for bad in [
             "",
             "sockseal-psk-v1 a b c",
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn ids_are_short_and_plain() {
         for bad in ["", "a b", "ä", "a\n", &"x".repeat(65)] {
-            assert!(PreSharedKey::generate(&mut getrandom::SysRng, bad, [0; 32]).is_err(), "{bad:?}");
+            assert!(PreSharedKey::generate(&mut getrandom::SysRng, bad, KeyId([0; 32])).is_err(), "{bad:?}");
         }
     }
 }

@@ -11,7 +11,6 @@ use cli_support::terminal::Terminal;
 use cli_support::{output, private_file};
 use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
-use crypto_core::secret::Secret;
 use getrandom::SysRng;
 
 use crate::access::AccessFile;
@@ -118,7 +117,7 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
 pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, Error> {
     let server_id = read_or_make_psk_server_id(home)?;
     AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
-    let psk = PreSharedKey::generate(&mut SysRng, name, server_id.0).map_err(cli_support::Error::from)?;
+    let psk = PreSharedKey::generate(&mut SysRng, name, server_id).map_err(cli_support::Error::from)?;
     Ok(psk.to_text())
 }
 
@@ -127,7 +126,7 @@ fn read_or_make_psk_server_id(home: &Home) -> Result<KeyId, Error> {
     let path = home.file(PSK_SERVER_ID_FILE);
     home.create()?;
     if private_file::is_absent(&path)? {
-        let id = KeyId(*Secret::random(&mut SysRng).map_err(cli_support::Error::from)?.expose());
+        let id = KeyId::random(&mut SysRng).map_err(cli_support::Error::from)?;
         match private_file::create_new(&path, format!("{id}\n").as_bytes()) {
             Err(cli_support::Error::Exists { .. }) => {}
             written => return Ok(written.map(|()| id)?),

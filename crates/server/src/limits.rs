@@ -109,6 +109,7 @@ impl Drop for OpenChannel {
 mod tests {
     use std::num::NonZeroU64;
 
+    use crypto_core::identity::KeyId;
     use wire_protocol::stream::Pace as _;
 
     use super::*;
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn a_client_that_gets_a_rate_while_it_is_in_shares_it_with_no_other() {
         let limits = Arc::new(Limits::new(100));
-        let (allowed, other) = (ClientIdentity::Key([1; 32]), ClientIdentity::Key([2; 32]));
+        let (allowed, other) = (ClientIdentity::Key(KeyId([1; 32])), ClientIdentity::Key(KeyId([2; 32])));
         let [one, two, neighbor] = [&allowed, &allowed, &other].map(|client| limits.throttle(client));
         let is_limited = |throttle: &Throttle| throttle.records() == 1;
         one.set_rate(NonZeroU64::new(1024));

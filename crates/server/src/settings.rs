@@ -50,19 +50,21 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
+    use crypto_core::identity::KeyId;
+
     use super::*;
 
     #[test]
     fn only_a_key_that_is_in_use_names_a_client() {
         let psk = |id: &str| ClientIdentity::Psk(id.into());
-        let laptop = PreSharedKey::generate(&mut getrandom::SysRng, "laptop", [1; 32]).unwrap();
+        let laptop = PreSharedKey::generate(&mut getrandom::SysRng, "laptop", KeyId([1; 32])).unwrap();
         let with_psks = Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::new(laptop))]));
         assert!(with_psks.could_name(&psk("laptop")));
-        for other in [psk("nobody"), ClientIdentity::Anonymous, ClientIdentity::Key([1; 32])] {
+        for other in [psk("nobody"), ClientIdentity::Anonymous, ClientIdentity::Key(KeyId([1; 32]))] {
             assert!(!with_psks.could_name(&other), "{other:?}");
         }
         let with_key = Identity::Key(Arc::new(ServerKey::generate(&mut getrandom::SysRng, 2048).unwrap()));
         assert!(!with_key.could_name(&psk("laptop")));
-        assert!(with_key.could_name(&ClientIdentity::Key([1; 32])));
+        assert!(with_key.could_name(&ClientIdentity::Key(KeyId([1; 32]))));
     }
 }

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use sockseal::{ClientConfig, Error, PreSharedKey, Secret, ServerConfig, SysRng};
+use sockseal::{ClientConfig, Error, KeyId, PreSharedKey, ServerConfig, SysRng};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let server_id = *Secret::random(&mut SysRng)?.expose();
+    let server_id = KeyId::random(&mut SysRng)?;
     let key = Arc::new(PreSharedKey::generate(&mut SysRng, "example", server_id)?);
     let (here, there) = tokio::io::duplex(16 * 1024);
 

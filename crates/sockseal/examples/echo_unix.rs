@@ -2,13 +2,13 @@
 //!
 //!     cargo run -p sockseal --example echo_unix
 
-use sockseal::{ClientConfig, Error, PreSharedKey, Secret, ServerConfig, SysRng};
+use sockseal::{ClientConfig, Error, KeyId, PreSharedKey, ServerConfig, SysRng};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let server_id = *Secret::random(&mut SysRng)?.expose();
+    let server_id = KeyId::random(&mut SysRng)?;
     let key = PreSharedKey::generate(&mut SysRng, "example", server_id)?.to_text();
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("echo.sock");

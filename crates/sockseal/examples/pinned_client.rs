@@ -55,7 +55,7 @@ type Met = Result<sockseal::SecureStream<DuplexStream>, Error>;
 async fn meet(server: &ServerConfig, config: ClientConfig, known: KeyId) -> (Met, Met) {
     let (here, there) = tokio::io::duplex(16 * 1024);
     let authorize = |client: &ClientIdentity| match client {
-        ClientIdentity::Key(id) if *id == known.0 => Ok(()),
+        ClientIdentity::Key(id) if *id == known => Ok(()),
         _ => Err(DeniedCode::NotAllowed),
     };
     tokio::join!(sockseal::accept(there, server, authorize), sockseal::connect(here, config))

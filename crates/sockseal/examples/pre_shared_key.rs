@@ -3,7 +3,7 @@
 //!     cargo run -p sockseal --example pre_shared_key
 
 use sockseal::{
-    ClientConfig, ClientIdentity, DeniedCode, Error, Mode, PreSharedKey, Secret, ServerConfig, SysRng,
+    ClientConfig, ClientIdentity, DeniedCode, Error, KeyId, Mode, PreSharedKey, ServerConfig, SysRng,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 async fn main() -> Result<(), Error> {
     // The server has chosen 32 bytes that it is known by, and makes a key for each client. The text goes to the client
     // by a way that nobody else can read.
-    let server_id = *Secret::random(&mut SysRng)?.expose();
+    let server_id = KeyId::random(&mut SysRng)?;
     let laptop = PreSharedKey::generate(&mut SysRng, "laptop", server_id)?;
     let phone = PreSharedKey::generate(&mut SysRng, "phone", server_id)?;
     let text = laptop.to_text();

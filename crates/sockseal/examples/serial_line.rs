@@ -5,13 +5,13 @@
 //!
 //!     cargo run -p sockseal --example serial_line
 
-use sockseal::{ClientConfig, Error, PreSharedKey, Secret, ServerConfig, SysRng};
+use sockseal::{ClientConfig, Error, KeyId, PreSharedKey, ServerConfig, SysRng};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let server_id = *Secret::random(&mut SysRng)?.expose();
+    let server_id = KeyId::random(&mut SysRng)?;
     let key = PreSharedKey::generate(&mut SysRng, "meter", server_id)?.to_text();
     let (to_meter, from_station) = pipe::pipe()?;
     let (to_station, from_meter) = pipe::pipe()?;

@@ -202,7 +202,7 @@ fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
         let server = pem::read_server_key(&mut SysRng, SERVER_KEY, None).expect(READ);
-        let id = server.public().id().0;
+        let id = server.public().id();
         Keys {
             server: Arc::new(server),
             client: Arc::new(pem::read_client_key(CLIENT_KEY, None).expect(READ)),

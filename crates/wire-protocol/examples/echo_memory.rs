@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +17,7 @@ use wire_protocol::stream;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    let key = PreSharedKey::generate(&mut SysRng, "example", [1; 32]).map_err(io::Error::other)?;
+    let key = PreSharedKey::generate(&mut SysRng, "example", KeyId([1; 32])).map_err(io::Error::other)?;
     let key = Arc::new(key);
     let (server_end, client_end) = tokio::io::duplex(16 * 1024);
 

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
@@ -16,7 +17,7 @@ use wire_protocol::message::ServerLimits;
 use wire_protocol::stream::blocking;
 
 fn main() -> io::Result<()> {
-    let key = PreSharedKey::generate(&mut SysRng, "example", [1; 32]).map_err(io::Error::other)?;
+    let key = PreSharedKey::generate(&mut SysRng, "example", KeyId([1; 32])).map_err(io::Error::other)?;
     let key = Arc::new(key);
     let (server_socket, client_socket) = UnixStream::pair()?;
 

@@ -30,6 +30,7 @@ pub mod server;
 use alloc::vec::Vec;
 
 use crypto_core::hash::Transcript;
+use crypto_core::identity::KeyId;
 use crypto_core::record::{ContentType, HEADER_LEN, Opened, Opener, Sealer, record_len};
 use crypto_core::schedule::TrafficSecret;
 use rand_core::TryCryptoRng;
@@ -173,8 +174,8 @@ fn next_record_len(prefix: &[u8]) -> Result<Option<usize>, Error> {
 }
 
 /// What a client signs: the text, a zero byte, T2 and the id of the signing key (section 5).
-fn client_auth_message(transcript: &[u8; 32], key_id: &[u8; 32]) -> Vec<u8> {
-    [CLIENT_AUTH_CONTEXT, transcript, key_id].concat()
+fn client_auth_message(transcript: &[u8; 32], key_id: &KeyId) -> Vec<u8> {
+    [CLIENT_AUTH_CONTEXT, transcript, &key_id.0].concat()
 }
 
 const CLIENT_AUTH_CONTEXT: &[u8] = b"sockseal v1 client auth\0";

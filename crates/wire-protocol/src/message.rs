@@ -4,6 +4,7 @@
 
 mod control;
 mod handshake;
+mod key_id;
 mod target;
 
 pub use control::{ControlMessage, RefusedCode, ResetCode};

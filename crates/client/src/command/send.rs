@@ -107,6 +107,7 @@ const CHUNK: usize = 64 * 1024;
 mod tests {
     use std::sync::Arc;
 
+    use crypto_core::identity::KeyId;
     use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
     use tokio::io::{DuplexStream, duplex};
@@ -120,7 +121,7 @@ mod tests {
 
     /// A client and a server between which a message is open.
     async fn open() -> (SecureStream<DuplexStream>, SecureStream<DuplexStream>) {
-        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let config = ServerConfig {
             identity: None,
             psks: [("laptop".to_owned(), Arc::clone(&psk))].into(),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use rustix::process::{Pid, Signal, kill_process};
@@ -69,7 +70,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let key = PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap();
+        let key = PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap();
         let psk = home.path().join("laptop.psk");
         fs::write(&psk, key.to_text().as_bytes()).unwrap();
         fs::set_permissions(&psk, Permissions::from_mode(0o600)).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crypto_core::classic::{self, ClassicKey, EaxKey, EaxLengths, OaepHash};
 use crypto_core::exchange::{ClientExchange, respond};
-use crypto_core::identity::{ClientKey, ServerKey};
+use crypto_core::identity::{ClientKey, KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
@@ -21,7 +21,7 @@ fn making_keys() {
     check(ServerKey::generate(&mut Scripted::broken(), 2048));
     check(ClientKey::generate(&mut Scripted::broken(), 2048));
     check(ClassicKey::generate(&mut Scripted::broken(), 2048));
-    check(PreSharedKey::generate(&mut Scripted::broken(), "laptop", [0; 32]));
+    check(PreSharedKey::generate(&mut Scripted::broken(), "laptop", KeyId([0; 32])));
     check(pem::read_server_key(&mut Scripted::broken(), KEY, None));
 }
 

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use cli_support::home::Home;
-use crypto_core::identity::KeyId;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::client_name::ClientName;
@@ -26,7 +25,7 @@ impl Advice {
     pub(crate) fn of(client: &ClientIdentity, source: Option<IpAddr>, denial: Denial, home: &Home) -> Self {
         let credential = match client {
             ClientIdentity::Anonymous => return Self { client: None, command: None },
-            ClientIdentity::Key(id) => KeyId(*id).to_string(),
+            ClientIdentity::Key(id) => id.to_string(),
             ClientIdentity::Psk(id) => format!("psk:{id}"),
         };
         let options = match denial {

@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn key(id: KeyId) -> ClientIdentity {
-        ClientIdentity::Key(id.0)
+        ClientIdentity::Key(id)
     }
 
     fn psk(name: &str) -> ClientIdentity {

@@ -179,6 +179,7 @@ fn open(
 mod tests {
     use std::time::Duration;
 
+    use crypto_core::identity::KeyId;
     use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind};
 
     use super::*;
@@ -241,7 +242,7 @@ mod tests {
             (Enrolment::None, ClientIdentity::Anonymous, DeniedCode::ClientKeyRequired),
             (Enrolment::Unproved, ClientIdentity::Anonymous, DeniedCode::NotAllowed),
             (Enrolment::Unknown, ClientIdentity::Anonymous, DeniedCode::NotAllowed),
-            (Enrolment::None, ClientIdentity::Key([1; 32]), DeniedCode::NotAllowed),
+            (Enrolment::None, ClientIdentity::Key(KeyId([1; 32])), DeniedCode::NotAllowed),
         ] {
             let principal = Principal { identity, ..principal(Grant::unlimited(Rights::none()), enrolment) };
             let denial = permits(&Request { principal: &principal, source: None, action: Action::Enter });

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crypto_core::identity::KeyId;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::anonymous::AnonymousPolicy;
@@ -68,7 +67,7 @@ impl Principal {
                 // The administrator who started the server with this key has allowed its holder.
                 None => Self::enrolled(client, id, Grant::unlimited(Rights::usual())),
             },
-            ClientIdentity::Key(id) => match access.and_then(|access| access.client(KeyId(*id))) {
+            ClientIdentity::Key(id) => match access.and_then(|access| access.client(*id)) {
                 Some(known) => Self::enrolled(client, known.name.as_str(), known.grant.clone()),
                 None => Self::not_enrolled(client, access, origin, anonymous),
             },
@@ -123,7 +122,7 @@ impl Principal {
 /// The fingerprint of a client's key, if it has one.
 fn fingerprint(client: &ClientIdentity) -> Option<String> {
     match client {
-        ClientIdentity::Key(id) => Some(KeyId(*id).to_string()),
+        ClientIdentity::Key(id) => Some(id.to_string()),
         ClientIdentity::Psk(_) | ClientIdentity::Anonymous => None,
     }
 }

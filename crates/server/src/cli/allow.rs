@@ -235,7 +235,7 @@ mod tests {
         let now = Timestamp::now();
         let allowed = parse(arguments).unwrap_or_else(|error| panic!("{error}")).apply(access, now).unwrap();
         let principal = Principal {
-            identity: ClientIdentity::Key([1; 32]),
+            identity: ClientIdentity::Key(KeyId([1; 32])),
             name: allowed.name,
             grant: allowed.grant,
             enrolment: Enrolment::Enrolled,
@@ -298,7 +298,7 @@ mod tests {
         let source = "192.0.2.7".parse().unwrap();
         let hour = Duration::from_secs(3600);
         let key = KeyId([1; 32]);
-        let alice = ClientIdentity::Key(key.0);
+        let alice = ClientIdentity::Key(key);
         let usual = || Grant::unlimited(Rights::usual());
         for grant in [
             None,
@@ -336,10 +336,10 @@ mod tests {
             (ClientIdentity::Anonymous, Denial::NoKey),
             (lost, Denial::Revoked),
             (ClientIdentity::Psk("nobody".into()), Denial::Revoked),
-            (ClientIdentity::Key([1; 32]), Denial::NoFile),
-            (ClientIdentity::Key([1; 32]), Denial::Unproved),
+            (ClientIdentity::Key(KeyId([1; 32])), Denial::NoFile),
+            (ClientIdentity::Key(KeyId([1; 32])), Denial::Unproved),
             // A client on a unix socket comes from no network.
-            (ClientIdentity::Key([1; 32]), Denial::Elsewhere),
+            (ClientIdentity::Key(KeyId([1; 32])), Denial::Elsewhere),
         ] {
             let advice = Advice::of(&client, None, denial, &home);
             assert_eq!(advice.command, None, "{client:?}: {advice:?}");

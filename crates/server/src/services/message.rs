@@ -178,6 +178,7 @@ const CHUNK: usize = 16 * 1024;
 mod tests {
     use std::sync::Arc;
 
+    use crypto_core::identity::KeyId;
     use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
     use tokio::io::{DuplexStream, duplex};
@@ -190,7 +191,7 @@ mod tests {
 
     /// A client and a server, and a message between them of which nothing has come.
     async fn open() -> (SecureStream<DuplexStream>, SecureStream<DuplexStream>) {
-        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let config = ServerConfig {
             identity: None,
             psks: [("laptop".to_owned(), Arc::clone(&psk))].into(),

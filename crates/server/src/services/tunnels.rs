@@ -175,7 +175,7 @@ async fn addresses(
 fn identity(identity: &ClientIdentity) -> Option<String> {
     match identity {
         ClientIdentity::Anonymous => None,
-        ClientIdentity::Key(id) => Some(crypto_core::identity::KeyId(*id).to_string()),
+        ClientIdentity::Key(id) => Some(id.to_string()),
         ClientIdentity::Psk(id) => Some(format!("psk:{id}")),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cli_support::home::Home;
 use cli_support::private_file;
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
@@ -43,7 +44,7 @@ impl Running {
             Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
             Address::Unix(path) => panic!("listening on {}", path.display()),
         };
-        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let settings = Settings {
             identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&psk))])),
             tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -118,7 +119,7 @@ async fn what_unauthenticated_peers_say_is_not_shown() {
         suites: vec![SUITE],
         x25519: [9; 32],
         encapsulation_key: [0; 1184],
-        server_id: [7; 32],
+        server_id: KeyId([7; 32]),
         auth: HelloAuth::Psk { id: HOSTILE.to_owned(), binder: [0; 32] },
     };
     let mut said = vec![frame::write(FrameKind::ClientHello, &hello)];

@@ -43,7 +43,7 @@ async fn both_know_each_other_and_close_in_good_order() {
     let (at_server, at_client) = meet(&config, pinned().identity(Arc::clone(&CLIENT))).await;
     let (mut at_server, mut at_client) = (at_server.unwrap(), at_client.unwrap());
     assert_eq!(at_client.peer(), &Peer::Server(Some(SERVER.public().clone())));
-    assert_eq!(at_server.peer(), &Peer::Client(ClientIdentity::Key(CLIENT.public().id().0)));
+    assert_eq!(at_server.peer(), &Peer::Client(ClientIdentity::Key(CLIENT.public().id())));
     assert_eq!((at_server.mode(), at_client.mode()), (Mode::Rsa, Mode::Rsa));
     assert!(at_client.take_ticket().is_none(), "no ticket key was given");
 
@@ -142,7 +142,7 @@ async fn a_ticket_resumes_once_and_brings_the_next() {
     let ticket = at_client.take_ticket().unwrap();
     assert!(at_client.take_ticket().is_none());
     let (at_server, at_client) = meet(&config, pinned().ticket(ticket)).await;
-    let expected = ClientIdentity::Key(CLIENT.public().id().0);
+    let expected = ClientIdentity::Key(CLIENT.public().id());
     assert_eq!(at_server.unwrap().peer(), &Peer::Client(expected));
     let mut at_client = at_client.unwrap();
     assert_eq!(at_client.mode(), Mode::Resumption);

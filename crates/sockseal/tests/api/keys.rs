@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 #[cfg(feature = "tokio")]
 use sockseal::{ClientKey, ServerKey};
-use sockseal::{PreSharedKey, SysRng};
+use sockseal::{KeyId, PreSharedKey, SysRng};
 
 #[cfg(feature = "tokio")]
 pub(super) static SERVER: LazyLock<Arc<ServerKey>> =
@@ -18,5 +18,5 @@ pub(super) static PSK: LazyLock<Arc<PreSharedKey>> = LazyLock::new(|| psk("clien
 
 /// A key of this name, and no other's.
 pub(super) fn psk(name: &str) -> Arc<PreSharedKey> {
-    Arc::new(PreSharedKey::generate(&mut SysRng, name, [7; 32]).unwrap())
+    Arc::new(PreSharedKey::generate(&mut SysRng, name, KeyId([7; 32])).unwrap())
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use thiserror::Error;
@@ -59,7 +60,7 @@ impl Attempt for Failure {
 
 impl Connector {
     pub(crate) fn new(idle_timeout_seconds: u32) -> (Self, Arc<Server>) {
-        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", [7; 32]).unwrap());
+        let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let config = Arc::new(ServerConfig {
             identity: None,
             psks: BTreeMap::from([(psk.id().to_owned(), Arc::clone(&psk))]),

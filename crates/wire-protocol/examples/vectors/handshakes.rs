@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Outgoing, Sealer, record_len};
 use crypto_core::schedule::{BinderKind, Side};
 use crypto_core::secret::Secret;
@@ -95,7 +96,7 @@ fn rsa() -> Recorded {
         client_auth: "required",
         client_key: Some(CLIENT_KEY),
         ticket_key: Some(hex(ticket_master())),
-        ..setup(&id.0)
+        ..setup(id)
     };
     let rsa = randomness.bytes("client", "rsa secret").try_into().ok();
     record(
@@ -119,8 +120,8 @@ fn rsa() -> Recorded {
 
 fn psk() -> Recorded {
     let randomness = Randomness::new("psk").add("client", &CLIENT_DRAWS).add("server", &SERVER_DRAWS);
-    let server_id =
-        draw("psk", "setup", "server id", 32).try_into().expect("it is as long as it was asked for");
+    let server_id = draw("psk", "setup", "server id", 32);
+    let server_id = KeyId(server_id.try_into().expect("it is as long as it was asked for"));
     let mut secret = Script::new([draw("psk", "setup", "secret", 32)]);
     let key = PreSharedKey::generate(&mut secret, "laptop", server_id).expect("the id is a good one");
     let (text, symmetric) = (key.to_text().to_string(), *key.secret().expose());
@@ -133,7 +134,7 @@ fn psk() -> Recorded {
         limits: LIMITS,
     };
     let client = ClientConfig { server: ExpectedServer::Psk(key), identity: None, open: Some(Target::Pipe) };
-    let setup = Setup { client_auth: "required", server_key: None, psk: Some(text), ..setup(&server_id) };
+    let setup = Setup { client_auth: "required", server_key: None, psk: Some(text), ..setup(server_id) };
     record(
         "handshake_psk.json",
         "A pre-shared key. The server has no RSA key.",
@@ -154,11 +155,11 @@ fn resumption() -> Recorded {
     let symmetric: [u8; 32] =
         draw("resumption", "setup", "ticket secret", 32).try_into().expect("as long as it was asked for");
     let content = TicketContent {
-        server_id: id.0,
+        server_id: id,
         secret: symmetric,
         issued_at: NOW - 3600,
         full_handshake_at: NOW - 2 * 24 * 3600,
-        client: ClientIdentity::Key(client_key.public().id().0),
+        client: ClientIdentity::Key(client_key.public().id()),
     };
     let mut encoded = Vec::new();
     encode(&content, &mut encoded);
@@ -176,7 +177,7 @@ fn resumption() -> Recorded {
         client_auth: "required",
         ticket_key: Some(hex(ticket_master())),
         ticket: Some(in_hand),
-        ..setup(&id.0)
+        ..setup(id)
     };
     let ticket = ResumptionTicket { ticket, secret: Secret::new(symmetric), lifetime_seconds: 24 * 3600 };
     let client = ClientConfig {
@@ -209,11 +210,11 @@ fn server_config() -> ServerConfig {
     }
 }
 
-fn setup(server_id: &[u8; 32]) -> Setup {
+fn setup(server_id: KeyId) -> Setup {
     Setup {
         now: NOW,
         idle_timeout_seconds: LIMITS.idle_timeout_seconds,
-        server_id: hex(server_id),
+        server_id: hex(server_id.0),
         server_key: Some(SERVER_KEY),
         ..Setup::default()
     }

@@ -2,6 +2,7 @@
 
 use crypto_core::cipher::CtrKey;
 use crypto_core::hash::sha256;
+use crypto_core::identity::KeyId;
 use crypto_core::kdf::expand_label;
 use crypto_core::mac::MacKey;
 use crypto_core::pem;
@@ -241,7 +242,7 @@ fn hellos(rsa: &Recorded, cases: &mut Vec<Case>) {
     );
     hello(
         "a hello that names another server",
-        rsa.changed_hello(|hello| hello.server_id = [0x55; 32]),
+        rsa.changed_hello(|hello| hello.server_id = KeyId([0x55; 32])),
         Answer("KeyOffer"),
     );
 
@@ -284,7 +285,7 @@ fn pre_shared_keys(psk: &Recorded, cases: &mut Vec<Case>) {
     hello("an unknown pre-shared key", bound(&renamed, &Secret::new([0x33; 32])), unknown());
     hello("an unknown pre-shared key of zeros", bound(&renamed, &Secret::new([0; 32])), unknown());
     hello("a hello changed under its binder", flipped(psk.hello(), 8), unknown());
-    let other_server = psk.changed_hello(|hello| hello.server_id = [0x55; 32]);
+    let other_server = psk.changed_hello(|hello| hello.server_id = KeyId([0x55; 32]));
     hello("a pre-shared key of another server", other_server, unknown());
     let request = frame::write_empty(FrameKind::KeyRequest);
     hello("a KeyRequest to a server without a key", request, ErrorAndAbort("psk-only", "PskOnly"));
@@ -298,7 +299,7 @@ fn tickets(resumption: &Recorded, cases: &mut Vec<Case>) {
     hello("a ticket with a wrong tag", flipped(genuine, genuine.len() - 33));
     hello("a ticket with a wrong binder", flipped(genuine, genuine.len() - 1));
     hello("a ticket hello that names another server", {
-        resumption.changed_hello(|hello| hello.server_id = [0x55; 32])
+        resumption.changed_hello(|hello| hello.server_id = KeyId([0x55; 32]))
     });
     hello("a ticket of no bytes", {
         resumption.changed_hello(|hello| {

@@ -228,12 +228,12 @@ impl ExpectServerHello {
                 let early = EarlyStage::new(Some(&ticket.secret));
                 let binder_key = early.binder_key(BinderKind::Resumption);
                 let auth = HelloAuth::Ticket { ticket: ticket.ticket, binder: [0; BINDER_LEN] };
-                (Mode::Resumption, id.0, auth, early, None, Some(binder_key))
+                (Mode::Resumption, *id, auth, early, None, Some(binder_key))
             }
             (ExpectedServer::Key { id, key: Some(key), .. }, None) => {
                 let secret = Secret::random(rng)?;
                 let auth = HelloAuth::Rsa { sealed: key.seal_secret(rng, &secret)? };
-                (Mode::Rsa, id.0, auth, EarlyStage::new(None), Some(secret), None)
+                (Mode::Rsa, *id, auth, EarlyStage::new(None), Some(secret), None)
             }
             (ExpectedServer::Key { key: None, .. }, None) => {
                 return Err(Error::ApiMisuse("a hello needs the server's key"));
@@ -242,7 +242,7 @@ impl ExpectServerHello {
                 let early = EarlyStage::new(Some(psk.secret()));
                 let binder_key = early.binder_key(BinderKind::PreSharedKey);
                 let auth = HelloAuth::Psk { id: psk.id().to_string(), binder: [0; BINDER_LEN] };
-                (Mode::Psk, *psk.server_id(), auth, early, None, Some(binder_key))
+                (Mode::Psk, psk.server_id(), auth, early, None, Some(binder_key))
             }
         };
         let hello = ClientHello {
@@ -403,7 +403,7 @@ impl Work<ClientHandshake> for SignClientAuth {
         out: &mut Vec<u8>,
     ) -> Result<Step<ClientHandshake>, Error> {
         let t2 = self.answer.ready.flight.transcript.hash();
-        let message = client_auth_message(&t2, &self.key.public().id().0);
+        let message = client_auth_message(&t2, &self.key.public().id());
         let auth = HandshakeMessage::ClientAuth {
             spki: self.key.public().spki_der().to_vec(),
             signature: self.key.sign(rng, &message)?,

@@ -27,7 +27,7 @@ use core::time::Duration;
 
 use crypto_core::exchange;
 use crypto_core::hash::Transcript;
-use crypto_core::identity::{PublicKey, ServerKey};
+use crypto_core::identity::{KeyId, PublicKey, ServerKey};
 use crypto_core::mac::MacKey;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
@@ -206,7 +206,7 @@ impl ExpectClientHello {
         match &hello.auth {
             HelloAuth::Rsa { sealed } => match &self.config.identity {
                 None => Err(Error::UnknownServerOrPsk(AbortCode::PskOnly)),
-                Some(identity) if identity.public().id().0 != hello.server_id => self.offer_key(out),
+                Some(identity) if identity.public().id() != hello.server_id => self.offer_key(out),
                 Some(identity) => {
                     let (identity, sealed) = (Arc::clone(identity), sealed.clone());
                     let answer = self.into_answer(message, hello, Mode::Rsa, full_handshake_at);
@@ -214,12 +214,12 @@ impl ExpectClientHello {
                 }
             },
             HelloAuth::Psk { id, .. } => {
-                let early = self.check_psk(id, &hello.server_id, message)?;
+                let early = self.check_psk(id, hello.server_id, message)?;
                 let client = ClientIdentity::Psk(id.clone());
                 let answer = self.into_answer(message, hello, Mode::Psk, full_handshake_at);
                 answer.send(early, None, Some(client), rng, out)
             }
-            HelloAuth::Ticket { ticket, .. } => match self.check_ticket(ticket, &hello.server_id, message) {
+            HelloAuth::Ticket { ticket, .. } => match self.check_ticket(ticket, hello.server_id, message) {
                 Ok((early, content)) => {
                     let full_handshake_at = Duration::from_secs(content.full_handshake_at);
                     let answer = self.into_answer(message, hello, Mode::Resumption, full_handshake_at);
@@ -244,7 +244,7 @@ impl ExpectClientHello {
     }
 
     /// An unknown id, another server's id and a wrong binder get the same answer after the same work.
-    fn check_psk(&self, id: &str, server_id: &[u8; 32], message: &[u8]) -> Result<EarlyStage, Error> {
+    fn check_psk(&self, id: &str, server_id: KeyId, message: &[u8]) -> Result<EarlyStage, Error> {
         let psk = self.config.psks.get(id).filter(|psk| psk.server_id() == server_id);
         let stand_in = Secret::new([0; 32]);
         let early = EarlyStage::new(Some(psk.map_or(&stand_in, |psk| psk.secret())));
@@ -258,11 +258,11 @@ impl ExpectClientHello {
     fn check_ticket(
         &self,
         ticket: &[u8],
-        server_id: &[u8; 32],
+        server_id: KeyId,
         message: &[u8],
     ) -> Result<(EarlyStage, TicketContent), Error> {
         let key = self.config.tickets.as_ref().ok_or(Error::Authentication)?;
-        let own_id = self.config.identity.as_ref().map(|key| key.public().id().0);
+        let own_id = self.config.identity.as_ref().map(|key| key.public().id());
         let opened = Zeroizing::new(key.open(self.now, ticket)?);
         let mut content: TicketContent = decode(&opened)?;
         let secret = Secret::new(content.secret);
@@ -273,7 +273,7 @@ impl ExpectClientHello {
         let chain_age = now.checked_sub(content.full_handshake_at).ok_or(Error::Authentication)?;
         // Pre-shared keys get no tickets: one that names such a key was minted by nobody who decided on it.
         if matches!(content.client, ClientIdentity::Psk(_))
-            || content.server_id != *server_id
+            || content.server_id != server_id
             || own_id != Some(content.server_id)
             || age > TICKET_LIFETIME.as_secs()
             || chain_age > TICKET_CHAIN_LIFETIME.as_secs()
@@ -394,7 +394,7 @@ struct Pending {
     config: Arc<ServerConfig>,
     now: Duration,
     mode: Mode,
-    server_id: [u8; 32],
+    server_id: KeyId,
     full_handshake_at: Duration,
     stage: HandshakeStage,
     client_secret: TrafficSecret,
@@ -439,10 +439,10 @@ pub struct VerifyClientAuth {
 impl VerifyClientAuth {
     fn run(self) -> Result<Step<ServerHandshake>, Error> {
         let key = PublicKey::from_spki_der(&self.spki)?;
-        key.verify(&client_auth_message(&self.t2, &key.id().0), &self.signature)?;
+        key.verify(&client_auth_message(&self.t2, &key.id()), &self.signature)?;
         Ok(Step::Continue(ServerHandshake::ClientFinished(Box::new(ExpectClientFinished {
             pending: self.pending,
-            client: ClientIdentity::Key(key.id().0),
+            client: ClientIdentity::Key(key.id()),
         }))))
     }
 }

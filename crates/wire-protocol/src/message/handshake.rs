@@ -4,8 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crypto_core::identity::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_big_array::BigArray;
+
+use super::key_id;
 
 /// The one suite there is: see section 2.
 pub const SUITE: u16 = 0x0001;
@@ -30,7 +33,8 @@ pub struct ClientHello {
     #[serde(with = "BigArray")]
     pub encapsulation_key: [u8; 1184],
     /// The server that is meant; no other answers.
-    pub server_id: [u8; 32],
+    #[serde(with = "key_id")]
+    pub server_id: KeyId,
     /// How the channel is authenticated. Last, so that a binder ends the frame.
     pub auth: HelloAuth,
 }
@@ -226,7 +230,8 @@ impl fmt::Display for DeniedCode {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TicketContent {
     /// The server that minted it: another one refuses it.
-    pub server_id: [u8; 32],
+    #[serde(with = "key_id")]
+    pub server_id: KeyId,
     /// The secret of the ticket.
     pub secret: [u8; 32],
     /// When it was minted, in seconds since the Unix epoch.
@@ -249,7 +254,7 @@ pub enum ClientIdentity {
     /// It did not say.
     Anonymous,
     /// The holder of the key with this id.
-    Key([u8; 32]),
+    Key(#[serde(with = "key_id")] KeyId),
     /// The holder of the pre-shared key with this id.
     Psk(String),
 }

@@ -74,7 +74,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 
 #[tokio::test]
 async fn every_kind_of_client_gets_its_stream() {
-    let own_key = ClientIdentity::Key(keys::client().public().id().0);
+    let own_key = ClientIdentity::Key(keys::client().public().id());
     for (config, mode, identity) in [
         (knows_key(), Mode::Rsa, ClientIdentity::Anonymous),
         (with_identity(knows_id()), Mode::Rsa, own_key),

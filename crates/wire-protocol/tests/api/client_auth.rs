@@ -1,7 +1,7 @@
 //! Who the client is: what a signature must bind, and which keys may make one.
 
 use crypto_core::KeyProblem;
-use crypto_core::identity::ClientKey;
+use crypto_core::identity::{ClientKey, KeyId};
 use wire_protocol::Error;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::handshake::{Handshake as _, Step, Work as _};
@@ -30,7 +30,7 @@ fn sign(client: &mut Rogue, key: &ClientKey, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn check(auth: impl FnOnce(&mut Rogue, [u8; 32]) -> HandshakeMessage, expected: Result<[u8; 32], Error>) {
+fn check(auth: impl FnOnce(&mut Rogue, [u8; 32]) -> HandshakeMessage, expected: Result<KeyId, Error>) {
     let (mut client, t2, mut server) = before_client_auth();
     let auth = auth(&mut client, t2);
     let mut flight = client.say(&auth);
@@ -46,9 +46,9 @@ fn check(auth: impl FnOnce(&mut Rogue, [u8; 32]) -> HandshakeMessage, expected: 
 #[test]
 fn the_signature_covers_the_text_the_transcript_and_the_key() {
     let key = keys::client();
-    let (spki, id) = (key.public().spki_der().to_vec(), key.public().id().0);
-    let other_id = keys::other_client().public().id().0;
-    let signed = |parts: Vec<Vec<u8>>, expected: Result<[u8; 32], Error>| {
+    let (spki, id) = (key.public().spki_der().to_vec(), key.public().id());
+    let other_id = keys::other_client().public().id();
+    let signed = |parts: Vec<Vec<u8>>, expected: Result<KeyId, Error>| {
         let (key, spki) = (key.clone(), spki.clone());
         check(
             move |client, t2| {
@@ -61,13 +61,13 @@ fn the_signature_covers_the_text_the_transcript_and_the_key() {
     };
     let (context, t2) = (CONTEXT.to_vec(), b"T2".to_vec());
     let refused = Err(Error::Authentication);
-    signed(vec![context.clone(), t2.clone(), id.to_vec()], Ok(id));
-    signed(vec![context.clone(), t2.clone(), other_id.to_vec()], refused);
+    signed(vec![context.clone(), t2.clone(), id.0.to_vec()], Ok(id));
+    signed(vec![context.clone(), t2.clone(), other_id.0.to_vec()], refused);
     signed(vec![context.clone(), t2.clone()], refused);
-    signed(vec![t2.clone(), id.to_vec()], refused);
+    signed(vec![t2.clone(), id.0.to_vec()], refused);
     signed(vec![t2.clone()], refused);
-    signed(vec![CONTEXT[..CONTEXT.len() - 1].to_vec(), t2, id.to_vec()], refused);
-    signed(vec![context, vec![0; 32], id.to_vec()], refused);
+    signed(vec![CONTEXT[..CONTEXT.len() - 1].to_vec(), t2, id.0.to_vec()], refused);
+    signed(vec![context, vec![0; 32], id.0.to_vec()], refused);
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn a_signature_by_another_key_is_refused() {
     let victim = keys::client();
     check(
         |client, t2| {
-            let id = victim.public().id().0;
-            let signature = sign(client, &keys::other_client(), &[CONTEXT, &t2, &id]);
+            let id = victim.public().id();
+            let signature = sign(client, &keys::other_client(), &[CONTEXT, &t2, &id.0]);
             HandshakeMessage::ClientAuth { spki: victim.public().spki_der().to_vec(), signature }
         },
         Err(Error::Authentication),

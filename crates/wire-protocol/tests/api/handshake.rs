@@ -59,7 +59,7 @@ fn check(config: ClientConfig, expected: Expected) {
 }
 
 fn own_key() -> ClientIdentity {
-    ClientIdentity::Key(keys::client().public().id().0)
+    ClientIdentity::Key(keys::client().public().id())
 }
 
 #[test]

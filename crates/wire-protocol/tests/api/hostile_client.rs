@@ -215,7 +215,7 @@ fn a_hello_that_names_another_server_is_never_answered() {
     assert_eq!(shape(&answer).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [2]);
 
     // Even if the secret is sealed to this server's key.
-    let id = keys::other_server().public().id().0;
+    let id = keys::other_server().public().id();
     let mut party = pair::server(server_config(), NOW);
     let answer = party.feed(&hello(|hello| hello.server_id = id));
     assert_eq!(shape(&answer).iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [2]);
@@ -227,9 +227,9 @@ fn a_hello_that_names_another_server_is_never_answered() {
     // A ticket that names another server than it was minted by.
     let (_, said) = pair::client(pair::has_ticket(pair::ticket()));
     let mut other = said.clone();
-    let server_id = keys::server_id().0;
-    let place = said.windows(32).position(|window| window == server_id).unwrap();
-    other[place..place + 32].copy_from_slice(&id);
+    let server_id = keys::server_id();
+    let place = said.windows(32).position(|window| window == server_id.0).unwrap();
+    other[place..place + 32].copy_from_slice(&id.0);
     let mut party = pair::server(server_config(), NOW);
     assert_eq!(party.feed(&other)[4], 2);
 }

@@ -41,11 +41,11 @@ pub(crate) const SMALL_SPKI: &[u8] = include_bytes!("../fixtures/test-only-rsa10
 
 /// A pre-shared key for [`server`].
 pub(crate) fn psk() -> Arc<PreSharedKey> {
-    psk_with("laptop", server_id().0, 1)
+    psk_with("laptop", server_id(), 1)
 }
 
 /// Keys of the same seed have the same secret.
-pub(crate) fn psk_with(id: &str, server_id: [u8; 32], seed: u64) -> Arc<PreSharedKey> {
+pub(crate) fn psk_with(id: &str, server_id: KeyId, seed: u64) -> Arc<PreSharedKey> {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     Arc::new(PreSharedKey::generate(&mut rng, id, server_id).unwrap())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use wire_protocol::frame::{self, FrameKind};
 use wire_protocol::handshake::client::ExpectedServer;
@@ -26,10 +27,10 @@ fn check_refused(psk: &PreSharedKey, server: ServerConfig) {
 
 #[test]
 fn wrong_secret_unknown_id_and_other_server_get_the_same_answer() {
-    let server_id = keys::server_id().0;
+    let server_id = keys::server_id();
     check_refused(&keys::psk_with("laptop", server_id, 99), server_config());
     check_refused(&keys::psk_with("phone", server_id, 1), server_config());
-    check_refused(&keys::psk_with("laptop", [9; 32], 1), server_config());
+    check_refused(&keys::psk_with("laptop", KeyId([9; 32]), 1), server_config());
     check_refused(&keys::psk(), ServerConfig { psks: BTreeMap::new(), ..server_config() });
     let revoked = keys::psk_with("laptop", server_id, 100);
     let psks = BTreeMap::from([("laptop".to_owned(), revoked)]);
@@ -93,7 +94,7 @@ fn the_two_ends_must_have_the_same_secret_even_if_binders_were_not_checked() {
     let answer = pair::messages(&server.feed(&hello));
     // A client that does not have the secret cannot read the server's first encrypted message.
     let (mut client, _) =
-        pair::client(expecting(ExpectedServer::Psk(keys::psk_with("laptop", keys::server_id().0, 2))));
+        pair::client(expecting(ExpectedServer::Psk(keys::psk_with("laptop", keys::server_id(), 2))));
     for message in answer {
         assert_eq!(client.feed(&message), b"");
     }

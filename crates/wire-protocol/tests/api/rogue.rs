@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chacha20::ChaCha20Rng;
 use crypto_core::exchange::{self, ClientExchange};
 use crypto_core::hash::Transcript;
-use crypto_core::identity::ServerKey;
+use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::record::{ContentType, HEADER_LEN, Opener, Sealer};
 use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
@@ -137,7 +137,7 @@ impl RogueHello {
         let mut rng = ChaCha20Rng::seed_from_u64(8);
         let secret = Secret::random(&mut rng).unwrap();
         let sealed = server.public().seal_secret(&mut rng, &secret).unwrap();
-        let server_id = server.public().id().0;
+        let server_id = server.public().id();
         let early = EarlyStage::new(None);
         Self::new(rng, early, Some(secret), None, server_id, HelloAuth::Rsa { sealed }, change)
     }
@@ -148,7 +148,7 @@ impl RogueHello {
         let early = EarlyStage::new(Some(psk.secret()));
         let rng = ChaCha20Rng::seed_from_u64(9);
         let kind = Some(BinderKind::PreSharedKey);
-        Self::new(rng, early, None, kind, *psk.server_id(), auth, change)
+        Self::new(rng, early, None, kind, psk.server_id(), auth, change)
     }
 
     /// A hello with a ticket, whatever that is, to [`keys::server`].
@@ -156,7 +156,7 @@ impl RogueHello {
         let auth = HelloAuth::Ticket { ticket, binder: [0; 32] };
         let rng = ChaCha20Rng::seed_from_u64(10);
         let kind = Some(BinderKind::Resumption);
-        Self::new(rng, EarlyStage::new(Some(secret)), None, kind, keys::server_id().0, auth, |_| {})
+        Self::new(rng, EarlyStage::new(Some(secret)), None, kind, keys::server_id(), auth, |_| {})
     }
 
     fn new(
@@ -164,7 +164,7 @@ impl RogueHello {
         early: EarlyStage,
         rsa_secret: Option<Secret<32>>,
         binder: Option<BinderKind>,
-        server_id: [u8; 32],
+        server_id: KeyId,
         auth: HelloAuth,
         change: impl FnOnce(&mut ClientHello),
     ) -> (Self, Vec<u8>) {

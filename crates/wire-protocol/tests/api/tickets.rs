@@ -41,17 +41,17 @@ fn check(now: Duration, client: ClientConfig, server: ServerConfig, expected: Mo
     }
     let (client, server, _) = pair.into_established();
     assert_eq!((client.mode, server.mode), (expected, expected));
-    assert_eq!(server.client, ClientIdentity::Key(keys::client().public().id().0));
+    assert_eq!(server.client, ClientIdentity::Key(keys::client().public().id()));
 }
 
 /// A ticket as only the server's ticket key could make it.
 fn minted(change: impl FnOnce(&mut TicketContent)) -> ResumptionTicket {
     let mut content = TicketContent {
-        server_id: keys::server_id().0,
+        server_id: keys::server_id(),
         secret: [0x5C; 32],
         issued_at: NOW.as_secs(),
         full_handshake_at: NOW.as_secs(),
-        client: ClientIdentity::Key(keys::client().public().id().0),
+        client: ClientIdentity::Key(keys::client().public().id()),
     };
     change(&mut content);
     let mut encoded = Vec::new();
@@ -149,7 +149,7 @@ fn tickets_of_another_server_are_refused() {
     // Another server's key sealed it, or a replica that shares the ticket key but is another server.
     let others = Arc::new(TicketKey::new(Secret::new([9; 32])));
     check(NOW, has_ticket(ticket()), ServerConfig { tickets: Some(others), ..server_config() }, Mode::Rsa);
-    let elsewhere = minted(|content| content.server_id = keys::other_server().public().id().0);
+    let elsewhere = minted(|content| content.server_id = keys::other_server().public().id());
     check(NOW, has_ticket(elsewhere), server_config(), Mode::Rsa);
     check(NOW, has_ticket(ticket()), ServerConfig { tickets: None, ..server_config() }, Mode::Rsa);
 }
@@ -200,7 +200,7 @@ fn tickets_that_hold_something_else_are_refused() {
     let mut trailing = Vec::new();
     let client = ClientIdentity::Anonymous;
     let (issued_at, full_handshake_at) = (NOW.as_secs(), NOW.as_secs());
-    let server_id = keys::server_id().0;
+    let server_id = keys::server_id();
     let content = TicketContent { server_id, secret: [0x5C; 32], issued_at, full_handshake_at, client };
     encode(&content, &mut trailing);
     trailing.push(0);

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::schedule::ResumptionSecret;
 use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
@@ -23,7 +24,7 @@ pub struct Authorization {
     pub(super) config: Arc<ServerConfig>,
     pub(super) now: Duration,
     pub(super) mode: Mode,
-    pub(super) server_id: [u8; 32],
+    pub(super) server_id: KeyId,
     pub(super) full_handshake_at: Duration,
     pub(super) client: ClientIdentity,
     pub(super) keys: ChannelKeys,
