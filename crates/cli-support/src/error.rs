@@ -169,7 +169,7 @@ pub enum Error {
         /// The time limit that has passed.
         limit: Duration,
     },
-    /// A classic peer has sent other data than the exchange needs; what was needed.
+    /// A classic peer has sent other data than the exchange needs, which the field names.
     #[error("the other side did not send what this exchange needs: {0}")]
     ClassicPeer(&'static str),
     /// A classic peer's key cannot be used.

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_judged_where_it_stands_and_where_it_leads() {
+    fn a_link_is_checked_where_it_is_and_where_it_leads() {
         let (outer, path) = good();
         let links = outer.path().join("links");
         fs::create_dir(&links).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_certainly_not_there_is_absent() {
+    fn only_a_file_that_certainly_does_not_exist_is_absent() {
         let (outer, path) = good();
         assert!(!is_absent(&path).unwrap());
         assert!(is_absent(&outer.path().join("other")).unwrap());

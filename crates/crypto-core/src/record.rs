@@ -1,4 +1,4 @@
-//! Records (section 6): how the bytes of a channel are sealed and opened, several side by side.
+//! Records (section 6): sealing and opening the bytes of a channel, several records side by side.
 //!
 //! ```text
 //! length u16 BE | ciphertext | tag[32]

@@ -2,7 +2,7 @@
 //! file's current content.
 //!
 //! ```text
-//! policy   the decision --> principal   a client as it stands in --> file --> clients   the list --> entry   one in the file
+//! policy   the decision --> principal   a client and its grant --> file --> clients   the list --> entry   a client in the file
 //!              |
 //!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
 //! ```

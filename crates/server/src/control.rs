@@ -1,4 +1,4 @@
-//! How the program around a running server speaks to it: asks how it is, gives it another configuration, ends it.
+//! Control of a running server by the program around it: status, reload, recheck and end.
 
 use cli_support::admin::Status;
 use cli_support::control::{Events, Sender, channel};
@@ -8,47 +8,47 @@ use tunnel::address::Address;
 use crate::error::Error;
 use crate::reloadable_config::ReloadableConfig;
 
-/// Speaks to a server that runs in [`serve`](crate::serve()). Clones speak to the same one.
+/// Sends control events to a server that runs in [`serve`](crate::serve()). Clones send to the same server.
 #[derive(Debug, Clone)]
 pub struct Control(Sender<ControlEvent>);
 
-/// What a [`Control`] has said, for the server that it speaks to.
+/// The receiving end of a [`Control`], which [`serve`](crate::serve()) takes.
 #[derive(Debug)]
 pub struct ControlEvents(pub(crate) Events<ControlEvent>);
 
-/// One thing that a server is told, and where its answer goes.
+/// A control event, with the sender for its answer.
 #[derive(Debug)]
 pub(crate) enum ControlEvent {
-    /// Go by another configuration.
+    /// Applies another configuration.
     Reload {
-        /// What holds from now on.
+        /// The new configuration.
         config: ReloadableConfig,
-        /// Where the server listens from now on.
+        /// The addresses to listen on.
         addresses: Vec<Address>,
-        /// How that went.
+        /// Receives the result.
         answer: oneshot::Sender<Result<(), Error>>,
     },
-    /// Look again at who may be in.
+    /// Checks again which clients may stay, and what they may do.
     Recheck(oneshot::Sender<()>),
-    /// Say how it is.
+    /// Asks for the server's status.
     Status(oneshot::Sender<Status>),
-    /// Do not wait for streams any longer. Only a server that has been told to end goes by it.
+    /// Ends the wait for open streams. The event has no effect before the server was told to end.
     EndNow,
 }
 
 impl Control {
-    /// A control, and what the server that it is for takes.
+    /// Creates a control, and the receiving end for the server that it controls.
     #[must_use]
     pub fn new() -> (Self, ControlEvents) {
         let (sender, events) = channel();
         (Self(sender), ControlEvents(events))
     }
 
-    /// Has the server go by `config` and listen on `addresses`: all of it, or nothing of it. `None` where the server
-    /// has ended, or is about to.
+    /// Has the server apply `config` and listen on `addresses`, either both or neither. `None` where the server has
+    /// ended, or is about to.
     ///
     /// # Errors
-    /// [`Error::Listen`] when an address cannot be listened on. The server goes on as before, then.
+    /// [`Error::Listen`] when the server cannot listen on an address. It keeps its configuration then.
     pub async fn reload(
         &self,
         config: ReloadableConfig,
@@ -57,18 +57,18 @@ impl Control {
         self.0.ask(|answer| ControlEvent::Reload { config, addresses, answer }).await
     }
 
-    /// Has the server look again at who may do what: what is not allowed any more ends. Gives `false` where the server
-    /// has ended.
+    /// Has the server check all permissions again, and end streams that are no longer permitted. Returns `false`
+    /// where the server has ended.
     pub async fn recheck(&self) -> bool {
         self.0.ask(ControlEvent::Recheck).await.is_some()
     }
 
-    /// How the server is; `None` where it has ended.
+    /// The status of the server; `None` where it has ended.
     pub async fn status(&self) -> Option<Status> {
         self.0.ask(ControlEvent::Status).await
     }
 
-    /// Ends the wait for streams of a server whose shutdown has begun. Before that it does nothing.
+    /// Ends the wait for streams of a server whose shutdown has begun. The call has no effect before that.
     pub async fn end_now(&self) {
         self.0.tell(ControlEvent::EndNow).await;
     }

@@ -1,4 +1,4 @@
-//! Sockseal's server: takes messages, is the far end of tunnels, or one end of a pipe.
+//! Sockseal's server, which accepts messages, connects tunnels to their targets, and can be one end of a pipe.
 //!
 //! ```text
 //! serve --> accept --> admission   within limits  --> session   handshake, access, then one stream after another
@@ -9,9 +9,10 @@
 //!                                            +--> services::pipe      standard input and output
 //! ```
 //!
-//! [`serve()`] does all of it over sockets that are bound already; `main.rs` parses and reports.
+//! [`serve()`] runs the server on sockets that are bound already. `main.rs` parses the command line and reports
+//! errors.
 
-// They panic where the output cannot be written: cli_support::output does not.
+// These macros panic where the output cannot be written, and `cli_support::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod accept;

@@ -1,6 +1,6 @@
-//! The `server` program: parses, calls the library, takes signals, reports.
+//! The `server` program: parses the command line, calls the library, handles signals, and reports errors.
 
-// They panic where the output cannot be written: cli_support::output does not.
+// These macros panic where the output cannot be written, and `cli_support::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod announce;
@@ -107,9 +107,10 @@ fn listen_and_serve(
     reload: Reload,
 ) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
-    // A file that makes no sense would refuse everybody later: better said now.
+    // An invalid file would refuse all clients later, so the error is reported now.
     let admits_nobody = access.read()?.is_none() && !config.anyone && config.psk.is_empty();
-    // A passphrase is asked for before anybody can be kept waiting; a key is made once the address is free to listen on.
+    // The passphrase is asked for before a client can connect and wait. A new key is made only once the address is
+    // bound.
     let identity = match has_identity(home, &config.psk) {
         true => Some(read_identity(home, &config.psk, &access)?),
         false => None,
@@ -125,7 +126,8 @@ fn listen_and_serve(
             Some(path) => read_or_make_ticket_key(path)?,
             None => TicketKey::new(Secret::random(&mut SysRng).map_err(cli_support::Error::from)?),
         };
-        // Before anybody can know that the server is there: whoever reads the banner may signal at once.
+        // The signals are handled before the addresses are printed, since a program that reads them may signal at
+        // once.
         let signals = Signals::listen(home)?;
         let program = std::env::args_os().next().unwrap_or_else(|| "server".into());
         let start = Start { program: &program, home: given_home, psks: &config.psk, admits_nobody };
@@ -142,16 +144,16 @@ fn listen_and_serve(
         let passing_on = tokio::spawn(signals.pass_on(control, shutdown.clone(), reload));
         let result = serve(settings, listeners, shutdown.cancelled(), events).await;
         passing_on.abort();
-        // The file of the socket for commands goes with the task.
+        // The task owns the file of the admin socket and removes it when it ends.
         passing_on.await.ok();
         result
     });
-    // A thread that still waits for standard input must not hold the process up.
+    // A thread that still waits for standard input must not keep the process running.
     runtime.shutdown_background();
     result
 }
 
-/// What there is to know before a server is started with it, found out without starting it.
+/// Checks the configuration and the files of keys and clients without starting a server.
 fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     let (config, path) = config::read(file)?;
     let access = AccessFile::new(home.clone()).read()?;

@@ -1,4 +1,4 @@
-//! Proxies in front of a server that are believed when they say where a connection comes from.
+//! Proxies in front of a server that are trusted to name the origins of connections.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use crate::access::Network;
 use crate::error::Error;
 
-/// Where connections come from that begin with a header of the PROXY protocol, and that are refused without one.
+/// The source of connections that must begin with a header of the PROXY protocol, and are refused without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxySource {
-    /// This network, or address.
+    /// A network, or a single address.
     Network(Network),
     /// The unix sockets that the server listens on.
     Unix,
 }
 
 impl ProxySource {
-    /// Whether a connection from `source` is one of these; `None` is a unix socket.
+    /// Returns whether the source covers a connection from `source`, `None` for a unix socket.
     pub(crate) fn covers(self, source: Option<IpAddr>) -> bool {
         match (self, source) {
             (Self::Network(network), Some(ip)) => network.covers(ip),

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_of_the_same_number_is_replaced_only_when_nobody_listens() {
+    async fn a_socket_of_the_same_number_is_replaced_only_when_no_process_listens() {
         let (_folder, home) = home();
         let path = || home.file("run").join(socket_name("server", 7));
         let live = AdminSocket::bind_as(&home, "server", 7).unwrap();

@@ -1,4 +1,4 @@
-//! The parser of forwards; see [the table](super) of their forms.
+//! Parses the arguments of `-L`, `-R`, `-D` and `-W`; see [the table](super) of their forms.
 
 use std::borrow::Cow;
 use std::str::FromStr;

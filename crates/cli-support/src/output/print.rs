@@ -34,7 +34,7 @@ pub fn print_lines(lines: &str) -> Result<(), Error> {
     written(print_as_it_is(&format!("{lines}\n")))
 }
 
-/// Prints an object on a line of its own on standard output, as [`print()`] does.
+/// Prints an object as one line of JSON on standard output, as [`print()`] does.
 ///
 /// # Errors
 /// [`Error::Stdio`] where the object cannot be written or encoded as JSON.

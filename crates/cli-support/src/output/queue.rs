@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_reads_are_counted_and_hold_nobody_up() {
+    fn lines_that_are_not_read_are_counted_and_block_no_caller() {
         QUEUE.flush();
         let begun = Instant::now();
         for _ in 0..PUSHED {

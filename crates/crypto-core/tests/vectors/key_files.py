@@ -122,7 +122,7 @@ def pycryptodome():
     key = RSA.import_key(KEY.read_bytes())
     add("PyCryptodome, PKCS#1", key.export_key())
     add("PyCryptodome, PKCS#1 with a passphrase", key.export_key(passphrase=PASSPHRASE), OLD)
-    # Without a word about its protection, PKCS#8 too is encrypted around its PEM.
+    # Without a `protection`, PyCryptodome encrypts PKCS#8 by its PEM headers, too.
     add("PyCryptodome, PKCS#8 with a passphrase", key.export_key(passphrase=PASSPHRASE, pkcs=8), OLD)
     few = {"iteration_count": 1000}
     for protection, expected in (

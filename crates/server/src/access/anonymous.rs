@@ -1,6 +1,6 @@
-//! The policy for anonymous clients, which nobody has allowed by name.
+//! The policy for anonymous clients: those that the file of clients does not list.
 
-/// The policy for anonymous clients, which nobody has allowed by name.
+/// The policy for anonymous clients: those that the file of clients does not list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnonymousPolicy {
     /// Anonymous clients are refused. As long as no client at all has been allowed, this machine may still send

@@ -107,7 +107,7 @@ mod tests {
     const BOB: KeyId = KeyId([2; 32]);
 
     #[test]
-    fn closed_once_somebody_was_allowed_even_when_nobody_is_any_more() {
+    fn anonymous_clients_are_refused_once_a_client_was_allowed_even_after_its_revocation() {
         let (_folder, file) = file();
         let anonymous =
             |origin| file.consult().authorize(&ClientIdentity::Anonymous, origin, AnonymousPolicy::Refuse);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_expired_or_is_elsewhere_is_not_let_in_as_anybody_else() {
+    fn a_client_that_has_expired_or_is_elsewhere_is_not_let_in_as_an_anonymous_one() {
         let (_folder, file) = file();
         let now = Timestamp::now();
         let hour = std::time::Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! The list of allowed clients.
+//! The list of allowed clients: its form in `clients.toml`, and its lines in `server list`.
 
 use crypto_core::identity::KeyId;
 use jiff::Timestamp;

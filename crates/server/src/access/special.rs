@@ -129,7 +129,7 @@ mod tests {
 
     /// The system checks the address first, so that a process which uses up all ports learns and gains nothing.
     #[test]
-    fn whose_an_address_is_does_not_hang_on_free_ports() {
+    fn the_owner_of_an_address_does_not_depend_on_free_ports() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         assert!(is_own_by(UdpSocket::bind(("127.0.0.1", port)).map(drop)));

@@ -1,4 +1,4 @@
-//! The targets that the rights of a client lead to.
+//! Decides which hosts, unix sockets and services the rights of a client permit as targets.
 //!
 //! A tunnel to a host asks [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
 //! address of the answer. The server only connects to addresses that were permitted.

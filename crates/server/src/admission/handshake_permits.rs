@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_permits_are_taken_the_oldest_without_a_hello_gives_way() {
+    fn when_all_permits_are_taken_the_oldest_without_a_hello_is_evicted() {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let connections = silent_connections(&permits, MOST, now);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn where_everybody_has_said_hello_the_oldest_that_was_answered_gives_way_in_time() {
+    fn without_silent_connections_the_oldest_that_was_answered_is_evicted_in_time() {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let connections = silent_connections(&permits, MOST, now);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_and_one_network_have_their_share_and_pay_for_more_themselves() {
+    fn a_source_or_network_above_its_share_evicts_its_own_connections() {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let others = silent_connections(&permits, 10, now);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn before_that_those_that_had_time_for_a_hello_are_dropped_at_random() {
+    fn before_permits_run_out_late_silent_connections_are_dropped_at_random() {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let connections = silent_connections(&permits, MOST / 2 + 1, now);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn permits_come_back_and_whoever_lost_one_counts_until_it_is_gone() {
+    fn permits_are_returned_and_an_evicted_connection_counts_until_it_is_closed() {
         let permits = HandshakePermits::new(MOST, LEAVING);
         let now = Instant::now();
         let first = silent_connections(&permits, MOST, now);

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_goes_on_failing_is_turned_away_for_longer_and_longer() {
+    fn a_source_that_keeps_failing_is_banned_for_longer_and_longer() {
         let mut now = Instant::now();
         let mut penalties = Penalties::default();
         let mut failures = 0;
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_source_is_heard_even_while_somebody_there_fails() {
+    fn a_known_source_is_served_even_while_one_of_its_clients_fails() {
         let now = Instant::now();
         let mut penalties = failed(0, now);
         penalties.note_known(SOURCE, now);

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn networks_have_their_turn_and_sources_within_them() {
+    async fn networks_are_served_round_robin_and_sources_within_them() {
         let held = Held::new().await;
         let mut waits = Vec::new();
         for (address, name) in [
