@@ -23,7 +23,7 @@ use crate::home::Home;
 pub enum Classic {
     /// RSA-OAEP (SHA-1): the receiver sends its public key, the sender one ciphertext
     RsaOaep {
-        /// With whom, and what.
+        /// The peer, the direction and the time limit.
         #[command(flatten)]
         exchange: Exchange,
         /// The receiver's key (PEM); made in the home on first use
@@ -38,10 +38,10 @@ pub enum Classic {
     },
     /// AES-EAX: the sender sends nonce, tag and ciphertext
     AesEax {
-        /// With whom, and what.
+        /// The peer, the direction and the time limit.
         #[command(flatten)]
         exchange: Exchange,
-        /// The key and the lengths.
+        /// The key, and the lengths of nonce and tag.
         #[command(flatten)]
         agreement: aes_eax::Agreement,
     },

@@ -16,7 +16,7 @@ use tunnel::escape::Escaping;
 
 use crate::output::notice::{LogOutput, is_terminal};
 
-/// How much is said. In between is what an operator wants to know.
+/// The level of the log. The default level contains what an operator needs.
 #[derive(Debug, Args)]
 pub struct Verbosity {
     /// Say more

@@ -31,10 +31,10 @@ pub struct Cli {
     /// Folder for keys and allowed clients [default: sockseal in the XDG data folder]
     #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME")]
     pub home: Option<PathBuf>,
-    /// How much is said.
+    /// The level of the log.
     #[command(flatten)]
     pub verbosity: Verbosity,
-    /// What to do; with none, take messages.
+    /// The command. The default is `run`.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of `run`.
@@ -66,7 +66,7 @@ impl Cli {
     }
 }
 
-/// What a server can be told to do.
+/// The commands of a server.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take messages and print each on a line of its own, and serve tunnels to allowed clients (the default)
@@ -120,7 +120,7 @@ pub enum Command {
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Where to listen, and for whom.
+    /// The addresses to listen on, and the clients to let in.
     #[command(flatten)]
     pub listen: Listen,
     /// Print one JSON object a line
@@ -152,7 +152,7 @@ impl Run {
     }
 }
 
-/// Where to listen, and for whom.
+/// Options about the addresses to listen on, and the clients to let in.
 #[derive(Debug, Args)]
 pub struct Listen {
     /// Address to listen on: `HOST:PORT`, `[::1]:PORT`, `*:PORT` for all of this machine, or `unix:/PATH`; port 0 picks a
@@ -200,7 +200,7 @@ impl Listen {
 /// Options of `keygen`.
 #[derive(Debug, Args)]
 pub struct MakeKey {
-    /// The server's key.
+    /// Options of the server's key.
     #[command(flatten)]
     pub rsa: Keygen,
     /// Make a pre-shared key for the client of this name instead, and print it

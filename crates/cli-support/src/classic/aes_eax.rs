@@ -12,7 +12,7 @@ use super::exchange::{Exchange, check_len, print, warn};
 use crate::error::Error;
 use crate::private_file;
 
-/// What both sides of an aes-eax exchange have to agree on.
+/// Options that both sides of an aes-eax exchange have to agree on.
 #[derive(Debug, Args)]
 pub struct Agreement {
     /// The shared key: 16, 24 or 32 bytes, raw or in hex
@@ -29,7 +29,7 @@ pub struct Agreement {
     tag_length: usize,
 }
 
-/// What a key file holds.
+/// The format of a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum KeyFormat {
     /// The bytes of the key and nothing else.

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::output::say;
 use crate::{duration, hardening};
 
-/// What both exchanges have in common.
+/// Options of both exchanges: peer, direction and time limit.
 #[derive(Debug, Args)]
 pub struct Exchange {
     /// Wait for one connection at this address; * is all of this machine, as in *:5000

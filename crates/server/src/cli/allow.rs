@@ -31,7 +31,7 @@ pub struct Allow {
     /// Configuration file of the server, to look up services in for a warning [default: as for server run]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What it may do.
+    /// The rights of the client.
     #[command(flatten)]
     pub permissions: Permissions,
     /// Refuse it after a duration such as 90d, or from a moment such as 2027-02-22T10:00:00Z
