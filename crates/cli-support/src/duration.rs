@@ -10,7 +10,7 @@ use crate::Error;
 /// length and are refused, as is a number without a unit.
 ///
 /// # Errors
-/// [`Error::Duration`].
+/// [`Error::Duration`] when the text is not a duration, or longer than a hundred years.
 pub fn parse(text: &str) -> Result<Duration, Error> {
     let error = || Error::Duration { text: text.into() };
     let span: Span = text.parse().map_err(|_| error())?;

@@ -68,8 +68,8 @@ pub trait Report: std::error::Error {
     }
 }
 
-/// Prints the error, if any, and returns the exit code. Earlier notices are written first, as far as the output
-/// takes them.
+/// Prints the error, if any, and returns the exit code. All notices have been written then, as far as the outputs
+/// take them.
 pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,7 +21,7 @@ use crate::kdf::expand_label;
 use crate::mac::{MacKey, TAG_LEN};
 use crate::secret::Secret;
 
-/// Length of an epoch.
+/// Length of an epoch (section 5). A ticket is valid for its own epoch and the two that follow.
 pub const EPOCH: Duration = Duration::from_hours(12);
 /// Bytes that a ticket adds to its content.
 pub const OVERHEAD: usize = 8 + NONCE_LEN + TAG_LEN;
