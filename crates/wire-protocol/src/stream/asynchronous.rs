@@ -6,7 +6,6 @@ mod duplex;
 mod early;
 mod halves;
 mod handshake;
-mod link;
 mod tunnel;
 
 use std::boxed::Box;

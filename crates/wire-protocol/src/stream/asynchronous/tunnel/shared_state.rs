@@ -1,21 +1,17 @@
-//! What the two directions of a tunnel share: their sockets, how far sending has come, and a way to tell each other of it. What
-//! has been sent and received of the stream the channel itself knows.
+//! What the two directions of a relay share: their sockets, their pace, how far sending has come, and a way to tell each
+//! other of it. What has been sent and received of the stream the channel itself knows.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, ready};
 
-use tokio::sync::Notify;
-
+use super::signal::Signal;
 use crate::message::ResetCode;
 use crate::state::{StateCell, states};
 
 /// What the two directions share.
-pub(super) struct Link<C, P> {
+pub(super) struct SharedState<C, P, Q> {
     pub(super) io: C,
     pub(super) plain: P,
+    pub(super) pace: Q,
     /// How far the sending direction has come.
     pub(super) sending: StateCell<Sending>,
     /// The stream is to be given up, for this reason.
@@ -26,11 +22,12 @@ pub(super) struct Link<C, P> {
     pub(super) for_receiver: Signal,
 }
 
-impl<C, P> Link<C, P> {
-    pub(super) fn new(io: C, plain: P) -> Self {
+impl<C, P, Q> SharedState<C, P, Q> {
+    pub(super) fn new(io: C, plain: P, pace: Q) -> Self {
         Self {
             io,
             plain,
+            pace,
             sending: StateCell::new(Sending::NotBegun),
             given_up: OnceLock::new(),
             for_sender: Signal::default(),
@@ -38,18 +35,21 @@ impl<C, P> Link<C, P> {
         }
     }
 
-    /// Has the sending direction say Reset and end. The first reason counts.
+    /// Has the sending direction, which has a task of its own, say Reset and end. The first reason counts.
     pub(super) fn give_up(&self, code: ResetCode) {
         self.given_up.set(code).ok();
-        self.tell_sender();
+        self.for_sender.raise();
     }
 
+    /// Tells the sending direction that there is something to say. Opened is held back no longer.
     pub(super) fn tell_sender(&self) {
-        self.for_sender.raise(self.sending.get().is_apart());
+        self.release_opened();
+        self.for_sender.raise();
     }
 
-    pub(super) fn tell_receiver(&self) {
-        self.for_receiver.raise(self.sending.get().is_apart());
+    /// Has Opened sent, where it was held back.
+    pub(super) fn release_opened(&self) {
+        self.sending.replace(Sending::HoldsOpened, Sending::Here);
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) enum Sending {
     HoldsOpened,
     /// It sends in the task of the receiving direction.
     Here,
-    /// It has much to send, for which it has a task of its own.
+    /// It has much to send, for which it has a task of its own, or is about to get one.
     Apart,
     /// All that it has to send has left, EndOfStream included.
     EndedHere,
@@ -76,6 +76,10 @@ impl Sending {
     /// Whether it has a task of its own, or is about to get one.
     pub(super) fn is_apart(self) -> bool {
         matches!(self, Self::Apart | Self::EndedApart)
+    }
+
+    pub(super) fn has_begun(self) -> bool {
+        !matches!(self, Self::NotBegun | Self::NotBegunButHeard)
     }
 
     pub(super) fn has_ended(self) -> bool {
@@ -96,46 +100,6 @@ states!(Sending {
     EndedHere = 5,
     EndedApart = 6
 });
-
-/// That one direction has something to tell the other.
-#[derive(Default)]
-pub(super) struct Signal {
-    raised: AtomicBool,
-    /// It was raised without a wake-up.
-    news: AtomicBool,
-    task: Notify,
-}
-
-impl Signal {
-    /// Raises it. The other direction is woken where it is `elsewhere`, in a task of its own. Where it shares this task it is
-    /// polled next: a task that woke itself would make the runtime wake another thread, to run it there.
-    fn raise(&self, elsewhere: bool) {
-        self.raised.store(true, Ordering::Release);
-        if elsewhere {
-            self.task.notify_one();
-        } else {
-            self.news.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it was raised without a wake-up since this was last asked.
-    pub(super) fn take_news(&self) -> bool {
-        self.news.swap(false, Ordering::Relaxed)
-    }
-
-    /// Waits until it is raised, and lowers it.
-    pub(super) async fn lowered(&self) {
-        let mut woken = pin!(self.task.notified());
-        poll_fn(|cx| {
-            while !self.raised.swap(false, Ordering::AcqRel) {
-                ready!(woken.as_mut().poll(cx));
-                woken.set(self.task.notified());
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
-}
 
 #[cfg(test)]
 mod tests {
