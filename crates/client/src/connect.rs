@@ -20,7 +20,7 @@ use tunnel::pool::Connect;
 use tunnel::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{AbortCode, DeniedCode, Target};
-use wire_protocol::stream::{self, Peer, SecureStream, error_in};
+use wire_protocol::stream::{self, Channel, OpenError, Peer, SecureStream, Session, error_in};
 
 use crate::tickets::{TicketCache, Tickets};
 use crate::trust::{KnownServer, KnownServers, TrustPolicy};
@@ -82,20 +82,41 @@ impl Server {
     }
 }
 
-/// Connects and does the handshake. With `open`, a stream is opened right behind it, still to be confirmed
-/// ([`SecureStream::confirm_opened`]).
+/// Connects and does the handshake: the channel is idle.
 ///
 /// Nothing but the handshake is sent to a server whose key is not trusted.
 ///
 /// # Errors
 /// [`Error`].
-pub async fn connect(
+pub async fn connect(credentials: &Credentials, server: &Server) -> Result<Channel<Socket>, Error> {
+    let known_servers = KnownServers::new(credentials.home.clone());
+    let tickets = OnceLock::new();
+    connect_with(credentials, server, None, stream::connect_channel, &tickets, &known_servers).await
+}
+
+/// As [`connect`], and opens a stream to `target` right behind the handshake, without a round trip for it.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) async fn connect_open(
     credentials: &Credentials,
     server: &Server,
-    open: Option<Target>,
+    target: Target,
 ) -> Result<SecureStream<Socket>, Error> {
     let known_servers = KnownServers::new(credentials.home.clone());
-    connect_with(credentials, server, open, &OnceLock::new(), &known_servers).await
+    let (open, tickets) = (Some(target), OnceLock::new());
+    let opening =
+        connect_with(credentials, server, open, stream::connect_open, &tickets, &known_servers).await?;
+    let source = match in_time(async { Ok(opening.confirm().await) }).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(OpenError::Refused { code, channel })) => {
+            close(channel).await;
+            wire_protocol::Error::Refused(code).into()
+        }
+        Ok(Err(error)) => error.into(),
+        Err(error) => error,
+    };
+    Err(Error::Channel { address: server.address.to_string(), source })
 }
 
 /// Makes one channel after another to one server.
@@ -124,8 +145,9 @@ impl Connect for Connector {
     type Error = Error;
 
     /// As [`connect`], with tickets that stay in memory.
-    async fn connect(&self) -> Result<SecureStream<Socket>, Error> {
-        connect_with(&self.credentials, &self.server, None, &self.tickets, &self.known_servers).await
+    async fn connect(&self) -> Result<Channel<Socket>, Error> {
+        let Self { credentials, server, tickets, known_servers } = self;
+        connect_with(credentials, server, None, stream::connect_channel, tickets, known_servers).await
     }
 
     fn no_channel(&self) -> Error {
@@ -133,20 +155,25 @@ impl Connect for Connector {
     }
 }
 
-async fn connect_with(
+/// Connects, and does what `handshake` does with the configuration for it.
+async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     credentials: &Credentials,
     server: &Server,
     open: Option<Target>,
+    handshake: impl Fn(Socket, ClientConfig) -> F,
     tickets: &OnceLock<TicketCache>,
     known_servers: &KnownServers,
-) -> Result<SecureStream<Socket>, Error> {
+) -> Result<C, Error> {
+    let handshake = async |socket, config| {
+        in_time(handshake(socket, config)).await.map_err(|source| handshake_error(server, source))
+    };
     let mut patience = Patience::new();
     if let Some(psk) = &server.psk {
         loop {
             let socket = dial(&server.address).await?;
             let expected = ExpectedServer::Psk(Arc::clone(psk));
             let config = ClientConfig { server: expected, identity: None, open: open.clone() };
-            match handshake(socket, config, server).await {
+            match handshake(socket, config).await {
                 Err(error) => patience.endure(error).await?,
                 connected => return connected,
             }
@@ -164,7 +191,7 @@ async fn connect_with(
     };
     let client = credentials.identity.as_ref().map(|key| key.public().id());
     let tickets = tickets.get_or_init(|| Tickets::new(&credentials.home, known.id, client).cached());
-    let mut stream = loop {
+    let mut connected = loop {
         let socket = match socket.take() {
             Some(socket) => socket,
             None => dial(&server.address).await?,
@@ -174,17 +201,18 @@ async fn connect_with(
             identity: credentials.identity.clone(),
             open: open.clone(),
         };
-        match handshake(socket, config, server).await {
-            Ok(stream) => break stream,
+        match handshake(socket, config).await {
+            Ok(connected) => break connected,
             Err(error) => patience.endure(error).await?,
         }
     };
 
-    if let Some(ticket) = stream.session_mut().ticket.take() {
+    let session = connected.as_mut();
+    if let Some(ticket) = session.ticket.take() {
         tickets.keep(ticket);
     }
     // The key has proven itself: it is remembered whole, so that the next handshake needs no question.
-    if let Peer::Server(Some(key)) = &stream.session().peer {
+    if let Peer::Server(Some(key)) = &session.peer {
         let proven = KnownServer { id: key.id(), key: Some(key.clone()) };
         if known_servers.find(&server.address)?.as_ref() != Some(&proven) {
             match known_servers.remember(&server.address, &proven) {
@@ -196,7 +224,7 @@ async fn connect_with(
             }
         }
     }
-    Ok(stream)
+    Ok(connected)
 }
 
 /// How long a client puts up with a server that has too much to do: as long as it would wait for a handshake.
@@ -226,18 +254,6 @@ impl Patience {
         sleep_until(next).await;
         Ok(())
     }
-}
-
-/// Waits until the stream stands that was opened with the handshake.
-pub(crate) async fn confirm(
-    mut stream: SecureStream<Socket>,
-    server: &Server,
-) -> Result<SecureStream<Socket>, Error> {
-    let Err(source) = in_time(stream.confirm_opened()).await else { return Ok(stream) };
-    if let Some(wire_protocol::Error::Refused(_)) = error_in(&source) {
-        close(stream).await;
-    }
-    Err(Error::Channel { address: server.address.to_string(), source })
 }
 
 /// The server as it is trusted already: given on the command line, or known.
@@ -290,13 +306,10 @@ async fn first_contact(
     }
 }
 
-async fn handshake(
-    socket: Socket,
-    config: ClientConfig,
-    server: &Server,
-) -> Result<SecureStream<Socket>, Error> {
+/// What a handshake has failed with, as it is told.
+fn handshake_error(server: &Server, source: io::Error) -> Error {
     let address = || server.address.to_string();
-    in_time(stream::connect_channel(socket, config)).await.map_err(|source| match error_in(&source) {
+    match error_in(&source) {
         Some(&wire_protocol::Error::ServerKeyMismatch { expected, offered }) => {
             Error::ServerKeyChanged { address: address(), expected, offered }
         }
@@ -305,7 +318,7 @@ async fn handshake(
             Error::Psk { address: address(), id, source }
         }
         _ => Error::Handshake { address: address(), source },
-    })
+    }
 }
 
 async fn dial(address: &Address) -> Result<Socket, Error> {
@@ -370,7 +383,7 @@ mod tests {
             std::future::pending::<Infallible>().await
         };
         let result = tokio::select! {
-            connected = connect(&credentials, &server, None) => connected.map(drop),
+            connected = connect(&credentials, &server) => connected.map(drop),
             never = serve => match never {},
         };
         (result, accepted.get())

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::ServerLimits;
-use wire_protocol::stream::{RsaPool, SecureStream, accept_channel};
+use wire_protocol::stream::{Channel, RsaPool, accept_channel};
 
 /// A server that sends back what it is sent, and the forwards that lead to it.
 struct Fixture {
@@ -34,9 +34,9 @@ struct Fixture {
 }
 
 /// Sends the data of one channel's streams back.
-async fn echo(mut stream: SecureStream<TcpStream>) -> std::io::Result<()> {
-    while stream.next_open().await?.is_some() {
-        stream.answer_open().await?;
+async fn echo(mut channel: Channel<TcpStream>) -> std::io::Result<()> {
+    while channel.next_open().await?.is_some() {
+        let mut stream = channel.answer_open().await?;
         let mut chunk = [0; 64];
         loop {
             let len = stream.read(&mut chunk).await?;
@@ -46,9 +46,9 @@ async fn echo(mut stream: SecureStream<TcpStream>) -> std::io::Result<()> {
             stream.write_all(&chunk[..len]).await?;
             stream.flush().await?;
         }
-        stream.shutdown().await?;
+        channel = stream.finish().await?;
     }
-    stream.answer_close().await
+    channel.close().await
 }
 
 async fn fixture() -> Fixture {

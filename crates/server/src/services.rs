@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tunnel::drops::DropCounter;
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCode, Target};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use crate::error::Error;
 use crate::services::handler::Handler;
@@ -103,22 +103,22 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    /// Serves the stream whose Open has just come: by the handler of its kind, where there is one and the policy permits it.
+    /// Serves the stream whose Open has just come on `channel`: by the handler of its kind, where there is one and the policy permits it.
     /// Gives the channel back, idle; `None` where it has ended with the stream.
     pub(crate) async fn serve(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
+    ) -> io::Result<Option<Channel<Socket>>> {
         // All but tunnels on the heap: of these there may be thousands, which have no room for the others then.
         match request.target {
-            Target::Message => Box::pin(serve_with(self.messages.as_ref(), stream, request)).await,
-            Target::Pipe => Box::pin(serve_with(self.pipe.as_ref(), stream, request)).await,
+            Target::Message => Box::pin(serve_with(self.messages.as_ref(), channel, request)).await,
+            Target::Pipe => Box::pin(serve_with(self.pipe.as_ref(), channel, request)).await,
             Target::Tcp { .. } | Target::Unix { .. } | Target::Udp { .. } | Target::Service { .. } => {
-                serve_with(self.tunnels.as_ref(), stream, request).await
+                serve_with(self.tunnels.as_ref(), channel, request).await
             }
-            Target::Listen { .. } => Box::pin(serve_with(self.listening.as_ref(), stream, request)).await,
-            Target::Forwarded { .. } => not_offered(stream, request).await,
+            Target::Listen { .. } => Box::pin(serve_with(self.listening.as_ref(), channel, request)).await,
+            Target::Forwarded { .. } => not_offered(channel, request).await,
         }
     }
 
@@ -144,16 +144,16 @@ impl Handlers {
 
 async fn serve_with<H: Handler>(
     handler: Option<&H>,
-    stream: SecureStream<Socket>,
+    channel: Channel<Socket>,
     request: RequestContext<'_>,
-) -> io::Result<Option<SecureStream<Socket>>> {
-    let Some(handler) = handler else { return not_offered(stream, request).await };
+) -> io::Result<Option<Channel<Socket>>> {
+    let Some(handler) = handler else { return not_offered(channel, request).await };
     if has_empty_host(request.target) {
-        return request.refuse(stream, RefusedCode::UnknownHost.into()).await.map(Some);
+        return request.refuse(channel, RefusedCode::UnknownHost.into()).await.map(Some);
     }
     match request.permits(None) {
-        Ok(permit) => handler.serve(stream, request, permit).await,
-        Err(denial) => request.refuse(stream, denial.into()).await.map(Some),
+        Ok(permit) => handler.serve(channel, request, permit).await,
+        Err(denial) => request.refuse(channel, denial.into()).await.map(Some),
     }
 }
 
@@ -168,8 +168,8 @@ fn has_empty_host(target: &Target) -> bool {
 }
 
 async fn not_offered(
-    stream: SecureStream<Socket>,
+    channel: Channel<Socket>,
     request: RequestContext<'_>,
-) -> io::Result<Option<SecureStream<Socket>>> {
-    request.refuse(stream, RefusedCode::NotOffered.into()).await.map(Some)
+) -> io::Result<Option<Channel<Socket>>> {
+    request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Some)
 }

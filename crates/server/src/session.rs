@@ -14,7 +14,7 @@ use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::socket::Socket;
 use wire_protocol::message::{DeniedCode, Target};
-use wire_protocol::stream::{self, Incoming, SecureStream};
+use wire_protocol::stream::{self, Channel, Incoming};
 
 use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, Snapshot, permits};
 use crate::admission::fault::{self, Fault};
@@ -84,11 +84,11 @@ impl Server {
         drop(permit);
 
         match (handshake, admitted) {
-            (Ok(stream), Some((principal, _channel))) => {
+            (Ok(channel), Some((principal, _place))) => {
                 tracing::debug!(
                     peer = source.name,
                     client = principal.name,
-                    mode = %stream.session().mode,
+                    mode = %channel.session().mode,
                     "connection established"
                 );
                 if principal.enrolment == Enrolment::Enrolled {
@@ -109,7 +109,7 @@ impl Server {
                 };
                 let _seen = self.open.enter(session.seen());
                 let (served, denial) = {
-                    let mut served = pin!(session.serve(stream));
+                    let mut served = pin!(session.serve(channel));
                     tokio::select! {
                         served = &mut served => (served, None),
                         denial = session.until_revoked(changes) => {
@@ -161,45 +161,45 @@ impl Server {
 }
 
 impl Session<'_> {
-    async fn serve(&self, mut stream: SecureStream<Socket>) -> io::Result<()> {
+    async fn serve(&self, mut channel: Channel<Socket>) -> io::Result<()> {
         let stopping = &self.server.stopping;
         loop {
             self.note(None);
             let idle_timeout = self.server.config().idle_timeout;
             let incoming = tokio::select! {
                 biased;
-                () = self.revoked.cancelled() => return revoke(stream).await,
-                () = stopping.cancelled() => return in_time(stream.close()).await,
-                incoming = timeout(idle_timeout, stream.next_incoming()) => incoming,
+                () = self.revoked.cancelled() => return revoke(channel).await,
+                () = stopping.cancelled() => return in_time(channel.close()).await,
+                incoming = timeout(idle_timeout, channel.next_incoming()) => incoming,
             };
             let Ok(incoming) = incoming else {
                 tracing::debug!(client = self.principal().name, "connection idle for too long");
-                return in_time(stream.close()).await;
+                return in_time(channel.close()).await;
             };
             match incoming? {
                 Incoming::Open(target) => {
-                    let served = self.serve_stream(stream, target).await?;
+                    let served = self.serve_stream(channel, target).await?;
                     let Some(idle) = served else { return Ok(()) };
-                    stream = idle;
+                    channel = idle;
                 }
                 Incoming::Park(lease) => {
                     // Rights may have changed since the handshake.
                     let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-                        return revoke(stream).await;
+                        return revoke(channel).await;
                     };
                     let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
-                        return in_time(stream.close()).await;
+                        return in_time(channel.close()).await;
                     };
                     self.note(Some(parking.target()));
                     // Its lease may not have ended yet, and nobody judges by that change again.
                     if self.may_keep_open(&principal).is_err() {
-                        return revoke(stream).await;
+                        return revoke(channel).await;
                     }
                     let streams = &self.server.streams;
                     // On the heap, so that the many channels that are never parked have no room for it.
                     let (throttle, revoked) = (&self.throttle, &self.revoked);
                     return Box::pin(parking.serve(
-                        stream,
+                        channel,
                         throttle,
                         idle_timeout,
                         stopping,
@@ -209,7 +209,7 @@ impl Session<'_> {
                     .await;
                 }
                 Incoming::SignOfLife => {}
-                Incoming::Close => return in_time(stream.answer_close()).await,
+                Incoming::Close => return in_time(channel.close()).await,
             }
         }
     }
@@ -217,11 +217,13 @@ impl Session<'_> {
     /// Serves one stream; `None` where the channel has ended with it.
     async fn serve_stream(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         target: Target,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
+    ) -> io::Result<Option<Channel<Socket>>> {
         // Rights may have changed since the handshake.
-        let Ok(principal) = self.judge_again(&self.server.access.look()) else { return revoke(stream).await };
+        let Ok(principal) = self.judge_again(&self.server.access.look()) else {
+            return revoke(channel).await;
+        };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
         let request = RequestContext {
@@ -239,7 +241,7 @@ impl Session<'_> {
             revoked: &self.revoked,
             open: &self.target,
         };
-        self.server.handlers.serve(stream, request).await
+        self.server.handlers.serve(channel, request).await
     }
 
     /// Notes how a connection of a client has ended that was in; with `denial` where it has lost the right to be in, or to what

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::{Channel, Connection};
 
 use crate::dial::in_time;
 
 /// Ends a channel on which nothing is left to be done: how that goes changes nothing any more.
-pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(channel: SecureStream<S>) {
+pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(channel: Channel<S>) {
     if let Err(error) = in_time(channel.close()).await {
         tracing::debug!(%error, "the channel did not close well");
     }
@@ -22,8 +22,8 @@ pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(channel: SecureStream<S>) 
 ///
 /// # Errors
 /// Those of the socket, as long as the reason has not been sent.
-pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
-    channel: SecureStream<S>,
+pub async fn reset<S: AsyncRead + AsyncWrite + Unpin, P>(
+    channel: Connection<S, P>,
     code: ResetCode,
 ) -> io::Result<()> {
     let mut socket = channel.reset(code).await?;
@@ -34,7 +34,10 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Ends a channel as [`reset`] does, without waiting for a peer that takes nothing any more, and gives [`stopped`].
-pub async fn stop<S: AsyncRead + AsyncWrite + Unpin>(channel: SecureStream<S>, code: ResetCode) -> io::Error {
+pub async fn stop<S: AsyncRead + AsyncWrite + Unpin, P>(
+    channel: Connection<S, P>,
+    code: ResetCode,
+) -> io::Error {
     timeout(LINGER, reset(channel, code)).await.ok();
     stopped(code)
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 /// How often a client's idle channel gives a sign of life: well before the server closes it, and often enough to notice that
 /// the way to it is gone.
-pub fn keep_alive_every<S>(channel: &SecureStream<S>) -> Duration {
+pub fn keep_alive_every<S>(channel: &Channel<S>) -> Duration {
     keep_alive_within(channel.session().limits.idle_timeout_seconds)
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use self::state::{Aged, Reachability, State};
 use crate::backoff::{Backoff, MAX_PAUSE};
@@ -66,12 +66,12 @@ impl<C: Connect> Pool<C> {
     ///
     /// # Errors
     /// [`Connect::no_channel`] at the deadline, or an error that is [`Fault::Permanent`].
-    pub async fn get(self: &Arc<Self>, deadline: Instant) -> Result<SecureStream<C::Socket>, C::Error> {
+    pub async fn get(self: &Arc<Self>, deadline: Instant) -> Result<Channel<C::Socket>, C::Error> {
         let waited = timeout_at(deadline, self.wait_for_one()).await;
         waited.unwrap_or_else(|_| Err(self.connector.no_channel()))
     }
 
-    async fn wait_for_one(self: &Arc<Self>) -> Result<SecureStream<C::Socket>, C::Error> {
+    async fn wait_for_one(self: &Arc<Self>) -> Result<Channel<C::Socket>, C::Error> {
         if let Some(channel) = self.take_idle() {
             return Ok(channel);
         }
@@ -113,7 +113,7 @@ impl<C: Connect> Pool<C> {
     }
 
     /// Takes back a channel whose stream has ended well.
-    pub fn put(&self, channel: SecureStream<C::Socket>) {
+    pub fn put(&self, channel: Channel<C::Socket>) {
         let mut state = self.state();
         let kept = if self.ended.is_cancelled() { Err(channel) } else { state.keep(channel, Instant::now()) };
         drop(state);
@@ -236,7 +236,7 @@ impl<C: Connect> Pool<C> {
         .ok();
     }
 
-    async fn handshake(self: &Arc<Self>) -> Result<SecureStream<C::Socket>, C::Error> {
+    async fn handshake(self: &Arc<Self>) -> Result<Channel<C::Socket>, C::Error> {
         let permit = Arc::clone(&self.handshakes).acquire_owned().await;
         self.connect(permit.ok()).await
     }
@@ -246,7 +246,7 @@ impl<C: Connect> Pool<C> {
     async fn connect(
         self: &Arc<Self>,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<SecureStream<C::Socket>, C::Error> {
+    ) -> Result<Channel<C::Socket>, C::Error> {
         let (give, given) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
@@ -263,7 +263,7 @@ impl<C: Connect> Pool<C> {
         given.await.unwrap_or_else(|_| Err(self.connector.no_channel()))
     }
 
-    fn take_idle(&self) -> Option<SecureStream<C::Socket>> {
+    fn take_idle(&self) -> Option<Channel<C::Socket>> {
         let mut state = self.state();
         let taken = state.take();
         if state.is_short() {
@@ -278,7 +278,7 @@ impl<C: Connect> Pool<C> {
         }
     }
 
-    fn found(&self, channel: SecureStream<C::Socket>) {
+    fn found(&self, channel: Channel<C::Socket>) {
         self.state().reachability = Reachability::Up;
         self.put(channel);
         self.changed.notify_waiters();

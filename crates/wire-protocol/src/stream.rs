@@ -17,6 +17,8 @@ mod asynchronous;
 pub mod blocking;
 mod clock;
 mod memory;
+mod open_error;
+mod phase;
 #[cfg(feature = "std-io")]
 pub mod relay;
 
@@ -43,11 +45,13 @@ use clock::Clock;
 pub use crate::channel::{HEARTBEAT, MAX_KEY_AGE, SILENCE};
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    ANSWERED_IDLE, Admission, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming, Operation, Pace,
-    Progress, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept, accept_channel, connect,
-    connect_channel, fetch_server_key, never_stood, open_early, relay_datagrams, send_past_earlier_errors,
-    tunnel, tunnel_until,
+    ANSWERED_IDLE, Admission, Channel, Connection, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming,
+    OpeningStream, Operation, Pace, Progress, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept,
+    accept_channel, connect, connect_channel, connect_open, fetch_server_key, open_early, relay_datagrams,
+    send_past_earlier_errors, tunnel, tunnel_until,
 };
+pub use open_error::OpenError;
+pub use phase::{Idle, Open, Opening, Streaming};
 
 /// How long a handshake may take, from the connection to Welcome (section 8).
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);

@@ -18,13 +18,13 @@ use crate::{Error, KnownServers};
 /// # Errors
 /// [`Error`].
 pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) -> Result<(), Error> {
-    let channel = |source| Error::Channel { address: server.address.to_string(), source };
+    let broken = |source| Error::Channel { address: server.address.to_string(), source };
     let start = Instant::now();
-    let mut stream = connect(credentials, server, None).await?;
+    let mut channel = connect(credentials, server).await?;
     let handshake = start.elapsed();
 
-    let mode = stream.session().mode;
-    let server_key = match (&stream.session().peer, mode) {
+    let mode = channel.session().mode;
+    let server_key = match (&channel.session().peer, mode) {
         (_, Mode::Psk) => None,
         (Peer::Server(Some(key)), _) => Some(key.id()),
         // A resumption does not show the key again: it is the one that is trusted.
@@ -45,9 +45,9 @@ pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) ->
         rtt_ms: Vec::new(),
     };
     for _ in 0..options.count.get() {
-        report.rtt_ms.push(milliseconds(in_time(stream.ping()).await.map_err(channel)?));
+        report.rtt_ms.push(milliseconds(in_time(channel.ping()).await.map_err(broken)?));
     }
-    close(stream).await;
+    close(channel).await;
 
     if options.json {
         output::print_json(&report)?;

@@ -8,7 +8,7 @@ use wire_protocol::stream::blocking;
 use wire_protocol::stream::relay::relay;
 
 use crate::Error;
-use crate::connect::{Credentials, Server, confirm, connect};
+use crate::connect::{Credentials, Server, connect_open};
 
 /// Relays until both directions have ended, and both sides agree that they have.
 ///
@@ -16,7 +16,7 @@ use crate::connect::{Credentials, Server, confirm, connect};
 /// [`Error`]; [`Error::Pipe`] when data may have been lost.
 pub async fn pipe(credentials: &Credentials, server: &Server) -> Result<(), Error> {
     let (input, output) = (hardening::standard_input()?, hardening::take_standard_output()?);
-    let stream = confirm(connect(credentials, server, Some(Target::Pipe)).await?, server).await?;
+    let stream = connect_open(credentials, server, Target::Pipe).await?;
     let channel = |source| Error::Channel { address: server.address.to_string(), source };
     let (socket, parts) = stream.into_parts();
     let socket = socket.into_blocking().map_err(channel)?;

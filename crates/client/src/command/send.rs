@@ -12,14 +12,14 @@ use wire_protocol::stream::{SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, confirm, connect};
+use crate::connect::{Credentials, Server, connect_open};
 
 /// Sends `text`, or standard input, and returns once the server has confirmed that it has handed it on.
 ///
 /// # Errors
 /// [`Error`]; after any the message counts as not sent.
 pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>) -> Result<(), Error> {
-    let mut stream = confirm(connect(credentials, server, Some(Target::Message)).await?, server).await?;
+    let mut stream = connect_open(credentials, server, Target::Message).await?;
     let channel = |source| Error::Channel { address: server.address.to_string(), source };
     match text {
         Some(text) => copy(&mut text.as_bytes(), &mut stream, channel).await?,
@@ -115,7 +115,7 @@ mod tests {
     use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
     use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
     use wire_protocol::message::ServerLimits;
-    use wire_protocol::stream::{HEARTBEAT, RsaPool, SILENCE, accept_channel, connect_channel};
+    use wire_protocol::stream::{self, HEARTBEAT, RsaPool, SILENCE, accept_channel};
 
     use super::*;
 
@@ -134,14 +134,13 @@ mod tests {
         let expected = ExpectedServer::Psk(psk);
         let client = ClientConfig { server: expected, identity: None, open: Some(Target::Message) };
         let (client, server) = tokio::join!(
-            connect_channel(here, client),
+            stream::connect_open(here, client),
             accept_channel(there, Arc::new(config), &pool, |_| Ok(()))
         );
-        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        let mut server = server.unwrap();
         assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
-        server.answer_open().await.unwrap();
-        client.confirm_opened().await.unwrap();
-        (client, server)
+        let server = server.answer_open().await.unwrap();
+        (client.unwrap().confirm().await.unwrap(), server)
     }
 
     fn failed(source: io::Error) -> Error {

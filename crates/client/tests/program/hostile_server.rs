@@ -3,11 +3,10 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wire_protocol::Error;
 use wire_protocol::message::{
     AbortCode, DeniedCode, ListenAddress, ListenKind, RefusedCode, ResetCode, Target,
 };
-use wire_protocol::stream::{abort_frame, error_in};
+use wire_protocol::stream::{OpenError, abort_frame};
 
 use super::scene::{Answer, HOSTILE, Scene, in_time};
 
@@ -23,17 +22,16 @@ async fn targets_that_a_server_names_are_shown_escaped() {
         let scene = Scene::new().await;
         let client = scene.client(&["-v", "forward", &scene.address, "-R", forward]);
         let mut parked = scene.listen_for_client();
-        let mut stream = in_time(parked.recv()).await.unwrap();
+        let mut channel = in_time(parked.recv()).await.unwrap();
         for target in targets() {
             // The client may have closed the channel for having more of them than it wants.
             for _ in 0..2 {
-                let opened = in_time(stream.open(target.clone())).await;
-                let refused =
-                    opened.as_ref().is_err_and(|error| matches!(error_in(error), Some(Error::Refused(_))));
-                if refused {
+                let opened = in_time(channel.open(&target)).await;
+                if let Err(OpenError::Refused { channel: idle, .. }) = opened {
+                    channel = idle;
                     break;
                 }
-                stream = in_time(parked.recv()).await.unwrap();
+                channel = in_time(parked.recv()).await.unwrap();
                 // A flow of datagrams stands as soon as it has a socket.
                 if opened.is_ok() {
                     break;
@@ -85,8 +83,8 @@ async fn no_answer_to_a_stream_moves_a_terminal() {
         }
         let mut visitor = TcpStream::connect(client.said("local ").await).await.unwrap();
         visitor.write_all(b"hello").await.unwrap();
-        let (stream, _) = opens.next().await;
-        if let Some(idle) = answer.give(stream).await {
+        let (channel, _) = opens.next().await;
+        if let Some(idle) = answer.give(channel).await {
             opens.wait_on(idle);
         }
         in_time(visitor.read_to_end(&mut Vec::new())).await.ok();
@@ -98,9 +96,9 @@ async fn no_answer_to_a_stream_moves_a_terminal() {
         let request = [&[5, 1, 0, 5, 1, 0, 3, len], name.as_bytes(), &[0, 80]].concat();
         visitor.write_all(&request).await.unwrap();
         if name == INVISIBLE {
-            let (stream, target) = opens.next().await;
+            let (channel, target) = opens.next().await;
             assert_eq!(target, Target::Tcp { host: name.to_owned(), port: 80 });
-            let idle = Answer::Refuse(RefusedCode::UnknownHost).give(stream).await;
+            let idle = Answer::Refuse(RefusedCode::UnknownHost).give(channel).await;
             opens.wait_on(idle.unwrap());
         }
         in_time(visitor.read_to_end(&mut Vec::new())).await.ok();
@@ -120,12 +118,12 @@ async fn no_answer_to_a_command_moves_a_terminal() {
         REFUSALS.map(Answer::Refuse).into_iter().chain(RESETS.map(Answer::Reset)).chain([Answer::Data])
     {
         let client = scene.client(&send);
-        let mut stream = scene.accept(Ok(())).await.unwrap();
-        stream.next_open().await.unwrap().unwrap();
+        let mut channel = scene.accept(Ok(())).await.unwrap();
+        channel.next_open().await.unwrap().unwrap();
         // A client whose stream is refused closes its channel, and waits for an answer to that.
-        if let Some(mut idle) = answer.give(stream).await {
+        if let Some(mut idle) = answer.give(channel).await {
             while idle.next_open().await.unwrap().is_some() {}
-            idle.answer_close().await.unwrap();
+            idle.close().await.unwrap();
         }
         client.expect_failure().await;
     }
@@ -138,9 +136,8 @@ async fn no_answer_to_a_command_moves_a_terminal() {
     }
     // A stream where a Pong should be.
     let client = scene.client(&ping);
-    let mut stream = scene.accept(Ok(())).await.unwrap();
-    stream.open(Target::Tcp { host: HOSTILE.to_owned(), port: 1 }).await.ok();
-    drop(stream);
+    let channel = scene.accept(Ok(())).await.unwrap();
+    channel.open(&Target::Tcp { host: HOSTILE.to_owned(), port: 1 }).await.ok();
     client.expect_failure().await;
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{DeniedCode, RefusedCode, ResetCode, ServerLimits, Target};
-use wire_protocol::stream::{Incoming, RsaPool, SecureStream, accept_channel};
+use wire_protocol::stream::{Channel, Incoming, RsaPool, accept_channel};
 
 /// Clears the screen, moves the cursor, reverses the direction, and begins lines that nobody has said. It fits into a name of
 /// SOCKS.
@@ -38,18 +38,15 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// Gives the channel back where it is idle then.
-    pub(crate) async fn give(self, mut stream: SecureStream<TcpStream>) -> Option<SecureStream<TcpStream>> {
+    pub(crate) async fn give(self, channel: Channel<TcpStream>) -> Option<Channel<TcpStream>> {
         match self {
-            Self::Refuse(code) => {
-                stream.refuse_open(code).await.unwrap();
-                return Some(stream);
-            }
+            Self::Refuse(code) => return Some(channel.refuse_open(code).await.unwrap()),
             Self::Reset(code) => {
-                stream.answer_open().await.unwrap();
+                let stream = channel.answer_open().await.unwrap();
                 stream.reset(code).await.unwrap();
             }
             Self::Data => {
-                stream.answer_open().await.unwrap();
+                let mut stream = channel.answer_open().await.unwrap();
                 stream.write_all(HOSTILE.as_bytes()).await.unwrap();
                 stream.flush().await.unwrap();
             }
@@ -104,23 +101,24 @@ impl Scene {
     pub(crate) async fn accept(
         &self,
         judgment: Result<(), DeniedCode>,
-    ) -> std::io::Result<SecureStream<TcpStream>> {
+    ) -> std::io::Result<Channel<TcpStream>> {
         accept(&self.listener, &self.config, judgment).await
     }
 
     /// Lets all channels in, says to whoever wants it that it listens, and gives the channels that are parked then.
-    pub(crate) fn listen_for_client(&self) -> mpsc::Receiver<SecureStream<TcpStream>> {
+    pub(crate) fn listen_for_client(&self) -> mpsc::Receiver<Channel<TcpStream>> {
         let (sender, parked) = mpsc::channel(64);
-        self.serve(move |mut stream| {
+        self.serve(move |mut channel| {
             let sender = sender.clone();
             async move {
                 loop {
-                    match stream.next_incoming().await {
+                    match channel.next_incoming().await {
                         Ok(Incoming::Open(Target::Listen { .. })) => {
-                            stream.answer_listen(4711).await.unwrap();
+                            let mut stream = channel.answer_listen(4711).await.unwrap();
                             stream.hold().await.ok();
+                            return;
                         }
-                        Ok(Incoming::Park(_)) => return drop(sender.send(stream).await),
+                        Ok(Incoming::Park(_)) => return drop(sender.send(channel).await),
                         Ok(Incoming::SignOfLife) => {}
                         _ => return,
                     }
@@ -135,27 +133,27 @@ impl Scene {
         let (sender, opened) = mpsc::channel(64);
         let opens = Opens { sender, opened };
         let sender = opens.sender.clone();
-        self.serve(move |stream| next_open(stream, sender.clone()));
+        self.serve(move |channel| next_open(channel, sender.clone()));
         opens
     }
 
     fn serve<F: Future<Output = ()> + Send>(
         &self,
-        play: impl Fn(SecureStream<TcpStream>) -> F + Clone + Send + 'static,
+        play: impl Fn(Channel<TcpStream>) -> F + Clone + Send + 'static,
     ) {
         let (listener, config) = (Arc::clone(&self.listener), Arc::clone(&self.config));
         tokio::spawn(async move {
             loop {
-                if let Ok(stream) = accept(&listener, &config, Ok(())).await {
+                if let Ok(channel) = accept(&listener, &config, Ok(())).await {
                     let play = play.clone();
-                    tokio::spawn(async move { play(stream).await });
+                    tokio::spawn(async move { play(channel).await });
                 }
             }
         });
     }
 }
 
-pub(crate) type Opened = (SecureStream<TcpStream>, Target);
+pub(crate) type Opened = (Channel<TcpStream>, Target);
 
 /// Channels on which a stream has been opened.
 pub(crate) struct Opens {
@@ -169,15 +167,15 @@ impl Opens {
     }
 
     /// The client may open the next stream on this channel.
-    pub(crate) fn wait_on(&self, idle: SecureStream<TcpStream>) {
+    pub(crate) fn wait_on(&self, idle: Channel<TcpStream>) {
         tokio::spawn(next_open(idle, self.sender.clone()));
     }
 }
 
-async fn next_open(mut stream: SecureStream<TcpStream>, opened: mpsc::Sender<Opened>) {
-    match stream.next_open().await {
-        Ok(Some(target)) => drop(opened.send((stream, target)).await),
-        Ok(None) => drop(stream.answer_close().await),
+async fn next_open(mut channel: Channel<TcpStream>, opened: mpsc::Sender<Opened>) {
+    match channel.next_open().await {
+        Ok(Some(target)) => drop(opened.send((channel, target)).await),
+        Ok(None) => drop(channel.close().await),
         Err(_) => {}
     }
 }
@@ -186,7 +184,7 @@ async fn accept(
     listener: &TcpListener,
     config: &Arc<ServerConfig>,
     judgment: Result<(), DeniedCode>,
-) -> std::io::Result<SecureStream<TcpStream>> {
+) -> std::io::Result<Channel<TcpStream>> {
     let (socket, _) = listener.accept().await?;
     socket.set_nodelay(true)?;
     in_time(accept_channel(socket, Arc::clone(config), &RsaPool::new(1), |_| judgment)).await

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tunnel::drops::DropCounter;
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use crate::access::Permit;
 use crate::services::handler::Handler;
@@ -50,17 +50,17 @@ impl Listening {
 impl Handler for Listening {
     async fn serve(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
+    ) -> io::Result<Option<Channel<Socket>>> {
         let Target::Listen { address, kind, lease } = request.target else {
-            return request.refuse(stream, RefusedCode::NotOffered.into()).await.map(Some);
+            return request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Some);
         };
         let (owner, asker) = (&request.principal.identity, &request.principal.name);
         match self.0.claim(owner, asker, address, *kind, *lease).await {
-            Ok(lease) => lease.hold(stream, request.stopping, request.revoked).await,
-            Err(refusal) => request.refuse(stream, refusal).await.map(Some),
+            Ok(lease) => lease.hold(channel, request.stopping, request.revoked).await,
+            Err(refusal) => request.refuse(channel, refusal).await.map(Some),
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use cli_support::log_limit::LogLimit;
 use tempfile::SpooledTempFile;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, ResetCode};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::{Channel, SecureStream};
 
 use crate::access::Permit;
 use crate::quota::QuotaKey;
@@ -72,24 +72,23 @@ impl Handler for Messages {
     /// Takes the message, and confirms it once it is printed.
     async fn serve(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
-        self.receive(stream, request).await.map(Some)
+    ) -> io::Result<Option<Channel<Socket>>> {
+        self.receive(channel, request).await.map(Some)
     }
 }
 
 impl Messages {
     async fn receive(
         &self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         let RequestContext { principal, revoked, meter, .. } = request;
         let Some(output) = &self.output else {
-            stream.refuse_open(RefusedCode::NotOffered).await?;
-            return Ok(stream);
+            return channel.refuse_open(RefusedCode::NotOffered).await;
         };
         let Some(mut share) = self.budget.begin(QuotaKey::of(principal, request.source.ip())) else {
             static LOG_LIMIT: LogLimit = LogLimit::new(5);
@@ -98,10 +97,9 @@ impl Messages {
                 let (client, limit) = (&principal.name, MAX_UNFINISHED);
                 tracing::warn!(client, limit, more, "message refused: too many are unfinished");
             }
-            stream.refuse_open(RefusedCode::Busy).await?;
-            return Ok(stream);
+            return channel.refuse_open(RefusedCode::Busy).await;
         };
-        stream.answer_open().await?;
+        let mut stream = channel.answer_open().await?;
         // When it goes to the disk is for the budget to say.
         let mut message = SpooledTempFile::new(usize::MAX);
         let mut chunk = vec![0; CHUNK];
@@ -150,8 +148,7 @@ impl Messages {
             reset(stream, ResetCode::Output).await?;
             return Err(error);
         }
-        stream.shutdown().await?;
-        Ok(stream)
+        stream.finish().await
     }
 }
 
@@ -181,11 +178,11 @@ mod tests {
     use crypto_core::identity::KeyId;
     use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
     use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
     use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
     use wire_protocol::message::{ServerLimits, Target};
-    use wire_protocol::stream::{RsaPool, accept_channel, connect_channel};
+    use wire_protocol::stream::{RsaPool, accept_channel, connect_open};
 
     use super::*;
 
@@ -204,14 +201,13 @@ mod tests {
         let expected = ExpectedServer::Psk(psk);
         let client = ClientConfig { server: expected, identity: None, open: Some(Target::Message) };
         let (client, server) = tokio::join!(
-            connect_channel(here, client),
+            connect_open(here, client),
             accept_channel(there, Arc::new(config), &pool, |_| Ok(()))
         );
-        let (mut client, mut server) = (client.unwrap(), server.unwrap());
+        let mut server = server.unwrap();
         assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
-        server.answer_open().await.unwrap();
-        client.confirm_opened().await.unwrap();
-        (client, server)
+        let server = server.answer_open().await.unwrap();
+        (client.unwrap().confirm().await.unwrap(), server)
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::Split as _;
 use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
-use wire_protocol::stream::{SecureStream, blocking};
+use wire_protocol::stream::{Channel, blocking};
 
 use crate::access::Permit;
 use crate::error::Error;
@@ -81,14 +81,14 @@ impl ServedPipe {
 impl Handler for ServedPipe {
     async fn serve(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
+    ) -> io::Result<Option<Channel<Socket>>> {
         let Some(ends) = self.pipe.claim() else {
-            return request.refuse(stream, RefusedCode::Busy.into()).await.map(Some);
+            return request.refuse(channel, RefusedCode::Busy.into()).await.map(Some);
         };
-        let served = ends.serve(stream, request.meter, request.revoked).await;
+        let served = ends.serve(channel, request.meter, request.revoked).await;
         match &self.done {
             // The server is ending already when nobody is there to be told.
             Some(done) => {
@@ -104,12 +104,12 @@ impl Ends {
     /// Relays to the end, or until the client has lost the right to it.
     async fn serve(
         self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         meter: &Meter,
         revoked: &CancellationToken,
     ) -> Result<(), Error> {
         let broken = |error| Error::Pipe(RelayError::Channel(error));
-        stream.answer_open().await.map_err(broken)?;
+        let stream = channel.answer_open().await.map_err(broken)?;
         let (socket, parts) = stream.into_parts();
         let (socket, ours) = socket.into_blocking().and_then(BlockingSocket::split).map_err(broken)?;
         let (read, write) = blocking::SecureStream::from_parts(socket, parts).into_split().map_err(broken)?;

@@ -5,7 +5,7 @@ use std::io;
 use tunnel::dial;
 use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use crate::access::Denial;
 use crate::log::LogLimits;
@@ -35,20 +35,19 @@ impl Refusal {
     /// Tells the client, and the log within its limit, and gives the channel back, idle. `peer` and `client` say whose it is.
     pub(crate) async fn tell(
         self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         target: &Target,
         peer: &str,
         client: &str,
         log_limits: &LogLimits,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         let Self { code, error, denial } = self;
         if log_limits.stream_refused.admits() {
             let (target, error) = (target.to_string(), error.map(tracing::field::display));
             let denied = denial.map(tracing::field::display);
             tracing::info!(peer, client, target, reason = %code, error, denied, "stream refused");
         }
-        stream.refuse_open(code).await?;
-        Ok(stream)
+        channel.refuse_open(code).await
     }
 }
 

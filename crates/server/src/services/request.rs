@@ -10,7 +10,7 @@ use tunnel::listener::Source;
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::Socket;
 use wire_protocol::message::Target;
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use crate::access::{Action, Denial, Origin, Permit, Principal, Request, permits};
 use crate::log::LogLimits;
@@ -72,10 +72,10 @@ impl RequestContext<'_> {
     /// Tells the client, and the log within its limit, that it does not get the stream, and gives the channel back, idle.
     pub(crate) async fn refuse(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         refusal: Refusal,
-    ) -> io::Result<SecureStream<Socket>> {
-        refusal.tell(stream, self.target, &self.source.name, &self.principal.name, self.log_limits).await
+    ) -> io::Result<Channel<Socket>> {
+        refusal.tell(channel, self.target, &self.source.name, &self.principal.name, self.log_limits).await
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tunnel::socket::Socket;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Connection;
 
 /// Tells the client why, and reads what it still sends until it has heard it: a socket that is closed before that
 /// takes the reason with it.
-pub(crate) async fn reset(stream: SecureStream<Socket>, code: ResetCode) -> io::Result<()> {
-    let mut socket = stream.reset(code).await?;
+pub(crate) async fn reset<P>(connection: Connection<Socket, P>, code: ResetCode) -> io::Result<()> {
+    let mut socket = connection.reset(code).await?;
     let mut nowhere = tokio::io::sink();
     // How it ends does not matter any more.
     timeout(LINGER, tokio::io::copy(&mut socket, &mut nowhere)).await.ok();
@@ -19,9 +19,9 @@ pub(crate) async fn reset(stream: SecureStream<Socket>, code: ResetCode) -> io::
 }
 
 /// As [`reset`], for a client that has lost the right to what it has open. `Err` with just that.
-pub(crate) async fn revoke<T>(stream: SecureStream<Socket>) -> io::Result<T> {
+pub(crate) async fn revoke<T, P>(connection: Connection<Socket, P>) -> io::Result<T> {
     // A client that takes nothing any more is not waited for.
-    timeout(LINGER, reset(stream, ResetCode::NotAllowed)).await.ok();
+    timeout(LINGER, reset(connection, ResetCode::NotAllowed)).await.ok();
     Err(revoked())
 }
 

@@ -14,7 +14,7 @@ use tunnel::escape::escape;
 use tunnel::proxy_header::{self, ProxyHeader};
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, RefusedCode, ResetCode, Target};
-use wire_protocol::stream::{RelayError, SecureStream, relay_datagrams, tunnel_until};
+use wire_protocol::stream::{Channel, RelayError, relay_datagrams, tunnel_until};
 
 use crate::access::Permit;
 use crate::config::NamedService;
@@ -40,68 +40,68 @@ pub(crate) struct Tunnels;
 impl Handler for Tunnels {
     async fn serve(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         request: RequestContext<'_>,
         permit: Permit,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
-        serve(stream, request, permit).await.map(Some)
+    ) -> io::Result<Option<Channel<Socket>>> {
+        serve(channel, request, permit).await.map(Some)
     }
 }
 
 async fn serve(
-    mut stream: SecureStream<Socket>,
+    channel: Channel<Socket>,
     request: RequestContext<'_>,
     permit: Permit,
-) -> io::Result<SecureStream<Socket>> {
+) -> io::Result<Channel<Socket>> {
     if let Target::Udp { host, port } = request.target {
-        return Box::pin(serve_datagrams(stream, host, *port, request)).await;
+        return Box::pin(serve_datagrams(channel, host, *port, request)).await;
     }
     let asked = Instant::now();
     let reached = tokio::select! {
         biased;
-        () = request.revoked.cancelled() => return revoke(stream).await,
+        () = request.revoked.cancelled() => return revoke(channel).await,
         // On the heap, so that the room for it is given back once it is done.
         reached = timeout(REACH_DEADLINE, Box::pin(reach(request, permit))) => reached,
     };
     let reached = reached.unwrap_or(Err(RefusedCode::TargetTimedOut.into()));
     let Reached { mut socket, address, header } = match reached {
         Ok(reached) => reached,
-        Err(refusal) => return request.refuse(stream, refusal).await,
+        Err(refusal) => return request.refuse(channel, refusal).await,
     };
     socket.reset_on_drop();
     request.note_reached(address, header);
     if request.revoked.is_cancelled() {
-        return revoke(stream).await;
+        return revoke(channel).await;
     }
     if header == ProxyHeader::V2 {
         let client = identity(&request.principal.identity);
-        let destination = request.source.proxied_to.or_else(|| stream.get_ref().local_address());
+        let destination = request.source.proxied_to.or_else(|| channel.get_ref().local_address());
         let header = proxy_header::v2(request.source.address, destination, client.as_deref());
         if let Err(error) = socket.write_all(&header).await {
-            return request.refuse(stream, Refusal::of_target(error)).await;
+            return request.refuse(channel, Refusal::of_target(error)).await;
         }
     }
-    if asked.elapsed() < PROMPT {
-        stream.begin_answer()?;
+    let stream = if asked.elapsed() < PROMPT {
+        channel.begin_answer()?
     } else {
         // The client has waited for long, and does not wait for ever.
-        stream.answer_open().await?;
-    }
+        channel.answer_open().await?
+    };
     tunnel_until(stream, socket, request.throttle.clone(), once(request.revoked)).await.map_err(into_io)
 }
 
 /// As [`serve`], for a flow of datagrams. How long it may be idle is for the client to say.
 async fn serve_datagrams(
-    mut stream: SecureStream<Socket>,
+    channel: Channel<Socket>,
     host: &str,
     port: u16,
     request: RequestContext<'_>,
-) -> io::Result<SecureStream<Socket>> {
+) -> io::Result<Channel<Socket>> {
     let flow = format!("{} to {}:{port}", request.principal.name, escape(host.as_bytes()));
     let drops = request.drops.flow(flow);
     let permitted = tokio::select! {
         biased;
-        () = request.revoked.cancelled() => return revoke(stream).await,
+        () = request.revoked.cancelled() => return revoke(channel).await,
         permitted = addresses(host, port, request) => permitted,
     };
     let connected = permitted.and_then(|permitted| {
@@ -111,19 +111,20 @@ async fn serve_datagrams(
     });
     let socket = match connected {
         Ok(socket) => socket,
-        Err(refusal) => return request.refuse(stream, refusal).await,
+        Err(refusal) => return request.refuse(channel, refusal).await,
     };
     // Before a datagram that the client has sent at once goes there.
     if request.revoked.is_cancelled() {
-        return revoke(stream).await;
+        return revoke(channel).await;
     }
-    stream.answer_open().await?;
+    let mut stream = channel.answer_open().await?;
     let ended = Box::pin(request.stopping.clone().cancelled_owned());
     let mut socket = Throttled { socket, throttle: request.throttle.clone(), drops, ended };
     tokio::select! {
-        relayed = relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT) => relayed.map(|_| stream),
-        () = request.revoked.cancelled() => revoke(stream).await,
-    }
+        relayed = relay_datagrams(&mut stream, &mut socket, MAX_UDP_TIMEOUT) => relayed?,
+        () = request.revoked.cancelled() => return revoke(stream).await,
+    };
+    stream.finish().await
 }
 
 /// Connects to the target of a request.

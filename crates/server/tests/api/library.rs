@@ -28,7 +28,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tunnel::address::Address;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ResetCode, Target};
-use wire_protocol::stream::{self, SecureStream};
+use wire_protocol::stream::{self, Channel, OpenError, SecureStream};
 
 /// A sink that collects its input.
 struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -88,7 +88,7 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
     }
 }
 
-async fn connect(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
+async fn connect(address: SocketAddr, id: KeyId) -> Channel<TcpStream> {
     let socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let server = ExpectedServer::Key { id, key: None, ticket: None };
@@ -97,9 +97,7 @@ async fn connect(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
 }
 
 async fn open_message(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream> {
-    let mut stream = connect(address, id).await;
-    stream.open(Target::Message).await.unwrap();
-    stream
+    connect(address, id).await.open(&Target::Message).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,11 +214,13 @@ async fn refused_streams_name_the_missing_rule_in_the_log_and_do_not_fill_it() {
     let Fixture { settings, listeners, address, key, _home, .. } = fixture().await;
     let (_control, events) = Control::new();
     let server = tokio::spawn(serve(settings, listeners, std::future::pending(), events));
-    let mut stream = connect(address, key).await;
+    let mut channel = connect(address, key).await;
     let tcp = Target::Tcp { host: "192.0.2.1".into(), port: 4711 };
     for target in std::iter::once(tcp).chain(std::iter::repeat_n(Target::Pipe, 500)) {
-        let error = stream.open(target).await.unwrap_err();
-        assert!(matches!(stream::error_in(&error), Some(wire_protocol::Error::Refused(_))), "{error}");
+        channel = match channel.open(&target).await.unwrap_err() {
+            OpenError::Refused { channel, .. } => channel,
+            error => panic!("{error}"),
+        };
     }
     assert!(MISSING_RULES.lock().unwrap().contains(&"no --tcp permits it".to_owned()));
     assert!((1..500).contains(&REFUSALS.load(Ordering::Relaxed)));

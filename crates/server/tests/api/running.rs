@@ -21,10 +21,10 @@ use tokio::time::timeout;
 use tunnel::address::Address;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ListenAddress, RefusedCode, Target};
-use wire_protocol::stream::{self, SecureStream};
+use wire_protocol::stream::{self, Channel, OpenError, SecureStream};
 
 /// A channel of the client.
-pub(super) type Channel = SecureStream<TcpStream>;
+pub(super) type Stream = SecureStream<TcpStream>;
 
 /// A running server, with the key and the address that its client needs.
 pub(super) struct Running {
@@ -78,7 +78,7 @@ impl Running {
     }
 
     /// Opens a channel of the client. The error says why it is refused.
-    pub(super) async fn connect(&self) -> std::io::Result<Channel> {
+    pub(super) async fn connect(&self) -> std::io::Result<Channel<TcpStream>> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let server = ExpectedServer::Psk(Arc::clone(&self.psk));
@@ -91,21 +91,19 @@ impl Running {
         timeout(DEADLINE, TcpStream::connect(self.address)).await.unwrap().is_err()
     }
 
-    /// Opens a channel of the client with `target` open on it. The error is the server's answer where it refuses.
-    pub(super) async fn open(&self, target: &Target) -> Result<Channel, RefusedCode> {
-        let mut channel = self.connect().await.unwrap();
+    /// Opens a stream of the client to `target`. The error is the server's answer where it refuses.
+    pub(super) async fn open(&self, target: &Target) -> Result<Stream, RefusedCode> {
+        let channel = self.connect().await.unwrap();
         let opened = async {
             match target {
-                Target::Listen { .. } => channel.open_listen(target).await.map(drop),
-                target => channel.open(target.clone()).await,
+                Target::Listen { .. } => channel.open_listen(target).await.map(|(stream, _)| stream),
+                target => channel.open(target).await,
             }
         };
         match timeout(DEADLINE, opened).await.unwrap() {
-            Ok(()) => Ok(channel),
-            Err(error) => match stream::error_in(&error) {
-                Some(wire_protocol::Error::Refused(code)) => Err(*code),
-                _ => panic!("{target}: {error}"),
-            },
+            Ok(stream) => Ok(stream),
+            Err(OpenError::Refused { code, .. }) => Err(code),
+            Err(error) => panic!("{target}: {error}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use wire_protocol::message::{RefusedCode, Target};
 
-use super::running::{Channel, DEADLINE, Running, listening};
+use super::running::{DEADLINE, Running, Stream, listening};
 
 /// The rights that all services together need.
 const RIGHTS: &str = "messages = true\npipe = true\ntcp = [\"127.0.0.1:*\"]\nlisten = [\"*\"]";
@@ -76,9 +76,9 @@ async fn a_server_offers_what_was_registered_and_nothing_else() {
     }
 }
 
-async fn finish(channel: &mut Channel) {
-    channel.shutdown().await.unwrap();
-    assert_eq!(timeout(DEADLINE, channel.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+async fn finish(stream: &mut Stream) {
+    stream.shutdown().await.unwrap();
+    assert_eq!(timeout(DEADLINE, stream.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,9 +10,9 @@ use tokio::time::{sleep, timeout};
 use tunnel::address::Address;
 use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
-use wire_protocol::stream::{self, Incoming};
+use wire_protocol::stream::{self, Incoming, OpenError};
 
-use super::running::{Channel, DEADLINE, Running, listening};
+use super::running::{DEADLINE, Running, Stream, listening};
 
 /// Echo servers of each kind, and a server with a right for each.
 struct Fixture {
@@ -117,10 +117,10 @@ async fn what_a_server_does_not_have_is_not_offered_whatever_the_rights_are() {
 }
 
 /// Reads a stream that the server ends, and returns the code of its reset.
-async fn reset_of(channel: &mut Channel) -> Option<ResetCode> {
+async fn reset_of(open: &mut Stream) -> Option<ResetCode> {
     let ended = async {
         loop {
-            match channel.read_or_sign_of_life(&mut [0; 64]).await {
+            match open.read_or_sign_of_life(&mut [0; 64]).await {
                 Ok(Some(0)) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(error),
@@ -158,11 +158,11 @@ async fn a_right_that_goes_ends_its_own_kind_of_stream_and_no_other() {
 }
 
 /// Datagrams may be lost in general, but not on loopback with so few of them.
-async fn echo(channel: &mut Channel) {
-    channel.write_all(b"still here").await.unwrap();
-    channel.flush().await.unwrap();
+async fn echo(open: &mut Stream) {
+    open.write_all(b"still here").await.unwrap();
+    open.flush().await.unwrap();
     let mut back = [0; 10];
-    timeout(DEADLINE, channel.read_exact(&mut back)).await.unwrap().unwrap();
+    timeout(DEADLINE, open.read_exact(&mut back)).await.unwrap().unwrap();
     assert_eq!(&back, b"still here");
 }
 
@@ -204,16 +204,12 @@ async fn a_file_that_was_written_by_hand_counts_for_the_next_stream_of_a_channel
     fixture.running.write_rights("messages = true");
     let started = Instant::now();
     loop {
-        let opened = channel.open(tcp.clone()).await;
-        let Err(error) = opened else {
-            assert!(started.elapsed() < Duration::from_secs(5), "the file is not looked at");
-            channel.shutdown().await.unwrap();
-            assert_eq!(channel.read(&mut [0; 1]).await.unwrap(), 0);
-            continue;
-        };
-        let refused = stream::error_in(&error);
-        assert!(matches!(refused, Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed))), "{error}");
-        return;
+        match channel.open(tcp).await {
+            Ok(open) => channel = open.finish().await.unwrap(),
+            Err(OpenError::Refused { code: RefusedCode::NotAllowed, .. }) => return,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "the file is not looked at");
     }
 }
 

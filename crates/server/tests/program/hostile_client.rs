@@ -13,11 +13,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use wire_protocol::Error;
 use wire_protocol::frame::{self, FrameKind};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ClientHello, HelloAuth, ListenAddress, ListenKind, RefusedCode, SUITE, Target};
-use wire_protocol::stream::{SecureStream, connect_channel, error_in};
+use wire_protocol::stream::{Channel, OpenError, connect_channel};
 
 /// Text that clears the screen, moves the cursor, reverses the direction, and forges lines.
 const HOSTILE: &str = "a\x1b]0;title\x07\x1b[2J\u{9b}1A\r\nerror: forged\n[alice] forged\n\
@@ -53,13 +52,12 @@ fn listen(address: ListenAddress) -> Target {
 async fn what_a_client_asks_for_is_shown_escaped() {
     for rights in [&ALL_RIGHTS[..], &["--messages"]] {
         let server = Server::start(rights, &[]).await;
-        let mut stream = server.connect().await;
+        let mut channel = server.connect().await;
         let targets = targets();
         for target in &targets {
-            let error = in_time(stream.open(target.clone())).await.unwrap_err();
-            assert!(matches!(error_in(&error), Some(Error::Refused(_))), "{target:?}: {error}");
+            (channel, _) = refused(channel, target).await;
         }
-        in_time(stream.open(Target::Message)).await.unwrap();
+        let mut stream = in_time(channel.open(&Target::Message)).await.unwrap();
         stream.write_all(HOSTILE.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         in_time(stream.read(&mut [0])).await.unwrap();
@@ -72,6 +70,14 @@ async fn what_a_client_asks_for_is_shown_escaped() {
             printed.stderr.lines().filter(|line| line.contains("stream refused")).collect();
         assert_eq!(refused.len(), targets.len(), "{}", printed.stderr);
         assert!(refused.iter().all(|line| line.contains(ESCAPED)), "{}", printed.stderr);
+    }
+}
+
+/// The channel on which the server does not want a stream to `target`, and why.
+async fn refused(channel: Channel<TcpStream>, target: &Target) -> (Channel<TcpStream>, RefusedCode) {
+    match in_time(channel.open(target)).await.unwrap_err() {
+        OpenError::Refused { code, channel } => (channel, code),
+        error => panic!("{target:?}: {error}"),
     }
 }
 
@@ -98,16 +104,16 @@ fn targets() -> Vec<Target> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_host_is_an_unknown_one() {
     let server = Server::start(&ALL_RIGHTS, &[]).await;
-    let mut stream = server.connect().await;
+    let mut channel = server.connect().await;
     let empty = String::new;
     for target in [
         Target::Tcp { host: empty(), port: 1 },
         Target::Udp { host: empty(), port: 1 },
         listen(ListenAddress::Port { host: empty(), port: 0 }),
     ] {
-        let error = in_time(stream.open(target.clone())).await.unwrap_err();
-        let refused = Some(&Error::Refused(RefusedCode::UnknownHost));
-        assert_eq!(error_in(&error), refused, "{target:?}");
+        let code;
+        (channel, code) = refused(channel, &target).await;
+        assert_eq!(code, RefusedCode::UnknownHost, "{target:?}");
     }
 }
 
@@ -196,7 +202,7 @@ impl Server {
         Self { home, child, address, psk: Arc::new(psk) }
     }
 
-    async fn connect(&self) -> SecureStream<TcpStream> {
+    async fn connect(&self) -> Channel<TcpStream> {
         let socket = TcpStream::connect(&self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let server = ExpectedServer::Psk(Arc::clone(&self.psk));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 /// Makes one channel after another to one server.
 pub trait Connect: Send + Sync + 'static {
@@ -14,7 +14,7 @@ pub trait Connect: Send + Sync + 'static {
     type Error: Attempt + fmt::Display + Send + 'static;
 
     /// Connects and does the handshake.
-    fn connect(&self) -> impl Future<Output = Result<SecureStream<Self::Socket>, Self::Error>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Channel<Self::Socket>, Self::Error>> + Send;
 
     /// The error of somebody who has waited for a channel in vain.
     fn no_channel(&self) -> Self::Error;

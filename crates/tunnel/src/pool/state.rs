@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::Channel;
 
 use crate::backoff::MAX_PAUSE;
 use crate::keep_alive::keep_alive_every;
@@ -24,7 +24,7 @@ pub(super) struct State<S> {
 
 #[derive(Debug)]
 struct Idle<S> {
-    channel: SecureStream<S>,
+    channel: Channel<S>,
     /// Since it was last known to stand.
     since: Instant,
 }
@@ -49,9 +49,9 @@ pub(super) enum Reachability {
 /// Idle channels to look after.
 pub(super) struct Aged<S> {
     /// More than are wanted.
-    pub(super) surplus: Vec<SecureStream<S>>,
+    pub(super) surplus: Vec<Channel<S>>,
     /// Idle for so long that they are asked whether they still stand.
-    pub(super) doubtful: Vec<SecureStream<S>>,
+    pub(super) doubtful: Vec<Channel<S>>,
 }
 
 impl<S> State<S> {
@@ -86,7 +86,7 @@ impl<S> State<S> {
     }
 
     /// Keeps a channel; gives it back where there are too many already.
-    pub(super) fn keep(&mut self, channel: SecureStream<S>, now: Instant) -> Result<(), SecureStream<S>> {
+    pub(super) fn keep(&mut self, channel: Channel<S>, now: Instant) -> Result<(), Channel<S>> {
         if self.idle.len() >= 2 * self.wanted + MIN_KEPT {
             return Err(channel);
         }
@@ -94,7 +94,7 @@ impl<S> State<S> {
         Ok(())
     }
 
-    pub(super) fn take_all(&mut self) -> Vec<SecureStream<S>> {
+    pub(super) fn take_all(&mut self) -> Vec<Channel<S>> {
         self.idle.drain(..).map(|idle| idle.channel).collect()
     }
 
@@ -146,7 +146,7 @@ impl<S> State<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     /// The idle channel that was used last, of those that still stand.
-    pub(super) fn take(&mut self) -> Option<SecureStream<S>> {
+    pub(super) fn take(&mut self) -> Option<Channel<S>> {
         let taken = loop {
             let Some(Idle { mut channel, .. }) = self.idle.pop() else { break None };
             if channel.is_standing() {

@@ -17,7 +17,7 @@ use tunnel::pool::{Attempt, Connect, Fault};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::ServerLimits;
-use wire_protocol::stream::{Incoming, RsaPool, SecureStream, accept_channel, connect_channel};
+use wire_protocol::stream::{Channel, Incoming, RsaPool, accept_channel, connect_channel};
 
 /// Connects to the server in memory.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Connect for Connector {
     type Socket = DuplexStream;
     type Error = Failure;
 
-    async fn connect(&self) -> Result<SecureStream<DuplexStream>, Failure> {
+    async fn connect(&self) -> Result<Channel<DuplexStream>, Failure> {
         let server = &self.server;
         server.attempts.fetch_add(1, Ordering::Relaxed);
         let under_way = server.under_way.fetch_add(1, Ordering::Relaxed) + 1;
@@ -118,7 +118,7 @@ async fn serve(socket: DuplexStream, config: Arc<ServerConfig>, server: Arc<Serv
                 }
                 Incoming::Close => {
                     server.closed_well.fetch_add(1, Ordering::Relaxed);
-                    return channel.answer_close().await;
+                    return channel.close().await;
                 }
                 Incoming::Open(_) | Incoming::Park(_) => return io::Result::Ok(()),
             }

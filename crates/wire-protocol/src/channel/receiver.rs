@@ -95,6 +95,12 @@ impl Receiver {
         !self.shared.awaits_end()
     }
 
+    /// Whether the other side has said Close.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state() == ReceiveState::Closed
+    }
+
     /// Whether no stream is open in either direction: both sides have said EndOfStream, or there was none.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -22,8 +22,8 @@ use wire_protocol::message::{
 };
 use wire_protocol::record::batch;
 use wire_protocol::stream::{
-    Admission, HANDSHAKE_DEADLINE, Incoming, Operation, Peer, Progress, RsaPool, SecureStream, accept,
-    accept_channel, connect, connect_channel, error_in, fetch_server_key,
+    Admission, Channel, HANDSHAKE_DEADLINE, Incoming, OpenError, Operation, Peer, Progress, RsaPool,
+    SecureStream, accept, accept_channel, connect, connect_channel, connect_open, error_in, fetch_server_key,
 };
 
 use super::keys;
@@ -31,6 +31,7 @@ use super::line::pattern;
 use super::pair::{LIMITS, expecting, knows_id, knows_key, knows_psk, opening, server_config, with_identity};
 
 type Ends<S> = (SecureStream<S>, SecureStream<S>);
+type IdleEnds<S> = (Channel<S>, Channel<S>);
 
 /// A pipe is open between the two.
 async fn piped(client: ClientConfig, buffer: usize) -> Ends<DuplexStream> {
@@ -41,7 +42,7 @@ async fn piped(client: ClientConfig, buffer: usize) -> Ends<DuplexStream> {
 }
 
 /// An idle channel between the two.
-async fn idle(client: ClientConfig) -> Ends<DuplexStream> {
+async fn idle(client: ClientConfig) -> IdleEnds<DuplexStream> {
     let (there, here) = duplex(1 << 16);
     let pool = RsaPool::new(1);
     let (client, server) = tokio::join!(
@@ -142,8 +143,9 @@ async fn half_close_leaves_the_other_direction_open_and_close_ends_both() {
     assert_eq!(answer, "answer");
 
     let (closed, answered) = tokio::join!(client.close(), async {
+        let mut server = server.finish().await?;
         assert_eq!(server.next_open().await?, None);
-        server.answer_close().await
+        server.close().await
     });
     closed.unwrap();
     answered.unwrap();
@@ -218,23 +220,23 @@ async fn data_is_byte_exact_over_key_updates() {
 async fn a_channel_carries_one_stream_after_the_other() {
     let (mut client, mut server) = idle(knows_psk()).await;
     for round in 0..5u8 {
-        let (opened, accepted) = tokio::join!(client.open(Target::Message), async {
+        let (opened, accepted) = tokio::join!(client.open(&Target::Message), async {
             assert_eq!(server.next_open().await?, Some(Target::Message));
             server.answer_open().await
         });
-        opened.unwrap();
-        accepted.unwrap();
-        client.write_all(&[round; 1000]).await.unwrap();
-        client.shutdown().await.unwrap();
+        let (mut client_stream, mut server_stream) = (opened.unwrap(), accepted.unwrap());
+        client_stream.write_all(&[round; 1000]).await.unwrap();
+        client_stream.shutdown().await.unwrap();
         let mut received = Vec::new();
-        server.read_to_end(&mut received).await.unwrap();
+        server_stream.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, [round; 1000]);
-        server.shutdown().await.unwrap();
-        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        server = server_stream.finish().await.unwrap();
+        assert_eq!(client_stream.read(&mut [0]).await.unwrap(), 0);
+        client = client_stream.finish().await.unwrap();
     }
     let (closed, none) = tokio::join!(client.close(), async {
         assert_eq!(server.next_open().await?, None);
-        server.answer_close().await
+        server.close().await
     });
     closed.unwrap();
     none.unwrap();
@@ -242,20 +244,22 @@ async fn a_channel_carries_one_stream_after_the_other() {
 
 #[tokio::test]
 async fn a_refused_stream_is_an_error_and_the_channel_goes_on() {
-    let (mut client, mut server) = idle(knows_psk()).await;
-    let (refused, answered) = tokio::join!(client.open(Target::Message), async {
+    let (client, mut server) = idle(knows_psk()).await;
+    let (refused, answered) = tokio::join!(client.open(&Target::Message), async {
         assert_eq!(server.next_open().await?, Some(Target::Message));
         server.refuse_open(RefusedCode::Busy).await
     });
-    answered.unwrap();
-    check_error(refused, io::ErrorKind::PermissionDenied, Error::Refused(RefusedCode::Busy));
+    let mut server = answered.unwrap();
+    let client = match refused.unwrap_err() {
+        OpenError::Refused { code: RefusedCode::Busy, channel } => channel,
+        error => panic!("{error}"),
+    };
 
-    let (opened, accepted) = tokio::join!(client.open(Target::Pipe), async {
+    let (opened, accepted) = tokio::join!(client.open(&Target::Pipe), async {
         assert_eq!(server.next_open().await?, Some(Target::Pipe));
         server.answer_open().await
     });
-    opened.unwrap();
-    accepted.unwrap();
+    let (mut client, mut server) = (opened.unwrap(), accepted.unwrap());
     client.write_all(b"and now").await.unwrap();
     client.shutdown().await.unwrap();
     let mut received = Vec::new();
@@ -268,8 +272,8 @@ async fn accept_takes_nothing_but_a_pipe() {
     let (there, here) = duplex(1 << 16);
     let (client, server) = tokio::join!(
         async {
-            let mut client = connect_channel(here, opening(knows_psk(), Target::Message)).await?;
-            client.confirm_opened().await
+            let client = connect_open(here, opening(knows_psk(), Target::Message)).await?;
+            client.confirm().await.map_err(io::Error::from)
         },
         accept(there, Arc::new(server_config()), |_| Ok(()))
     );
@@ -498,7 +502,7 @@ async fn a_ping_that_crosses_a_close_does_not_spoil_it() {
         Poll::Ready(result) => panic!("closed without a Close: {result:?}"),
     }
     assert_eq!(server.next_open().await.unwrap(), None);
-    server.answer_close().await.unwrap();
+    server.close().await.unwrap();
     closing.await.unwrap();
 }
 
@@ -640,7 +644,7 @@ async fn a_server_closes_a_channel_that_is_idle_for_longer_than_it_said() {
         let mut client = connect_channel(here, knows_psk()).await.unwrap();
         assert_eq!(client.session().limits, LIMITS);
         assert_eq!(client.next_incoming().await.unwrap(), Incoming::Close);
-        client.answer_close().await.unwrap();
+        client.close().await.unwrap();
     };
     let start = tokio::time::Instant::now();
     let ((), accepted) = tokio::join!(client, accept(there, Arc::new(server_config()), |_| Ok(())));
@@ -655,7 +659,7 @@ async fn a_server_closes_a_channel_that_is_idle_for_longer_than_it_said() {
         tokio::time::timeout(limit / 2, client.next_open()).await.unwrap_err();
         client.ping().await.unwrap();
         assert_eq!(client.next_open().await.unwrap(), None);
-        client.answer_close().await.unwrap();
+        client.close().await.unwrap();
     };
     let ((), closed) = tokio::join!(client, server.next_open());
     assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -683,13 +687,13 @@ async fn connect_opens_what_its_config_says() {
 /// What has come with Opened is looked at before the end of the message goes out, which it would look like an answer to.
 #[tokio::test]
 async fn a_confirmation_that_comes_with_opened_confirms_nothing() {
-    let (mut client, mut server) = idle(knows_psk()).await;
-    client.begin_open(&Target::Message).unwrap();
+    let (client, mut server) = idle(knows_psk()).await;
+    let mut client = client.begin_open(&Target::Message).unwrap();
     client.flush().await.unwrap();
     assert_eq!(server.next_open().await.unwrap(), Some(Target::Message));
-    server.begin_answer().unwrap();
+    let mut server = server.begin_answer().unwrap();
     server.shutdown().await.unwrap();
-    client.confirm_opened().await.unwrap();
+    let mut client = client.confirm().await.unwrap();
     client.write_all(b"hello").await.unwrap();
     check_error(
         client.shutdown().await,

@@ -290,8 +290,9 @@ mod with_tokio {
             assert!(ping.as_mut().poll(&mut cx).is_pending());
         }
         let closing = thread::spawn(move || client.close());
+        let mut server = server.finish().await.unwrap();
         assert_eq!(server.next_open().await.unwrap(), None);
-        server.answer_close().await.unwrap();
+        server.close().await.unwrap();
         let closed = tokio::task::spawn_blocking(move || closing.join().unwrap()).await.unwrap();
         closed.unwrap();
     }

@@ -54,8 +54,8 @@ fn pinned() -> Runtime {
 /// connection, and writes to it, in these seats.
 async fn carry(meeting: &Arc<Meeting>, reads: Option<usize>, writes: Option<usize>) {
     let (here, there) = tcp_pair().await;
-    let (mut client, mut server) = channel(here, there).await;
-    open(&mut client, &mut server).await;
+    let (client, server) = channel(here, there).await;
+    let (client, server) = open(client, server).await;
     let (application, plain) = tcp_pair().await;
     let (at_server, mut target) = tcp_pair().await;
     let at_client = Attending { plain, reads, writes, meeting: Arc::clone(meeting) };

@@ -226,15 +226,15 @@ async fn a_client_whose_open_crosses_a_close_closes_too() {
     client.shutdown().await.unwrap();
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
     server.shutdown().await.unwrap();
-    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    let client = client.finish().await.unwrap();
 
     let (closed, opened) = tokio::join!(server.close(), async {
-        client.begin_open(&Target::Pipe).unwrap();
+        let mut client = client.begin_open(&Target::Pipe).unwrap();
         client.write_all(b"for nobody").await.unwrap();
         client.flush().await.unwrap();
-        client.confirm_opened().await
+        client.confirm().await
     });
-    assert_eq!(error_in(&opened.unwrap_err()), Some(&Error::Closed));
+    assert_eq!(error_in(&opened.unwrap_err().into()), Some(&Error::Closed));
     closed.unwrap();
 }
 
@@ -244,10 +244,7 @@ async fn a_close_before_our_own_end_is_truncation() {
     let (mut client, mut server) = with_stream().await;
     client.say(&[ControlMessage::EndOfStream, ControlMessage::Close]);
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-    assert_eq!(
-        server.next_incoming().await.map_err(|error| error_in(&error).copied()),
-        Err(Some(Error::Truncated))
-    );
+    assert_eq!(server.hold().await.map_err(|error| error_in(&error).copied()), Err(Some(Error::Truncated)));
 }
 
 /// Where a relay's output goes.

@@ -10,15 +10,17 @@ use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{
-    ANSWERED_IDLE, DatagramsEnd, HEARTBEAT, Incoming, RsaPool, SILENCE, SecureStream, accept_channel,
-    connect_channel, error_in, relay_datagrams,
+    ANSWERED_IDLE, Channel, Connection, DatagramsEnd, HEARTBEAT, Incoming, OpeningStream, RsaPool, SILENCE,
+    SecureStream, Streaming, accept_channel, connect_channel, connect_open, error_in, relay_datagrams,
 };
 
 use super::line::pattern;
 use super::pair::{knows_psk, opening, server_config};
 use super::plug::local;
 
-type Stream = SecureStream<DuplexStream>;
+type Idle = Channel<DuplexStream>;
+type Opening = OpeningStream<DuplexStream>;
+type Open = SecureStream<DuplexStream>;
 
 const IDLE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,7 +29,7 @@ fn udp() -> Target {
     Target::Udp { host: "ns.example".into(), port: 53 }
 }
 
-async fn idle_ends() -> (Stream, Stream) {
+async fn idle_ends() -> (Idle, Idle) {
     let (there, here) = duplex(1 << 16);
     let (pool, config) = (RsaPool::new(1), Arc::new(server_config()));
     let (client, server) =
@@ -36,10 +38,10 @@ async fn idle_ends() -> (Stream, Stream) {
 }
 
 /// A channel on which the client has opened a flow of datagrams with its handshake, and the server has seen it.
-async fn opening_ends(buffer: usize) -> (Stream, Stream) {
+async fn opening_ends(buffer: usize) -> (Opening, Idle) {
     let (there, here) = duplex(buffer);
     let pool = RsaPool::new(1);
-    let (client, server) = tokio::join!(connect_channel(here, opening(knows_psk(), udp())), async {
+    let (client, server) = tokio::join!(connect_open(here, opening(knows_psk(), udp())), async {
         let config = Arc::new(server_config());
         let mut server = accept_channel(there, config, &pool, |_| Ok(())).await?;
         assert_eq!(server.next_open().await?, Some(udp()));
@@ -48,10 +50,9 @@ async fn opening_ends(buffer: usize) -> (Stream, Stream) {
     (client.unwrap(), server.unwrap())
 }
 
-async fn open_ends(buffer: usize) -> (Stream, Stream) {
-    let (client, mut server) = opening_ends(buffer).await;
-    server.answer_open().await.unwrap();
-    (client, server)
+async fn open_ends(buffer: usize) -> (Opening, Open) {
+    let (client, server) = opening_ends(buffer).await;
+    (client, server.answer_open().await.unwrap())
 }
 
 fn end(sent: u64, received: u64) -> DatagramsEnd {
@@ -65,30 +66,37 @@ fn check_error<T>(result: io::Result<T>, kind: io::ErrorKind, inside: Option<Err
 }
 
 /// A channel is idle and good for another stream when this goes well.
-async fn check_reuse(client: &mut Stream, server: &mut Stream) {
-    let (opened, received) = tokio::join!(
+async fn check_reuse<P: Streaming, Q: Streaming>(
+    client: Connection<DuplexStream, P>,
+    server: Connection<DuplexStream, Q>,
+) -> (Idle, Idle) {
+    check_idle(client.finish().await.unwrap(), server.finish().await.unwrap()).await
+}
+
+/// As [`check_reuse`].
+async fn check_idle(client: Idle, mut server: Idle) -> (Idle, Idle) {
+    let (sent, received) = tokio::join!(
         async {
-            client.open(Target::Pipe).await?;
-            client.write_all(b"and now bytes").await?;
-            client.shutdown().await
+            let mut stream = client.open(&Target::Pipe).await?;
+            stream.write_all(b"and now bytes").await?;
+            stream.finish().await
         },
         async {
             assert_eq!(server.next_open().await?, Some(Target::Pipe));
-            server.answer_open().await?;
+            let mut stream = server.answer_open().await?;
             let mut received = Vec::new();
-            server.read_to_end(&mut received).await?;
-            server.shutdown().await?;
-            io::Result::Ok(received)
+            stream.read_to_end(&mut received).await?;
+            io::Result::Ok((received, stream.finish().await?))
         }
     );
-    opened.unwrap();
-    assert_eq!(received.unwrap(), b"and now bytes");
-    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    let (received, server) = received.unwrap();
+    assert_eq!(received, b"and now bytes");
+    (sent.unwrap(), server)
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
-    let (mut client, mut server) = open_ends(1 << 16).await;
+    let (mut client, mut server) = idle_ends().await;
     for idle in [IDLE, HEARTBEAT / 10] {
         let ((mut here, mut near), (mut there, mut far)) = (local(), local());
         let lens = [0, 1, 1200, 0, 0, 16384, 16383, 7, 16385, 32741, 65507];
@@ -99,10 +107,14 @@ async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
         near.put(pattern(65508));
         near.put(pattern(65527));
         near.put(pattern(3));
+        let mut client_stream = client.begin_open(&udp()).unwrap();
+        client_stream.flush().await.unwrap();
+        assert_eq!(server.next_open().await.unwrap(), Some(udp()));
+        let mut server_stream = server.answer_open().await.unwrap();
         let start = Instant::now();
         let (client_end, server_end) = tokio::join!(
-            relay_datagrams(&mut client, &mut here, idle),
-            relay_datagrams(&mut server, &mut there, LONG)
+            relay_datagrams(&mut client_stream, &mut here, idle),
+            relay_datagrams(&mut server_stream, &mut there, LONG)
         );
         assert_eq!(client_end.unwrap(), DatagramsEnd { too_long: 2, ..end(12, 11) }, "idle {idle:?}");
         assert_eq!(here.dropped, ["65508 bytes: TooLong", "65527 bytes: TooLong"]);
@@ -111,14 +123,7 @@ async fn every_datagram_stays_one_and_the_channel_is_good_for_more() {
         assert_eq!(near.taken(), lens);
         assert!((idle..idle + Duration::from_secs(1)).contains(&start.elapsed()));
 
-        check_reuse(&mut client, &mut server).await;
-        let (opened, incoming) = tokio::join!(client.open(udp()), async {
-            let incoming = server.next_open().await?;
-            server.answer_open().await?;
-            io::Result::Ok(incoming)
-        });
-        opened.unwrap();
-        assert_eq!(incoming.unwrap(), Some(udp()));
+        (client, server) = check_reuse(client_stream, server_stream).await;
     }
 }
 
@@ -156,7 +161,7 @@ async fn a_flow_whose_questions_have_been_answered_ends_early() {
             let lasted = last.elapsed();
             let expected = expected.min(idle);
             assert!((expected..expected + Duration::from_secs(1)).contains(&lasted), "{script}: {lasted:?}");
-            check_reuse(&mut client, &mut server).await;
+            check_reuse(client, server).await;
         }
     }
 }
@@ -216,20 +221,19 @@ async fn two_sides_that_both_send_do_not_wait_for_each_other() {
         );
         assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(300, 300), end(300, 300)));
         assert_eq!((near.taken(), far.taken()), (lens.clone(), lens));
-        check_reuse(&mut client, &mut server).await;
+        check_reuse(client, server).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn datagrams_travel_before_the_stream_stands() {
-    let (mut client, mut server) = opening_ends(1 << 16).await;
+    let (mut client, server) = opening_ends(1 << 16).await;
     let ((mut here, near), (mut there, mut far)) = (local(), local());
     near.put(pattern(0));
     near.put(pattern(5));
     let (client_end, server_end) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), async {
         tokio::time::sleep(Duration::from_secs(20)).await;
-        server.answer_open().await?;
-        relay_datagrams(&mut server, &mut there, IDLE).await
+        relay_datagrams(&mut server.answer_open().await?, &mut there, IDLE).await
     });
     assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(2, 0), end(0, 2)));
     assert_eq!(far.taken(), [0, 5]);
@@ -250,29 +254,28 @@ async fn signs_of_life_keep_a_silent_flow_up() {
     );
     assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
     assert_eq!(far.taken(), [11]);
-    check_reuse(&mut client, &mut server).await;
+    check_reuse(client, server).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_flow_leaves_the_channel_idle() {
     for early in [0, 3] {
-        let (mut client, mut server) = opening_ends(1 << 16).await;
+        let (mut client, server) = opening_ends(1 << 16).await;
         let (mut here, near) = local();
         for _ in 0..early {
             near.put(pattern(1200));
         }
-        let (refused, ()) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), async {
+        let (refused, server) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            server.refuse_open(RefusedCode::NotAllowed).await.unwrap();
+            server.refuse_open(RefusedCode::NotAllowed).await.unwrap()
         });
         let inside = Error::Refused(RefusedCode::NotAllowed);
         check_error(refused, io::ErrorKind::PermissionDenied, Some(inside));
-        check_reuse(&mut client, &mut server).await;
+        check_idle(client.finish().await.unwrap(), server).await;
     }
 
-    let (mut client, mut server) = opening_ends(1 << 16).await;
-    server.refuse_open(RefusedCode::Stopping).await.unwrap();
-    drop(server);
+    let (mut client, server) = opening_ends(1 << 16).await;
+    drop(server.refuse_open(RefusedCode::Stopping).await.unwrap());
     let refused = relay_datagrams(&mut client, &mut local().0, IDLE).await;
     check_error(refused, io::ErrorKind::PermissionDenied, Some(Error::Refused(RefusedCode::Stopping)));
 }
@@ -280,8 +283,8 @@ async fn a_refused_flow_leaves_the_channel_idle() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_was_closed_instead_is_told_from_one_that_was_cut() {
     // The Close crosses the Open.
-    let (mut client, server) = idle_ends().await;
-    client.begin_open(&udp()).unwrap();
+    let (client, server) = idle_ends().await;
+    let mut client = client.begin_open(&udp()).unwrap();
     let (mut here, _near) = local();
     let (flow, closed) = tokio::join!(relay_datagrams(&mut client, &mut here, IDLE), server.close());
     check_error(flow, io::ErrorKind::NotConnected, Some(Error::Closed));
@@ -318,8 +321,8 @@ async fn a_side_that_has_gone_silent_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn pings_come_in_time() {
-    let (mut client, mut server) = idle_ends().await;
-    client.begin_open(&udp()).unwrap();
+    let (client, mut server) = idle_ends().await;
+    let mut client = client.begin_open(&udp()).unwrap();
     let (mut here, _near) = local();
     let start = Instant::now();
     let (flow, heard) = tokio::join!(relay_datagrams(&mut client, &mut here, LONG), async {
@@ -392,7 +395,7 @@ async fn a_local_socket_that_has_no_more_ends_the_flow_well_and_at_once() {
     assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(1, 0), end(0, 1)));
     assert_eq!(far.taken(), [7]);
     assert!(start.elapsed() < HEARTBEAT);
-    check_reuse(&mut client, &mut server).await;
+    check_reuse(client, server).await;
 }
 
 /// It shows that it is there, and does not let go.
@@ -468,7 +471,7 @@ async fn a_udp_socket_serves() {
         }
     );
     assert_eq!((client_end.unwrap(), server_end.unwrap()), (end(6, 6), end(6, 6)));
-    check_reuse(&mut client, &mut server).await;
+    check_reuse(client, server).await;
 }
 
 /// Two sockets that are connected to each other.

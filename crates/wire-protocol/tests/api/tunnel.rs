@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{ControlMessage, ResetCode, Target};
 use wire_protocol::stream::{
-    Duplex, HEARTBEAT, RelayError, RsaPool, SecureStream, accept_channel, connect_channel, error_in,
-    open_early, tunnel, tunnel_until,
+    Channel, Duplex, HEARTBEAT, OpeningStream, RelayError, RsaPool, SecureStream, accept_channel,
+    connect_channel, error_in, open_early, tunnel, tunnel_until,
 };
 
 use super::line::{pattern, seal_control};
@@ -26,7 +26,7 @@ use super::pair::{client, knows_psk, server_config};
 pub(crate) async fn channel<S: AsyncRead + AsyncWrite + Unpin>(
     here: S,
     there: S,
-) -> (SecureStream<S>, SecureStream<S>) {
+) -> (Channel<S>, Channel<S>) {
     let pool = RsaPool::new(1);
     let config = Arc::new(server_config());
     let (client, server) =
@@ -41,13 +41,15 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
 }
 
 /// Opens a stream and answers it.
-pub(crate) async fn open(client: &mut SecureStream<TcpStream>, server: &mut SecureStream<TcpStream>) {
-    let (opened, answered) = tokio::join!(client.open(Target::Pipe), async {
+pub(crate) async fn open(
+    client: Channel<TcpStream>,
+    mut server: Channel<TcpStream>,
+) -> (SecureStream<TcpStream>, SecureStream<TcpStream>) {
+    let (opened, answered) = tokio::join!(client.open(&Target::Pipe), async {
         assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
         server.answer_open().await
     });
-    opened.unwrap();
-    answered.unwrap();
+    (opened.unwrap(), answered.unwrap())
 }
 
 /// Both directions at once, byte for byte, each to an end of its own; again and again on one channel.
@@ -56,11 +58,13 @@ async fn both_directions_end_each_by_itself_and_the_channel_goes_on() {
     let (here, there) = tcp_pair().await;
     let (mut client, mut server) = channel(here, there).await;
     for (up, down) in [(0, 0), (1, 0), (0, 1), (16_384, 16_385), (3_000_017, 2_000_003)] {
-        open(&mut client, &mut server).await;
+        let (client_stream, server_stream) = open(client, server).await;
         let (mut application, at_client) = tcp_pair().await;
         let (at_server, mut target) = tcp_pair().await;
-        let relays =
-            (tokio::spawn(tunnel(client, at_client, ())), tokio::spawn(tunnel(server, at_server, ())));
+        let relays = (
+            tokio::spawn(tunnel(client_stream, at_client, ())),
+            tokio::spawn(tunnel(server_stream, at_server, ())),
+        );
 
         let (mut read, mut write) = application.split();
         let (mut target_read, mut target_write) = target.split();
@@ -89,10 +93,10 @@ async fn both_directions_end_each_by_itself_and_the_channel_goes_on() {
 /// answers or not.
 #[tokio::test]
 async fn an_answer_that_was_begun_arrives_even_where_the_target_is_silent() {
-    let (mut client, mut target) = opened_with_a_request().await;
+    let (client, mut target) = opened_with_a_request().await;
     tokio::time::pause();
     let begun = Instant::now();
-    client.confirm_opened().await.unwrap();
+    let mut client = client.confirm().await.unwrap();
     let waited = begun.elapsed();
     assert!(waited > HEARTBEAT / 2 && waited < 2 * HEARTBEAT, "it was held back for {waited:?}");
     target.write_all(b"answer").await.unwrap();
@@ -106,21 +110,21 @@ async fn an_answer_that_was_begun_arrives_at_once_where_it_is_asked_for() {
     let (mut client, _target) = opened_with_a_request().await;
     let begun = Instant::now();
     client.begin_ping().await.unwrap();
-    client.confirm_opened().await.unwrap();
+    client.confirm().await.unwrap();
     assert!(begun.elapsed() < HEARTBEAT / 2);
 }
 
 /// A client whose request has reached the target, and which has not been told that the stream stands.
-async fn opened_with_a_request() -> (SecureStream<TcpStream>, TcpStream) {
+async fn opened_with_a_request() -> (OpeningStream<TcpStream>, TcpStream) {
     let (here, there) = tcp_pair().await;
     // The request is to be there with the Open.
     here.set_nodelay(true).unwrap();
-    let (mut client, mut server) = channel(here, there).await;
-    client.begin_open(&Target::Pipe).unwrap();
+    let (client, mut server) = channel(here, there).await;
+    let mut client = client.begin_open(&Target::Pipe).unwrap();
     client.write_all(b"request").await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
-    server.begin_answer().unwrap();
+    let server = server.begin_answer().unwrap();
     let (at_server, mut target) = tcp_pair().await;
     tokio::spawn(tunnel(server, at_server, ()));
     let mut request = [0; 7];
@@ -134,21 +138,20 @@ async fn opened_with_a_request() -> (SecureStream<TcpStream>, TcpStream) {
 async fn an_end_that_follows_the_open_reaches_a_silent_target_at_once() {
     for pause in [Duration::ZERO, Duration::from_millis(100)] {
         let (here, there) = tcp_pair().await;
-        let (mut client, mut server) = channel(here, there).await;
+        let (client, mut server) = channel(here, there).await;
         let (mut application, plain) = tcp_pair().await;
         // It goes along with the Open.
         application.write_all(b"request").await.unwrap();
         plain.readable().await.unwrap();
         let begun = Instant::now();
         let at_client = tokio::spawn(async move {
-            open_early(&mut client, &Target::Pipe, &plain, &mut Vec::new()).await?;
-            tunnel(client, plain, ()).await
+            let stream = open_early(client, &Target::Pipe, &plain, &mut Vec::new()).await?;
+            tunnel(stream, plain, ()).await
         });
         let (at_server, mut target) = tcp_pair().await;
         let at_server = tokio::spawn(async move {
             assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
-            server.begin_answer().unwrap();
-            tunnel(server, at_server, ()).await
+            tunnel(server.begin_answer().unwrap(), at_server, ()).await
         });
         tokio::time::sleep(pause).await;
         application.shutdown().await.unwrap();
@@ -171,12 +174,12 @@ async fn an_end_that_follows_the_open_reaches_a_silent_target_at_once() {
 #[tokio::test]
 async fn a_request_that_is_longer_than_what_goes_along_with_the_open_is_not_held_up() {
     let (here, there) = tcp_pair().await;
-    let (mut client, mut server) = channel(here, there).await;
+    let (client, mut server) = channel(here, there).await;
     let (mut application, plain) = tcp_pair().await;
     let begun = Instant::now();
     tokio::spawn(async move {
-        open_early(&mut client, &Target::Pipe, &plain, &mut Vec::new()).await.unwrap();
-        tunnel(client, plain, ()).await.unwrap();
+        let stream = open_early(client, &Target::Pipe, &plain, &mut Vec::new()).await.unwrap();
+        tunnel(stream, plain, ()).await.unwrap();
     });
     let request = pattern(300_000);
     let sent = request.clone();
@@ -188,8 +191,7 @@ async fn a_request_that_is_longer_than_what_goes_along_with_the_open_is_not_held
     tokio::spawn(async move {
         assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
         tokio::time::sleep(Duration::from_millis(200)).await;
-        server.begin_answer().unwrap();
-        tunnel(server, at_server, ()).await.unwrap();
+        tunnel(server.begin_answer().unwrap(), at_server, ()).await.unwrap();
     });
     let mut arrived = vec![0; request.len()];
     target.read_exact(&mut arrived).await.unwrap();
@@ -213,8 +215,8 @@ async fn a_new_connection_is_written_to_before_its_first_event() {
 #[tokio::test]
 async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
     let (here, there) = tcp_pair().await;
-    let (mut client, mut server) = channel(here, there).await;
-    open(&mut client, &mut server).await;
+    let (client, server) = channel(here, there).await;
+    let (client, mut server) = open(client, server).await;
     let (application, at_client) = tcp_pair().await;
     let relay = tokio::spawn(tunnel(client, at_client, ()));
     application.set_zero_linger().unwrap();
@@ -230,8 +232,8 @@ async fn a_plain_connection_that_is_reset_is_a_reset_at_the_other_end() {
 async fn a_tunnel_that_is_stopped_tells_the_other_side_why() {
     for over in ["neither", "ours", "theirs"] {
         let (here, there) = tcp_pair().await;
-        let (mut client, mut server) = channel(here, there).await;
-        open(&mut client, &mut server).await;
+        let (client, server) = channel(here, there).await;
+        let (mut client, server) = open(client, server).await;
         let (at_server, mut target) = tcp_pair().await;
         at_server.set_zero_linger().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -313,7 +315,7 @@ async fn an_open_right_behind_the_last_end_belongs_to_the_next_stream() {
     let next = seal_control(&mut sealer, &ControlMessage::Open { target: Target::Message });
     here.write_all(&open).await.unwrap();
     assert_eq!(server.next_open().await.unwrap(), Some(Target::Pipe));
-    server.answer_open().await.unwrap();
+    let server = server.answer_open().await.unwrap();
 
     let (_raw, parts) = server.into_parts();
     let peer = Prompt::new(end, next);

@@ -52,17 +52,17 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
     let mut deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     loop {
-        let mut stream = tokio::select! {
-            stream = site.pool.get(deadline) => stream.inspect_err(|_| flow.lose(DropReason::NoChannel))?,
+        let channel = tokio::select! {
+            channel = site.pool.get(deadline) => channel.inspect_err(|_| flow.lose(DropReason::NoChannel))?,
             // It has given way to another one, and what waits in it is too old for anybody.
             () = flow.ended() => return Ok(()),
         };
         let open = site.tunnels.streams.begin();
-        stream.begin_open(target).map_err(|error| broken(error.into()))?;
+        let mut stream = channel.begin_open(target).map_err(|error| broken(error.into()))?;
         let error = match relay_datagrams(&mut stream, &mut flow, site.udp_timeout).await {
             Ok(end) => {
                 tracing::debug!(%target, ?end, "datagrams have ended");
-                site.pool.put(stream);
+                site.pool.put(stream.finish().await.map_err(broken)?);
                 drop(open);
                 // One that came while the end was said.
                 if !flow.has_waiting() {
@@ -78,9 +78,11 @@ async fn carry(site: &Site, mut flow: Flow, target: &Target) -> Result<(), Error
         match error_in(&error) {
             // It never stood, and what was sent on it is lost, as datagrams may be.
             Some(ProtocolError::Closed) => {}
-            Some(ProtocolError::Refused(RefusedCode::Stopping)) => site.pool.put(stream),
+            Some(ProtocolError::Refused(RefusedCode::Stopping)) => {
+                site.pool.put(stream.finish().await.map_err(broken)?);
+            }
             Some(ProtocolError::Refused(_)) => {
-                site.pool.put(stream);
+                site.pool.put(stream.finish().await.map_err(broken)?);
                 // What comes meanwhile is lost, and does not ask the server again and again.
                 sleep(REFUSED_PAUSE).await;
                 flow.lose(DropReason::Refused);

@@ -12,7 +12,7 @@ use tunnel::socket::Socket;
 use tunnel::socks::{self, Association, Dialect, NOWHERE, Reply, Request, SocksError};
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
-use wire_protocol::stream::{RelayError, SILENCE, error_in, tunnel};
+use wire_protocol::stream::{OpenError, RelayError, SILENCE, error_in, tunnel};
 
 use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, shown};
@@ -94,30 +94,33 @@ async fn connect(
     let deadline = Instant::now() + site.wait;
     let mut attempts = Attempts::until(deadline);
     let stream = loop {
-        let mut stream = match site.pool.get(deadline).await {
-            Ok(stream) => stream,
+        let channel = match site.pool.get(deadline).await {
+            Ok(channel) => channel,
             Err(error) => {
                 socks::refuse(socket, dialect, Reply::GeneralFailure).await;
                 return Err(error);
             }
         };
-        let Ok(opened) = timeout(SILENCE, stream.open(target.clone())).await else {
+        let Ok(opened) = timeout(SILENCE, channel.open(&target)).await else {
             socks::refuse(socket, dialect, Reply::TtlExpired).await;
             return Err(Error::NoChannel { address: address() });
         };
-        let Err(error) = opened else { break stream };
-        match error_in(&error) {
+        let error = match opened {
+            Ok(stream) => break stream,
             // Nothing was sent on it yet: another channel may do.
-            Some(
-                ProtocolError::Closed
-                | ProtocolError::Truncated
-                | ProtocolError::Refused(RefusedCode::Stopping),
-            ) => attempts.pause().await,
-            Some(ProtocolError::Refused(code)) => {
-                site.pool.put(stream);
-                socks::refuse(socket, dialect, (*code).into()).await;
-                return Err(broken(RelayError::Channel(error)));
+            Err(OpenError::Refused { code: RefusedCode::Stopping, .. }) => {
+                attempts.pause().await;
+                continue;
             }
+            Err(OpenError::Refused { code, channel }) => {
+                site.pool.put(channel);
+                socks::refuse(socket, dialect, code.into()).await;
+                return Err(broken(RelayError::Channel(ProtocolError::Refused(code).into())));
+            }
+            Err(error) => io::Error::from(error),
+        };
+        match error_in(&error) {
+            Some(ProtocolError::Closed | ProtocolError::Truncated) => attempts.pause().await,
             _ => {
                 socks::refuse(socket, dialect, Reply::GeneralFailure).await;
                 return Err(broken(RelayError::Channel(error)));
@@ -130,8 +133,8 @@ async fn connect(
         in_time(stream.reset(ResetCode::Output)).await.ok();
         return Err(broken(RelayError::Output(error)));
     }
-    let stream = tunnel(stream, socket, ()).await.map_err(broken)?;
-    site.pool.put(stream);
+    let channel = tunnel(stream, socket, ()).await.map_err(broken)?;
+    site.pool.put(channel);
     Ok(())
 }
 

@@ -10,8 +10,9 @@ use tunnel::flows::{self, Flows};
 use tunnel::listener::Listener;
 use tunnel::socket::Socket;
 use tunnel::udp::UdpListener;
+use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::Target;
-use wire_protocol::stream::{SILENCE, never_stood, open_early, tunnel};
+use wire_protocol::stream::{OpenError, RelayError, SILENCE, open_early, tunnel};
 
 use super::attempts::Attempts;
 use super::{Event, Kind, Site, datagrams, listen, shown};
@@ -96,29 +97,28 @@ async fn carry(site: &Site, socket: Socket, target: &Target) -> Result<(), Error
     let mut attempts = Attempts::until(deadline);
     let mut early = Vec::new();
     let (stream, _open) = loop {
-        let mut stream = site.pool.get(deadline).await?;
+        let channel = site.pool.get(deadline).await?;
         let open = site.tunnels.streams.begin();
-        let opened = timeout(SILENCE, open_early(&mut stream, target, &socket, &mut early)).await;
-        let error = match opened {
-            Ok(Ok(())) => break (stream, open),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(Error::NoChannel { address: address() }),
-        };
-        if never_stood(&error, &early) {
-            tracing::debug!(%error, "the stream never stood: opening it again");
-            drop(open);
-            attempts.pause().await;
-        } else {
-            let error = Error::carried(&address(), target, error);
-            if matches!(error, Error::Target { .. }) {
-                site.pool.put(stream);
+        let opened = timeout(SILENCE, open_early(channel, target, &socket, &mut early)).await;
+        match opened {
+            Ok(Ok(stream)) => break (stream, open),
+            Ok(Err(error)) if error.is_retryable(&early) => {
+                tracing::debug!(%error, "the stream never stood: opening it again");
+                drop(open);
+                attempts.pause().await;
             }
-            return Err(error);
+            Ok(Err(OpenError::Refused { code, channel })) => {
+                site.pool.put(channel);
+                let refused = RelayError::Channel(ProtocolError::Refused(code).into());
+                return Err(Error::carried(&address(), target, refused));
+            }
+            Ok(Err(error)) => return Err(Error::carried(&address(), target, error.into())),
+            Err(_) => return Err(Error::NoChannel { address: address() }),
         }
     };
     drop(early);
-    let stream =
+    let channel =
         tunnel(stream, socket, ()).await.map_err(|source| Error::carried(&address(), target, source))?;
-    site.pool.put(stream);
+    site.pool.put(channel);
     Ok(())
 }

@@ -23,7 +23,9 @@ use tunnel::pool::{Attempt as _, Fault};
 use tunnel::proxy_header::{self, ProxyHeader};
 use tunnel::socket::Socket;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode, Target};
-use wire_protocol::stream::{Incoming, RelayError, SecureStream, error_in, relay_datagrams, tunnel};
+use wire_protocol::stream::{
+    Channel, Incoming, OpenError, RelayError, SecureStream, error_in, relay_datagrams, tunnel,
+};
 
 use super::{Event, Kind, Site, shown};
 use crate::Error;
@@ -130,18 +132,19 @@ struct Lease {
 }
 
 async fn claim(site: &Site, address: &ListenAddress, kind: ListenKind) -> Result<Lease, Error> {
-    let mut stream = site.pool.get(Instant::now() + site.wait).await?;
+    let channel = site.pool.get(Instant::now() + site.wait).await?;
     let id = *Secret::random(&mut SysRng).map_err(cli_support::Error::from)?.expose();
     let target = Target::Listen { address: address.clone(), kind, lease: id };
-    match in_time(stream.open_listen(&target)).await {
-        Ok(port) => Ok(Lease { stream, id, port }),
-        Err(source) => {
-            if let Some(wire_protocol::Error::Refused(_)) = error_in(&source) {
-                site.pool.put(stream);
-            }
-            Err(Error::Listening { address: address.to_string(), source })
+    let source = match in_time(async { Ok(channel.open_listen(&target).await) }).await {
+        Ok(Ok((stream, port))) => return Ok(Lease { stream, id, port }),
+        Ok(Err(OpenError::Refused { code, channel })) => {
+            site.pool.put(channel);
+            wire_protocol::Error::Refused(code).into()
         }
-    }
+        Ok(Err(error)) => error.into(),
+        Err(error) => error,
+    };
+    Err(Error::Listening { address: address.to_string(), source })
 }
 
 fn announce(site: &Site, forward: &RemoteForward, address: &ListenAddress, kind: ListenKind) {
@@ -183,9 +186,7 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
         tokio::select! {
             () = site.tunnels.draining.cancelled() => {
                 // The server stops listening with this.
-                in_time(stream.shutdown()).await?;
-                in_time(stream.hold()).await?;
-                close(stream).await;
+                close(in_time(stream.finish()).await?).await;
                 return Ok(());
             }
             ended = stream.hold() => return end(stream, ended).await,
@@ -207,10 +208,9 @@ async fn hold(site: &Arc<Site>, forward: &Arc<RemoteForward>, lease: Lease) -> i
 }
 
 /// A lease that the server has ended in good order is let go of in good order.
-async fn end(mut stream: SecureStream<Socket>, ended: io::Result<()>) -> io::Result<()> {
+async fn end(stream: SecureStream<Socket>, ended: io::Result<()>) -> io::Result<()> {
     ended?;
-    in_time(stream.shutdown()).await?;
-    close(stream).await;
+    close(in_time(stream.finish()).await?).await;
     Ok(())
 }
 
@@ -262,16 +262,16 @@ impl Drop for Place {
 async fn park(parking: Arc<Parking>, place: Place) {
     let mut place = Some(place);
     let site = &parking.site;
-    let stream = async {
+    let channel = async {
         let room = Arc::clone(&site.tunnels.parking).acquire_owned().await;
         (site.pool.get(Instant::now() + site.wait).await, room)
     };
-    let (stream, _room) = tokio::select! {
+    let (channel, _room) = tokio::select! {
         () = parking.ended.cancelled() => return,
-        stream = stream => stream,
+        channel = channel => channel,
     };
-    let served = match stream {
-        Ok(stream) => serve(&parking, stream, &mut place).await,
+    let served = match channel {
+        Ok(channel) => serve(&parking, channel, &mut place).await,
         Err(error) => Err(io::Error::other(error)),
     };
     let Err(error) = served else { return };
@@ -289,22 +289,22 @@ async fn park(parking: Arc<Parking>, place: Place) {
 /// Serves what the server opens on a channel that waits. `place` is there as long as it does.
 async fn serve(
     parking: &Arc<Parking>,
-    mut stream: SecureStream<Socket>,
+    mut channel: Channel<Socket>,
     place: &mut Option<Place>,
 ) -> io::Result<()> {
-    in_time(stream.park(parking.lease)).await?;
+    in_time(channel.park(parking.lease)).await?;
     let counters = &parking.site.tunnels;
     let mut parked = Some(counters.parked.begin());
     let mut asked = Asked::Nothing;
-    let ping_every = keep_alive_every(&stream);
+    let ping_every = keep_alive_every(&channel);
     loop {
         let incoming = tokio::select! {
             biased;
             () = parking.ended.cancelled() => {
-                close(stream).await;
+                close(channel).await;
                 return Ok(());
             }
-            incoming = timeout(ping_every, stream.next_incoming()) => incoming,
+            incoming = timeout(ping_every, channel.next_incoming()) => incoming,
         };
         match incoming {
             Ok(incoming) => match incoming? {
@@ -314,10 +314,10 @@ async fn serve(
                     }
                     drop(parked.take());
                     let open = counters.streams.begin();
-                    stream = answer(parking, stream, target).await?;
+                    channel = answer(parking, channel, target).await?;
                     drop(open);
                     if parking.waiting.load(Ordering::Relaxed) >= parking.wanted.load(Ordering::Relaxed) {
-                        close(stream).await;
+                        close(channel).await;
                         return Ok(());
                     }
                     *place = Some(Place::take(parking));
@@ -327,14 +327,14 @@ async fn serve(
                 Incoming::SignOfLife => asked = Asked::Nothing,
                 Incoming::Close => {
                     parking.doubted.notify_one();
-                    in_time(stream.answer_close()).await?;
+                    in_time(channel.close()).await?;
                     return Err(unknown_lease());
                 }
                 Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
             },
             Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
             Err(_) => {
-                in_time(stream.begin_ping()).await?;
+                in_time(channel.begin_ping()).await?;
                 asked = Asked::ForSignOfLife;
             }
         }
@@ -348,11 +348,7 @@ enum Asked {
 }
 
 /// Serves one stream that the server has opened, and gives the channel back.
-async fn answer(
-    parking: &Parking,
-    mut stream: SecureStream<Socket>,
-    target: Target,
-) -> io::Result<SecureStream<Socket>> {
+async fn answer(parking: &Parking, channel: Channel<Socket>, target: Target) -> io::Result<Channel<Socket>> {
     let (address, visitor) = match (target, &parking.forward.target) {
         (Target::Forwarded { origin, destination }, Some(TargetSpec::Tcp { host, port })) => {
             (Address::Tcp { host: host.clone(), port: *port }, Some((origin, destination)))
@@ -362,12 +358,11 @@ async fn answer(
         }
         (Target::Tcp { host, port }, None) => (Address::Tcp { host, port }, None),
         (Target::Forwarded { .. }, Some(TargetSpec::Udp { host, port })) => {
-            return answer_datagrams(parking, stream, host, *port).await;
+            return answer_datagrams(parking, channel, host, *port).await;
         }
-        (Target::Udp { host, port }, None) => return answer_datagrams(parking, stream, &host, port).await,
+        (Target::Udp { host, port }, None) => return answer_datagrams(parking, channel, &host, port).await,
         _ => {
-            stream.refuse_open(RefusedCode::NotOffered).await?;
-            return Ok(stream);
+            return channel.refuse_open(RefusedCode::NotOffered).await;
         }
     };
     let asked = Instant::now();
@@ -375,8 +370,7 @@ async fn answer(
         Ok(socket) => socket,
         Err(error) => {
             tracing::info!(target = %address, %error, "the target cannot be reached");
-            stream.refuse_open(refusal(&error)).await?;
-            return Ok(stream);
+            return channel.refuse_open(refusal(&error)).await;
         }
     };
     socket.reset_on_drop();
@@ -385,18 +379,17 @@ async fn answer(
     {
         let header = proxy_header::v2(origin.parse().ok(), destination.parse().ok(), None);
         if let Err(error) = socket.write_all(&header).await {
-            stream.refuse_open(refusal(&error)).await?;
-            return Ok(stream);
+            return channel.refuse_open(refusal(&error)).await;
         }
     }
-    if asked.elapsed() < PROMPT {
-        stream.begin_answer()?;
+    let stream = if asked.elapsed() < PROMPT {
+        channel.begin_answer()?
     } else {
         // The server has waited for long, and does not wait for ever.
-        stream.answer_open().await?;
-    }
+        channel.answer_open().await?
+    };
     match tunnel(stream, socket, ()).await {
-        Ok(stream) => Ok(stream),
+        Ok(channel) => Ok(channel),
         Err(RelayError::Channel(error) | RelayError::Input(error) | RelayError::Output(error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),
     }
@@ -416,24 +409,24 @@ async fn reach(address: &Address) -> io::Result<Socket> {
 /// As [`answer`], for a flow of datagrams.
 async fn answer_datagrams(
     parking: &Parking,
-    mut stream: SecureStream<Socket>,
+    channel: Channel<Socket>,
     host: &str,
     port: u16,
-) -> io::Result<SecureStream<Socket>> {
+) -> io::Result<Channel<Socket>> {
     let drops = parking.site.tunnels.drops.flow(format!("to {}:{port}", escape(host.as_bytes())));
     let resolved = resolve_for(VISITORS, host, port).await;
     let connected = resolved.and_then(|candidates| DatagramTarget::connect(candidates, drops, |_| {}));
     match connected {
         Ok(mut socket) => {
-            stream.answer_open().await?;
+            let mut stream = channel.answer_open().await?;
             relay_datagrams(&mut stream, &mut socket, parking.site.udp_timeout).await?;
+            stream.finish().await
         }
         Err(error) => {
             tracing::info!(host, port, %error, "datagrams cannot be sent there");
-            stream.refuse_open(refusal(&error)).await?;
+            channel.refuse_open(refusal(&error)).await
         }
     }
-    Ok(stream)
 }
 
 fn unknown_lease() -> io::Error {

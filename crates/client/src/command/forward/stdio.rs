@@ -11,8 +11,9 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tunnel::closing::close;
 use tunnel::socket::Socket;
+use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::Target;
-use wire_protocol::stream::{open_early, tunnel};
+use wire_protocol::stream::{OpenError, RelayError, open_early, tunnel};
 
 use crate::Error;
 use crate::connect::{Credentials, Server, connect};
@@ -25,7 +26,7 @@ pub(super) async fn forward(
     target: &Target,
 ) -> Result<(), Error> {
     let (input, output) = (hardening::standard_input()?, hardening::take_standard_output()?);
-    let mut stream = connect(credentials, server, None).await?;
+    let idle = connect(credentials, server).await?;
     let address = || server.address.to_string();
     let channel = |source| Error::Channel { address: address(), source };
     let broken = |source| Error::carried(&address(), target, source);
@@ -43,16 +44,16 @@ pub(super) async fn forward(
     thread::spawn(move || written.send(carry_output(near, output)).ok());
 
     let carried = async {
-        if let Err(error) = open_early(&mut stream, target, &plain, &mut Vec::new()).await {
-            let error = broken(error);
-            if matches!(error, Error::Target { .. }) {
-                close(stream).await;
+        match open_early(idle, target, &plain, &mut Vec::new()).await {
+            Ok(stream) => tunnel(stream, plain, ()).await.map_err(broken),
+            Err(OpenError::Refused { code, channel }) => {
+                close(channel).await;
+                Err(broken(RelayError::Channel(ProtocolError::Refused(code).into())))
             }
-            return Err(error);
+            Err(error) => Err(broken(error.into())),
         }
-        tunnel(stream, plain, ()).await.map_err(broken)
     };
-    let stream = tokio::select! {
+    let idle = tokio::select! {
         carried = carried => carried?,
         Ok(source) = input_failed => return Err(Error::Stdio { stream: "standard input", source }),
     };
@@ -61,7 +62,7 @@ pub(super) async fn forward(
         Ok(Err(source)) => return Err(Error::Stdio { stream: "standard output", source }),
         Err(error) => return Err(channel(io::Error::other(error))),
     }
-    close(stream).await;
+    close(idle).await;
     Ok(())
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
@@ -14,7 +13,7 @@ use tunnel::drops::DropCounter;
 use tunnel::socket::Socket;
 use tunnel::socks;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode};
-use wire_protocol::stream::SecureStream;
+use wire_protocol::stream::{Channel, SecureStream};
 
 use crate::services::listen::acceptor::Acceptor;
 use crate::services::listen::listener::{LeaseListener, look_up, to_address};
@@ -219,11 +218,11 @@ impl Lease {
     /// another channel of the client has taken the address over: this one has been told, and is closed.
     pub(super) async fn hold(
         self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         stopping: &CancellationToken,
         revoked: &CancellationToken,
-    ) -> io::Result<Option<SecureStream<Socket>>> {
-        stream.answer_listen(self.port).await?;
+    ) -> io::Result<Option<Channel<Socket>>> {
+        let mut stream = channel.answer_listen(self.port).await?;
         tracing::info!(listen = %self.key.0, "listening for a client");
         let acceptor = Acceptor {
             address: &self.key.0,
@@ -250,21 +249,18 @@ impl Lease {
         };
         let address = self.key.0.clone();
         drop(self);
-        match end {
+        let channel = match end {
             LeaseEnd::Replaced => {
                 tracing::info!(listen = %address, "another channel of the client listens there from now on");
                 // The client that held it before is told, where it is still there, so that it does not ask for it again.
                 in_time(tell_replaced(stream)).await.ok();
                 return Ok(None);
             }
-            LeaseEnd::ByClient => stream.shutdown().await?,
-            LeaseEnd::ByServer => {
-                stream.shutdown().await?;
-                in_time(stream.hold()).await?;
-            }
-        }
+            LeaseEnd::ByClient => stream.finish().await?,
+            LeaseEnd::ByServer => in_time(stream.finish()).await?,
+        };
         tracing::info!(listen = %address, "no longer listening for a client");
-        Ok(Some(stream))
+        Ok(Some(channel))
     }
 }
 

@@ -12,10 +12,9 @@ use tunnel::drops::DropReason;
 use tunnel::flows::Flow;
 use tunnel::socket::Socket;
 use tunnel::socks::{self, Dialect, NOWHERE, Reply};
-use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, RefusedCode, Target};
+use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, Target};
 use wire_protocol::stream::{
-    Incoming, RelayError, SILENCE, SecureStream, error_in, never_stood, open_early, relay_datagrams,
-    tunnel_until,
+    Channel, Incoming, OpenError, RelayError, SILENCE, error_in, relay_datagrams, tunnel_until,
 };
 
 use crate::services::listen::pending_queue::{Pending, PendingQueue, PendingStream};
@@ -50,7 +49,7 @@ impl Parking {
     /// Serves a parked channel to its end.
     pub(crate) async fn serve(
         self,
-        mut stream: SecureStream<Socket>,
+        mut channel: Channel<Socket>,
         throttle: &Throttle,
         idle_timeout: Duration,
         stopping: &CancellationToken,
@@ -60,14 +59,14 @@ impl Parking {
         loop {
             tokio::select! {
                 biased;
-                () = revoked.cancelled() => return revoke(stream).await,
-                () = stopping.cancelled() => return in_time(stream.close()).await,
-                () = self.ended.cancelled() => return in_time(stream.close()).await,
-                incoming = timeout(idle_timeout, stream.next_incoming()) => {
-                    let Ok(incoming) = incoming else { return in_time(stream.close()).await };
+                () = revoked.cancelled() => return revoke(channel).await,
+                () = stopping.cancelled() => return in_time(channel.close()).await,
+                () = self.ended.cancelled() => return in_time(channel.close()).await,
+                incoming = timeout(idle_timeout, channel.next_incoming()) => {
+                    let Ok(incoming) = incoming else { return in_time(channel.close()).await };
                     match incoming? {
                         Incoming::SignOfLife => {}
-                        Incoming::Close => return in_time(stream.answer_close()).await,
+                        Incoming::Close => return in_time(channel.close()).await,
                         // The channel takes neither any more.
                         Incoming::Open(_) | Incoming::Park(_) => {
                             return Err(io::ErrorKind::InvalidData.into());
@@ -76,7 +75,7 @@ impl Parking {
                 }
                 pending = self.queue.take() => {
                     let _open = streams.begin();
-                    stream = self.carry(stream, pending, Terms { throttle, revoked }).await?;
+                    channel = self.carry(channel, pending, Terms { throttle, revoked }).await?;
                 }
             }
         }
@@ -84,36 +83,36 @@ impl Parking {
 
     async fn carry(
         &self,
-        stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         pending: Pending,
         terms: Terms<'_>,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         match pending.stream {
             PendingStream::Client { socket, target, early } => {
-                self.carry_to_client(stream, socket, pending.since, target, early, terms).await
+                self.carry_to_client(channel, socket, pending.since, target, early, terms).await
             }
             PendingStream::Target { socket, dialect, host, port } => {
                 let target = Target::Tcp { host, port };
-                self.carry_to_target(stream, socket, pending.since, dialect, target, terms).await
+                self.carry_to_target(channel, socket, pending.since, dialect, target, terms).await
             }
             PendingStream::Datagrams { flow, target } => {
-                self.carry_datagrams(stream, flow, target, terms).await
+                self.carry_datagrams(channel, flow, target, terms).await
             }
         }
     }
 
     async fn carry_datagrams(
         &self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         flow: Flow,
         target: Target,
         terms: Terms<'_>,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         let Terms { throttle, revoked } = terms;
         let ended = Box::pin(self.ended.clone().cancelled_owned());
         let drops = flow.drops().clone();
         let mut flow = Throttled { socket: flow, throttle: throttle.clone(), drops, ended };
-        stream.begin_open(&target)?;
+        let mut stream = channel.begin_open(&target)?;
         let relayed = tokio::select! {
             relayed = relay_datagrams(&mut stream, &mut flow, MAX_UDP_TIMEOUT) => relayed,
             () = revoked.cancelled() => return revoke(stream).await,
@@ -128,75 +127,82 @@ impl Parking {
                         stream: PendingStream::Datagrams { flow, target },
                     });
                 }
-                Ok(stream)
             }
-            Err(error) if refused_code(&error).is_some() => {
-                flow.socket.lose(DropReason::Refused);
-                Ok(stream)
-            }
-            Err(error) => Err(error),
+            Err(error) if is_refused(&error) => flow.socket.lose(DropReason::Refused),
+            Err(error) => return Err(error),
         }
+        stream.finish().await
     }
 
     async fn carry_to_client(
         &self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         socket: Socket,
         since: Instant,
         target: Target,
         mut early: Vec<u8>,
         terms: Terms<'_>,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         let Terms { throttle, revoked } = terms;
-        let opened = tokio::select! {
+        let mut opening = channel.begin_open(&target)?;
+        let answered = tokio::select! {
             biased;
-            () = revoked.cancelled() => return revoke(stream).await,
-            opened = timeout(SILENCE, open_early(&mut stream, &target, &socket, &mut early)) => opened,
+            () = revoked.cancelled() => return revoke(opening).await,
+            answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
         };
-        let error = match opened {
-            Ok(Ok(())) => {
+        let opened = match answered {
+            Ok(Ok(())) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
+            Ok(Err(error)) => Err(OpenError::Failed(error)),
+            Err(_) => Err(OpenError::Failed(RelayError::Channel(io::ErrorKind::TimedOut.into()))),
+        };
+        match opened {
+            Ok(stream) => {
                 drop(early);
-                return tunnel_until(stream, socket, throttle.clone(), once(revoked)).await.map_err(into_io);
+                tunnel_until(stream, socket, throttle.clone(), once(revoked)).await.map_err(into_io)
             }
-            Ok(Err(error)) => error,
-            Err(_) => RelayError::Channel(io::ErrorKind::TimedOut.into()),
-        };
-        if never_stood(&error, &early) {
-            // Another parked channel may do.
-            self.queue.put_back(Pending { since, stream: PendingStream::Client { socket, target, early } });
-        } else if is_refused(&error) {
-            return Ok(stream);
+            Err(error) if error.is_retryable(&early) => {
+                // Another parked channel may do.
+                let stream = PendingStream::Client { socket, target, early };
+                self.queue.put_back(Pending { since, stream });
+                Err(into_io(error.into()))
+            }
+            Err(OpenError::Refused { channel, .. }) => Ok(channel),
+            Err(error) => Err(into_io(error.into())),
         }
-        Err(into_io(error))
     }
 
     async fn carry_to_target(
         &self,
-        mut stream: SecureStream<Socket>,
+        channel: Channel<Socket>,
         mut socket: Socket,
         since: Instant,
         dialect: Dialect,
         target: Target,
         terms: Terms<'_>,
-    ) -> io::Result<SecureStream<Socket>> {
+    ) -> io::Result<Channel<Socket>> {
         let Terms { throttle, revoked } = terms;
-        let opened = tokio::select! {
+        let mut opening = channel.begin_open(&target)?;
+        let answered = tokio::select! {
             biased;
-            () = revoked.cancelled() => return revoke(stream).await,
-            opened = timeout(SILENCE, stream.open(target.clone())) => opened,
+            () = revoked.cancelled() => return revoke(opening).await,
+            answered = timeout(SILENCE, opening.answered()) => answered,
+        };
+        let opened = match answered {
+            Ok(Ok(())) => opening.confirm().await,
+            Ok(Err(error)) => Err(OpenError::Failed(error)),
+            Err(_) => Err(OpenError::Failed(io::ErrorKind::TimedOut.into())),
         };
         let error = match opened {
-            Ok(Ok(())) => {
+            Ok(stream) => {
                 socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await?;
                 return tunnel_until(stream, socket, throttle.clone(), once(revoked)).await.map_err(into_io);
             }
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
+            Err(OpenError::Refused { code, channel }) => {
+                socks::refuse(socket, dialect, code.into()).await;
+                return Ok(channel);
+            }
+            Err(error) => error.into(),
         };
-        if let Some(code) = refused_code(&error) {
-            socks::refuse(socket, dialect, code.into()).await;
-            return Ok(stream);
-        }
         // Nothing was sent on it: another parked channel may do.
         if let Target::Tcp { host, port } = target {
             self.queue
@@ -206,13 +212,6 @@ impl Parking {
     }
 }
 
-fn refused_code(error: &io::Error) -> Option<RefusedCode> {
-    match error_in(error) {
-        Some(wire_protocol::Error::Refused(code)) => Some(*code),
-        _ => None,
-    }
-}
-
-fn is_refused(error: &RelayError) -> bool {
-    matches!(error, RelayError::Channel(error) if refused_code(error).is_some())
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error_in(error), Some(wire_protocol::Error::Refused(_)))
 }

@@ -19,10 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::SecureStream;
+use super::connection::Connection;
 use crate::channel::{Event, MAX_DATAGRAM_LEN};
 use crate::message::{ControlMessage, RefusedCode};
 use crate::record::{SLOT_LEN, grow};
+use crate::stream::phase::{Answer, Streaming};
 use crate::stream::{HEARTBEAT, SILENCE, memory};
 use crate::{Error, PeerMisbehaved};
 
@@ -114,24 +115,25 @@ pub struct DatagramsEnd {
 }
 
 /// Relays datagrams over the stream that is open or opening, until there has been none for `idle` in either
-/// direction, or for [`ANSWERED_IDLE`] where all that was asked has been answered, or the other side says that. The
-/// channel is idle then.
+/// direction, or for [`ANSWERED_IDLE`] where all that was asked has been answered, or the other side says that.
+/// [`Connection::finish`] gives the channel then, idle.
 ///
 /// All has been answered where whoever opened the stream has sent nothing since the first answer, and as many answers have
 /// come as questions were asked: so it is with a resolver's clients, each of which is a flow of its own.
 ///
 /// # Errors
-/// [`Error::Refused`] when the other side does not want the stream; the channel is idle then, too.
+/// [`Error::Refused`] when the other side does not want the stream; [`Connection::finish`] gives the channel then, too.
 /// [`Error::Closed`] when it has closed the channel instead. After every other error the channel is in the middle
 /// of something and of no use: those of the local socket, `TimedOut` when the other side has not been heard of
 /// for [`SILENCE`] or has not answered the end of the stream by then, and whatever else ends a channel.
-pub async fn relay_datagrams<S, D>(
-    stream: &mut SecureStream<S>,
+pub async fn relay_datagrams<S, P, D>(
+    stream: &mut Connection<S, P>,
     local: &mut D,
     idle: Duration,
 ) -> io::Result<DatagramsEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    P: Streaming,
     D: DatagramSocket,
 {
     poll_fn(|cx| local.poll_send_ready(cx)).await?;
@@ -153,8 +155,8 @@ where
     poll_fn(|cx| flow.poll(cx, alarm.as_mut())).await
 }
 
-struct Flow<'a, S, D> {
-    stream: &'a mut SecureStream<S>,
+struct Flow<'a, S, P, D> {
+    stream: &'a mut Connection<S, P>,
     local: &'a mut D,
     idle: Duration,
     end: DatagramsEnd,
@@ -175,7 +177,7 @@ enum Progress {
     None,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming, D: DatagramSocket> Flow<'_, S, P, D> {
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<io::Result<DatagramsEnd>> {
         loop {
             let now = Instant::now();
@@ -217,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
 
     /// Takes one event from the channel. None behind the other side's end: they are not this stream's.
     fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Progress> {
-        let SecureStream { io, reading, .. } = &mut *self.stream;
+        let Connection { io, reading, phase, .. } = &mut *self.stream;
         if reading.receiver.has_ended() {
             return Ok(Progress::None);
         }
@@ -236,8 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, D: DatagramSocket> Flow<'_, S, D> {
                 self.last_datagram = now;
                 self.is_conversation |= !self.asks && self.end.sent > 0;
             }
-            Event::Opened | Event::EndOfStream | Event::Ping(_) | Event::Pong(_) => {}
-            Event::Refused(code) => self.refused = Some(code),
+            Event::Opened => phase.note(Answer::Opened),
+            Event::EndOfStream | Event::Ping(_) | Event::Pong(_) => {}
+            Event::Refused(code) => {
+                phase.note(Answer::Refused(code));
+                self.refused = Some(code);
+            }
             Event::Close => {
                 // In place of Opened: this side closes too, as far as the socket takes that at once.
                 self.stream.writing.control(&ControlMessage::Close)?;

@@ -4,87 +4,79 @@ use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::vec::Vec;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::SecureStream;
+use super::connection::{Channel, OpeningStream, SecureStream};
 use super::duplex::{Duplex, is_transient};
-use crate::Error;
 use crate::message::Target;
 use crate::stream::RelayError;
+use crate::stream::open_error::OpenError;
 
 /// Opens a stream to `target` for a plain connection and sends what that says meanwhile, so that a request does
 /// not wait a round trip for Opened.
 ///
 /// What was sent before the answer is kept in `early`, 64 KiB at most. When the stream did not come about, and
-/// [`never_stood`] says so, `early` can be given with another channel: it is sent first.
+/// [`OpenError::is_retryable`] says so, `early` can be given with another channel: it is sent first.
 ///
 /// # Errors
-/// [`RelayError::Channel`] with [`Error::Refused`] when the other side does not want the stream (the channel is idle
-/// again then), with [`Error::Closed`] when it has closed the channel instead, or with whatever else ends the channel.
-/// [`RelayError::Input`] when the plain connection is gone.
+/// [`OpenError`]: inside is [`RelayError::Input`] when the plain connection is gone, else [`RelayError::Channel`].
 pub async fn open_early<C: Duplex + AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut SecureStream<C>,
+    channel: Channel<C>,
     target: &Target,
     plain: &impl Duplex,
     early: &mut Vec<u8>,
-) -> Result<(), RelayError> {
-    let channel = RelayError::Channel;
-    stream.begin_open(target).map_err(|error| channel(error.into()))?;
-    // A client that speaks first has often done so by now: then its request travels with the Open.
-    let mut input = if early.is_empty() { read_early(plain, early)? } else { Early::Open };
-    let mut sent = stream.send_unsealed(early, 0).await.map_err(channel)?;
-    ask_for_opened(stream, input, early).await.map_err(channel)?;
-    let event = loop {
-        let has_room = early.len() < MAX_EARLY && input == Early::Open;
-        tokio::select! {
-            biased;
-            event = stream.event() => break event.map_err(channel)?,
-            ready = poll_fn(|cx| plain.poll_read_ready(cx)), if has_room => {
-                ready.map_err(RelayError::Input)?;
-                input = read_early(plain, early)?;
-                sent = stream.send_unsealed(early, sent).await.map_err(channel)?;
-                ask_for_opened(stream, input, early).await.map_err(channel)?;
+) -> Result<SecureStream<C>, OpenError<Channel<C>, RelayError>> {
+    let opening = channel.begin_open(target);
+    let mut opening = opening.map_err(|error| OpenError::Failed(RelayError::Channel(error.into())))?;
+    opening.send_early(plain, early).await.map_err(OpenError::Failed)?;
+    opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel))
+}
+
+impl<C: Duplex + AsyncRead + AsyncWrite + Unpin> OpeningStream<C> {
+    /// Sends what a plain connection says, until the other side has answered, as [`open_early`] does; that can be dropped at any
+    /// time. [`OpeningStream::confirm`] gives the answer.
+    ///
+    /// # Errors
+    /// [`RelayError::Input`] when the plain connection is gone, [`RelayError::Channel`] with whatever ends the channel.
+    pub async fn send_early(&mut self, plain: &impl Duplex, early: &mut Vec<u8>) -> Result<(), RelayError> {
+        let channel = RelayError::Channel;
+        // A client that speaks first has often done so by now: then its request travels with the Open.
+        let mut input = if early.is_empty() { read_early(plain, early)? } else { Early::Open };
+        let mut sent = self.send_unsealed(early, 0).await.map_err(channel)?;
+        self.ask_for_opened(input, early).await.map_err(channel)?;
+        let event = loop {
+            let has_room = early.len() < MAX_EARLY && input == Early::Open;
+            tokio::select! {
+                biased;
+                event = self.event() => break event.map_err(channel)?,
+                ready = poll_fn(|cx| plain.poll_read_ready(cx)), if has_room => {
+                    ready.map_err(RelayError::Input)?;
+                    input = read_early(plain, early)?;
+                    sent = self.send_unsealed(early, sent).await.map_err(channel)?;
+                    self.ask_for_opened(input, early).await.map_err(channel)?;
+                }
             }
-        }
-    };
-    stream.confirm(event).await.map_err(channel)
-}
-
-/// Whether an error of [`open_early`] means that no byte of the stream has reached its target, so that it can be
-/// opened again elsewhere. A cut channel means so only where nothing was sent behind the Open.
-#[must_use]
-pub fn never_stood(error: &RelayError, early: &[u8]) -> bool {
-    use crate::message::RefusedCode;
-
-    let RelayError::Channel(error) = error else { return false };
-    match crate::stream::error_in(error) {
-        Some(Error::Closed | Error::Refused(RefusedCode::Stopping)) => true,
-        Some(Error::Truncated) => early.is_empty(),
-        Some(_) => false,
-        None => early.is_empty(),
+        };
+        self.take_answer(&event).map_err(channel)?;
+        self.acknowledge().await;
+        Ok(())
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
     /// Seals `bytes` from `sent` on, and sends them. Gives the length of `bytes`.
     async fn send_unsealed(&mut self, bytes: &[u8], mut sent: usize) -> io::Result<usize> {
         while sent < bytes.len() {
             sent += self.writing.data(&bytes[sent..])?;
         }
-        self.flush().await?;
+        self.flush_all().await?;
         Ok(sent)
     }
-}
 
-/// Asks for Opened where nothing more of the plain connection travels without it. The other side may hold it back until its
-/// target says something, and that one may wait for just this: for the end, or for more than went along with the Open. It
-/// answers a Ping at once.
-async fn ask_for_opened<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut SecureStream<S>,
-    input: Early,
-    early: &[u8],
-) -> io::Result<()> {
-    if input == Early::Ended || early.len() >= MAX_EARLY { stream.begin_ping().await } else { Ok(()) }
+    /// Asks for Opened where nothing more of the plain connection travels without it. The other side may hold it back until its
+    /// target says something, and that one may wait for just this: for the end, or for more than went along with the Open. It
+    /// answers a Ping at once.
+    async fn ask_for_opened(&mut self, input: Early, early: &[u8]) -> io::Result<()> {
+        if input == Early::Ended || early.len() >= MAX_EARLY { self.begin_ping().await } else { Ok(()) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 #[cfg(doc)]
-use super::SecureStream;
+use super::connection::SecureStream;
 use crate::stream::{Reading, Writing};
 
 /// The reading half of a [`SecureStream`].

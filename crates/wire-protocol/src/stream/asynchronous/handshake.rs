@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::SecureStream;
+use super::connection::{Channel, OpeningStream, SecureStream};
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
+use crate::stream::phase::{Idle, Opening};
 use crate::stream::{
     HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame, closed_during_handshake, error_in,
     handshake_timed_out, silent, target_of, unix_time,
@@ -120,15 +121,14 @@ async fn closed<S: AsyncRead + Unpin>(io: &mut S, inbox: &mut Vec<u8>) -> io::Er
 /// Those of the socket, and those of the protocol inside an `io::Error` (see [`error_in`]); [`Error::ApiMisuse`] for a
 /// listen target; `TimedOut` when the handshake takes longer than [`HANDSHAKE_DEADLINE`], or the server does not answer
 /// the Open within [`SILENCE`].
-pub async fn connect<S>(io: S, mut config: ClientConfig) -> io::Result<SecureStream<S>>
+pub async fn connect<S>(io: S, config: ClientConfig) -> io::Result<SecureStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    target_of(&mut config)?;
-    let handshake = timeout(HANDSHAKE_DEADLINE, connect_channel(io, config));
-    let mut stream = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
-    timeout(SILENCE, stream.confirm_opened()).await.unwrap_or_else(|_| Err(silent()))?;
-    Ok(stream)
+    let handshake = timeout(HANDSHAKE_DEADLINE, connect_open(io, config));
+    let opening = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
+    let confirmed = timeout(SILENCE, opening.confirm()).await;
+    confirmed.unwrap_or_else(|_| Err(silent().into())).map_err(io::Error::from)
 }
 
 /// Accepts a client that `authorize` lets in, and the pipe that it opens.
@@ -146,30 +146,52 @@ where
 {
     let pool = RsaPool::new(1);
     let handshake = timeout(HANDSHAKE_DEADLINE, accept_channel(io, config, &pool, authorize));
-    let mut stream = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
-    match stream.next_open().await? {
-        Some(Target::Pipe) => {
-            stream.answer_open().await?;
-            Ok(stream)
-        }
+    let mut channel = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
+    match channel.next_open().await? {
+        Some(Target::Pipe) => channel.answer_open().await,
         Some(_) => {
-            stream.refuse_open(RefusedCode::NotOffered).await?;
+            channel.refuse_open(RefusedCode::NotOffered).await?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
         None => {
             // That the client does not wait for the answer changes nothing.
-            stream.answer_close().await.ok();
+            channel.close().await.ok();
             Err(Error::Closed.into())
         }
     }
 }
 
-/// Does the client's handshake and no more: the channel is idle, or opening what `config` says. How long that may take is
-/// for the caller to say.
+/// Does the client's handshake and no more: the channel is idle. How long that may take is for the caller to say.
+///
+/// # Errors
+/// As [`connect`]; [`Error::ApiMisuse`] where `config` opens something, which is for [`connect_open`].
+pub async fn connect_channel<S>(io: S, config: ClientConfig) -> io::Result<Channel<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if config.open.is_some() {
+        return Err(Error::ApiMisuse("what is opened with a handshake is no idle channel").into());
+    }
+    let (io, parts) = handshake(io, config).await?;
+    Ok(Channel::new(io, parts, Idle))
+}
+
+/// Does the client's handshake and opens with it what `config` says, or else a pipe. How long that may take is for the caller
+/// to say.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_channel<S>(mut io: S, config: ClientConfig) -> io::Result<SecureStream<S>>
+pub async fn connect_open<S>(io: S, mut config: ClientConfig) -> io::Result<OpeningStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    target_of(&mut config)?;
+    let (io, parts) = handshake(io, config).await?;
+    Ok(OpeningStream::new(io, parts, Opening::default()))
+}
+
+/// Does the client's handshake.
+async fn handshake<S>(mut io: S, config: ClientConfig) -> io::Result<(S, Parts)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -177,7 +199,7 @@ where
     let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
     let pool = RsaPool::new(1);
     let (established, early) = Box::pin(drive(&mut io, Step::Continue(start), out, &pool)).await?;
-    Ok(SecureStream::from_parts(io, Parts::of_client(established, &early)))
+    Ok((io, Parts::of_client(established, &early)))
 }
 
 /// Does the server's handshake and no more: the channel is idle. `admission` says where RSA is done. How long all of it may
@@ -191,7 +213,7 @@ pub async fn accept_channel<S>(
     config: Arc<ServerConfig>,
     admission: &impl Admission,
     authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
-) -> io::Result<SecureStream<S>>
+) -> io::Result<Channel<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -221,7 +243,7 @@ where
             let established = authorization.welcome(&mut SysRng, &mut out)?;
             io.write_all(&out).await?;
             io.flush().await?;
-            Ok(SecureStream::from_parts(io, Parts::of_server(established, &early)))
+            Ok(Channel::new(io, Parts::of_server(established, &early), Idle))
         }
         Err(code) => {
             authorization.deny(code, &mut out)?;

@@ -25,9 +25,10 @@ use std::pin::pin;
 
 use self::ending::Sender;
 use self::together::{Progress, Together};
-use super::SecureStream;
+use super::connection::{Channel, SecureStream};
 use super::duplex::Duplex;
 use crate::message::ResetCode;
+use crate::stream::phase::Idle;
 use crate::stream::{Parts, RelayError};
 
 pub use self::pace::Pace;
@@ -42,7 +43,7 @@ pub fn tunnel<C, P, Q>(
     stream: SecureStream<C>,
     plain: P,
     pace: Q,
-) -> impl Future<Output = Result<SecureStream<C>, RelayError>>
+) -> impl Future<Output = Result<Channel<C>, RelayError>>
 where
     C: Duplex,
     P: Duplex,
@@ -60,7 +61,7 @@ pub fn tunnel_until<C, P, Q>(
     plain: P,
     pace: Q,
     stop: impl Future<Output = ResetCode>,
-) -> impl Future<Output = Result<SecureStream<C>, RelayError>>
+) -> impl Future<Output = Result<Channel<C>, RelayError>>
 where
     C: Duplex,
     P: Duplex,
@@ -82,6 +83,6 @@ where
         let Together { shared, sending, receiving } = together;
         shared.plain.finish();
         let parts = Parts { session, reading: receiving.reading, writing: sending.writing };
-        Ok(SecureStream::from_parts(shared.io, parts))
+        Ok(Channel::new(shared.io, parts, Idle))
     }
 }

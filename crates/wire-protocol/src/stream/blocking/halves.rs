@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 #[cfg(doc)]
-use super::SecureStream;
+use super::connection::SecureStream;
 use crate::Error;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;

@@ -8,18 +8,20 @@ use std::vec::Vec;
 
 use getrandom::SysRng;
 
-use super::SecureStream;
+use super::connection::{Channel, Connection, SecureStream};
 use super::timeouts::{Timeouts, within};
-use crate::channel::Event;
+use crate::Error;
 use crate::handshake::client::{ClientConfig, ClientHandshake};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work as _};
-use crate::message::{ClientIdentity, ControlMessage, DeniedCode, RefusedCode, Target};
+use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
+#[cfg(doc)]
+use crate::stream::SILENCE;
+use crate::stream::phase::Opening;
 use crate::stream::{
-    CLOSE_DEADLINE, HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame,
-    closed_during_handshake, error_in, handshake_timed_out, silent, target_of, unix_time,
+    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, abort_frame, closed_during_handshake, error_in,
+    handshake_timed_out, target_of, unix_time,
 };
-use crate::{Error, PeerMisbehaved};
 
 /// Connects as a client and opens what `config` says, or else a pipe. A server has [`HANDSHAKE_DEADLINE`] for the handshake
 /// and [`SILENCE`] for its answer to the Open, also one that is silent (but see [`Timeouts`] for the transport).
@@ -38,17 +40,7 @@ pub fn connect<S: Read + Write + Timeouts>(
         let (established, early) = drive(io, Step::Continue(start), out)?;
         Ok(Parts::of_client(established, &early))
     })?;
-    let mut stream = SecureStream::from_parts(io, parts);
-    match stream.event_within(SILENCE, silent)? {
-        Event::Opened => Ok(stream),
-        Event::Refused(code) => Err(Error::Refused(code).into()),
-        Event::Close => {
-            // The stream never stood: this side closes too, and that it does not arrive changes nothing.
-            stream.say_within(CLOSE_DEADLINE, &ControlMessage::Close).ok();
-            Err(Error::Closed.into())
-        }
-        _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
-    }
+    Ok(Connection::<S, Opening>::new(io, parts).confirm()?)
 }
 
 /// Accepts a client that `authorize` lets in, and the pipe that it opens. A client has [`HANDSHAKE_DEADLINE`] for the
@@ -64,22 +56,18 @@ pub fn accept<S: Read + Write + Timeouts>(
 ) -> io::Result<SecureStream<S>> {
     let parts =
         within(&mut io, HANDSHAKE_DEADLINE, handshake_timed_out, |io| handshake(io, config, authorize))?;
-    let mut stream = SecureStream::from_parts(io, parts);
-    match stream.next_open()? {
-        Event::Open(Target::Pipe) => {
-            stream.say_within(SILENCE, &ControlMessage::Opened)?;
-            Ok(stream)
-        }
-        Event::Open(_) => {
-            stream.say_within(SILENCE, &ControlMessage::Refused { code: RefusedCode::NotOffered })?;
+    let mut channel = Channel::new(io, parts);
+    match channel.next_open()? {
+        Some(Target::Pipe) => channel.answer_open(),
+        Some(_) => {
+            channel.refuse_open(RefusedCode::NotOffered)?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
-        Event::Close => {
+        None => {
             // That the client does not wait for the answer changes nothing.
-            stream.say_within(CLOSE_DEADLINE, &ControlMessage::Close).ok();
+            channel.close().ok();
             Err(Error::Closed.into())
         }
-        _ => Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
     }
 }
 

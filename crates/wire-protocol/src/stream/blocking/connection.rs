@@ -1,0 +1,144 @@
+//! A channel over a transport that blocks, in whatever phase it is.
+
+use std::boxed::Box;
+use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::timeouts::{Limited, Timeouts, within};
+use crate::channel::{Event, KeyLimits};
+use crate::message::{ControlMessage, ResetCode};
+use crate::stream::phase::{Idle, Open};
+use crate::stream::{CLOSE_DEADLINE, Parts, Reading, Session, Writing, not_closed, silent};
+use crate::{Error, PeerMisbehaved};
+
+/// A channel over a socket, for threads. `P` is the phase that it is in, which decides on what can be done with it: [`Channel`],
+/// [`SecureStream`].
+///
+/// Dropping it without [`Channel::close`] cuts the connection, and the other side knows it.
+#[derive(Debug)]
+pub struct Connection<S, P> {
+    pub(super) io: S,
+    pub(super) session: Box<Session>,
+    pub(super) reading: Box<Reading>,
+    pub(super) writing: Box<Writing>,
+    phase: PhantomData<P>,
+}
+
+/// A channel on which no stream is open.
+pub type Channel<S> = Connection<S, Idle>;
+
+/// The stream that is open on a channel: what is read and written is the stream's data. [`SecureStream::shutdown`] says
+/// EndOfStream.
+pub type SecureStream<S> = Connection<S, Open>;
+
+impl<S, P> Connection<S, P> {
+    pub(super) fn new(io: S, parts: Parts) -> Self {
+        let Parts { session, reading, writing } = parts;
+        Self { io, session, reading, writing, phase: PhantomData }
+    }
+
+    /// The same channel in another phase.
+    pub(super) fn into_phase<Q>(self) -> Connection<S, Q> {
+        let Self { io, session, reading, writing, .. } = self;
+        Connection { io, session, reading, writing, phase: PhantomData }
+    }
+
+    /// What the handshake has settled.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the handshake has settled, to take the ticket out.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Updates keys earlier than after the default limits.
+    pub fn set_key_limits(&mut self, limits: KeyLimits) {
+        self.writing.sender.set_key_limits(limits);
+    }
+}
+
+impl<S: Read + Write + Timeouts, P> Connection<S, P> {
+    /// Gives up whatever is open, and the channel with it. The socket comes back: whoever closes it while the other side still
+    /// sends makes it likely that the reason never arrives.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn reset(mut self, code: ResetCode) -> io::Result<S> {
+        self.writing.control(&ControlMessage::Reset { code })?;
+        self.writing.flush(&mut self.io)?;
+        Ok(self.io)
+    }
+
+    /// Says Close, and waits for the other side's as long as section 8 says.
+    pub(super) fn exchange_closes(&mut self) -> io::Result<()> {
+        let Self { io, reading, writing, .. } = self;
+        within(io, CLOSE_DEADLINE, not_closed, |io| {
+            writing.control(&ControlMessage::Close)?;
+            writing.flush(io)?;
+            reading.expect_close(io)
+        })
+    }
+
+    /// The next event that is no sign of life, where it comes within `limit`.
+    pub(super) fn event_within(
+        &mut self,
+        limit: Duration,
+        late: impl FnOnce() -> io::Error,
+    ) -> io::Result<Event> {
+        self.within(limit, late, |reading, writing, io| {
+            loop {
+                match next_event(reading, writing, io)? {
+                    Event::Ping(_) | Event::Pong(_) => {}
+                    event => return Ok(event),
+                }
+            }
+        })
+    }
+
+    /// The next event, where it comes within `limit`; a Ping has been answered.
+    pub(super) fn any_event_within(
+        &mut self,
+        limit: Duration,
+        late: impl FnOnce() -> io::Error,
+    ) -> io::Result<Event> {
+        self.within(limit, late, |reading, writing, io| next_event(reading, writing, io))
+    }
+
+    pub(super) fn say_within(&mut self, limit: Duration, message: &ControlMessage) -> io::Result<()> {
+        self.within(limit, silent, |_, writing, io| {
+            writing.control(message)?;
+            writing.flush(io)
+        })
+    }
+
+    fn within<T>(
+        &mut self,
+        limit: Duration,
+        late: impl FnOnce() -> io::Error,
+        work: impl FnOnce(&mut Reading, &mut Writing, &mut Limited<'_, S>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let Self { io, reading, writing, .. } = self;
+        within(io, limit, late, |io| work(reading, writing, io))
+    }
+}
+
+/// The next event; a Ping has been answered.
+fn next_event(
+    reading: &mut Reading,
+    writing: &mut Writing,
+    io: &mut (impl Read + Write),
+) -> io::Result<Event> {
+    let event = reading.event(io)?;
+    if let Event::Ping(_) = event {
+        writing.flush(io)?;
+    }
+    Ok(event)
+}
+
+/// The other side has said what it may not say now.
+pub(super) fn unexpected() -> io::Error {
+    Error::from(PeerMisbehaved::UnexpectedMessage).into()
+}
