@@ -16,6 +16,7 @@ use tunnel::address::Address;
 use tunnel::backoff::Backoff;
 use tunnel::closing::close;
 use tunnel::dial::{DEADLINE, in_time};
+use tunnel::network::Network;
 use tunnel::pool::Connect;
 use tunnel::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
@@ -68,17 +69,19 @@ pub struct Server {
     pub policy: TrustPolicy,
     /// The key shared with it, in place of all this.
     pub psk: Option<Arc<PreSharedKey>>,
+    /// By which network it is reached.
+    pub network: Network,
 }
 
 impl Server {
-    /// What the command line says.
+    /// What the command line says, by the network of the system.
     ///
     /// # Errors
     /// [`Error::Program`] when the file of a pre-shared key cannot be used.
     pub fn from_options(address: Address, options: &cli::Trust) -> Result<Self, Error> {
         let psk: Option<&PathBuf> = options.psk.as_ref();
         let psk = psk.map(|path| identity::read_psk(path).map(Arc::new)).transpose()?;
-        Ok(Self { address, pinned: options.server_key, policy: options.trust, psk })
+        Ok(Self { address, pinned: options.server_key, policy: options.trust, psk, network: Network::System })
     }
 }
 
@@ -170,7 +173,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     let mut patience = Patience::new();
     if let Some(psk) = &server.psk {
         loop {
-            let socket = dial(&server.address).await?;
+            let socket = dial(server).await?;
             let expected = ExpectedServer::Psk(Arc::clone(psk));
             let config = ClientConfig { server: expected, identity: None, open: open.clone() };
             match handshake(socket, config).await {
@@ -194,7 +197,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     let mut connected = loop {
         let socket = match socket.take() {
             Some(socket) => socket,
-            None => dial(&server.address).await?,
+            None => dial(server).await?,
         };
         let config = ClientConfig {
             server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket: tickets.take() },
@@ -279,7 +282,7 @@ async fn first_contact(
         return Err(Error::NotKnown { address: address() });
     }
     let (key, socket) = loop {
-        let mut socket = dial(&server.address).await?;
+        let mut socket = dial(server).await?;
         match in_time(stream::fetch_server_key(&mut socket)).await {
             Ok(key) => break (key, socket),
             Err(source) => patience.endure(Error::Handshake { address: address(), source }).await?,
@@ -321,9 +324,9 @@ fn handshake_error(server: &Server, source: io::Error) -> Error {
     }
 }
 
-async fn dial(address: &Address) -> Result<Socket, Error> {
-    let failed = |source| Error::Connect { address: address.to_string(), source };
-    tunnel::dial::dial(address).await.map_err(failed)
+async fn dial(server: &Server) -> Result<Socket, Error> {
+    let failed = |source| Error::Connect { address: server.address.to_string(), source };
+    server.network.dial(&server.address).await.map_err(failed)
 }
 
 /// The longest pause between two attempts to connect to a server that is busy.
@@ -356,6 +359,7 @@ mod tests {
             pinned: None,
             policy: TrustPolicy::Strict,
             psk: Some(Arc::clone(&psk)),
+            network: Network::System,
         };
         let config = Arc::new(ServerConfig {
             identity: None,

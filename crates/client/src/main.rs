@@ -16,6 +16,7 @@ use client::command::forward::Event;
 use client::config::{self, ClientConfig, Forward};
 use client::{Control, Credentials, Error, Server, cli, command};
 use tokio_util::sync::CancellationToken;
+use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 
 use crate::signals::Signals;
@@ -107,7 +108,7 @@ async fn keep_up(
     grace: Duration,
     tell: fn(&Event<'_>),
 ) -> Result<(), Error> {
-    let forwards = command::forward::bind(credentials, forwards, tell).await?;
+    let forwards = command::forward::bind(&Network::System, credentials, forwards, tell).await?;
     // Before anybody can know that something works: whoever reads so may signal at once.
     let signals = Signals::listen(credentials.home())?;
     let (control, events) = Control::new();

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::ServerLimits;
@@ -107,7 +108,7 @@ impl Running {
             }
         };
 
-        let forwards = forward::bind(credentials, vec![forward], tell).await.unwrap();
+        let forwards = forward::bind(&Network::System, credentials, vec![forward], tell).await.unwrap();
         assert!(addresses.try_recv().is_err(), "what does not run yet tells nothing");
         let (shut_down, shutdown) = oneshot::channel::<()>();
         let ended = tokio::spawn(forwards.run(DEADLINE, async { drop(shutdown.await) }, events));

@@ -24,8 +24,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire_protocol::Error;
 use wire_protocol::stream::{self, Operation, Progress};
@@ -87,6 +88,11 @@ impl Admission {
             has_been_worked_for: AtomicBool::new(false),
             has_cost_rsa: Arc::default(),
         })
+    }
+
+    /// Whether no permit is held.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.permits.are_all_free()
     }
 
     /// Charges `source` for garbage or a failed proof.

@@ -28,6 +28,7 @@ use server::{
 };
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
+use tunnel::network::Network;
 
 use crate::announce::{Start, announce};
 use crate::signals::{Reload, Signals};
@@ -117,7 +118,7 @@ fn listen_and_serve(
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(async {
-        let listeners = listen(&config.listen).await?;
+        let listeners = listen(&Network::System, &config.listen).await?;
         let identity = match identity {
             Some(identity) => identity,
             None => block_in_place(|| read_identity(home, &config.psk, &access))?,
@@ -138,6 +139,7 @@ fn listen_and_serve(
             access,
             services,
             config: ReloadableConfig::from(config),
+            network: Network::System,
         };
         let (control, events) = Control::new();
         let shutdown = CancellationToken::new();

@@ -88,6 +88,11 @@ impl OpenSessions {
         Entry { sessions: self, number }
     }
 
+    /// Whether nobody is in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries().all.is_empty()
+    }
+
     /// The open streams by client and target, those with most streams first, as many as fit in an answer. The
     /// second value is the number of pairs of the two that are left out.
     pub(crate) fn list(&self) -> (Vec<Open>, usize) {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::address::Address;
-use tunnel::listener::Listener;
+use tunnel::network::Network;
 use tunnel::socket::OnDrop;
 
 use crate::accept::{Acceptors, Listeners};
@@ -18,20 +18,24 @@ use crate::reloadable_config::ReloadableConfig;
 use crate::server::Server;
 use crate::settings::Settings;
 
-/// Listens on all of `addresses`, or on none.
+/// Listens on all of `addresses` of a network, or on none.
 ///
 /// # Errors
 /// [`Error::Listen`].
-pub async fn listen(addresses: &[Address]) -> Result<Listeners, Error> {
-    listen_beside(addresses, addresses).await
+pub async fn listen(network: &Network, addresses: &[Address]) -> Result<Listeners, Error> {
+    listen_beside(network, addresses, addresses).await
 }
 
 /// Listens on `fresh` ones of `addresses`.
-async fn listen_beside(fresh: &[Address], addresses: &[Address]) -> Result<Listeners, Error> {
+async fn listen_beside(
+    network: &Network,
+    fresh: &[Address],
+    addresses: &[Address],
+) -> Result<Listeners, Error> {
     let mut listeners = Vec::with_capacity(fresh.len());
     for address in fresh {
         let failed = |source| Error::Listen { address: address.to_string(), source };
-        let listener = Listener::bind_beside(address, OnDrop::Ends, addresses).await.map_err(failed)?;
+        let listener = network.listen_beside(address, OnDrop::Ends, addresses).await.map_err(failed)?;
         listeners.push((address.clone(), listener));
     }
     Ok(listeners)
@@ -43,14 +47,12 @@ async fn listen_beside(fresh: &[Address], addresses: &[Address]) -> Result<Liste
 ///
 /// Takes no signals: who does, makes `shutdown` of them. The other end of `events` is a [`Control`](crate::Control).
 ///
-/// Whatever goes wrong on a connection ends that connection alone, with a line in the log.
+/// Whatever goes wrong on a connection ends that connection alone, with a line in the log. On a runtime of a single thread
+/// everything waits while a message is written where it goes.
 ///
 /// # Errors
 /// Those of the service itself: a pipe that broke, or was stopped before its end. [`Error::NotDrained`] when streams
 /// were still live in the end.
-///
-/// # Panics
-/// On a runtime of a single thread: messages are written where they go without leaving the task.
 pub async fn serve(
     settings: Settings,
     listeners: Listeners,
@@ -108,7 +110,7 @@ async fn apply(
     addresses: &[Address],
 ) -> Result<(), Error> {
     let fresh: Vec<Address> = addresses.iter().filter(|address| !acceptors.has(address)).cloned().collect();
-    let listeners = listen_beside(&fresh, addresses).await?;
+    let listeners = listen_beside(&server.network, &fresh, addresses).await?;
     server.set_config(config);
     acceptors.change(server, addresses, listeners).await;
     Ok(())
@@ -126,7 +128,10 @@ async fn drain(server: &Server, events: &mut Events<ControlEvent>) -> Result<(),
     loop {
         tokio::select! {
             biased;
-            () = server.connections.wait() => return Ok(()),
+            () = server.connections.wait() => {
+                server.assert_nothing_held();
+                return Ok(());
+            }
             () = &mut grace => break,
             event = events.next() => match event {
                 ControlEvent::EndNow => break,

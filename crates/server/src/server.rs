@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
 use tunnel::listener::Source;
+use tunnel::network::Network;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{ClientIdentity, ServerLimits};
 
@@ -36,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) limits: Arc<Limits>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) log_limits: LogLimits,
+    pub(crate) network: Network,
     pub(crate) streams: Counter,
     pub(crate) open: OpenSessions,
     pub(crate) drops: DropCounter,
@@ -50,18 +52,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(settings: Settings, done: mpsc::Sender<Result<(), Error>>) -> Self {
-        let Settings { identity, tickets, access, services, config } = settings;
+        let Settings { identity, tickets, access, services, config, network } = settings;
         let drops = DropCounter::default();
         let shares = Shares::of(cli_support::hardening::raise_descriptor_limit());
         Self {
             identity,
             tickets,
             access: AccessWatcher::new(access),
-            handlers: services.register(&drops, shares.visitors, done),
+            handlers: services.register(&network, &drops, shares.visitors, done),
             config: watch::Sender::new(Arc::new(config)),
             admission: Arc::new(Admission::new(&shares)),
             limits: Arc::new(Limits::new(shares.channels)),
             log_limits: LogLimits::default(),
+            network,
             streams: Counter::default(),
             open: OpenSessions::default(),
             drops,
@@ -139,6 +142,16 @@ impl Server {
                 idle_timeout_seconds: u32::try_from(config.idle_timeout.as_secs()).unwrap_or(u32::MAX),
             },
         })
+    }
+
+    /// Checks, in builds for tests, that everything was given back with the last connection: a permit that is forgotten is
+    /// missing for as long as a server runs.
+    pub(crate) fn assert_nothing_held(&self) {
+        debug_assert_eq!(self.limits.channels(), 0, "channels are counted that are gone");
+        debug_assert_eq!(self.streams.count(), 0, "streams are counted that are gone");
+        debug_assert_eq!(self.handlers.leases(), 0, "leases are held by nobody");
+        debug_assert!(self.open.is_empty(), "sessions are listed that are gone");
+        debug_assert!(self.admission.is_idle(), "permits for handshakes are held by nobody");
     }
 
     pub(crate) fn status(&self) -> Status {

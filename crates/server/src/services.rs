@@ -14,6 +14,7 @@ use std::io;
 
 use tokio::sync::mpsc;
 use tunnel::drops::DropCounter;
+use tunnel::network::Network;
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCode, Target};
 use wire_protocol::stream::Channel;
@@ -74,10 +75,11 @@ impl Services {
         self.pipe.is_some()
     }
 
-    /// The handlers of these services. The addresses that the server listens on have descriptors for so many `visitors`;
+    /// The handlers of these services, on `network`. The addresses that the server listens on have descriptors for so many `visitors`;
     /// `done` is told how the pipe of a server that offers nothing else has ended.
     pub(crate) fn register(
         self,
+        network: &Network,
         drops: &DropCounter,
         visitors: usize,
         done: mpsc::Sender<Result<(), Error>>,
@@ -88,7 +90,7 @@ impl Services {
             messages,
             pipe: pipe.map(|pipe| ServedPipe::new(pipe, is_pipe_alone.then_some(done))),
             tunnels: tunnels.then_some(Tunnels),
-            listening: listening.then(|| Listening::new(drops.clone(), visitors)),
+            listening: listening.then(|| Listening::new(network.clone(), drops.clone(), visitors)),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::dial::in_time;
 use tunnel::listener::Source;
@@ -233,6 +233,7 @@ impl Session<'_> {
             origin: self.origin,
             target: &target,
             config: &self.server.config(),
+            network: &self.server.network,
             meter: &self.meter,
             throttle: &self.throttle,
             drops: &self.server.drops,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crypto_core::identity::ServerKey;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::ticket::TicketKey;
-
+use tunnel::network::Network;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::AccessFile;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub services: Services,
     /// The settings that can be changed while the server runs.
     pub config: ReloadableConfig,
+    /// Where targets are connected to, and where it listens for its clients.
+    pub network: Network,
 }
 
 /// The identity of a server, which decides how clients authenticate it.

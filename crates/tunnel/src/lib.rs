@@ -13,6 +13,9 @@ pub mod flows;
 pub mod keep_alive;
 pub mod listener;
 pub mod lookup_pool;
+#[cfg(feature = "memory-network")]
+pub mod memory;
+pub mod network;
 pub mod pool;
 pub mod proxied;
 pub mod proxy_header;

@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use crate::address::{Address, EVERYWHERE};
 use crate::dial::explain::{explain_path, lacks_scope, scope_missing};
 use crate::dial::resolve;
+#[cfg(feature = "memory-network")]
+use crate::memory::MemoryListener;
 use crate::socket::{self, OnDrop, Socket};
 
 /// What is listened on: one socket, or one for each address of a name.
@@ -25,6 +27,9 @@ pub enum Listener {
     Tcp(TcpListeners, OnDrop),
     /// A unix socket, and the file that goes when the listener goes.
     Unix(UnixListener, SocketFile),
+    /// An address on a network in memory, and what becomes of accepted connections.
+    #[cfg(feature = "memory-network")]
+    Memory(MemoryListener, OnDrop),
 }
 
 /// Where an accepted connection comes from.
@@ -44,6 +49,11 @@ impl Source {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip())
+    }
+
+    /// A connection that comes from `peer` itself.
+    fn direct(peer: SocketAddr) -> Self {
+        Self { name: peer.to_string(), address: Some(peer), proxied_to: None }
     }
 
     /// What a proxy has said of a connection.
@@ -129,6 +139,8 @@ impl Listener {
                 listeners.sockets().iter().map(|socket| socket.local_addr().map(Address::from)).collect()
             }
             Self::Unix(_, file) => Ok(vec![Address::Unix(file.path.clone())]),
+            #[cfg(feature = "memory-network")]
+            Self::Memory(listener, _) => Ok(vec![listener.address().into()]),
         }
     }
 
@@ -150,15 +162,19 @@ impl Listener {
             Self::Tcp(listeners, on_drop) => {
                 let (stream, peer) = poll_fn(|cx| listeners.poll_accept(cx)).await?;
                 let peer = canonical(peer);
-                Ok((
-                    Socket::accepted(stream, peer, *on_drop)?,
-                    Source { name: peer.to_string(), address: Some(peer), proxied_to: None },
-                ))
+                Ok((Socket::accepted(stream, peer, *on_drop)?, Source::direct(peer)))
             }
             Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
                 let name = format!("unix:{}", file.path.display());
                 Ok((Socket::Unix(stream), Source { name, address: None, proxied_to: None }))
+            }
+            #[cfg(feature = "memory-network")]
+            Self::Memory(listener, on_drop) => {
+                let stream = listener.accept().await?;
+                stream.set_reset_on_drop(*on_drop == OnDrop::Resets);
+                let peer = stream.peer_address();
+                Ok((Socket::Memory(stream), Source::direct(peer)))
             }
         }
     }

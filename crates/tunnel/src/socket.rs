@@ -14,6 +14,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use wire_protocol::stream::{Duplex, blocking};
 
+#[cfg(feature = "memory-network")]
+use crate::memory::MemorySocket;
+
 /// What dropping an accepted connection means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrop {
@@ -30,6 +33,21 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+    /// A connection in memory.
+    #[cfg(feature = "memory-network")]
+    Memory(MemorySocket),
+}
+
+/// Does the same with the socket of each kind.
+macro_rules! each {
+    ($socket:expr, $stream:ident => $done:expr) => {
+        match $socket {
+            Socket::Tcp($stream) => $done,
+            Socket::Unix($stream) => $done,
+            #[cfg(feature = "memory-network")]
+            Socket::Memory($stream) => $done,
+        }
+    };
 }
 
 impl Socket {
@@ -96,9 +114,12 @@ impl Socket {
     }
 
     fn set_linger(&self, linger: Option<Duration>) {
-        if let Self::Tcp(stream) = self {
+        match self {
             // It fails only for what is no socket any more.
-            SockRef::from(stream).set_linger(linger).ok();
+            Self::Tcp(stream) => drop(SockRef::from(stream).set_linger(linger)),
+            Self::Unix(_) => {}
+            #[cfg(feature = "memory-network")]
+            Self::Memory(stream) => stream.set_reset_on_drop(linger.is_some()),
         }
     }
 
@@ -108,6 +129,8 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             Self::Unix(_) => None,
+            #[cfg(feature = "memory-network")]
+            Self::Memory(stream) => Some(stream.peer_address()),
         }
     }
 
@@ -117,13 +140,15 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Unix(_) => None,
+            #[cfg(feature = "memory-network")]
+            Self::Memory(stream) => Some(stream.local_address()),
         }
     }
 
     /// The same socket for threads.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the socket; `Unsupported` for a connection in memory.
     pub fn into_blocking(self) -> io::Result<BlockingSocket> {
         Ok(match self {
             Self::Tcp(stream) => {
@@ -136,6 +161,8 @@ impl Socket {
                 stream.set_nonblocking(false)?;
                 BlockingSocket::Unix(stream)
             }
+            #[cfg(feature = "memory-network")]
+            Self::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 }
@@ -168,39 +195,24 @@ const INHERITS: bool = cfg!(target_os = "linux");
 
 impl Duplex for Socket {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
+        each!(self, stream => Duplex::poll_read_ready(stream, cx))
     }
 
     fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match self {
-            // The trait's function, which tokio's own of this name would hide.
-            Self::Tcp(stream) => Duplex::try_read_vectored(stream, places),
-            Self::Unix(stream) => Duplex::try_read_vectored(stream, places),
-        }
+        // The trait's function, which tokio's own of this name would hide.
+        each!(self, stream => Duplex::try_read_vectored(stream, places))
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Unix(stream) => stream.poll_write_ready(cx),
-        }
+        each!(self, stream => Duplex::poll_write_ready(stream, cx))
     }
 
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => Duplex::try_write_vectored(stream, slices),
-            Self::Unix(stream) => Duplex::try_write_vectored(stream, slices),
-        }
+        each!(self, stream => Duplex::try_write_vectored(stream, slices))
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => Duplex::shutdown_write(stream),
-            Self::Unix(stream) => Duplex::shutdown_write(stream),
-        }
+        each!(self, stream => Duplex::shutdown_write(stream))
     }
 
     fn finish(self) {
@@ -208,10 +220,7 @@ impl Duplex for Socket {
     }
 
     async fn reset(&self) -> io::Error {
-        match self {
-            Self::Tcp(stream) => Duplex::reset(stream).await,
-            Self::Unix(stream) => Duplex::reset(stream).await,
-        }
+        each!(self, stream => Duplex::reset(stream).await)
     }
 }
 
@@ -221,33 +230,21 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        each!(&mut *self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        each!(&mut *self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        each!(&mut *self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        each!(&mut *self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 

@@ -31,6 +31,7 @@ use tunnel::address::Address;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
 use tunnel::listener::{Listener, Source};
+use tunnel::network::Network;
 use tunnel::pool::{END_DEADLINE, MAX_WARM};
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::{OnDrop, Socket};
@@ -53,12 +54,13 @@ pub struct Forwards {
     bound: Vec<Bound>,
 }
 
-/// Binds what `forwards` listen on here. Everything that can be wrong here is found before anybody is told that
-/// something works. Once they run, what happens is told to `tell`.
+/// Binds what `forwards` listen on here, on the `network` by which servers and targets are reached too. Everything that can
+/// be wrong here is found before anybody is told that something works. Once they run, what happens is told to `tell`.
 ///
 /// # Errors
 /// [`Error::NothingToForward`], those of [`config::check`], those of a key that cannot be read, [`Error::Listen`].
 pub async fn bind(
+    network: &Network,
     credentials: &Credentials,
     forwards: Vec<Forward>,
     tell: impl Fn(&Event<'_>) + Send + Sync + 'static,
@@ -71,7 +73,7 @@ pub async fn bind(
     let listened_on: Vec<Address> = forwards.iter().flat_map(Forward::listened_on).cloned().collect();
     let mut bound = Vec::with_capacity(forwards.len());
     for forward in forwards {
-        bound.push(Bound::bind(credentials, forward, &tunnels, &listened_on).await?);
+        bound.push(Bound::bind(network, credentials, forward, &tunnels, &listened_on).await?);
     }
     Ok(Forwards { tunnels, bound })
 }
@@ -155,6 +157,9 @@ impl Forwards {
                 },
             }
         };
+        if drained {
+            tunnels.assert_nothing_held();
+        }
         for pool in &pools {
             pool.end().await;
         }
@@ -197,6 +202,8 @@ struct Tunnels {
     accepted: Arc<Semaphore>,
     /// Channels that are parked, each of which needs a connection to its target.
     parking: Arc<Semaphore>,
+    /// How many permits each of the two has.
+    room: usize,
     started: std::time::Instant,
     observer: Observer,
 }
@@ -214,6 +221,7 @@ impl Tunnels {
         Self {
             accepted: Arc::new(Semaphore::new(room)),
             parking: Arc::new(Semaphore::new(room)),
+            room,
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
             streams: Counter::default(),
@@ -230,6 +238,18 @@ impl Tunnels {
         self.tracker.spawn(work);
     }
 
+    /// Checks, in builds for tests, that everything was given back with the last connection: a permit that is forgotten is
+    /// missing for as long as the program runs.
+    fn assert_nothing_held(&self) {
+        debug_assert_eq!(
+            self.accepted.available_permits(),
+            self.room,
+            "permits of connections that are gone"
+        );
+        debug_assert_eq!(self.parking.available_permits(), self.room, "permits of channels that are gone");
+        debug_assert_eq!(self.parked.count(), 0, "parked channels are counted that are gone");
+    }
+
     fn status(&self, pools: &[Arc<Pool>]) -> Status {
         let streams = self.streams.count();
         let idle_channels = self.parked.count() + pools.iter().map(|pool| pool.idle()).sum::<usize>();
@@ -243,6 +263,7 @@ impl Tunnels {
 /// What the tunnels through one server share.
 #[derive(Debug)]
 struct Site {
+    network: Network,
     pool: Arc<Pool>,
     tunnels: Tunnels,
     header: ProxyHeader,
@@ -263,6 +284,7 @@ struct Bound {
 
 impl Bound {
     async fn bind(
+        network: &Network,
         credentials: &Credentials,
         forward: Forward,
         tunnels: &Tunnels,
@@ -270,19 +292,27 @@ impl Bound {
     ) -> Result<Self, Error> {
         let Forward { server, trust, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
             forward;
-        let server = Server::from_options(server, &trust)?;
+        let network = network.clone();
+        let server = Server { network: network.clone(), ..Server::from_options(server, &trust)? };
         let mut local = Vec::with_capacity(locals.len());
         for forward in locals {
-            let entrance = local::Entrance::bind(&forward, listened_on).await?;
+            let entrance = local::Entrance::bind(&network, &forward, listened_on).await?;
             local.push((forward, entrance));
         }
         let mut dynamic = Vec::with_capacity(dynamics.len());
         for forward in dynamics {
-            dynamic.push(listen(&forward.listen, listened_on).await?);
+            dynamic.push(listen(&network, &forward.listen, listened_on).await?);
         }
         let pool = Pool::new(Connector::new(credentials.clone(), server));
-        let site =
-            Site { pool, tunnels: tunnels.clone(), header, wait, udp_timeout, several_servers: Once::new() };
+        let site = Site {
+            network,
+            pool,
+            tunnels: tunnels.clone(),
+            header,
+            wait,
+            udp_timeout,
+            several_servers: Once::new(),
+        };
         Ok(Self { site: Arc::new(site), local, dynamic, remote })
     }
 
@@ -375,8 +405,8 @@ impl Site {
 }
 
 /// Listens on one of the addresses that are `listened_on`.
-async fn listen(address: &Address, listened_on: &[Address]) -> Result<Listener, Error> {
-    let listener = Listener::bind_beside(address, OnDrop::Resets, listened_on).await;
+async fn listen(network: &Network, address: &Address, listened_on: &[Address]) -> Result<Listener, Error> {
+    let listener = network.listen_beside(address, OnDrop::Resets, listened_on).await;
     listener.map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::rejection::Rejection;
@@ -114,6 +115,17 @@ impl HandshakePermits {
         let mut state = self.state();
         state.connections -= 1;
         state.remove(number);
+    }
+
+    /// Whether nobody has one, or has lost one and is there still.
+    pub(super) fn are_all_free(&self) -> bool {
+        let State { next: _, connections, held, silent, answered, by_host, by_network } = &*self.state();
+        *connections == 0
+            && held.is_empty()
+            && silent.is_empty()
+            && answered.is_empty()
+            && by_host.is_empty()
+            && by_network.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use tunnel::drops::DropCounter;
+use tunnel::network::Network;
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
 use wire_protocol::stream::Channel;
@@ -32,8 +33,8 @@ pub(crate) struct Listening(Arc<Leases>);
 
 impl Listening {
     /// With descriptors for so many `visitors`, who have come in by a lease and are not on a channel yet.
-    pub(crate) fn new(drops: DropCounter, visitors: usize) -> Self {
-        Self(Arc::new(Leases::new(drops, visitors)))
+    pub(crate) fn new(network: Network, drops: DropCounter, visitors: usize) -> Self {
+        Self(Arc::new(Leases::new(network, drops, visitors)))
     }
 
     /// What a parked channel of `owner` waits for; `None` where it holds no lease of this id.

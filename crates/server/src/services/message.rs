@@ -9,6 +9,7 @@ use std::time::Duration;
 use cli_support::log_limit::LogLimit;
 use tempfile::SpooledTempFile;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
@@ -124,7 +125,7 @@ impl Messages {
                     return Err(io::Error::other(no_room));
                 }
             };
-            let kept = block_in_place(|| {
+            let kept = blocking(|| {
                 if room == Room::Disk && !message.is_rolled() {
                     message.roll()?;
                 }
@@ -142,13 +143,22 @@ impl Messages {
             () = revoked.cancelled() => return revoke(stream).await,
             output = output.lock() => output,
         };
-        let printed = block_in_place(|| output.print(&mut message, principal, self.format));
+        let printed = blocking(|| output.print(&mut message, principal, self.format));
         drop(output);
         if let Err(error) = printed {
             reset(stream, ResetCode::Output).await?;
             return Err(error);
         }
         stream.finish().await
+    }
+}
+
+/// Does `work` that may block. Other tasks of this thread move to another one meanwhile; on a runtime of a single thread they
+/// wait.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => block_in_place(work),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropCounter;
 use tunnel::listener::Source;
+use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::Socket;
 use wire_protocol::message::Target;
@@ -30,6 +31,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) origin: Origin,
     pub(crate) target: &'a Target,
     pub(crate) config: &'a ReloadableConfig,
+    /// Where its target is.
+    pub(crate) network: &'a Network,
     /// Counts the bytes of the stream.
     pub(crate) meter: &'a Meter,
     pub(crate) throttle: &'a Throttle,
@@ -110,6 +113,7 @@ mod tests {
             origin: Origin { source: source.ip(), is_local: false },
             target: &target,
             config: &ReloadableConfig::from(&ServerConfig::default()),
+            network: &Network::System,
             meter: &Meter::default(),
             throttle: &Throttle::default(),
             drops: &DropCounter::default(),

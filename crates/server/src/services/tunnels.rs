@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
 use tunnel::datagram_target::DatagramTarget;
-use tunnel::dial::{PROMPT, dial, dial_first, resolve_for};
+use tunnel::dial::PROMPT;
 use tunnel::escape::escape;
 use tunnel::proxy_header::{self, ProxyHeader};
 use tunnel::socket::Socket;
@@ -133,19 +133,20 @@ async fn reach(request: RequestContext<'_>, permit: Permit) -> Result<Reached, R
         Target::Tcp { host, port } => {
             let permitted = addresses(host, *port, request).await?;
             let candidates = permitted.iter().map(|(address, _)| *address).collect();
-            let (socket, address) = dial_first(candidates).await.map_err(Refusal::of_target)?;
+            let (socket, address) =
+                request.network.dial_first(candidates).await.map_err(Refusal::of_target)?;
             let permit = permitted.into_iter().find(|(permitted, _)| *permitted == address);
             let (_, permit) = permit.ok_or(RefusedCode::NotAllowed)?;
             return Ok(Reached { socket, address: Some(address), header: permit.header() });
         }
         Target::Unix { path } => {
-            let socket = dial(&Address::Unix(path.into())).await;
+            let socket = request.network.dial(&Address::Unix(path.into())).await;
             socket.map(|socket| Reached { socket, address: None, header: permit.header() })
         }
         Target::Service { name } => {
             let NamedService { target, header, .. } =
                 request.config.service(name).ok_or(RefusedCode::NotOffered)?;
-            let socket = dial(target).await;
+            let socket = request.network.dial(target).await;
             socket.map(|socket| Reached { socket, address: None, header: *header })
         }
         _ => return Err(RefusedCode::NotOffered.into()),
@@ -160,7 +161,8 @@ async fn addresses(
     port: u16,
     request: RequestContext<'_>,
 ) -> Result<Vec<(SocketAddr, Permit)>, Refusal> {
-    let found = resolve_for(&request.principal.name, host, port).await.map_err(Refusal::of_target)?;
+    let found = request.network.resolve_for(&request.principal.name, host, port).await;
+    let found = found.map_err(Refusal::of_target)?;
     let mut permitted = Vec::with_capacity(found.len());
     let mut refusal = Refusal::from(RefusedCode::NotAllowed);
     for address in found {

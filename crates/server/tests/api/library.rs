@@ -26,6 +26,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tunnel::address::Address;
+use tunnel::network::Network;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::{self, Channel, OpenError, SecureStream};
@@ -54,7 +55,7 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let listeners = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let listeners = listen(&Network::System, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
     let address = match listeners[0].1.address().unwrap() {
         Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
         Address::Unix(path) => panic!("listening on {}", path.display()),
@@ -85,6 +86,7 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
             .tunnels()
             .listening(),
         config: ReloadableConfig::from(&ServerConfig::default()),
+        network: Network::System,
     }
 }
 
@@ -102,6 +104,15 @@ async fn open_message(address: SocketAddr, id: KeyId) -> SecureStream<TcpStream>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_reaches_the_sink_and_the_shutdown_future_ends_the_server() {
+    check_message_and_shutdown().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_runs_on_a_single_thread() {
+    check_message_and_shutdown().await;
+}
+
+async fn check_message_and_shutdown() {
     let Fixture { settings, listeners, address, key, printed, _home } = fixture().await;
     let (shut_down, told) = oneshot::channel::<()>();
     let (control, events) = Control::new();

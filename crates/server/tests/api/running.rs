@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tunnel::address::Address;
+use tunnel::network::Network;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{ListenAddress, RefusedCode, Target};
 use wire_protocol::stream::{self, Channel, OpenError, SecureStream};
@@ -39,7 +40,7 @@ impl Running {
     /// Starts a server with `services` whose only client has `rights`, in the form of `clients.toml`.
     pub(super) async fn start(services: Services, config: &ServerConfig, rights: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let listeners = listen(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let listeners = listen(&Network::System, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = match listeners[0].1.address().unwrap() {
             Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
             Address::Unix(path) => panic!("listening on {}", path.display()),
@@ -51,6 +52,7 @@ impl Running {
             access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
             services,
             config: ReloadableConfig::from(config),
+            network: Network::System,
         };
         let (control, events) = Control::new();
         let running = |server| Self { control, home, server, address, psk };

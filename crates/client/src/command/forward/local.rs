@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use tunnel::address::Address;
 use tunnel::flows::{self, Flows};
 use tunnel::listener::Listener;
+use tunnel::network::Network;
 use tunnel::socket::Socket;
 use tunnel::udp::UdpListener;
 use wire_protocol::Error as ProtocolError;
@@ -26,10 +27,14 @@ pub(super) enum Entrance {
 }
 
 impl Entrance {
-    pub(super) async fn bind(forward: &LocalForward, listened_on: &[Address]) -> Result<Self, Error> {
+    pub(super) async fn bind(
+        network: &Network,
+        forward: &LocalForward,
+        listened_on: &[Address],
+    ) -> Result<Self, Error> {
         let address = &forward.listen.address;
         match forward.listen.transport {
-            Transport::Stream => listen(address, listened_on).await.map(Self::Stream),
+            Transport::Stream => listen(network, address, listened_on).await.map(Self::Stream),
             Transport::Datagram => match UdpListener::bind_beside(address, listened_on).await {
                 Ok(socket) => Ok(Self::Datagram(Arc::new(socket))),
                 Err(source) => Err(Error::Listen { address: address.to_string(), source }),

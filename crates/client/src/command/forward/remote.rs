@@ -16,9 +16,10 @@ use tunnel::address::Address;
 use tunnel::backoff::{Backoff, MAX_PAUSE};
 use tunnel::closing::close;
 use tunnel::datagram_target::DatagramTarget;
-use tunnel::dial::{PROMPT, dial, dial_first, in_time, refusal, resolve_for};
+use tunnel::dial::{PROMPT, in_time, refusal};
 use tunnel::escape::escape;
 use tunnel::keep_alive::keep_alive_every;
+use tunnel::network::Network;
 use tunnel::pool::{Attempt as _, Fault};
 use tunnel::proxy_header::{self, ProxyHeader};
 use tunnel::socket::Socket;
@@ -366,7 +367,7 @@ async fn answer(parking: &Parking, channel: Channel<Socket>, target: Target) -> 
         }
     };
     let asked = Instant::now();
-    let mut socket = match reach(&address).await {
+    let mut socket = match reach(&parking.site.network, &address).await {
         Ok(socket) => socket,
         Err(error) => {
             tracing::info!(target = %address, %error, "the target cannot be reached");
@@ -396,13 +397,13 @@ async fn answer(parking: &Parking, channel: Channel<Socket>, target: Target) -> 
 }
 
 /// Connects to a target. Names go at the expense of other targets', and not of the server's own.
-async fn reach(address: &Address) -> io::Result<Socket> {
+async fn reach(network: &Network, address: &Address) -> io::Result<Socket> {
     match address {
         Address::Tcp { host, port } => {
-            let candidates = resolve_for(VISITORS, host, *port).await?;
-            dial_first(candidates).await.map(|(socket, _)| socket)
+            let candidates = network.resolve_for(VISITORS, host, *port).await?;
+            network.dial_first(candidates).await.map(|(socket, _)| socket)
         }
-        Address::Unix(_) => dial(address).await,
+        Address::Unix(_) => network.dial(address).await,
     }
 }
 
@@ -414,7 +415,7 @@ async fn answer_datagrams(
     port: u16,
 ) -> io::Result<Channel<Socket>> {
     let drops = parking.site.tunnels.drops.flow(format!("to {}:{port}", escape(host.as_bytes())));
-    let resolved = resolve_for(VISITORS, host, port).await;
+    let resolved = parking.site.network.resolve_for(VISITORS, host, port).await;
     let connected = resolved.and_then(|candidates| DatagramTarget::connect(candidates, drops, |_| {}));
     match connected {
         Ok(mut socket) => {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
 use tunnel::dial::in_time;
 use tunnel::drops::DropCounter;
+use tunnel::network::Network;
 use tunnel::socket::Socket;
 use tunnel::socks;
 use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode};
@@ -27,6 +28,7 @@ use crate::services::reset::revoke;
 #[derive(Debug)]
 pub(super) struct Leases {
     held: Mutex<HashMap<(ListenAddress, ListenKind), Held>>,
+    network: Network,
     /// Is told of datagrams that are dropped.
     drops: DropCounter,
     visitors: Visitors,
@@ -61,8 +63,8 @@ pub(super) struct Lease {
 
 impl Leases {
     /// With descriptors for so many `visitors`.
-    pub(super) fn new(drops: DropCounter, visitors: usize) -> Self {
-        Self { held: Mutex::default(), drops, visitors: Visitors::new(visitors) }
+    pub(super) fn new(network: Network, drops: DropCounter, visitors: usize) -> Self {
+        Self { held: Mutex::default(), network, drops, visitors: Visitors::new(visitors) }
     }
 
     /// Listens for `owner`, or takes over what is listened on for the same client already. A name is looked up at the expense
@@ -87,8 +89,8 @@ impl Leases {
         };
         let others = self.listened_on_by(owner);
         let bound = in_time(async {
-            look_up(asker, address).await?;
-            LeaseListener::bind(address, kind, &others).await
+            look_up(&self.network, asker, address).await?;
+            LeaseListener::bind(&self.network, address, kind, &others).await
         });
         let bound = bound.await;
         let listener = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error));

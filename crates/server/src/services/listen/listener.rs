@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use tunnel::address::{Address, EVERYWHERE};
-use tunnel::dial::resolve_for;
 use tunnel::listener::Listener;
+use tunnel::network::Network;
 use tunnel::socket::OnDrop;
 use tunnel::udp::UdpListener;
 use wire_protocol::message::{ListenAddress, ListenKind};
@@ -19,6 +19,7 @@ pub(super) enum LeaseListener {
 
 impl LeaseListener {
     pub(super) async fn bind(
+        network: &Network,
         address: &ListenAddress,
         kind: ListenKind,
         others: &[Address],
@@ -26,7 +27,7 @@ impl LeaseListener {
         let address = to_address(address);
         Ok(match kind {
             ListenKind::Stream | ListenKind::Socks => {
-                Self::Stream(Listener::bind_divisible(&address, OnDrop::Resets, others).await?)
+                Self::Stream(network.listen_divisible(&address, OnDrop::Resets, others).await?)
             }
             ListenKind::Datagram => Self::Datagram(UdpListener::bind_beside(&address, others).await?.into()),
         })
@@ -46,10 +47,10 @@ impl LeaseListener {
 
 /// Looks a name up before it is bound, which asks in the name of nobody in particular: one that nobody answers for must not
 /// hold up what the server itself, or another client, needs.
-pub(super) async fn look_up(asker: &str, address: &ListenAddress) -> io::Result<()> {
+pub(super) async fn look_up(network: &Network, asker: &str, address: &ListenAddress) -> io::Result<()> {
     match address {
         ListenAddress::Port { host, port } if host != EVERYWHERE => {
-            resolve_for(asker, host, *port).await.map(drop)
+            network.resolve_for(asker, host, *port).await.map(drop)
         }
         _ => Ok(()),
     }
