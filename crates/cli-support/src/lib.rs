@@ -1,6 +1,7 @@
 //! The features that the two programs share as programs, without the protocol: reports and exit codes, files, the
 //! forms of forwards, and the `classic` commands.
-
+//!
+#![doc = include_str!("../README.md")]
 // These macros panic where the output cannot be written, and `cli_support::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

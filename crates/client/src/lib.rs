@@ -1,5 +1,7 @@
 //! Sockseal's client.
 //!
+#![doc = include_str!("../README.md")]
+//!
 //! ```text
 //! connect   dials, decides on the server's key (trust), brings a ticket if there is one (tickets)
 //!    |

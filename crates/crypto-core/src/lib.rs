@@ -1,5 +1,7 @@
 //! Sockseal's cryptography: bytes in, bytes out.
 //!
+#![doc = include_str!("../README.md")]
+//!
 //! The crate has no I/O, no clock, no async, no serde and no global randomness: a function that needs random bytes
 //! takes a [`rand_core::TryCryptoRng`] as an argument. It is `#![no_std]` with `alloc`.
 //!

@@ -1,5 +1,7 @@
 //! Fast kernels for the two loops that dominate the cost of a sealed record.
 //!
+#![doc = include_str!("../README.md")]
+//!
 //! - [`sha256`]: the compression function over several messages side by side, for the tags of several records;
 //! - [`ctr`]: the key stream of AES-256 in counter mode, with a sequence number and a block index as its counter.
 //!

@@ -1,5 +1,7 @@
 //! Sockseal's server, which accepts messages, connects tunnels to their targets, and can be one end of a pipe.
 //!
+#![doc = include_str!("../README.md")]
+//!
 //! ```text
 //! serve --> accept --> admission   within limits  --> session   handshake, access, then one stream after another
 //!   ^                                        |

@@ -1,5 +1,7 @@
 //! Carries connections and datagrams of other programs over channels: names, targets and listeners, SOCKS and the PROXY
 //! header, UDP. It knows neither files nor command lines.
+//!
+#![doc = include_str!("../README.md")]
 
 pub mod address;
 pub mod backoff;

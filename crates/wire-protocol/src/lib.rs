@@ -1,5 +1,7 @@
 //! Sockseal's protocol: what goes over the wire, and when.
 //!
+#![doc = include_str!("../README.md")]
+//!
 //! ```text
 //!   your bytes                                                      your bytes
 //!       |                                                               ^
