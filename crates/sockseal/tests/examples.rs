@@ -1,4 +1,4 @@
-//! Each example runs to its end, where it has asserted what it shows. Cargo builds them before it runs this.
+//! Each example runs to its end, where it has asserted what it shows, and shows it. Cargo builds them before it runs this.
 
 #[cfg(test)]
 mod examples {
@@ -7,32 +7,55 @@ mod examples {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// Whichever features are on: an example that needs one which is off has not been built.
-    #[test]
+    /// The examples that need the feature `tokio`, each with a line of its output.
     #[cfg(feature = "tokio")]
-    fn every_example_runs_to_its_end() {
-        let names = names();
-        assert!(names.len() >= 9, "{names:?}");
-        let running: Vec<(String, Child)> =
-            names.into_iter().map(|name| (name.clone(), start(&name))).collect();
+    const WITH_TOKIO: [(&str, &str); 10] = [
+        ("axum_process", "outside 4.0"),
+        ("echo_memory", "echoed: Hello, World!"),
+        ("echo_tcp", "echoed: Hello, World!"),
+        ("echo_unix", "echoed: Hello, World!"),
+        ("pinned_client", "another client: the server refused this client: this client is not allowed in"),
+        ("pipe_file", "sent 1000000 bytes, and all of them have arrived"),
+        ("pre_shared_key", "good morning, laptop"),
+        ("resume", "second: resumption"),
+        ("serial_line", "outside = 21.5"),
+        ("tunnel_by_hand", "answered: HELLO, WORLD!"),
+    ];
+    #[cfg(not(feature = "tokio"))]
+    const WITH_TOKIO: [(&str, &str); 0] = [];
+
+    /// The examples that need no feature.
+    const OTHERS: [(&str, &str); 2] = [
+        ("echo_blocking", "echoed: Hello, World!"),
+        ("no_std_seal", "a record that was left out is noticed"),
+    ];
+
+    #[test]
+    fn every_example_shows_what_it_is_for() {
+        let running: Vec<(&str, &str, Child)> =
+            WITH_TOKIO.into_iter().chain(OTHERS).map(|(name, line)| (name, line, start(name))).collect();
         let deadline = Instant::now() + Duration::from_secs(120);
-        for (name, child) in running {
-            finish(&name, child, deadline);
+        for (name, line, child) in running {
+            let shown = output_of(name, child, deadline);
+            assert!(shown.lines().any(|found| found == line), "{name} shows no line {line:?}, but: {shown}");
         }
     }
 
     #[test]
-    #[cfg(not(feature = "tokio"))]
-    fn the_example_without_tokio_runs_to_its_end() {
-        assert!(names().iter().any(|name| name == "echo_blocking"));
-        finish("echo_blocking", start("echo_blocking"), Instant::now() + Duration::from_secs(120));
-    }
-
-    /// The names of all files in the folder, so that none is forgotten here.
-    fn names() -> Vec<String> {
+    #[cfg(feature = "tokio")]
+    fn no_example_is_forgotten() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
         let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+        let mut found: Vec<String> =
+            paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        found.sort_unstable();
+        let mut listed: Vec<&str> = WITH_TOKIO.into_iter().chain(OTHERS).map(|(name, _)| name).collect();
+        listed.sort_unstable();
+        assert_eq!(found, listed);
+        let readme = include_str!("../README.md");
+        for name in listed {
+            assert!(readme.contains(&format!("`{name}`")), "README.md does not name {name}");
+        }
     }
 
     fn start(name: &str) -> Child {
@@ -48,7 +71,7 @@ mod examples {
         own.parent().and_then(Path::parent).unwrap().join("examples")
     }
 
-    fn finish(name: &str, mut child: Child, deadline: Instant) {
+    fn output_of(name: &str, mut child: Child, deadline: Instant) -> String {
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
                 child.kill().unwrap();
@@ -59,6 +82,6 @@ mod examples {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name} ended with {}: {said}", output.status);
-        assert!(!output.stdout.is_empty(), "{name} shows nothing");
+        String::from_utf8(output.stdout).unwrap()
     }
 }
