@@ -1,7 +1,9 @@
 //! Accepting connections: each is rejected at once, or served by a task of its own.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 
 use crate::admission::{HandshakePermit, Rejection};
 use crate::server::Server;
+use crate::session::Admitted;
 
 /// Sockets that are listened on, each with the address as it was asked for.
 pub type Listeners = Vec<(Address, Listener)>;
@@ -83,23 +86,24 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
     match server.admission.begin(accountable, Instant::now()) {
         Ok(permit) => {
             let connection = Arc::clone(server);
+            // On the heap, so that the room for it is given back once it is done.
+            let admission: Pin<Box<dyn Future<Output = Option<Admitted>> + Send>> = if is_proxy {
+                Box::pin(admit_behind_proxy(connection, socket, source, permit))
+            } else {
+                Box::pin(connection.admit(socket, source, accountable, permit))
+            };
+            // Its own token, since all connections would take turns at looking at one.
+            let ended = server.ended.child_token();
             server.connections.spawn(async move {
-                // Its own token, since all connections would take turns at looking at one.
-                let ended = connection.ended.child_token();
-                if is_proxy {
-                    // On the heap, so that others have no room for it.
-                    let served = Box::pin(begin_behind_proxy(socket, source, &connection, permit));
-                    tokio::select! {
-                        biased;
-                        () = served => {}
-                        () = ended.cancelled() => {}
+                let served = async {
+                    if let Some(Admitted { session, channel }) = admission.await {
+                        session.serve(channel).await;
                     }
-                } else {
-                    tokio::select! {
-                        biased;
-                        () = connection.serve_connection(socket, source, accountable, permit) => {}
-                        () = ended.cancelled() => {}
-                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = served => {}
+                    () = ended.cancelled() => {}
                 }
             });
         }
@@ -108,18 +112,18 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
 }
 
 /// Learns from a proxy where a connection comes from, and goes by that.
-async fn begin_behind_proxy(
+async fn admit_behind_proxy(
+    server: Arc<Server>,
     mut socket: Socket,
     proxy: Source,
-    server: &Arc<Server>,
     permit: HandshakePermit,
-) {
+) -> Option<Admitted> {
     let proxied = tokio::select! {
         proxied = timeout(PROXY_HEADER_DEADLINE, proxied::read_header(&mut socket)) => {
             proxied.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         error = permit.given_up() => Err(error.into()),
-        () = server.stopping.cancelled() => return,
+        () = server.stopping.cancelled() => return None,
     };
     drop(permit);
     match proxied {
@@ -127,8 +131,8 @@ async fn begin_behind_proxy(
             let source = Source::proxied(source, destination);
             let accountable = accountable(&source);
             match server.admission.begin(accountable, Instant::now()) {
-                Ok(permit) => server.serve_connection(socket, source, accountable, permit).await,
-                Err(rejection) => reject(&socket, &source, rejection, server),
+                Ok(permit) => return server.admit(socket, source, accountable, permit).await,
+                Err(rejection) => reject(&socket, &source, rejection, &server),
             }
         }
         Ok(Proxied::Check) => tracing::debug!(peer = proxy.name, "a proxy looks whether somebody is here"),
@@ -141,6 +145,7 @@ async fn begin_behind_proxy(
             }
         }
     }
+    None
 }
 
 /// Who answers for a connection: nobody, where one address stands for all of this machine.

@@ -20,6 +20,7 @@
 mod accept;
 mod access;
 mod admission;
+mod admit;
 pub mod cli;
 pub mod config;
 mod control;

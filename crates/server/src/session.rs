@@ -1,39 +1,43 @@
-//! One connection: the handshake, the decision who may come in, then one stream after another.
+//! A client that is in: one stream after another, for as long as it may.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::socket::Socket;
-use wire_protocol::message::{DeniedCode, Target};
-use wire_protocol::stream::{self, Channel, Incoming};
+use wire_protocol::message::Target;
+use wire_protocol::stream::{Channel, Incoming};
 
-use crate::access::{Action, Denial, Enrolment, Origin, Principal, Request, Snapshot, permits};
-use crate::admission::fault::{self, Fault};
-use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
+use crate::access::{Action, Denial, Origin, Principal, Request, Snapshot, permits};
+use crate::limits::OpenChannel;
 use crate::open::{Meter, OpenTarget, Seen};
-use crate::quota::QuotaKey;
 use crate::server::Server;
 use crate::services::request::RequestContext;
 use crate::services::reset::{revoke, revoked};
 use crate::throttle::Throttle;
 
+/// A client that is in, and its channel, on which nothing has happened yet.
+pub(crate) struct Admitted {
+    pub(crate) session: Session,
+    pub(crate) channel: Channel<Socket>,
+}
+
 /// A client that is in.
 #[derive(Debug)]
-struct Session<'a> {
-    server: &'a Server,
-    source: &'a Source,
-    origin: Origin,
+pub(crate) struct Session {
+    server: Arc<Server>,
+    source: Source,
     /// As it was judged last.
     principal: Arc<Mutex<Arc<Principal>>>,
+    /// Changes of what it is judged by, since before it was judged first.
+    changes: watch::Receiver<Snapshot>,
     throttle: Throttle,
     /// What it has open, or waits for.
     target: Arc<Mutex<Option<OpenTarget>>>,
@@ -41,140 +45,66 @@ struct Session<'a> {
     meter: Meter,
     /// It has lost the right to that: whatever serves it tells it so, and ends.
     revoked: CancellationToken,
+    _place: OpenChannel,
 }
 
-impl Server {
-    /// Serves a connection to its end. `accountable` is the source that answers for failures.
-    pub(crate) async fn serve_connection(
-        self: &Arc<Self>,
-        socket: Socket,
+impl Session {
+    pub(crate) fn new(
+        server: Arc<Server>,
         source: Source,
-        accountable: Option<IpAddr>,
-        permit: HandshakePermit,
-    ) {
-        let origin = Origin { source: source.ip(), is_local: source.is_local() };
-        // Before the client is judged, so that no change goes by between the two.
-        let changes = self.access.subscribe();
-        let mut admitted = None;
-        // On the heap, so that the room for it is given back once it is done.
-        let handshake =
-            Box::pin(stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
-                let principal = self.authorize(client, origin).map_err(|denial| {
-                    self.tell_refused(client, &source, denial);
-                    denial.code()
-                })?;
-                let key = QuotaKey::of(&principal, accountable);
-                let most = principal.rights().max_channels();
-                let in_all = self.config().max_channels;
-                let channel =
-                    self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
-                admitted = Some((principal, channel));
-                Ok(())
-            }));
-        let handshake = tokio::select! {
-            handshake = timeout(HANDSHAKE_DEADLINE, handshake) => handshake.unwrap_or_else(|_| {
-                let message =
-                    format!("the handshake took longer than {} seconds", HANDSHAKE_DEADLINE.as_secs());
-                Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            }),
-            // A client that is not in yet does not hold up the end.
-            () = self.stopping.cancelled() => return,
+        principal: Principal,
+        place: OpenChannel,
+        changes: watch::Receiver<Snapshot>,
+    ) -> Self {
+        let meter = Meter::default();
+        let throttle = server.limits.throttle(&principal.identity).metered(meter.clone());
+        throttle.set_rate(principal.rights().max_rate());
+        Self {
+            server,
+            source,
+            principal: Arc::new(Mutex::new(Arc::new(principal))),
+            changes,
+            throttle,
+            target: Arc::default(),
+            meter,
+            revoked: CancellationToken::new(),
+            _place: place,
+        }
+    }
+
+    /// Serves the client to the end of its channel.
+    pub(crate) async fn serve(&self, channel: Channel<Socket>) {
+        let _seen = self.server.open.enter(self.seen());
+        let (served, denial) = {
+            let mut served = pin!(self.serve_channel(channel));
+            tokio::select! {
+                served = &mut served => (served, None),
+                denial = self.until_revoked() => {
+                    self.revoked.cancel();
+                    // Only dropping it would leave threads at work, and the client without the reason.
+                    timeout(REVOCATION_DEADLINE, served).await.ok();
+                    (Err(revoked()), Some(denial))
+                }
+            }
         };
-        let reached = permit.reached();
-        drop(permit);
-
-        match (handshake, admitted) {
-            (Ok(channel), Some((principal, _place))) => {
-                tracing::debug!(
-                    peer = source.name,
-                    client = principal.name,
-                    mode = %channel.session().mode,
-                    "connection established"
-                );
-                if principal.enrolment == Enrolment::Enrolled {
-                    self.admission.note_known(accountable, Instant::now());
-                }
-                let meter = Meter::default();
-                let throttle = self.limits.throttle(&principal.identity).metered(meter.clone());
-                throttle.set_rate(principal.rights().max_rate());
-                let session = Session {
-                    server: self,
-                    source: &source,
-                    origin,
-                    throttle,
-                    principal: Arc::new(Mutex::new(Arc::new(principal))),
-                    target: Arc::default(),
-                    meter,
-                    revoked: CancellationToken::new(),
-                };
-                let _seen = self.open.enter(session.seen());
-                let (served, denial) = {
-                    let mut served = pin!(session.serve(channel));
-                    tokio::select! {
-                        served = &mut served => (served, None),
-                        denial = session.until_revoked(changes) => {
-                            session.revoked.cancel();
-                            // Only dropping it would leave threads at work, and the client without the reason.
-                            timeout(REVOCATION_DEADLINE, served).await.ok();
-                            (Err(revoked()), Some(denial))
-                        }
-                    }
-                };
-                session.log_end(served, denial);
-            }
-            (Ok(_), None) => {
-                tracing::error!(peer = source.name, "a client was let in that nobody has judged");
-            }
-            (Err(error), _) => self.log_failure(&source, accountable, &error, fault::of(&error, reached)),
-        }
+        self.log_end(served, denial);
     }
 
-    /// Notes that a handshake has come to nothing. "connection failed" with its peer is one stable line for each, for fail2ban
-    /// and the like: only garbage and clients that do not belong here get it. Every text in it is our own.
-    fn log_failure(&self, source: &Source, accountable: Option<IpAddr>, error: &io::Error, fault: Fault) {
-        if fault == Fault::Client {
-            self.admission.charge(accountable, Instant::now());
-        }
-        let (peer, limits) = (&source.name, &self.log_limits);
-        match fault {
-            Fault::Client | Fault::Denied => {
-                if limits.failed.admits() {
-                    tracing::warn!(peer, error = error.to_string(), "connection failed");
-                }
-            }
-            Fault::Full | Fault::Busy => {
-                if limits.turned_away.admits() {
-                    tracing::info!(peer, %error, "connection turned away");
-                }
-            }
-            // A first contact, which shows the key to somebody and comes back, or a balancer that looks after us.
-            Fault::Nobody if error.kind() == io::ErrorKind::ConnectionAborted => {
-                tracing::debug!(peer, %error, "connection closed");
-            }
-            Fault::Nobody => {
-                if limits.unfinished.admits() {
-                    tracing::info!(peer, %error, "handshake not finished");
-                }
-            }
-        }
-    }
-}
-
-impl Session<'_> {
-    async fn serve(&self, mut channel: Channel<Socket>) -> io::Result<()> {
+    async fn serve_channel(&self, mut channel: Channel<Socket>) -> io::Result<()> {
         let stopping = &self.server.stopping;
+        // What ends a channel is on the heap, and so is a parked one, so that the many tunnels have no room for it.
         loop {
             self.note(None);
             let idle_timeout = self.server.config().idle_timeout;
             let incoming = tokio::select! {
                 biased;
-                () = self.revoked.cancelled() => return revoke(channel).await,
-                () = stopping.cancelled() => return in_time(channel.close()).await,
+                () = self.revoked.cancelled() => return Box::pin(revoke(channel)).await,
+                () = stopping.cancelled() => return Box::pin(in_time(channel.close())).await,
                 incoming = timeout(idle_timeout, channel.next_incoming()) => incoming,
             };
             let Ok(incoming) = incoming else {
                 tracing::debug!(client = self.principal().name, "connection idle for too long");
-                return in_time(channel.close()).await;
+                return Box::pin(in_time(channel.close())).await;
             };
             match incoming? {
                 Incoming::Open(target) => {
@@ -185,18 +115,17 @@ impl Session<'_> {
                 Incoming::Park(lease) => {
                     // Rights may have changed since the handshake.
                     let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-                        return revoke(channel).await;
+                        return Box::pin(revoke(channel)).await;
                     };
                     let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
-                        return in_time(channel.close()).await;
+                        return Box::pin(in_time(channel.close())).await;
                     };
                     self.note(Some(parking.target()));
                     // Its lease may not have ended yet, and nobody judges by that change again.
                     if self.may_keep_open(&principal).is_err() {
-                        return revoke(channel).await;
+                        return Box::pin(revoke(channel)).await;
                     }
                     let streams = &self.server.streams;
-                    // On the heap, so that the many channels that are never parked have no room for it.
                     let (throttle, revoked) = (&self.throttle, &self.revoked);
                     return Box::pin(parking.serve(
                         channel,
@@ -209,7 +138,7 @@ impl Session<'_> {
                     .await;
                 }
                 Incoming::SignOfLife => {}
-                Incoming::Close => return in_time(channel.close()).await,
+                Incoming::Close => return Box::pin(in_time(channel.close())).await,
             }
         }
     }
@@ -222,15 +151,15 @@ impl Session<'_> {
     ) -> io::Result<Option<Channel<Socket>>> {
         // Rights may have changed since the handshake.
         let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-            return revoke(channel).await;
+            return Box::pin(revoke(channel)).await;
         };
         self.note(Some(target.clone()));
         let _open = self.server.streams.begin();
         let request = RequestContext {
             principal: &principal,
             current: &self.principal,
-            source: self.source,
-            origin: self.origin,
+            source: &self.source,
+            origin: self.origin(),
             target: &target,
             config: &self.server.config(),
             network: &self.server.network,
@@ -264,7 +193,8 @@ impl Session<'_> {
 
     /// Waits until the client may no longer be in, or may no longer have what it has open, and says why. Its rights are judged
     /// by each of the `changes`, and when they expire.
-    async fn until_revoked(&self, mut changes: watch::Receiver<Snapshot>) -> Denial {
+    async fn until_revoked(&self) -> Denial {
+        let mut changes = self.changes.clone();
         loop {
             tokio::select! {
                 // Where nobody publishes any more, the server has ended.
@@ -283,14 +213,14 @@ impl Session<'_> {
     fn may_keep_open(&self, principal: &Principal) -> Result<(), Denial> {
         let open = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(open) = open else { return Ok(()) };
-        permits(&Request { principal, source: self.origin.source, action: open.action() }).map(drop)
+        permits(&Request { principal, source: self.source.ip(), action: open.action() }).map(drop)
     }
 
     /// As the file of clients says, or as before where that says nothing.
     fn judge_again(&self, snapshot: &Snapshot) -> Result<Arc<Principal>, Denial> {
         let before = self.principal();
-        let Some(judged) = self.server.reauthorize(&before.identity, self.origin, snapshot) else {
-            let (principal, source) = (&*before, self.origin.source);
+        let Some(judged) = self.server.reauthorize(&before.identity, self.origin(), snapshot) else {
+            let (principal, source) = (&*before, self.source.ip());
             permits(&Request { principal, source, action: Action::Enter })?;
             return Ok(before);
         };
@@ -298,6 +228,10 @@ impl Session<'_> {
         self.throttle.set_rate(principal.rights().max_rate());
         *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&principal);
         Ok(principal)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { source: self.source.ip(), is_local: self.source.is_local() }
     }
 
     fn seen(&self) -> Seen {
@@ -320,7 +254,8 @@ impl Session<'_> {
 async fn until(moment: Option<Timestamp>) {
     let Some(moment) = moment else { return std::future::pending().await };
     let left = Timestamp::now().duration_until(moment);
-    sleep(Duration::try_from(left).unwrap_or_default()).await;
+    // On the heap, since few rights ever expire.
+    Box::pin(sleep(Duration::try_from(left).unwrap_or_default())).await;
 }
 
 /// How long whatever serves a client that has lost its rights may take to tell it so, and to end.

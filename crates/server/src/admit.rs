@@ -1,0 +1,112 @@
+//! The handshake of a connection, and the decision who may come in.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+use tunnel::listener::Source;
+use tunnel::socket::Socket;
+use wire_protocol::message::DeniedCode;
+use wire_protocol::stream;
+
+use crate::access::{Enrolment, Origin};
+use crate::admission::fault::{self, Fault};
+use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
+use crate::quota::QuotaKey;
+use crate::server::Server;
+use crate::session::{Admitted, Session};
+
+impl Server {
+    /// Does the handshake of a connection. Gives the client that is in then; `None` where it has come to nothing, which the log
+    /// tells. `accountable` is the source that answers for failures.
+    pub(crate) async fn admit(
+        self: Arc<Self>,
+        socket: Socket,
+        source: Source,
+        accountable: Option<IpAddr>,
+        permit: HandshakePermit,
+    ) -> Option<Admitted> {
+        let origin = Origin { source: source.ip(), is_local: source.is_local() };
+        // Before the client is judged, so that no change goes by between the two.
+        let changes = self.access.subscribe();
+        let mut admitted = None;
+        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
+            let principal = self.authorize(client, origin).map_err(|denial| {
+                self.tell_refused(client, &source, denial);
+                denial.code()
+            })?;
+            let key = QuotaKey::of(&principal, accountable);
+            let most = principal.rights().max_channels();
+            let in_all = self.config().max_channels;
+            let place = self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
+            admitted = Some((principal, place));
+            Ok(())
+        });
+        let handshake = tokio::select! {
+            handshake = timeout(HANDSHAKE_DEADLINE, handshake) => handshake.unwrap_or_else(|_| {
+                let message =
+                    format!("the handshake took longer than {} seconds", HANDSHAKE_DEADLINE.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }),
+            // A client that is not in yet does not hold up the end.
+            () = self.stopping.cancelled() => return None,
+        };
+        let reached = permit.reached();
+        drop(permit);
+
+        match (handshake, admitted) {
+            (Ok(channel), Some((principal, place))) => {
+                tracing::debug!(
+                    peer = source.name,
+                    client = principal.name,
+                    mode = %channel.session().mode,
+                    "connection established"
+                );
+                if principal.enrolment == Enrolment::Enrolled {
+                    self.admission.note_known(accountable, Instant::now());
+                }
+                let session = Session::new(self, source, principal, place, changes);
+                Some(Admitted { session, channel })
+            }
+            (Ok(_), None) => {
+                tracing::error!(peer = source.name, "a client was let in that nobody has judged");
+                None
+            }
+            (Err(error), _) => {
+                self.log_failure(&source, accountable, &error, fault::of(&error, reached));
+                None
+            }
+        }
+    }
+
+    /// Notes that a handshake has come to nothing. "connection failed" with its peer is one stable line for each, for fail2ban
+    /// and the like: only garbage and clients that do not belong here get it. Every text in it is our own.
+    fn log_failure(&self, source: &Source, accountable: Option<IpAddr>, error: &io::Error, fault: Fault) {
+        if fault == Fault::Client {
+            self.admission.charge(accountable, Instant::now());
+        }
+        let (peer, limits) = (&source.name, &self.log_limits);
+        match fault {
+            Fault::Client | Fault::Denied => {
+                if limits.failed.admits() {
+                    tracing::warn!(peer, error = error.to_string(), "connection failed");
+                }
+            }
+            Fault::Full | Fault::Busy => {
+                if limits.turned_away.admits() {
+                    tracing::info!(peer, %error, "connection turned away");
+                }
+            }
+            // A first contact, which shows the key to somebody and comes back, or a balancer that looks after us.
+            Fault::Nobody if error.kind() == io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(peer, %error, "connection closed");
+            }
+            Fault::Nobody => {
+                if limits.unfinished.admits() {
+                    tracing::info!(peer, %error, "handshake not finished");
+                }
+            }
+        }
+    }
+}
