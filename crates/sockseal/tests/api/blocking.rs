@@ -91,6 +91,26 @@ fn a_silent_peer_is_given_up() {
     assert!(start.elapsed() >= HANDSHAKE_DEADLINE, "{:?}", start.elapsed());
 }
 
+#[tokio::test]
+#[cfg(feature = "tokio")]
+async fn a_client_that_opens_nothing_is_given_up() {
+    use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
+
+    let limit = Duration::from_secs(1);
+    let config = ServerConfig::psk(Arc::clone(&PSK)).idle_timeout(limit);
+    let (here, there) = UnixStream::pair().unwrap();
+    let start = Instant::now();
+    let server = thread::spawn(move || accept(there, &config, |_| Ok(())));
+    let idle = ClientConfig { server: ExpectedServer::Psk(Arc::clone(&PSK)), identity: None, open: None };
+    here.set_nonblocking(true).unwrap();
+    let here = tokio::net::UnixStream::from_std(here).unwrap();
+    let idle = wire_protocol::stream::connect_channel(here, idle).await.unwrap();
+    let accepted = server.join().unwrap();
+    assert!(matches!(accepted, Err(Error::TimedOut(_))), "{accepted:?}");
+    assert!(start.elapsed() >= limit && start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    drop(idle);
+}
+
 #[test]
 fn two_threads_read_and_write_at_once() {
     let (at_server, at_client) =
