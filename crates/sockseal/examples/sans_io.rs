@@ -1,6 +1,8 @@
-//! The protocol by hand: two state machines and two byte buffers, no socket anywhere.
+//! The protocol without I/O: the handshake and the channel driven over vectors of bytes, with the crates below this one.
 //!
-//!     cargo run -p wire-protocol --example by_hand
+//! So it runs over anything that carries bytes, and under any clock: the time is an argument.
+//!
+//!     cargo run -p sockseal --no-default-features --example sans_io
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -2,7 +2,6 @@
 
 #[cfg(test)]
 mod examples {
-    use std::fs;
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
@@ -25,9 +24,10 @@ mod examples {
     const WITH_TOKIO: [(&str, &str); 0] = [];
 
     /// The examples that need no feature.
-    const OTHERS: [(&str, &str); 2] = [
+    const OTHERS: [(&str, &str); 3] = [
         ("echo_blocking", "echoed: Hello, World!"),
         ("no_std_seal", "a record that was left out is noticed"),
+        ("sans_io", "client: \"hello\""),
     ];
 
     #[test]
@@ -45,7 +45,7 @@ mod examples {
     #[cfg(feature = "tokio")]
     fn no_example_is_forgotten() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let mut found: Vec<String> =
             paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
         found.sort_unstable();
