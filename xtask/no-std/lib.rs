@@ -1,4 +1,5 @@
-//! A library without std that holds crypto-core and wire-protocol: it builds only if neither of them brings std.
+//! A library without std that contains crypto-core and wire-protocol: it builds only if neither of them links
+//! std.
 #![no_std]
 
 extern crate alloc;
@@ -10,7 +11,8 @@ use core::panic::PanicInfo;
 
 struct Nothing;
 
-// SAFETY: a null pointer is the documented answer of an allocator that has no memory; none is ever given back.
+// SAFETY: a null pointer is the documented answer of an allocator without memory, and no block is ever handed
+// out.
 unsafe impl GlobalAlloc for Nothing {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
         core::ptr::null_mut()

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: handshakes and records, timed next to the raw primitives in the same run, or counted in
-//! instructions; `bench tunnel`: both programs as a tunnel, next to the same load without one or in turns with another build, or counted too; `bench admission`:
-//! honest clients beside floods.
+//! `cargo xtask bench` measures handshakes and records next to the raw primitives, in time or in
+//! instructions. `bench tunnel` measures both programs as a tunnel, next to the same load without one,
+//! against another build, or in instructions. `bench admission` measures honest clients during floods.
 
 mod admission;
 mod callgrind;

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: everything that a change must pass, in the order in which it fails soonest.
+//! `cargo xtask ci`: every check that a change must pass, with those that fail soonest first.
 
 use std::process::Command;
 
@@ -48,7 +48,8 @@ fn lints() -> Result<()> {
     workspace::run(&mut command)
 }
 
-/// That they still build: without libFuzzer itself, any toolchain can tell. The workflow in `.github` runs them.
+/// Checks that the fuzz targets still build. Any toolchain can do that without libFuzzer. The workflow in
+/// `.github` runs the targets.
 fn fuzz_targets() -> Result<()> {
     let mut command = workspace::cargo()?;
     command.args(["clippy", "--manifest-path", FUZZ, "--no-default-features", "--locked"]);
@@ -59,12 +60,14 @@ fn fuzz_targets() -> Result<()> {
 fn documentation() -> Result<()> {
     let mut command = workspace::cargo()?;
     command.args(["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"]);
-    // Programs and libraries of one name would write to one folder, so only libraries are documented.
+    // A program and a library of the same name would be documented in one folder, so only libraries are
+    // documented.
     command.args(["--lib", "--exclude", "xtask"]).env("RUSTDOCFLAGS", "-D warnings");
     workspace::run(&mut command)
 }
 
-/// The checks that need no network. Advisories change from day to day: the workflow in `.github` asks for them.
+/// Runs the checks of the dependency policy that need no network. Advisories change from day to day, so the
+/// workflow in `.github` checks them.
 fn policy() -> Result<()> {
     let programs = match venv::POLICY.programs() {
         Ok(programs) => programs,
@@ -74,7 +77,7 @@ fn policy() -> Result<()> {
         }
         Err(error) => return Err(error),
     };
-    // The policy reads the crates of every platform, not only those that were built here.
+    // The policy covers the crates of every platform, not only those that were built on this one.
     workspace::run(workspace::cargo()?.args(["fetch", "--locked"]))?;
     let mut command = Command::new(programs.join("cargo-deny"));
     command.current_dir(workspace::root()?);
@@ -87,5 +90,5 @@ fn tests() -> Result<()> {
     Ok(())
 }
 
-/// A workspace of its own.
+/// The fuzz targets are a workspace of their own.
 const FUZZ: &str = "crates/record-kernels/fuzz/Cargo.toml";

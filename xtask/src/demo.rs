@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the main job end to end, with a tap in the wire that shows what an eavesdropper has.
+//! `cargo xtask demo`: a message from client to server, with a tap between them that shows what an
+//! eavesdropper sees.
 
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
@@ -97,7 +98,7 @@ fn tunnel(harness: &Harness) -> Result<()> {
     seen(&tap, b"secret-page")
 }
 
-/// What the tap has, and whether any of the plaintext is in it.
+/// Prints the bytes that the tap has recorded, and fails if any of the plaintext is among them.
 fn seen(tap: &Tap, plaintext: &[u8]) -> Result<()> {
     let [up, down] = [tap.bytes(Way::Up), tap.bytes(Way::Down)];
     println!("   tap       saw {} bytes up and {} bytes down", up.len(), down.len());
@@ -114,14 +115,14 @@ fn seen(tap: &Tap, plaintext: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes as hexadecimal and, where they are printable, as text.
+/// Formats bytes as hexadecimal and, where they are printable, as text.
 fn dump(bytes: &[u8]) -> String {
     let hexadecimal: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let printable = |&byte: &u8| if byte.is_ascii_graphic() { char::from(byte) } else { '.' };
     format!("{:<47}  {}", hexadecimal.join(" "), bytes.iter().map(printable).collect::<String>())
 }
 
-/// Shannon's entropy of single bytes: 8 for noise, 4 or so for text.
+/// Shannon's entropy in bits per byte: 8 for random bytes, about 4 for text.
 fn entropy(bytes: &[u8]) -> Result<f64> {
     let mut counts = [0_u32; 256];
     for &byte in bytes {

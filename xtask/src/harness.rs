@@ -1,4 +1,5 @@
-//! The harness of the scenarios: the real programs, their homes, their processes, and the wire between them.
+//! The harness of the scenarios: it runs the real programs with homes of their own, and controls the network
+//! between them.
 
 mod arguments;
 mod balancer;

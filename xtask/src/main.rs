@@ -1,4 +1,4 @@
-//! The project's own tasks: one match on the command line, one module for each task.
+//! The project's own tasks: one match on the command line, and one module for each task.
 
 mod flags;
 

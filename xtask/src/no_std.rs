@@ -1,7 +1,9 @@
-//! The proof that crypto-core and wire-protocol need no operating system: no clock, no socket, no global randomness.
+//! The proof that crypto-core and wire-protocol need no operating system: no clock, no socket, no global
+//! randomness.
 //!
-//! A library without std is built that holds both crates and a panic handler of its own. If anything that they
-//! depend on linked std, there would be two panic handlers, and rustc would refuse. No other target is needed.
+//! It builds a library without std that contains both crates and a panic handler. If any of their
+//! dependencies linked std, there would be two panic handlers, and rustc would refuse the build. No other
+//! target is needed.
 
 use std::fs;
 
@@ -13,7 +15,8 @@ pub(crate) fn run() -> Result<()> {
     if let Err(output) = build("without-std", "")? {
         bail!("crypto-core and wire-protocol do not build without std:\n{output}");
     }
-    // The proof has to be able to fail: the same build with std in it is refused, and for that very reason.
+    // The proof has to be able to fail: the same build with std has to be refused, for the second panic
+    // handler.
     let refusal = build("with-std", "std-io")?.err().context("a build with std passed as one without it")?;
     ensure!(refusal.contains("panic_impl"), "the build with std failed for another reason:\n{refusal}");
     for package in ["crypto-core", "wire-protocol"] {
@@ -22,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds the proof with one feature of wire-protocol, or none. The inner error is what cargo printed.
+/// Builds the proof with one feature of wire-protocol, or none. The inner error is cargo's output.
 fn build(name: &str, feature: &str) -> Result<Result<(), String>> {
     let root = workspace::root()?;
     let target = workspace::target()?;
@@ -41,7 +44,7 @@ fn build(name: &str, feature: &str) -> Result<Result<(), String>> {
     );
     fs::write(folder.join("Cargo.toml"), manifest)?;
     fs::write(folder.join("lib.rs"), include_str!("../no-std/lib.rs"))?;
-    // The same versions as everywhere else.
+    // The lockfile makes the build use the same versions as the workspace.
     fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
     let output = workspace::cargo()?
         .current_dir(&folder)
@@ -53,7 +56,8 @@ fn build(name: &str, feature: &str) -> Result<Result<(), String>> {
     Ok(if output.status.success() { Ok(()) } else { Err(printed) })
 }
 
-/// No dependency that asks an operating system for randomness, time or sockets, by name.
+/// Checks that no dependency of `package` is a crate, known by name, that asks the operating system for
+/// randomness, time or sockets.
 fn without_operating_system(package: &str) -> Result<()> {
     let output = workspace::cargo()?
         .args(["tree", "-p", package, "-e", "normal", "--no-default-features", "--prefix", "none"])

@@ -1,4 +1,4 @@
-//! Whole-program scenarios: the real binaries on ports that the system picks, each with a goal of its own.
+//! Scenarios: tests of the whole programs, on ports that the system picks, each for one goal.
 
 mod access;
 mod big;
@@ -134,10 +134,10 @@ fn trial(scenario: Scenario, harness: Arc<Harness>) -> Trial {
     })
 }
 
-/// `message::hello` rather than `xtask::scenario::message::hello`.
+/// Shortens a scenario's name, such as `xtask::scenario::message::hello` to `message::hello`.
 fn short(name: &'static str) -> &'static str {
     name.trim_start_matches("xtask::scenario::")
 }
 
-/// Each scenario runs two or three programs of its own already.
+/// Number of scenarios at the same time, which is small since each of them runs two or three programs.
 const AT_ONCE: usize = 2;

@@ -1,4 +1,5 @@
-//! `cargo xtask soak`: tunnels of every kind in use for a long time, with faults now and then, and what they leave behind.
+//! `cargo xtask soak`: runs tunnels of every kind for a long time under occasional faults, and looks for
+//! leaks.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -53,7 +54,7 @@ pub(crate) fn run(flags: &SoakFlags) -> Result<()> {
     after
 }
 
-/// What breaks.
+/// A fault that the soak injects.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     WireOfTheSteadyServer,
@@ -73,8 +74,8 @@ impl Fault {
     ];
 }
 
-/// Two servers, one of which is restarted now and then; a client of each that lives as long as the soak, and one
-/// that is killed now and then.
+/// Two servers, one of which is restarted now and then, with a client each that runs as long as the soak. A
+/// third client, the victim, is killed now and then.
 struct Soak<'a> {
     steady: Fixture<'a>,
     other: Fixture<'a>,
@@ -156,7 +157,7 @@ impl<'a> Soak<'a> {
         Ok(())
     }
 
-    /// Kills the client that is killed now and then, and starts the next one at the same addresses.
+    /// Kills the victim, and starts the next one at the same addresses.
     fn replace_victim(&mut self) -> Result<()> {
         if let Some(victim) = self.victim.take() {
             victim.kill()?;
@@ -178,7 +179,7 @@ impl<'a> Soak<'a> {
         Ok(Survivors { server: self.steady.at_rest()?, clients: [first.at_rest()?, second.at_rest()?] })
     }
 
-    /// Waits until the survivors hold what they held before.
+    /// Waits until the survivors hold no more resources than before.
     fn settled(&self, before: &Survivors) -> Result<()> {
         self.steady.expect_again(&before.server).context("the server")?;
         for (client, before) in self.clients.iter().zip(&before.clients) {
@@ -189,7 +190,7 @@ impl<'a> Soak<'a> {
     }
 }
 
-/// The programs that live as long as the soak.
+/// The resources of the programs that run as long as the soak.
 struct Survivors {
     server: Resources,
     clients: [Resources; 2],
@@ -210,7 +211,7 @@ impl fmt::Display for Survivors {
     }
 }
 
-/// All kinds of use at once.
+/// Loads of all kinds at the same time.
 struct Traffic(Vec<(&'static str, Load)>);
 
 impl Traffic {
@@ -230,7 +231,7 @@ impl Traffic {
                     paced(move || {
                         let (stream, reply) = socks::connect(&proxy, "127.0.0.1", port)?;
                         if reply != Reply::Succeeded {
-                            // The proxy says that there is no way through: as good as a reset.
+                            // The proxy's answer that there is no connection counts like a reset.
                             return Err(std::io::Error::from(ErrorKind::ConnectionRefused).into());
                         }
                         EXCHANGE.ask(stream)
@@ -273,7 +274,7 @@ impl Traffic {
     }
 }
 
-/// What the traffic has come to, kind by kind.
+/// The results of the traffic, by kind.
 struct Tally(Vec<(&'static str, Done)>);
 
 impl fmt::Display for Tally {
@@ -292,7 +293,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A pause behind each, so that the machine is busy and not full.
+/// Adds a pause after each run, so that the machine is busy but not overloaded.
 fn paced(play: impl Fn() -> Result<()> + Send + Sync + 'static) -> impl Fn() -> Result<()> + Send + Sync {
     move || {
         let played = play();
@@ -301,7 +302,7 @@ fn paced(play: impl Fn() -> Result<()> + Send + Sync + 'static) -> impl Fn() -> 
     }
 }
 
-/// A stream that says a little now and then for half a minute.
+/// Runs a stream on which a few bytes are echoed a hundred times, with pauses in between.
 fn long(address: &str) -> Result<()> {
     let mut stream = dial(address)?;
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, what was counted and one result line at the end.
+//! `cargo xtask test`: runs all tests, and prints the counts and one result line at the end.
 
 mod kernels;
 pub(crate) mod tally;
@@ -11,18 +11,19 @@ use crate::flags::{Part, TestFlags, VectorsMode};
 use crate::test::tally::{Tally, counting};
 use crate::{scenario, vectors, workspace};
 
-/// Runs what the flags ask for. The result line is the last one, so nothing is printed after it.
+/// Runs the tests that the flags select. The result line is the last output.
 pub(crate) fn run(flags: &TestFlags) -> Tally {
     eprintln!("{}", plan(flags));
     let mut parts = Vec::new();
     if flags.wants(Part::Units) {
         parts.push(part("units", || units(flags)));
     }
-    // Whoever looks for one test does not want it four times over, unless that is asked for.
+    // A filter usually selects a single test, which should not run four times unless the kernels are asked
+    // for.
     if flags.wants(Part::Kernels) && (flags.filter.is_none() || !flags.parts.is_empty()) {
         parts.push(part("kernels", || kernels::run(flags)));
     }
-    // Vectors have no names that a filter could choose from.
+    // Vectors have no names that a filter could select.
     if flags.wants(Part::Vectors) && flags.filter.is_none() {
         parts.push(part("vectors", || vectors::run(VectorsMode::Check).map(|()| Tally::PASSED)));
     }
@@ -42,7 +43,7 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
     total
 }
 
-/// What is about to happen and how long it takes, said before anything is built.
+/// Describes the tests and their duration before anything is built.
 fn plan(flags: &TestFlags) -> &'static str {
     if flags.filter.is_some() || !flags.parts.is_empty() || flags.programs.is_some() {
         "building, then running the tests that were asked for"
@@ -52,7 +53,7 @@ fn plan(flags: &TestFlags) -> &'static str {
     }
 }
 
-/// What one of the numbers of a part stands for.
+/// Returns the unit of a part's counts.
 fn counted(part: &str) -> &'static str {
     match part {
         "units" => "unit, property, API and documentation tests, and each bench run once",
@@ -62,7 +63,7 @@ fn counted(part: &str) -> &'static str {
     }
 }
 
-/// A part that could not run at all is one failure, and the next part still runs.
+/// Runs one part. A part that cannot run counts as one failure, and the next part still runs.
 fn part(name: &'static str, run: impl FnOnce() -> Result<Tally>) -> (&'static str, Tally) {
     eprintln!("\n{name}");
     let started = Instant::now();

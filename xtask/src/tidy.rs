@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: the house rules that the compiler does not know. All findings are printed, then it fails.
+//! `cargo xtask tidy`: checks the project's rules that the compiler does not know. It prints all findings,
+//! then fails.
 
 mod arrows;
 mod boundary;
@@ -31,7 +32,7 @@ pub(crate) fn run() -> Result<()> {
     findings.report(&files)
 }
 
-/// Every file that git would hold and a person would read.
+/// Returns all text files of the repository that people write or read.
 fn text_files(root: &Path) -> Result<Vec<File>> {
     let mut paths = Vec::new();
     for top in ["crates", "xtask", ".github", ".ci", ".cargo"] {
@@ -42,7 +43,7 @@ fn text_files(root: &Path) -> Result<Vec<File>> {
     }
     let mut files = Vec::new();
     for path in paths {
-        // A vector file or a corpus may hold anything.
+        // A vector or corpus file may not be text.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let path = path.strip_prefix(root)?.to_str().context("a path that is not UTF-8")?.to_owned();
         files.push(File { path, text });
@@ -67,5 +68,5 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Folders that tools fill, and data.
+/// Folders that contain the output of tools, or data.
 const SKIPPED: [&str; 6] = ["target", "__pycache__", "corpus", "artifacts", "coverage", "vectors"];

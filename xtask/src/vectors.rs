@@ -1,4 +1,5 @@
-//! `cargo xtask vectors`: the test vectors of the protocol, written or checked by wire-protocol's own example.
+//! `cargo xtask vectors`: writes or checks the test vectors of the protocol with an example program of
+//! wire-protocol.
 
 use anyhow::Result;
 

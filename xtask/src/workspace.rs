@@ -1,4 +1,4 @@
-//! The workspace: where it is, where cargo builds it, and cargo itself.
+//! The paths of the workspace and its build output, and commands for cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,14 +13,14 @@ pub(crate) fn root() -> Result<PathBuf> {
     Ok(root.to_path_buf())
 }
 
-/// The cargo that runs this program, so that a chosen toolchain stays chosen.
+/// Prepares the cargo that runs this program, which keeps the chosen toolchain.
 pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()?);
     Ok(command)
 }
 
-/// Where cargo puts what it builds, whichever setting decides it.
+/// The folder of cargo's build output, as all its settings determine it.
 pub(crate) fn target() -> Result<PathBuf> {
     let output = cargo()?
         .args(["metadata", "--no-deps", "--format-version", "1"])
@@ -32,13 +32,13 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(PathBuf::from(target))
 }
 
-/// Builds the two programs as they are shipped and returns the folder that holds them.
+/// Builds the release versions of the two programs, and returns their folder.
 pub(crate) fn build_programs() -> Result<PathBuf> {
     run(cargo()?.args(["build", "--release", "-p", "server", "-p", "client"]))?;
     Ok(target()?.join("release"))
 }
 
-/// Runs a command with its output where ours goes, and fails if it does.
+/// Runs a command with its output on our own, and fails if the command does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     eprintln!("$ {shown}");
@@ -49,14 +49,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A command line as a person would type it.
+/// Formats a command line as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// In CI a missing tool fails the run; on a contributor's machine it is named and skipped.
+/// Returns whether this runs in CI. There a missing tool fails the run, while it is only reported on a
+/// contributor's machine.
 pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }

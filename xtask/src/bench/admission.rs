@@ -1,5 +1,6 @@
-//! `cargo xtask bench admission`: honest clients beside floods, in a network of its own where a flood has thousands of sources.
-//! Everything shares this machine's processors, the floods and the clients' programs too.
+//! `cargo xtask bench admission`: honest clients during floods, in a network namespace in which a flood has
+//! thousands of source addresses. The server, the floods and the clients share the processors of this
+//! machine.
 
 mod flood;
 
@@ -15,7 +16,7 @@ use self::flood::{Flood, Target};
 use crate::harness::{Exit, Harness, Home, Key, Server, Tap, Way, raise_descriptor_limit};
 use crate::workspace;
 
-/// Runs the same command once more, in namespaces of its own.
+/// Runs the same command again, in namespaces of its own.
 pub(crate) fn outside(seconds: u64) -> Result<()> {
     workspace::build_programs()?;
     let mut command = Command::new("unshare");
@@ -24,11 +25,12 @@ pub(crate) fn outside(seconds: u64) -> Result<()> {
     workspace::run(&mut command)
 }
 
-/// Measures, where the network is ours alone.
+/// Runs the measurement inside the namespaces.
 pub(crate) fn inside(seconds: u64) -> Result<()> {
     raise_descriptor_limit();
     workspace::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
-    // Every address in here is this machine's: a source can be any of them, and a connection to one of them comes from it.
+    // Every address in the namespace is local, so a source can have any of them, and a connection to one
+    // comes from that same address.
     workspace::run(Command::new("ip").args(["route", "add", "local", "10.64.0.0/10", "dev", "lo"]))?;
     let harness = Harness::new(workspace::build_programs()?)?;
     println!(
@@ -47,9 +49,9 @@ pub(crate) fn inside(seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// One server, one mix of floods.
+/// Measures one server under one combination of floods.
 fn measure(harness: &Harness, kinds: &[Flood], time: Duration) -> Result<()> {
-    // With a key as `keygen` makes it, which is longer than those of the scenarios.
+    // The key is one that `keygen` makes, which is longer than the keys of the scenarios.
     let home = harness.home()?;
     harness.server(&home, &["keygen"]).run()?.expect(Exit::Done)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -64,7 +66,7 @@ fn measure(harness: &Harness, kinds: &[Flood], time: Duration) -> Result<()> {
     };
 
     let honest = clients();
-    // Those with tickets got them before.
+    // Clients with tickets get them before the floods start.
     let homes = honest.iter().map(|_| harness.home_with(Key::Alice)).collect::<Result<Vec<_>>>()?;
     for (client, home) in honest.iter().zip(&homes).filter(|(client, _)| client.keeps_tickets) {
         attempt(harness, home, client.address, port, &server).context("before any flood")?;
@@ -96,7 +98,7 @@ fn measure(harness: &Harness, kinds: &[Flood], time: Duration) -> Result<()> {
         Ok((results, (before, early, late)))
     })?;
 
-    // Whoever is banned now was banned for nothing.
+    // The clients are honest, so each one that is banned now was banned wrongly.
     let banned = honest
         .iter()
         .zip(&homes)
@@ -129,7 +131,7 @@ fn measure(harness: &Harness, kinds: &[Flood], time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A hello that is well-formed and for this server, with a secret that does not open.
+/// Records a well-formed hello for this server, and breaks it so that its sealed secret does not open.
 fn garbage(harness: &Harness, alice: &Home, server: &Server, port: u16) -> Result<Vec<u8>> {
     let tap = Tap::before(&SocketAddrV4::new(SERVER, port).to_string())?;
     let arguments = ["ping", &tap.address(), "--server-key", server.key()?];
@@ -144,13 +146,13 @@ fn garbage(harness: &Harness, alice: &Home, server: &Server, port: u16) -> Resul
     Ok(garbage)
 }
 
-/// An honest client, by the address that it comes from.
+/// An honest client, identified by its source address.
 struct Client {
     address: Ipv4Addr,
     keeps_tickets: bool,
 }
 
-/// Twelve with an address each, six behind one, and four with tickets.
+/// Twelve clients with an address each, six that share an address, and four with tickets.
 fn clients() -> Vec<Client> {
     let fresh = (1..=12).map(|host| (Ipv4Addr::new(10, 70, 0, host), false));
     let behind_one = (0..6).map(|_| (Ipv4Addr::new(10, 70, 1, 1), false));
@@ -186,7 +188,7 @@ impl Client {
     }
 }
 
-/// Seconds from the start of the client's program to its end.
+/// Pings the server once, and returns the seconds from the start of the client's program to its end.
 fn attempt(harness: &Harness, home: &Home, address: Ipv4Addr, port: u16, server: &Server) -> Result<f64> {
     let begun = Instant::now();
     let address = SocketAddrV4::new(address, port).to_string();
@@ -195,7 +197,7 @@ fn attempt(harness: &Harness, home: &Home, address: Ipv4Addr, port: u16, server:
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// How a client's attempts went.
+/// The results of a client's attempts.
 #[derive(Default)]
 struct Attempts {
     times: Vec<f64>,
@@ -220,7 +222,7 @@ impl Attempts {
         100.0 * float(self.times.len()) / float(self.count()).max(1.0)
     }
 
-    /// Seconds that one in a hundred of those that succeeded took longer than.
+    /// The 99th percentile of the times of successful attempts, in seconds.
     fn p99(&self) -> f64 {
         let mut times = self.times.clone();
         times.sort_by(f64::total_cmp);
@@ -228,7 +230,7 @@ impl Attempts {
     }
 }
 
-/// The server's own address.
+/// The address of the server.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
-/// Between two attempts of one client.
+/// The pause between two attempts of one client.
 const PAUSE: Duration = Duration::from_secs(2);

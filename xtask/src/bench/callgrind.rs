@@ -1,8 +1,8 @@
-//! Instructions, counted by valgrind's callgrind. They do not hang on what else the machine does, so they compare
-//! commits; they say nothing of latency, of memory, or of time in the kernel.
+//! Instructions, counted by valgrind's callgrind. The counts do not depend on the machine's load, so they
+//! compare commits. They do not measure latency, memory, or time in the kernel.
 //!
-//! Not gungraun, the library for this: it brings a second program, which everyone would install in the version that
-//! the library wants, and it does not count programs that talk to one another.
+//! The library gungraun is not used for this: it needs a second program in exactly the version of the
+//! library, and it does not count programs that communicate with each other.
 
 use std::fs;
 use std::path::PathBuf;
@@ -27,13 +27,15 @@ impl Callgrind {
         Ok(Self { valgrind, scratch })
     }
 
-    /// The words that start a program, to be counted under this name. Its process is the program's own.
+    /// The command line prefix that runs a program under callgrind and stores its counts under `name`. The
+    /// process runs the program itself, so signals to it reach the program.
     pub(super) fn wrapper(&self, name: &str) -> Vec<String> {
         let output = format!("--callgrind-out-file={}", self.output(name).display());
         vec![self.valgrind.display().to_string(), "--tool=callgrind".to_owned(), output]
     }
 
-    /// What the program under this name has executed, once it has ended.
+    /// The number of instructions that the program counted under `name` has executed. The program must have
+    /// ended.
     pub(super) fn instructions(&self, name: &str) -> Result<u64> {
         let profile =
             fs::read_to_string(self.output(name)).with_context(|| format!("the counts of {name}"))?;
@@ -46,6 +48,6 @@ impl Callgrind {
     }
 }
 
-/// What runs in place of a kernel that valgrind does not know.
+/// The kernels that run under valgrind in place of those that it does not support.
 const KERNELS: &str =
     "it hides VAES, AVX-512 and SHA, so these are of AES-NI and of SHA-256 without instructions of its own";

@@ -1,5 +1,5 @@
-//! Instructions of records, their primitives and handshakes: the benchmarks themselves, each run twice under callgrind
-//! with different repetitions, so that what divan does around them is subtracted.
+//! Instructions of records, their primitives and handshakes. Each benchmark runs twice under callgrind, with
+//! different repetitions, so that divan's own instructions can be subtracted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// A benchmark by divan's name for it, which starts with that of its program.
+/// A benchmark, by the name that divan gives it, which begins with the name of its program.
 struct Case {
     name: &'static str,
     repetitions: u64,
@@ -35,7 +35,7 @@ impl Case {
         self.name.split_once("::").map_or(self.name, |(program, _)| program)
     }
 
-    /// Instructions of one repetition.
+    /// The number of instructions of one repetition.
     fn count(&self, callgrind: &Callgrind, program: &Path) -> Result<u64> {
         let once = self.run(callgrind, program, 1)?;
         let more = self.run(callgrind, program, 1 + self.repetitions)?;
@@ -54,7 +54,7 @@ impl Case {
     }
 }
 
-/// The programs with the benchmarks, built as `cargo xtask bench` runs them.
+/// Builds the programs with the benchmarks in the way in which `cargo xtask bench` runs them.
 fn programs() -> Result<BTreeMap<String, PathBuf>> {
     let mut command = benches()?;
     command.args(["--no-run", "--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());

@@ -7,14 +7,14 @@ use anyhow::Result;
 use crate::flags::BenchFlags;
 use crate::workspace;
 
-/// Times them.
+/// Runs the benchmarks of time.
 pub(super) fn run(flags: &BenchFlags) -> Result<()> {
     let mut command = benches()?;
     command.arg("--").args(&flags.arguments);
     workspace::run(&mut command)
 }
 
-/// `cargo bench` over the crates that have some.
+/// The command `cargo bench` for the crates that have benchmarks.
 pub(super) fn benches() -> Result<Command> {
     let mut command = workspace::cargo()?;
     command.args(["bench", "-p", "record-kernels", "-p", "crypto-core", "-p", "wire-protocol"]);

@@ -1,4 +1,4 @@
-//! Arguments of the programs, as a command line has them.
+//! Command-line arguments of the programs.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 
 use crate::harness::target::Target;
 
-/// A path as an argument.
+/// Converts a path to an argument.
 pub(crate) fn word(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is not UTF-8")
 }
 
-/// `0:HOST:PORT`: a port that the system picks, to this target.
+/// Formats `0:HOST:PORT`, the argument of a forward from a port that the system picks to `target`.
 pub(crate) fn local(target: &Target) -> String {
     format!("0:{}", target.address())
 }

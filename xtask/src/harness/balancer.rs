@@ -1,4 +1,5 @@
-//! A balancer in front of several servers: each connection goes to the next one, as with HAProxy's `roundrobin`.
+//! A load balancer in front of several servers: each connection goes to the next server, as with HAProxy's
+//! `roundrobin`.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 
-/// A listener that leads to one server after the other, until the process ends.
+/// A listener that forwards each connection to the next of its servers, until the process ends.
 pub(crate) struct Balancer {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -37,7 +38,7 @@ impl Balancer {
         self.address.to_string()
     }
 
-    /// How many connections have come.
+    /// The number of connections that were accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }

@@ -23,7 +23,7 @@ pub(crate) fn listening(
     Ok((process, address))
 }
 
-/// The address in a program's `listening on` line.
+/// Waits for a program's `listening on` line, and returns the address in it.
 pub(crate) fn address(process: &Process) -> Result<String> {
     let line = process.stderr.wait_line(DEADLINE, |line| line.contains("listening on "))?;
     let address = line.split_once("listening on ").context("no address")?.1;

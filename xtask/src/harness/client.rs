@@ -1,4 +1,4 @@
-//! One run of the client, or of any other command of the two programs.
+//! One run of the client, or of another command of the two programs that ends by itself.
 
 use std::io::Cursor;
 use std::process::Command;
@@ -10,14 +10,14 @@ use crate::harness::home::Home;
 use crate::harness::process::{Outcome, Process, wrapped};
 use crate::harness::server::Server;
 
-/// A command that is about to run.
+/// A command that has not started yet.
 pub(crate) struct Run {
     command: Command,
     input: Vec<u8>,
 }
 
 impl Run {
-    /// What it reads on its standard input; nothing, unless said.
+    /// Sets the bytes of standard input, which is empty by default.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
         self
@@ -28,7 +28,7 @@ impl Run {
         self
     }
 
-    /// In a session of its own, without a terminal on which it could ask.
+    /// Runs the command in a session of its own, without a terminal for questions.
     pub(crate) fn detached(mut self) -> Self {
         self.command = wrapped(&["setsid".to_owned()], self.command);
         self
@@ -40,7 +40,7 @@ impl Run {
         process.finish()
     }
 
-    /// Starts it with its input left open.
+    /// Starts the command with its standard input left open.
     pub(crate) fn start(self) -> Result<Process> {
         Process::start(self.command)
     }
@@ -51,17 +51,17 @@ impl Run {
 }
 
 impl Harness {
-    /// `client --home HOME ARGUMENTS`.
+    /// Prepares `client --home HOME ARGUMENTS`.
     pub(crate) fn client(&self, home: &Home, arguments: &[&str]) -> Run {
         self.at_home("client", home, arguments)
     }
 
-    /// `server --home HOME ARGUMENTS`, for the commands that end by themselves.
+    /// Prepares `server --home HOME ARGUMENTS`, for the commands that end by themselves.
     pub(crate) fn server(&self, home: &Home, arguments: &[&str]) -> Run {
         self.at_home("server", home, arguments)
     }
 
-    /// Sends a message to a server whose key is given.
+    /// Sends a message to `server`, with the server's key on the command line.
     pub(crate) fn send(&self, home: &Home, server: &Server, text: &str) -> Result<Outcome> {
         self.client(home, &["send", server.address(), text, "--server-key", server.key()?]).run()
     }

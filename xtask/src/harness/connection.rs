@@ -1,4 +1,5 @@
-//! The two ends of a connection under test: what is said at each, both ways at once, and how it ended.
+//! The two ends of a connection under test: payloads in both directions at once, and how the connection
+//! ended.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +13,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::harness::deadline::{DEADLINE, until};
 use crate::harness::payload::{Lines, digest_of};
 
-/// A plain connection, of either kind.
+/// A plain connection: TCP or a unix socket.
 pub(crate) trait Connection: Read + Write + Send + Sized + 'static {
     fn duplicate(&self) -> io::Result<Self>;
     fn close(&self, how: Shutdown) -> io::Result<()>;
@@ -38,7 +39,7 @@ impl Connection for UnixStream {
     }
 }
 
-/// A connection to an address, whose reads fail rather than wait forever.
+/// Connects to an address. Reads fail at the deadline rather than wait forever.
 pub(crate) fn dial(address: &str) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).with_context(|| format!("connection to {address}"))?;
     stream.set_nodelay(true)?;
@@ -46,7 +47,7 @@ pub(crate) fn dial(address: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Payloads both ways at once; each side tells the SHA-256 of what it sends, or of what it got.
+/// Payloads in both directions at once. The target answers with the SHA-256 of what it got.
 #[derive(Clone, Copy)]
 pub(crate) struct Exchange {
     /// Bytes from the application to the target.
@@ -56,10 +57,11 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Small enough to be one of many, and more than one record each way.
+    /// An exchange that is small enough to run many times, and larger than one record each way.
     pub(crate) const SMALL: Self = Self { up: 40_000, down: 70_001 };
 
-    /// The target's part: its payload, and when the application has ended, the length and the hash of what it said.
+    /// Runs the target's side: sends its payload, and, once the application has ended its direction, the
+    /// length and hash of the bytes that arrived.
     pub(crate) fn answer(self, mut connection: impl Connection) -> io::Result<()> {
         let mut sending = connection.duplicate()?;
         let sender = thread::spawn(move || io::copy(&mut Lines::of_length(self.down), &mut sending));
@@ -69,7 +71,7 @@ impl Exchange {
         connection.close(Shutdown::Write)
     }
 
-    /// The application's part: everything has to arrive on both sides, and to end there.
+    /// Runs the application's side, and checks that both payloads arrive complete and end cleanly.
     pub(crate) fn ask(self, mut connection: impl Connection) -> Result<()> {
         let mut sending = connection.duplicate()?;
         let sender = thread::spawn(move || -> io::Result<()> {
@@ -77,7 +79,7 @@ impl Exchange {
             sending.close(Shutdown::Write)
         });
         let heard = self.hear(&mut connection);
-        // The system tells of a reset once: where the sender was told, the reader saw an end.
+        // The system reports a reset only once: where the sender got it, the reader saw an end of the stream.
         let has_said = || {
             ensure!(sender.is_finished());
             Ok(())
@@ -90,7 +92,7 @@ impl Exchange {
         said.and(heard)
     }
 
-    /// What the target has to say, to its end.
+    /// Reads the target's payload and its report to the end, and checks both.
     fn hear(self, mut connection: impl Read) -> Result<()> {
         let got = digest_of((&mut connection).take(self.down)).context("on the way down")?;
         ensure!(got == digest_of(Lines::of_length(self.down))?, "{} bytes came down, and others", got.0);
@@ -106,7 +108,7 @@ fn trailer((length, hash): &(u64, String)) -> String {
     format!("{length} {hash}\n")
 }
 
-/// Sends `text` and waits for the same text: the connection stands, end to end.
+/// Sends `text` and waits for its echo, which proves that the connection works end to end.
 pub(crate) fn echoed(connection: &mut (impl Read + Write), text: &[u8]) -> Result<()> {
     connection.write_all(text)?;
     let mut back = vec![0; text.len()];
@@ -115,16 +117,16 @@ pub(crate) fn echoed(connection: &mut (impl Read + Write), text: &[u8]) -> Resul
     Ok(())
 }
 
-/// How a connection ended for the one who reads it.
+/// How a connection ended, as its reader sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// The other side has said all.
+    /// The other side has ended its direction after its last byte.
     Clean,
-    /// The connection is broken, and the reader knows it.
+    /// The connection is broken, and the reader got an error.
     Reset,
 }
 
-/// Reads until the end: how many bytes came, and how it ended.
+/// Reads until the end, and returns the number of bytes and how the connection ended.
 pub(crate) fn read_to_end_of(mut reader: impl Read) -> Result<(u64, End)> {
     let mut buffer = vec![0; 64 * 1024];
     let mut length = 0;
@@ -138,18 +140,18 @@ pub(crate) fn read_to_end_of(mut reader: impl Read) -> Result<(u64, End)> {
     }
 }
 
-/// Says all that an application has to say, and how the connection ended then.
+/// Sends `text`, ends this direction, and returns how many bytes came back and how the connection ended.
 pub(crate) fn end_behind(mut stream: TcpStream, text: &[u8]) -> Result<(u64, End)> {
     let said = stream.write_all(text).and_then(|()| stream.shutdown(Shutdown::Write));
     match said {
         Ok(()) => read_to_end_of(stream),
-        // The system tells of a reset once: a read after this would look like an end.
+        // The system reports a reset only once: a read after this one would look like an end.
         Err(error) if is_break(&error) => Ok((0, End::Reset)),
         Err(error) => Err(error).context("neither taken nor reset"),
     }
 }
 
-/// The connection broke, and the application was told so.
+/// Returns whether the error tells the application that its connection is broken.
 pub(crate) fn is_break(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
 }
@@ -161,17 +163,17 @@ pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// A sender that was told of a reset has ended before its reader saw anything.
+/// Time within which a sender that got the reset has ended, counted from its reader's error.
 const TOLD: Duration = Duration::from_secs(1);
 
-/// A connection there is broken, and does not look like one that has ended.
+/// Checks that a connection to `address` is reset, and does not look like one that ended cleanly.
 pub(crate) fn expect_reset(address: &str) -> Result<()> {
     let ended = end_behind(dial(address)?, b"anybody there?")?;
     ensure!(ended == (0, End::Reset), "{ended:?} instead of a reset");
     Ok(())
 }
 
-/// Waits until a connection goes through again.
+/// Waits until a connection to `address` works again.
 pub(crate) fn works_again(address: &str) -> Result<()> {
     until(DEADLINE, "a connection goes through", || echoed(&mut dial(address)?, b"again"))
 }

@@ -1,4 +1,4 @@
-//! Services that answer datagrams: an echo, and a resolver that knows one name.
+//! UDP services of the tests: an echo, and a resolver that knows one name.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::deadline::DEADLINE;
 
-/// A UDP service that lives until the tests end.
+/// A UDP service that runs until the tests end.
 pub(crate) struct Datagrams {
     address: SocketAddr,
     received: Arc<AtomicUsize>,
@@ -18,7 +18,7 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Answers each datagram with what `answer` makes of it.
+    /// Starts a service that answers each datagram with the result of `answer`.
     pub(crate) fn serve(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").context("a UDP service")?;
         let address = socket.local_addr()?;
@@ -46,7 +46,7 @@ impl Datagrams {
         Self::serve(|datagram| Some(datagram.to_vec()))
     }
 
-    /// Answers every question about an address with [`RESOLVED`].
+    /// Starts a resolver that answers every question about an address with [`RESOLVED`].
     pub(crate) fn resolver() -> Result<Self> {
         Self::serve(resolve)
     }
@@ -63,13 +63,13 @@ impl Datagrams {
         self.received.load(Ordering::SeqCst)
     }
 
-    /// From how many sockets datagrams came.
+    /// The number of different sockets that datagrams came from.
     pub(crate) fn sources(&self) -> usize {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
-/// Sends a datagram and waits for its echo. One that was lost on the way, as datagrams may be, is sent again.
+/// Sends a datagram and waits for its echo. Datagrams may be lost, so it is sent again where no echo comes.
 pub(crate) fn datagram_echoed(socket: &UdpSocket, payload: &[u8]) -> Result<()> {
     let mut buffer = vec![0; 65_536];
     let patience = socket.read_timeout()?;
@@ -78,7 +78,7 @@ pub(crate) fn datagram_echoed(socket: &UdpSocket, payload: &[u8]) -> Result<()> 
     loop {
         socket.send(payload)?;
         let received = socket.recv(&mut buffer);
-        // What was sent twice may come back twice, and late.
+        // A datagram that was sent twice may be echoed twice, and late.
         if received.as_ref().is_ok_and(|&count| &buffer[..count] == payload) {
             break;
         }
@@ -89,7 +89,7 @@ pub(crate) fn datagram_echoed(socket: &UdpSocket, payload: &[u8]) -> Result<()> 
     Ok(())
 }
 
-/// A socket that speaks with one address alone.
+/// Opens a socket that is connected to one address.
 pub(crate) fn datagrams_to(address: &str) -> Result<UdpSocket> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(address.trim_end_matches("/udp"))?;
@@ -97,19 +97,20 @@ pub(crate) fn datagrams_to(address: &str) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The answer of RFC 1035 to a single question: its header and question again, and one A record.
+/// The answer of RFC 1035 to a query with one question: the header, the question, and one A record.
 fn resolve(query: &[u8]) -> Option<Vec<u8>> {
     let header = query.get(..12)?;
     let name = query.get(12..)?.iter().position(|&length| length == 0)?;
     let question = query.get(12..12 + name + 5)?;
     let mut answer = [&header[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0], question].concat();
-    // A pointer to the name in the question, type A, class IN, a minute, four bytes.
+    // The record has a pointer to the name in the question, type A, class IN, 60 seconds to live, and four
+    // bytes of data.
     answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
     answer.extend(RESOLVED.split('.').filter_map(|octet| octet.parse::<u8>().ok()));
     Some(answer)
 }
 
-/// An address of the documentation's network.
+/// The address in the resolver's answers, from a network for documentation (RFC 5737).
 pub(crate) const RESOLVED: &str = "192.0.2.7";
 
 const LOST: Duration = Duration::from_secs(2);

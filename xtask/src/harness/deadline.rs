@@ -1,14 +1,16 @@
-//! Waiting for what happens by itself, with a deadline.
+//! Waits for events of other programs, with a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// No step of a scenario takes this long on a machine that is busy with something else as well.
+/// Longest time that a step of a scenario may take: no step takes this long, even on a machine that is busy
+/// with other work.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until `look` succeeds. After `within` its last error is returned, behind `what` was waited for.
+/// Calls `look` repeatedly until it succeeds. After `within` it fails with the last error and with `what` as
+/// context.
 pub(crate) fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     loop {
@@ -22,7 +24,7 @@ pub(crate) fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> R
     }
 }
 
-/// Looks again and again that something stays as it is, for as long as `during`.
+/// Calls `look` repeatedly for the time `during`, and fails as soon as one call fails.
 pub(crate) fn throughout(during: Duration, mut look: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + during;
     while Instant::now() < end {
@@ -32,7 +34,7 @@ pub(crate) fn throughout(during: Duration, mut look: impl FnMut() -> Result<()>)
     Ok(())
 }
 
-/// Between two looks.
+/// The pause between two calls.
 const GLANCE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

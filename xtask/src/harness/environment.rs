@@ -1,4 +1,4 @@
-//! What all scenarios share: the programs under test, a folder for their homes, and Python.
+//! The environment that all scenarios share: the programs under test, a folder for their homes, and Python.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::harness::key::Key;
 use crate::harness::missing::Missing;
 use crate::venv;
 
-/// What all scenarios share: the programs, a folder for their homes, keys that took a while to make.
+/// The programs under test, a folder for their homes, and keys that took a while to make.
 pub(crate) struct Harness {
     pub(super) programs: PathBuf,
     pub(super) scratch: TempDir,
@@ -27,12 +27,13 @@ impl Harness {
         Ok(Self { programs, scratch, keys: Mutex::default(), python: Mutex::default() })
     }
 
-    /// One of the two programs, deaf to the settings of the person who runs the tests.
+    /// A command for one of the two programs, without the environment variables of the person who runs the
+    /// tests.
     pub(crate) fn program(&self, name: &str) -> Command {
         self.deaf(Command::new(self.programs.join(name)))
     }
 
-    /// A command that starts one of them, as deaf.
+    /// Removes the environment variables that configure our programs from a command that starts one of them.
     pub(crate) fn deaf(&self, mut command: Command) -> Command {
         for setting in ["RUST_LOG", "SOCKSEAL_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
             command.env_remove(setting);
@@ -41,7 +42,7 @@ impl Harness {
         command
     }
 
-    /// A Python with PyCryptodome, made on first use.
+    /// Returns a Python with PyCryptodome, which is installed on first use.
     pub(crate) fn python(&self) -> Result<PathBuf> {
         let mut python = self.python.lock().unwrap_or_else(PoisonError::into_inner);
         let made = python.get_or_insert_with(|| {
@@ -53,19 +54,20 @@ impl Harness {
         made.clone().map_err(|reason| Missing { tool: "python3 with venv and PyPI", reason }.into())
     }
 
-    /// One of the programs in `xtask/peers`.
+    /// A command for one of the Python programs in `xtask/peers`.
     pub(crate) fn peer(&self, name: &str) -> Result<Command> {
         let mut command = Command::new(self.python()?);
         command.arg("-u").arg(venv::peer_program(name)).current_dir(self.scratch.path());
-        // The source tree stays as it is.
+        // Python must not write its caches into the source tree.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         Ok(command)
     }
 }
 
-/// A crowd has two ends, and both are here: as many descriptors as the system gives.
+/// Raises the limit of descriptors to the system's maximum, since this process may hold both ends of
+/// thousands of connections.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // What is given without asking is enough for all but the crowd, which says what it lacks.
+    // The default limit is enough for all scenarios but those of a crowd, which report what they lack.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
 }

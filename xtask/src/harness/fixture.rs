@@ -1,4 +1,4 @@
-//! A server with rights for a client: what a tunnel needs at its far end.
+//! The fixture of most scenarios: a server with rights for the client `alice`, whose tunnels end there.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::harness::process::{Exit, Outcome, Process, wrapped};
 use crate::harness::resources::{Program, Resources};
 use crate::harness::server::Server;
 
-/// A running server at an address of its own, which it comes back to, and the home of the client `alice`.
+/// A server at an address that it keeps across restarts, and the home of the client `alice`.
 pub(crate) struct Fixture<'a> {
     harness: &'a Harness,
     home: Arc<Home>,
@@ -27,7 +27,7 @@ pub(crate) struct Fixture<'a> {
 }
 
 impl<'a> Fixture<'a> {
-    /// A server at which `alice` has these rights, in the words of `server allow`.
+    /// Starts a server at which `alice` has these rights, given as options of `server allow`.
     pub(crate) fn open(harness: &'a Harness, rights: &[&str]) -> Result<Self> {
         Self::with_arguments(harness, rights, &[])
     }
@@ -36,7 +36,7 @@ impl<'a> Fixture<'a> {
         Self::wrapped(harness, rights, arguments, &[])
     }
 
-    /// With a configuration file.
+    /// Does what [`Self::open`] does, with a configuration file.
     pub(crate) fn with_config(harness: &'a Harness, rights: &[&str], config: &str) -> Result<Self> {
         let mut fixture = Self::closed(harness, rights, &[], &[])?;
         let path = fixture.home.write("server.toml", config)?;
@@ -45,7 +45,7 @@ impl<'a> Fixture<'a> {
         Ok(fixture)
     }
 
-    /// Started by another program, such as prlimit, which has to become the server by `exec`.
+    /// Starts the server through another program, such as prlimit, which has to become the server by `exec`.
     pub(crate) fn wrapped(
         harness: &'a Harness,
         rights: &[&str],
@@ -57,7 +57,7 @@ impl<'a> Fixture<'a> {
         Ok(fixture)
     }
 
-    /// Everything is there but the server.
+    /// Prepares all but the server, which is not started.
     pub(crate) fn closed(
         harness: &'a Harness,
         rights: &[&str],
@@ -80,7 +80,7 @@ impl<'a> Fixture<'a> {
         Ok(fixture)
     }
 
-    /// Gives `alice` these rights and no others.
+    /// Replaces the rights of `alice` by these.
     pub(crate) fn allow(&self, rights: &[&str]) -> Result<()> {
         let key = self.harness.fingerprint("client", &self.alice)?;
         self.allow_key(&key, "alice", rights)
@@ -92,7 +92,7 @@ impl<'a> Fixture<'a> {
         Ok(())
     }
 
-    /// A second client, `mallory`, with these rights.
+    /// Adds a second client, `mallory`, with these rights.
     pub(crate) fn mallory(&self, rights: &[&str]) -> Result<Arc<Home>> {
         let home = self.harness.home_with(Key::Mallory)?;
         let key = self.harness.fingerprint("client", &home)?;
@@ -100,7 +100,7 @@ impl<'a> Fixture<'a> {
         Ok(Arc::new(home))
     }
 
-    /// `server --home HOME ARGUMENTS`, to its end.
+    /// Runs `server --home HOME ARGUMENTS` to its end.
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<Outcome> {
         self.harness.server(&self.home, arguments).run()
     }
@@ -113,7 +113,7 @@ impl<'a> Fixture<'a> {
         Ok(())
     }
 
-    /// Ends the server at once.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let server = self.server.take().context("no server runs")?;
         server.process.signal(Signal::KILL)?;
@@ -121,7 +121,7 @@ impl<'a> Fixture<'a> {
         Ok(())
     }
 
-    /// The server, which the caller ends.
+    /// Hands the server over to the caller, who has to end it.
     pub(crate) fn take_server(&mut self) -> Result<Server> {
         self.server.take().context("no server runs")
     }
@@ -148,24 +148,24 @@ impl<'a> Fixture<'a> {
         &self.key
     }
 
-    /// `client forward` by alice.
+    /// Starts `client forward` as alice.
     pub(crate) fn forward(&self, arguments: &[&str]) -> Result<Forward<'a>> {
         self.forward_through(&self.address(), arguments)
     }
 
-    /// `client forward` by alice, by way of another address.
+    /// Starts `client forward` as alice, through another address such as a tap's.
     pub(crate) fn forward_through(&self, address: &str, arguments: &[&str]) -> Result<Forward<'a>> {
         Forward::start(self.harness, &self.alice, address, &self.key, arguments)
     }
 
-    /// `client forward` that is expected to end by itself.
+    /// Runs a `client forward` that is expected to end by itself.
     pub(crate) fn forward_to_the_end(&self, home: &Home, arguments: &[&str]) -> Result<Outcome> {
         let address = self.address();
         let arguments = [&["forward", &address, "--server-key", &self.key], arguments].concat();
         self.harness.client(home, &arguments).run()
     }
 
-    /// What the server holds once no stream is left.
+    /// The resources of the server, once it has no open stream.
     pub(crate) fn at_rest(&self) -> Result<Resources> {
         Resources::at_rest(self.harness, Program::Server, &self.home, &self.server()?.process)
     }
@@ -174,7 +174,7 @@ impl<'a> Fixture<'a> {
         Resources::of(self.harness, Program::Server, &self.home, &self.server()?.process)
     }
 
-    /// Nothing that happened has left anything behind.
+    /// Checks that the server holds no more resources than `before`.
     pub(crate) fn expect_again(&self, before: &Resources) -> Result<()> {
         before.expect_again(self.harness, Program::Server, &self.home, &self.server()?.process)
     }

@@ -1,4 +1,4 @@
-//! A running `client forward`, and the addresses that it has said.
+//! A running `client forward`, and the addresses that it has printed.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::harness::home::Home;
 use crate::harness::process::{Outcome, Process, wrapped};
 use crate::harness::resources::{Program, Resources};
 
-/// A client that has opened its local listeners.
+/// A client whose local listeners are open.
 pub(crate) struct Forward<'a> {
     pub(crate) process: Process,
     harness: &'a Harness,
@@ -33,7 +33,7 @@ impl<'a> Forward<'a> {
         Self::wrapped(harness, home, address, key, arguments, &[])
     }
 
-    /// Started by another program, which has to become the client by `exec`.
+    /// Starts the client through another program, which has to become the client by `exec`.
     pub(crate) fn wrapped(
         harness: &'a Harness,
         home: &Arc<Home>,
@@ -47,7 +47,7 @@ impl<'a> Forward<'a> {
         Self::from_process(harness, home, Process::start(wrapped(wrapper, command))?, &arguments)
     }
 
-    /// A client that was started in another way; `arguments` tell which lines to wait for.
+    /// Takes over a client that was started in another way. `arguments` determine the lines to wait for.
     pub(crate) fn from_process(
         harness: &'a Harness,
         home: &Arc<Home>,
@@ -64,7 +64,7 @@ impl<'a> Forward<'a> {
         Ok(forward)
     }
 
-    /// The address of the `index`th `-L`, as it was printed: `127.0.0.1:PORT`, or with `/udp` or `unix:` about it.
+    /// The printed address of the `index`th `-L`: `127.0.0.1:PORT`, or with `/udp` or `unix:`.
     pub(crate) fn local(&self, index: usize) -> Result<String> {
         self.said("local", index)
     }
@@ -73,22 +73,22 @@ impl<'a> Forward<'a> {
         self.said("dynamic", index)
     }
 
-    /// The address of the `index`th `-R` at the server, once it listens there.
+    /// The address of the `index`th `-R` at the server, once the server listens there.
     pub(crate) fn remote(&self, index: usize) -> Result<String> {
         self.said("remote", index)
     }
 
-    /// A connection to the first `-L`.
+    /// Connects to the address of the first `-L`.
     pub(crate) fn dial(&self) -> Result<TcpStream> {
         dial(&self.local(0)?)
     }
 
-    /// Waits until the first channel stands.
+    /// Waits until the first channel is established.
     pub(crate) fn connected(&self) -> Result<()> {
         self.logged(&["connected to "]).map(drop)
     }
 
-    /// Waits until it has so many channels that nobody uses.
+    /// Waits until the client has this many idle channels.
     pub(crate) fn has_idle(&self, channels: u64) -> Result<()> {
         until(DEADLINE, "idle channels", || {
             let idle = self.resources()?.idle_channels;
@@ -97,7 +97,7 @@ impl<'a> Forward<'a> {
         })
     }
 
-    /// Waits for a line that names all of these.
+    /// Waits for a log line that contains all `names`.
     pub(crate) fn logged(&self, names: &[&str]) -> Result<String> {
         let matches = |line: &str| names.iter().all(|name| line.contains(name));
         self.process
@@ -124,7 +124,7 @@ impl<'a> Forward<'a> {
         Ok(())
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM to the client, and waits for its end.
     pub(crate) fn stop(self) -> Result<Outcome> {
         self.process.signal(Signal::TERM)?;
         self.process.finish()
@@ -138,12 +138,12 @@ impl<'a> Forward<'a> {
         Resources::of(self.harness, Program::Client, &self.home, &self.process)
     }
 
-    /// What the client holds once no stream is left.
+    /// The resources of the client, once it has no open stream.
     pub(crate) fn at_rest(&self) -> Result<Resources> {
         Resources::at_rest(self.harness, Program::Client, &self.home, &self.process)
     }
 
-    /// Nothing that happened has left anything behind.
+    /// Checks that the client holds no more resources than `before`.
     pub(crate) fn expect_again(&self, before: &Resources) -> Result<()> {
         before.expect_again(self.harness, Program::Client, &self.home, &self.process)
     }

@@ -1,4 +1,4 @@
-//! The folder in which a program keeps its keys, and keys that are made once for all scenarios.
+//! Homes, the folders in which the programs keep their keys, filled with keys that all scenarios share.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::harness::environment::Harness;
 use crate::harness::key::Key;
 use crate::harness::process::{Exit, Process};
 
-/// A program's home, gone when it goes out of scope.
+/// A program's home, which is removed when it goes out of scope.
 pub(crate) struct Home {
     folder: TempDir,
 }
@@ -48,20 +48,20 @@ impl AsRef<OsStr> for Home {
 }
 
 impl Harness {
-    /// An empty home.
+    /// Creates an empty home.
     pub(crate) fn home(&self) -> Result<Home> {
         let folder = tempfile::Builder::new().prefix("home-").tempdir_in(self.scratch.path())?;
         Ok(Home { folder })
     }
 
-    /// A home with a key in it.
+    /// Creates a home with `key` in it.
     pub(crate) fn home_with(&self, key: Key) -> Result<Home> {
         let home = self.home()?;
         home.write(key.file(), self.key(key)?)?;
         Ok(home)
     }
 
-    /// The fingerprint of the key in a home.
+    /// The fingerprint of the key in `home`.
     pub(crate) fn fingerprint(&self, program: &str, home: &Home) -> Result<String> {
         let mut command = self.program(program);
         command.arg("--home").arg(home).arg("fingerprint");

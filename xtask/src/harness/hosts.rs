@@ -1,4 +1,4 @@
-//! A hosts file that one program alone sees.
+//! A hosts file that only one program sees.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::harness::home::Home;
 use crate::harness::missing::Missing;
 use crate::harness::tool::Tool;
 
-/// Takes the place of `/etc/hosts` in a mount namespace of the program's own.
+/// A file that replaces `/etc/hosts` in a mount namespace of the program.
 pub(crate) struct Hosts {
     _place: Home,
     path: PathBuf,
@@ -26,19 +26,21 @@ impl Hosts {
         Self::mounted(place, &[], "true")
     }
 
-    /// All other names are asked for at a resolver that swallows the question, in a network where there is nothing else.
-    /// A unix socket leads out of it.
+    /// Sends lookups of all other names to a resolver that never answers, in a network namespace of the
+    /// program without any other network. Only unix sockets lead out of it.
     ///
     /// # Errors
-    /// As those of [`Self::new`]; also without `ip`.
+    ///
+    /// Those of [`Self::new`], and [`Missing`] without the tool `ip`.
     pub(crate) fn before_a_silent_resolver(harness: &Harness) -> Result<Self> {
         let ip = Tool::IP.find()?.display().to_string();
         let place = harness.home()?;
-        // The longest that the system's resolver can be told to wait.
+        // 30 seconds are the longest time-out that the system's resolver accepts.
         let resolver = format!("nameserver {NOBODY}\noptions timeout:30 attempts:1\n");
         let resolver = place.write("resolv.conf", resolver)?.display().to_string();
         let order = place.write("nsswitch.conf", "hosts: files dns\n")?.display().to_string();
-        // What the loopback interface is to route to another machine is dropped without a word.
+        // The kernel drops packets for another machine that are routed to the loopback interface, without an
+        // answer.
         let script = format!(
             "mount --bind {resolver} /etc/resolv.conf && \
              {{ ! test -e /etc/nsswitch.conf || mount --bind {order} /etc/nsswitch.conf; }} && \
@@ -47,12 +49,12 @@ impl Hosts {
         Self::mounted(place, &["--net"], &script)
     }
 
-    /// In mount namespaces and these, once a script has changed more in them.
+    /// Prepares a wrapper that enters a mount namespace and `namespaces`, and runs `script` there first.
     fn mounted(place: Home, namespaces: &[&str], script: &str) -> Result<Self> {
         let path = place.file("hosts");
         fs::write(&path, "127.0.0.1 localhost\n")?;
         let script = format!("mount --bind {} /etc/hosts && {script} && exec \"$0\" \"$@\"", path.display());
-        // Root needs no user namespace; anybody else becomes root in one.
+        // Root needs no user namespace, while another user becomes root in one.
         let user = if rustix::process::geteuid().is_root() { "--mount" } else { "--map-root-user" };
         let words = [&["unshare", user, "--mount"], namespaces, &["sh", "-c", &script]].concat();
         let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
@@ -65,17 +67,17 @@ impl Hosts {
         Err(Missing { tool: "mount namespace", reason }.into())
     }
 
-    /// Changes what the program finds, from its next look on.
+    /// Replaces the entries that the program finds on its next lookup.
     pub(crate) fn write(&self, entries: &str) -> Result<()> {
-        // In place: the program sees this very file.
+        // The file is written in place, since its inode is the one that is mounted.
         fs::write(&self.path, format!("127.0.0.1 localhost\n{entries}")).context("the hosts file")
     }
 
-    /// What the program has to be started by.
+    /// The command line prefix that starts a program in the namespaces.
     pub(crate) fn wrapper(&self) -> Vec<&str> {
         self.words.iter().map(String::as_str).collect()
     }
 }
 
-/// An address of the documentation's network (RFC 5737).
+/// The address of the silent resolver, from a network for documentation (RFC 5737).
 const NOBODY: &str = "192.0.2.53";

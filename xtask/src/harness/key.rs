@@ -1,6 +1,6 @@
 //! Keys that are made once for all scenarios.
 
-/// A key that scenarios share, because making one takes a while.
+/// A key that scenarios share, because the generation of one takes a while.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     Server,
@@ -10,7 +10,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// The program whose key it is.
+    /// The program that owns the key.
     pub(super) fn program(self) -> &'static str {
         match self {
             Self::Server | Self::OtherServer => "server",
@@ -18,7 +18,7 @@ impl Key {
         }
     }
 
-    /// The name of its file in a home.
+    /// The name of the key's file in a home.
     pub(super) fn file(self) -> &'static str {
         match self {
             Self::Server | Self::OtherServer => "server.key",

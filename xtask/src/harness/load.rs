@@ -1,4 +1,4 @@
-//! Applications that use a tunnel all the time, so that a fault meets them in the middle of something.
+//! Applications that use a tunnel continuously, so that a fault meets them in the middle of a transfer.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::harness::connection;
 use crate::harness::connection::{Exchange, dial};
 use crate::harness::deadline::{DEADLINE, until};
 
-/// The same thing done again and again on several threads, until told to stop. What is broken, and says so, is
-/// done again; what ends too early, or brings other bytes, fails the load.
+/// A task that several threads repeat until it is told to stop. A run that ends with a broken connection is
+/// counted and repeated. A run that is truncated, or gets other bytes, fails the load.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
@@ -25,17 +25,17 @@ struct Counts {
     broken: AtomicUsize,
 }
 
-/// What a load has come to.
+/// The number of runs of a load, by their results.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Done {
-    /// Arrived as it was sent, to its end.
+    /// Runs whose data arrived complete.
     pub(crate) whole: usize,
-    /// Was cut, and the application was told so.
+    /// Runs whose connection broke, with an error for the application.
     pub(crate) broken: usize,
 }
 
 impl Load {
-    /// Exchanges, four at a time.
+    /// Runs `exchange` on four threads.
     pub(crate) fn start(address: &str, exchange: Exchange) -> Self {
         let address = address.to_owned();
         Self::repeat(4, move || exchange.ask(dial(&address)?))
@@ -60,11 +60,11 @@ impl Load {
         }
     }
 
-    /// Waits until so many more have arrived whole.
+    /// Waits until `count` more runs have arrived whole.
     pub(crate) fn until_more(&self, count: usize) -> Result<()> {
         let wanted = self.done().whole + count;
         until(DEADLINE, "load goes through", || {
-            // One that has failed tells why when it is joined.
+            // A thread that has failed returns its error when it is joined.
             let whole = self.done().whole;
             ensure!(whole >= wanted || self.has_failed(), "{whole} of {wanted} exchanges");
             Ok(())
@@ -95,7 +95,8 @@ fn repeat(stop: &AtomicBool, counts: &Counts, play: &dyn Fn() -> Result<()>) -> 
     Ok(())
 }
 
-/// The connection broke, and the application was told so. A local port that nobody listens on says the same.
+/// Returns whether the application got an error that says that its connection is broken. A local port without
+/// a listener is such an error, too.
 fn is_break(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -1,8 +1,8 @@
-//! A tool that a scenario needs and the machine lacks.
+//! The error for a tool that a scenario needs and this machine lacks.
 
 use std::fmt;
 
-/// A tool that this machine lacks: the scenario is skipped, in CI it fails.
+/// A tool that this machine lacks. The scenario is skipped, except in CI, where it fails.
 #[derive(Debug)]
 pub(crate) struct Missing {
     pub(crate) tool: &'static str,

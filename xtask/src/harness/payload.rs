@@ -1,14 +1,15 @@
-//! A file of any size that is never on disk: numbered lines, every one of which holds a phrase to look for.
+//! Payloads of any size that are generated while they are read: numbered lines, each with a phrase to search
+//! for.
 
 use std::io::{self, Read};
 
 use anyhow::Result;
 use sha2::{Digest as _, Sha256};
 
-/// In every line of a payload, so that any leaked piece of 128 bytes holds it.
+/// A phrase in every line of a payload, so that any leaked piece of 128 bytes contains it.
 pub(crate) const PHRASE: &[u8] = b"nobody between the two can read this line";
 
-/// A payload of so many bytes.
+/// A payload of a given number of bytes.
 #[derive(Clone)]
 pub(crate) struct Lines {
     length: u64,
@@ -21,14 +22,14 @@ impl Lines {
         Self { length, position: 0, line: Vec::new() }
     }
 
-    /// All of it, for sizes that fit into memory.
+    /// Returns the whole payload, for sizes that fit into memory.
     pub(crate) fn bytes(mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// The lines from the current one on, a block at a time so that making them costs little.
+    /// Generates the lines from the current one on, one block at a time to save processor time.
     fn refill(&mut self) {
         let first = self.position / LINE_LENGTH;
         let phrase = String::from_utf8_lossy(PHRASE);
@@ -55,7 +56,7 @@ impl Read for Lines {
     }
 }
 
-/// How much came and its SHA-256 in hexadecimal.
+/// The number of bytes that `reader` gives, and their SHA-256 in hexadecimal.
 pub(crate) fn digest_of(mut reader: impl Read) -> Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut length = 0;
@@ -70,7 +71,7 @@ pub(crate) fn digest_of(mut reader: impl Read) -> Result<(u64, String)> {
     }
 }
 
-/// The SHA-256 of some bytes in hexadecimal.
+/// The SHA-256 of `bytes` in hexadecimal.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
@@ -81,7 +82,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 const LINE_LENGTH: u64 = 64;
 
-/// Bytes without any order, the same on every run.
+/// Pseudorandom bytes, the same on every run.
 pub(crate) fn noise(length: usize) -> Result<Vec<u8>> {
     use sha2::{Digest as _, Sha256};
 

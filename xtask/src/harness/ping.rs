@@ -1,4 +1,4 @@
-//! `client ping`, for what it tells about a channel.
+//! Runs `client ping` to find out about a channel.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::harness::environment::Harness;
 use crate::harness::home::Home;
 use crate::harness::process::Exit;
 
-/// What `client ping --json` prints.
+/// Returns the output of `client ping --json`.
 pub(crate) fn ping(harness: &Harness, home: &Home, address: &str, arguments: &[&str]) -> Result<Value> {
     let arguments = [&["ping", address, "--json", "-c", "1"], arguments].concat();
     let outcome = harness.client(home, &arguments).run()?.expect(Exit::Done)?;

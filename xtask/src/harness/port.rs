@@ -1,4 +1,5 @@
-//! A port that stays reserved while nobody listens on it, so that a server can come back to where it was.
+//! A port that stays reserved while no program listens on it, so that a server can be restarted at the same
+//! address.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
@@ -9,8 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, soc
 
 /// A TCP port on 127.0.0.1 that the system picked.
 ///
-/// It is held by a socket that is bound and never listens: the system gives it to nobody else, but lets a listener with
-/// `SO_REUSEADDR`, as every server's is, take it again and again.
+/// A socket that is bound and never listens reserves the port: the system gives the port to no other program,
+/// but lets a listener with `SO_REUSEADDR`, which every server sets, use it again and again.
 pub(crate) struct Port {
     _holder: OwnedFd,
     number: u16,
@@ -49,7 +50,8 @@ mod tests {
             assert!(TcpStream::connect(port.address()).is_err(), "somebody listens on a held port");
             let listener = TcpListener::bind(port.address()).unwrap();
             let mut client = TcpStream::connect(port.address()).unwrap();
-            // The side that closes first leaves a connection behind, which must not be in the next listener's way.
+            // The side that closes first leaves a connection in TIME_WAIT, which must not block the next
+            // listener.
             drop(listener.accept().unwrap());
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }

@@ -1,4 +1,4 @@
-//! A running program: its input, what it has printed, how it ended.
+//! A running program: its input, its recorded output, and its end.
 
 use std::io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _};
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program and records all that it prints.
+    /// Starts a program and records all its output.
     pub(crate) fn start(command: Command) -> Result<Self> {
         let (mut process, stdout) = Self::start_streamed(command)?;
         process.stdout = Recording::of(stdout);
@@ -59,33 +59,34 @@ impl Process {
         Ok(Self { child, shown, stdin: None, stdout: Recording::over(), stderr })
     }
 
-    /// Starts a program, hears these many lines of its standard error, and no more.
+    /// Starts a program, reads `lines` lines of its standard error, and closes the pipe.
     pub(crate) fn start_unheard(mut command: Command, lines: usize) -> Result<(Self, Vec<String>)> {
         let shown = workspace::shown(&command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;
         let stdout = Recording::of(child.stdout.take().context("no standard output")?);
-        // As `head` does it: so many lines, and then the other end of the pipe is gone.
+        // The pipe is closed after these lines, as `head` does it.
         let heard = BufReader::new(child.stderr.take().context("no standard error")?);
         let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
         let heard = heard.lines().take(lines).collect::<io::Result<_>>()?;
         Ok((process, heard))
     }
 
-    /// Starts a program whose standard error is read up to a line that begins with `last`, and no further: gives what was
-    /// read, and the other end of the pipe, which holds next to nothing more.
+    /// Starts a program whose standard error is read up to a line that begins with `last`, and no further.
+    /// Returns the text that was read, and the reading end of the pipe, which has room for next to nothing
+    /// more.
     pub(crate) fn start_unread(mut command: Command, last: &str) -> Result<(Self, String, PipeReader)> {
         let shown = workspace::shown(&command);
         let (reader, writer) = io::pipe()?;
         fcntl_setpipe_size(&writer, 1)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
         let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;
-        // The command holds its copy of the writing end.
+        // The command holds a copy of the pipe's writing end.
         drop(command);
         let stdout = Recording::of(child.stdout.take().context("no standard output")?);
         let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
         let mut read = String::new();
-        // Byte by byte, so that nothing else is taken out of the pipe.
+        // The text is read byte by byte, so that nothing behind the line is taken out of the pipe.
         let mut byte = [0];
         while !read.lines().last().is_some_and(|line| line.starts_with(last)) || !read.ends_with('\n') {
             (&reader).read_exact(&mut byte).with_context(|| format!("no {last:?} in {read:?}"))?;
@@ -94,7 +95,7 @@ impl Process {
         Ok((process, read, reader))
     }
 
-    /// Writes to the program's input and leaves it open.
+    /// Writes to the program's input and leaves the input open.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let stdin = self.stdin.as_mut().context("the input is closed")?;
         stdin.write_all(bytes)?;
@@ -106,8 +107,8 @@ impl Process {
         self.stdin = None;
     }
 
-    /// Copies all of `source` to the program's input beside whatever else happens, then closes it. A program that
-    /// ends early is judged by its exit code, so a broken pipe is no error here.
+    /// Copies all of `source` to the program's input on a thread, then closes the input. A broken pipe is no
+    /// error here, since a program that ends early is judged by its exit code.
     pub(crate) fn feed(&mut self, mut source: impl Read + Send + 'static) -> Result<()> {
         let mut stdin = self.stdin.take().context("the input is closed")?;
         thread::spawn(move || io::copy(&mut source, &mut stdin));
@@ -118,8 +119,8 @@ impl Process {
         kill_process(self.pid()?, signal).with_context(|| format!("signal to {}", self.shown))
     }
 
-    /// Stops the program until it gets SIGCONT, and waits until all its threads have stopped: the signal alone lets them
-    /// go on for a moment.
+    /// Stops the program until it gets SIGCONT, and waits until all its threads have stopped, since they may
+    /// run on for a moment after the signal.
     pub(crate) fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let waited = waitpid(Some(self.pid()?), WaitOptions::UNTRACED)?;
@@ -145,10 +146,11 @@ impl Process {
         self.status_size("VmRSS:")
     }
 
-    /// Processor time that it has used so far, in seconds.
+    /// Processor time that the program has used so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in parentheses, may have blanks in it; user and system time are the 12th and 13th behind it.
+        // The name, in parentheses, may contain blanks. User and system time are the 12th and 13th fields
+        // after it.
         let behind = stat.rsplit_once(')').context("no name in stat")?.1;
         let ticks = behind.split_ascii_whitespace().skip(11).take(2).map(str::parse::<u32>);
         let ticks: u32 = ticks.sum::<Result<_, _>>()?;
@@ -167,13 +169,13 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for the program's end without asking how it was.
+    /// Waits for the program's end without looking at its exit code.
     pub(crate) fn wait_for(&mut self, within: Duration) -> Result<()> {
         ensure!(self.child.wait_timeout(within)?.is_some(), "{} still runs after {within:?}", self.shown);
         Ok(())
     }
 
-    /// Waits for the program's own end.
+    /// Waits until the program ends by itself.
     pub(crate) fn finish(self) -> Result<Outcome> {
         self.finish_within(DEADLINE)
     }
@@ -192,7 +194,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error here means that the program has ended by itself.
+        // An error means that the program has already ended.
         if self.child.kill().is_ok() {
             self.child.wait().ok();
         }
@@ -225,7 +227,7 @@ impl Exit {
     }
 }
 
-/// How a program ended and what it had printed.
+/// The exit code of a program and its output.
 pub(crate) struct Outcome {
     shown: String,
     code: Option<i32>,
@@ -247,12 +249,13 @@ impl Outcome {
         bail!("{}: exit {code}, expected {expected}\n{}", self.shown, self.printed())
     }
 
-    /// The program failed in one of its documented ways, whichever.
+    /// Checks that the program failed with any of the exit codes for failures.
     pub(crate) fn expect_failure(self) -> Result<Self> {
         self.expect_any(&[Exit::Network, Exit::Identity, Exit::Integrity, Exit::Refused, Exit::TimedOut])
     }
 
-    /// The error as a person reads it: one line that starts with `error: `, in the house's form, naming each of `names`.
+    /// Checks the error message: a line begins with `error: ` and has no period at its end, and this line or
+    /// those after it contain each of `names`.
     pub(crate) fn error_names(self, names: &[&str]) -> Result<Self> {
         let error = self.stderr.lines().find_map(|line| line.strip_prefix("error: "));
         let error =
@@ -266,7 +269,7 @@ impl Outcome {
         Ok(self)
     }
 
-    /// A line after the error says what to do next.
+    /// Checks that there are hints, and that they contain each of `names`.
     pub(crate) fn hint_names(self, names: &[&str]) -> Result<Self> {
         let hints: Vec<&str> = self.stderr.lines().skip_while(|line| !line.starts_with("hint: ")).collect();
         ensure!(!hints.is_empty(), "{}: no `hint: ` line\n{}", self.shown, self.printed());
@@ -300,7 +303,7 @@ impl Outcome {
     }
 }
 
-/// The same command, started by another one.
+/// Runs the same command through another one.
 pub(crate) fn wrapped(wrapper: &[String], command: Command) -> Command {
     let Some((first, words)) = wrapper.split_first() else { return command };
     let mut outer = Command::new(first);

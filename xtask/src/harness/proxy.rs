@@ -1,4 +1,4 @@
-//! A proxy in front of the server that speaks the PROXY protocol.
+//! A proxy in front of the server that sends PROXY protocol headers.
 
 use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::harness::server::Server;
 use crate::harness::target::Target;
 
-/// A proxy that sends `header` in front of each connection.
+/// Starts a proxy that sends `header` at the beginning of each connection.
 pub(crate) fn proxied(server: &Server, header: &'static str) -> Result<Target> {
     let address = server.address().to_owned();
     Target::serve(move |near| {

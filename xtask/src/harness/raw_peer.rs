@@ -1,4 +1,5 @@
-//! Peers that do not speak the protocol: a visitor that connects, an impostor that listens.
+//! Peers that do not speak the protocol: a visitor connects to a server, and an impostor listens in a
+//! server's place.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::harness::recording::Recording;
 
-/// A bare connection to a server.
+/// A plain TCP connection to a server.
 pub(crate) struct Visitor {
     stream: TcpStream,
     received: Arc<Recording>,
@@ -24,17 +25,18 @@ impl Visitor {
         Ok(Self { stream, received })
     }
 
-    /// The address under which the server's log knows it.
+    /// The visitor's address as the server's log shows it.
     pub(crate) fn source(&self) -> Result<String> {
         Ok(self.stream.local_addr()?.to_string())
     }
 
-    /// Sends what the server still takes: one that has hung up already is what many scenarios wait for.
+    /// Sends as many of the bytes as the server accepts. The server may have closed the connection already,
+    /// which is the expected result of many scenarios.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).ok();
     }
 
-    /// No more comes from this side.
+    /// Ends this side's direction.
     pub(crate) fn close_write(&self) {
         self.stream.shutdown(Shutdown::Write).ok();
     }
@@ -43,7 +45,7 @@ impl Visitor {
         &self.received
     }
 
-    /// Waits until the server has hung up, and returns what it had said.
+    /// Waits until the server has closed the connection, and returns the bytes that the server had sent.
     pub(crate) fn closed_within(&self, within: Duration) -> Result<Vec<u8>> {
         self.received.wait_end(within).context("the server did not hang up")
     }
@@ -55,21 +57,21 @@ impl Drop for Visitor {
     }
 }
 
-/// What an impostor does once it has said its text.
+/// The behavior of an impostor after it has sent its text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     Close,
-    /// Reads on and never answers.
+    /// The impostor reads on and never answers.
     StaySilent,
 }
 
-/// A listener that says one fixed thing to everyone who has sent at least one byte.
+/// A listener that sends one fixed text on each connection, once at least one byte has come.
 pub(crate) struct Impostor {
     address: SocketAddr,
 }
 
 impl Impostor {
-    /// It serves as many connections as come, until the tests end.
+    /// Starts the listener, which serves any number of connections until the tests end.
     pub(crate) fn start(text: Vec<u8>, then: Then) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("the impostor's listener")?;
         let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! What came out of a pipe or a socket so far, and waiting for more of it.
+//! Records what comes out of a pipe or a socket, and lets scenarios wait for parts of it.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Bytes that one thread appends and others wait for.
+/// Bytes that one thread appends and other threads wait for.
 #[derive(Default)]
 pub(crate) struct Recording {
     state: Mutex<State>,
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Recording {
-    /// Records everything that `reader` gives, until its end or its first error.
+    /// Records all bytes of `reader`, until its end or first error.
     pub(crate) fn of(mut reader: impl Read + Send + 'static) -> Arc<Self> {
         let recording = Arc::new(Self::default());
         let writer = Arc::clone(&recording);
@@ -35,7 +35,7 @@ impl Recording {
         recording
     }
 
-    /// A recording of nothing, already over.
+    /// An empty recording that has ended.
     pub(crate) fn over() -> Arc<Self> {
         let recording = Self::default();
         recording.end();
@@ -64,7 +64,7 @@ impl Recording {
         self.lock().bytes.len()
     }
 
-    /// Waits for a whole line that `matches`.
+    /// Waits for a complete line that `matches`.
     pub(crate) fn wait_line(
         &self,
         within: Duration,
@@ -86,12 +86,12 @@ impl Recording {
         })
     }
 
-    /// Waits until at least this many bytes are there.
+    /// Waits until the recording has at least `count` bytes.
     pub(crate) fn wait_len(&self, within: Duration, count: usize) -> Result<()> {
         self.wait(within, |bytes| (bytes.len() >= count).then_some(()))
     }
 
-    /// Waits until nothing more can come, and returns everything.
+    /// Waits until the recording has ended, and returns all of it.
     pub(crate) fn wait_end(&self, within: Duration) -> Result<Vec<u8>> {
         let deadline = Instant::now() + within;
         let mut state = self.lock();
@@ -126,7 +126,7 @@ impl Recording {
     }
 }
 
-/// The last part of it, as text, for an error message.
+/// The end of the bytes as text, for an error message.
 fn excerpt(bytes: &[u8]) -> String {
     let from = bytes.len().saturating_sub(4096);
     String::from_utf8_lossy(&bytes[from..]).into_owned()

@@ -1,4 +1,4 @@
-//! What a running program holds: descriptors, memory, and what it says about itself.
+//! The resources of a running program: descriptors, memory, and the numbers in its status.
 
 use std::fs;
 use std::time::Duration;
@@ -18,10 +18,11 @@ pub(crate) enum Program {
     Client,
 }
 
-/// What a program holds at one moment.
+/// The resources of a program at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resources {
-    /// Open descriptors; none where the system tells them to root alone, as the programs keep their memory private.
+    /// Number of open descriptors. `None` where only root may count them, since the programs make themselves
+    /// undumpable.
     pub(crate) descriptors: Option<u64>,
     /// Resident memory, in KiB.
     pub(crate) memory: u64,
@@ -52,7 +53,7 @@ impl Resources {
         })
     }
 
-    /// The resources once no stream is left.
+    /// The program's resources, once it has no open stream.
     pub(crate) fn at_rest(
         harness: &Harness,
         program: Program,
@@ -66,12 +67,13 @@ impl Resources {
         })
     }
 
-    /// Nothing but the streams by which addresses are leased.
+    /// Returns whether no stream is open but those of leases.
     fn is_at_rest(&self) -> bool {
         self.streams <= self.leases
     }
 
-    /// Waits until the program holds no more than it did, apart from what a pool of another size explains.
+    /// Waits until the program holds no more resources than `self`, apart from those of additional channels
+    /// in its pool.
     pub(crate) fn expect_again(
         &self,
         harness: &Harness,
@@ -95,7 +97,7 @@ impl Resources {
     }
 }
 
-/// What `status --json` says of one process.
+/// The output of `status --json` for the process `pid`.
 fn status(harness: &Harness, program: Program, home: &Home, pid: u32) -> Result<Value> {
     let run = match program {
         Program::Server => harness.server(home, &["status", "--json"]),
@@ -117,11 +119,12 @@ fn descriptors(pid: u32) -> Result<Option<u64>> {
     }
 }
 
-/// Dead channels are noticed after 30 seconds of silence at the latest, and flows of datagrams end after their idle time.
+/// Longest time until resources are released: dead channels are noticed after at most 30 seconds of silence,
+/// and UDP sessions end after their idle time.
 const RECOVERY: Duration = Duration::from_secs(75);
 
-/// In KiB: what the allocator keeps for itself once there has been load. A leak under load is far more.
+/// Allowed growth in KiB, for memory that the allocator keeps after load. A leak under load is far larger.
 const GROWTH: u64 = 24 * 1024;
 
-/// Each direction of a channel has its own task, and one may keep watch.
+/// Most tasks of one channel: one for each direction, and one that watches it.
 const TASKS_OF_A_CHANNEL: u64 = 3;

@@ -1,4 +1,4 @@
-//! A running server, from its banner on.
+//! A running server that has printed its addresses and its key.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::environment::Harness;
 use crate::harness::home::Home;
 use crate::harness::process::{Exit, Outcome, Process};
 
-/// A server that has said where it listens and who it is.
+/// A server that has printed its addresses and its key.
 pub(crate) struct Server {
     pub(crate) process: Process,
     addresses: Vec<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `server --home HOME ARGUMENTS`, on a port that the system picks unless the arguments say where.
+    /// Starts `server --home HOME ARGUMENTS`. The system picks the port unless `arguments` give one.
     pub(crate) fn start(harness: &Harness, home: &Home, arguments: &[&str]) -> Result<Self> {
         let mut command = harness.program("server");
         command.arg("--home").arg(home).args(arguments);
@@ -44,7 +44,7 @@ impl Server {
         Ok(Self { process, addresses, key })
     }
 
-    /// The first address it listens on.
+    /// The first address that the server listens on.
     pub(crate) fn address(&self) -> &str {
         &self.addresses[0]
     }
@@ -53,7 +53,7 @@ impl Server {
         &self.addresses
     }
 
-    /// The fingerprint in the banner.
+    /// The fingerprint that the server printed at its start.
     pub(crate) fn key(&self) -> Result<&str> {
         self.key.as_deref().context("the banner has no `server key` line")
     }
@@ -64,7 +64,7 @@ impl Server {
         seen.map(drop).with_context(|| format!("the server's line {line:?}"))
     }
 
-    /// Waits for a log line that names all of these.
+    /// Waits for a log line that contains all `names`.
     pub(crate) fn logged(&self, names: &[&str]) -> Result<String> {
         self.logged_within(DEADLINE, names)
     }
@@ -74,7 +74,7 @@ impl Server {
         seen.with_context(|| format!("the server's log line with {names:?}"))
     }
 
-    /// Whatever happened before, the next client is served.
+    /// Checks that the server serves another client.
     pub(crate) fn still_serves(&self, harness: &Harness) -> Result<()> {
         let mark = format!("still here after {} bytes of log", self.process.stderr.len());
         let home = harness.home()?;
@@ -83,13 +83,13 @@ impl Server {
         self.printed(&format!("[anonymous] {mark}"))
     }
 
-    /// Ends it from here.
+    /// Sends SIGTERM to the server, and waits for its end.
     pub(crate) fn stop(self) -> Result<Outcome> {
         self.process.signal(rustix::process::Signal::TERM)?;
         self.process.finish()
     }
 
-    /// Waits for its own end, as `server pipe` has one.
+    /// Waits until the server ends by itself, as `server pipe` does.
     pub(crate) fn finish(self) -> Result<Outcome> {
         self.process.finish()
     }

@@ -1,4 +1,4 @@
-//! Real services at the far end of a tunnel, each with data, sockets and logs of its own.
+//! Real services as targets of tunnels, each with its own data, sockets and logs.
 
 mod nginx;
 mod postgres;

@@ -1,4 +1,4 @@
-//! Clients of SOCKS5 (RFC 1928), SOCKS4a and HTTP's CONNECT, for the scenarios to ask with.
+//! Clients for the proxy protocols SOCKS5 (RFC 1928), SOCKS4a and HTTP's CONNECT.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::harness::{DEADLINE, dial};
 
-/// The answer to a request.
+/// A reply code of SOCKS5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reply {
     Succeeded,
@@ -21,14 +21,14 @@ pub(crate) enum Reply {
     AddressTypeNotSupported,
 }
 
-/// Asks a proxy for a connection. The host goes as an address where it is one, else as a name.
+/// Asks a SOCKS5 proxy for a connection. An IP address is sent as one, and any other host as a name.
 pub(crate) fn connect(proxy: &str, host: &str, port: u16) -> Result<(TcpStream, Reply)> {
     let mut stream = greeted(proxy)?;
     let (reply, _) = request(&mut stream, CONNECT, host, port)?;
     Ok((stream, reply))
 }
 
-/// Asks for a connection by name, whatever the name looks like.
+/// Asks a SOCKS5 proxy for a connection to `name` as a name, even where it looks like an IP address.
 pub(crate) fn connect_by_name(proxy: &str, name: &str, port: u16) -> Result<(TcpStream, Reply)> {
     let mut stream = greeted(proxy)?;
     let mut bytes = vec![5, CONNECT, 0];
@@ -39,7 +39,8 @@ pub(crate) fn connect_by_name(proxy: &str, name: &str, port: u16) -> Result<(Tcp
     Ok((stream, reply))
 }
 
-/// Asks in SOCKS4, or where the host is a name in SOCKS4a, and gives the code of the answer: 90 where it is granted.
+/// Sends a SOCKS4 request, or a SOCKS4a request where the host is a name, and returns the reply code, which
+/// is 90 for success.
 pub(crate) fn connect4(proxy: &str, host: &str, port: u16) -> Result<(TcpStream, u8)> {
     let mut stream = dial(proxy)?;
     let mut bytes = vec![4, CONNECT];
@@ -55,7 +56,7 @@ pub(crate) fn connect4(proxy: &str, host: &str, port: u16) -> Result<(TcpStream,
     Ok((stream, answer[1]))
 }
 
-/// Asks in HTTP, and gives the answer's first line.
+/// Sends an HTTP CONNECT request, and returns the first line of the answer.
 pub(crate) fn connect_http(proxy: &str, target: &str) -> Result<(TcpStream, String)> {
     let mut stream = dial(proxy)?;
     write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: xtask\r\n\r\n")?;
@@ -69,8 +70,8 @@ pub(crate) fn connect_http(proxy: &str, target: &str) -> Result<(TcpStream, Stri
     Ok((stream, head.lines().next().unwrap_or_default().to_owned()))
 }
 
-/// All that a proxy answers to these words, to which the client has added more than the proxy reads. It has to end, and a
-/// reset is no end.
+/// Sends `words`, which are more bytes than the proxy reads, and returns the whole answer. The answer must
+/// end cleanly and not with a reset.
 pub(crate) fn answer_to(proxy: &str, words: &[u8]) -> Result<Vec<u8>> {
     let mut stream = dial(proxy)?;
     stream.write_all(&[words, &[b'!'; 9000]].concat())?;
@@ -79,12 +80,12 @@ pub(crate) fn answer_to(proxy: &str, words: &[u8]) -> Result<Vec<u8>> {
     Ok(said)
 }
 
-/// Any command: 1 CONNECT, 2 BIND, 3 UDP ASSOCIATE.
+/// Sends any SOCKS5 command: 1 is CONNECT, 2 is BIND, and 3 is UDP ASSOCIATE.
 pub(crate) fn command(proxy: &str, command: u8, host: &str, port: u16) -> Result<Reply> {
     Ok(request(&mut greeted(proxy)?, command, host, port)?.0)
 }
 
-/// Datagrams by way of a proxy, as long as the connection to it lives.
+/// A UDP association with a SOCKS5 proxy, which lasts as long as its TCP connection.
 pub(crate) struct Association {
     _control: TcpStream,
     socket: UdpSocket,
@@ -110,7 +111,7 @@ impl Association {
         Ok(())
     }
 
-    /// The next datagram's payload, without its header.
+    /// Receives a datagram, and returns its payload without the SOCKS5 header.
     pub(crate) fn receive(&self) -> Result<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         let count = self.socket.recv(&mut buffer).context("no datagram came back")?;

@@ -1,4 +1,4 @@
-//! A tap in the wire: passes bytes on, records them, and does harm where it is told to.
+//! A tap between client and server: it forwards bytes, records them, and injects faults.
 
 pub(crate) mod fault;
 mod wire;
@@ -26,12 +26,12 @@ impl Crossing {
         self.recording(way).bytes()
     }
 
-    /// How many bytes crossed, recorded or not.
+    /// The number of bytes that were forwarded in this direction, recorded or not.
     pub(crate) fn passed(&self, way: Way) -> usize {
         self.wire.passed(way).load(Ordering::SeqCst)
     }
 
-    /// Ends it, with a reset to either side.
+    /// Resets the connection on both sides.
     pub(crate) fn cut(&self) {
         self.wire.cut();
     }
@@ -44,14 +44,14 @@ impl Crossing {
     }
 }
 
-/// What becomes of the bytes that crossed.
+/// What the tap does with forwarded bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
     Everything,
     Nothing,
 }
 
-/// A listener that leads to somewhere else.
+/// A listener that forwards each connection to another address.
 pub(crate) struct Tap {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -74,7 +74,7 @@ impl Tap {
         Self::start(upstream, Some(fault), Keeps::Everything)
     }
 
-    /// For more bytes than should be kept in memory.
+    /// Starts a tap that records nothing, for more bytes than should be kept in memory.
     pub(crate) fn forgetful(upstream: &str) -> Result<Self> {
         Self::start(upstream, None, Keeps::Nothing)
     }
@@ -108,22 +108,22 @@ impl Tap {
         self.address.to_string()
     }
 
-    /// Where connections lead from now on.
+    /// Changes the address that new connections are forwarded to.
     pub(crate) fn redirect(&self, upstream: &str) {
         upstream.clone_into(&mut lock(&self.shared.upstream));
     }
 
-    /// What happens to connections from now on.
+    /// Sets the fault of new connections.
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         *lock(&self.shared.fault) = fault;
     }
 
-    /// Ends all connections that there are, with a reset to either side.
+    /// Resets all current connections on both sides.
     pub(crate) fn cut(&self) {
         self.crossings().iter().for_each(|crossing| crossing.cut());
     }
 
-    /// From now on nothing passes through the connections that there are, and nobody hangs up.
+    /// Stops forwarding on all current connections, which stay open.
     pub(crate) fn stall(&self) {
         self.crossings().iter().for_each(|crossing| crossing.wire.stall());
     }
@@ -133,27 +133,28 @@ impl Tap {
         self.crossings().iter().for_each(|crossing| crossing.wire.flow());
     }
 
-    /// The other side of every connection that there is sees it closed; `keeps` is not told.
+    /// Closes all current connections on the side opposite to `keeps`, and leaves them open on that of
+    /// `keeps`.
     pub(crate) fn half_open(&self, keeps: Side) {
         self.crossings().iter().for_each(|crossing| crossing.wire.half_open(keeps));
     }
 
-    /// How many connections were made so far.
+    /// The number of connections so far.
     pub(crate) fn count(&self) -> usize {
         lock(&self.shared.crossings).len()
     }
 
-    /// The connection that was made last.
+    /// The most recent connection.
     pub(crate) fn last(&self) -> Result<Arc<Crossing>> {
         lock(&self.shared.crossings).last().cloned().context("no connection came through the tap")
     }
 
-    /// All connections that were made, in their order.
+    /// All connections in the order in which they were made.
     pub(crate) fn crossings(&self) -> Vec<Arc<Crossing>> {
         lock(&self.shared.crossings).clone()
     }
 
-    /// Everything that crossed, in all connections, one way.
+    /// All bytes that were forwarded in this direction, of all connections.
     pub(crate) fn bytes(&self, way: Way) -> Vec<u8> {
         lock(&self.shared.crossings).iter().flat_map(|crossing| crossing.bytes(way)).collect()
     }
@@ -163,7 +164,7 @@ impl Drop for Tap {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.crossings().iter().for_each(|crossing| crossing.wire.close());
-        // Wakes the thread that accepts.
+        // This connection wakes the thread that accepts.
         TcpStream::connect(self.address).ok();
     }
 }
@@ -210,7 +211,7 @@ mod tests {
     use super::*;
     use crate::harness::{DEADLINE, Exchange, Target, dial, echoed};
 
-    /// Sends a text through the tap to a listener that answers with what it got: both ends' view.
+    /// Sends a text through the tap to a listener that echoes it, and returns the bytes that each end got.
     fn crossed(fault: Option<Fault>) -> (Vec<u8>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = listener.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! What a tunnel leads to: little services of the tests, which count who came and how it ended.
+//! Targets of tunnels: small services of the tests, which count connections and record how they ended.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::harness::connection::{Connection, Exchange, reset};
 use crate::harness::deadline::{DEADLINE, until};
 
-/// A TCP service that takes nobody any more once it goes out of scope. Connections that it has go on.
+/// A TCP service that stops accepting when it goes out of scope. Connections that are open then go on.
 pub(crate) struct Target {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -28,7 +28,7 @@ struct Shared {
 }
 
 impl Target {
-    /// On a port that the system picks. Each connection is served on a thread of its own.
+    /// Starts a service on a port that the system picks. Each connection is served on a thread of its own.
     pub(crate) fn serve(
         behavior: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -65,17 +65,18 @@ impl Target {
         Ok(Self { address, shared })
     }
 
-    /// Says everything back, and ends when the other side has ended.
+    /// Starts an echo, which ends its direction when the other side has ended.
     pub(crate) fn echo() -> Result<Self> {
         Self::serve(echo)
     }
 
-    /// Sends so many bytes down and tells what came up; see [`Exchange`].
+    /// Starts the target of [`Exchange`], which sends its payload and reports what it received.
     pub(crate) fn exchange(exchange: Exchange) -> Result<Self> {
         Self::serve(move |stream| exchange.answer(stream))
     }
 
-    /// Accepts and hangs: reads nothing, says nothing, and leaves when the gate opens.
+    /// Starts a service that accepts and then neither reads nor writes. It closes its connections when `gate`
+    /// opens.
     pub(crate) fn hanging(gate: &Gate) -> Result<Self> {
         let gate = gate.clone();
         Self::serve(move |stream| {
@@ -85,11 +86,11 @@ impl Target {
         })
     }
 
-    /// Says so many bytes, then breaks the connection.
+    /// Starts a service that sends this many bytes and then resets the connection.
     pub(crate) fn resetting(after: usize) -> Result<Self> {
         Self::serve(move |mut stream| {
             stream.write_all(&vec![b'.'; after])?;
-            // The bytes have to be on their way before the reset overtakes them.
+            // The read waits until the bytes are on their way, since the reset could overtake them.
             stream.read_exact(&mut [0])?;
             reset(stream)
         })
@@ -103,22 +104,22 @@ impl Target {
         self.address.port()
     }
 
-    /// How many connections came.
+    /// The number of connections that were accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many of them are still served.
+    /// The number of connections that are still served.
     pub(crate) fn open(&self) -> usize {
         self.accepted() - self.shared.ended.load(Ordering::SeqCst)
     }
 
-    /// What went wrong at this end, one line for each connection that failed.
+    /// The errors of failed connections, one line each.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until no connection is left: nothing that the other side dropped is still held.
+    /// Waits until no connection is open, which proves that none that the other side dropped is still held.
     pub(crate) fn is_left_alone(&self) -> Result<()> {
         until(DEADLINE, "the target's connections end", || {
             ensure!(self.open() == 0, "{} of {} connections are still open", self.open(), self.accepted());
@@ -130,7 +131,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // This connection wakes the thread that accepts.
         TcpStream::connect(self.address).ok();
     }
 }
@@ -151,14 +152,14 @@ pub(crate) fn serve_unix(
     Ok(())
 }
 
-/// Says everything back, and ends when the other side has ended.
+/// Echoes all bytes, and ends its direction when the other side has ended.
 pub(crate) fn echo(connection: impl Connection) -> io::Result<()> {
     let (mut from, mut to) = (connection.duplicate()?, connection);
     io::copy(&mut from, &mut to)?;
     to.close(Shutdown::Write)
 }
 
-/// Holds threads up until the scenario lets them go.
+/// A gate that blocks threads until the scenario opens it.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -189,7 +190,7 @@ mod tests {
         assert!(Exchange::SMALL.ask(dial(&truncating.address()).unwrap()).is_err(), "the target got too few");
     }
 
-    /// Loses a byte of what is read.
+    /// A connection that loses one byte of those that are read.
     struct Short(TcpStream);
 
     impl io::Read for Short {

@@ -1,4 +1,4 @@
-//! Programs of other people that this machine may have.
+//! Programs from other projects that scenarios use where this machine has them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::harness::missing::Missing;
 use crate::workspace;
 
-/// A program by its name, and where it is when no path leads there.
+/// A program by its name, and the Debian package that contains it.
 pub(crate) struct Tool {
     name: &'static str,
     package: &'static str,
@@ -39,10 +39,10 @@ impl Tool {
     pub(crate) const VALGRIND: Self = Self { name: "valgrind", package: "valgrind" };
     pub(crate) const WRK: Self = Self { name: "wrk", package: "wrk" };
 
-    /// Where it is.
+    /// The path of the program.
     ///
     /// # Errors
-    /// [`Missing`], with the Debian package that has it.
+    /// [`Missing`], with the name of the Debian package that contains the program.
     pub(crate) fn find(&self) -> Result<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).chain(postgres());
@@ -56,7 +56,7 @@ impl Tool {
     }
 }
 
-/// Runs a program to its end and gives what it printed.
+/// Runs a program to its end and returns its output.
 pub(crate) fn printed(command: &mut Command) -> Result<String> {
     let shown = workspace::shown(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{shown} did not start"))?;
@@ -66,7 +66,8 @@ pub(crate) fn printed(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// Debian keeps each version's programs in a folder that no path leads to; the newest first.
+/// Debian's folders for the programs of each PostgreSQL version, which are in no `PATH`, with the newest
+/// first.
 fn postgres() -> Vec<PathBuf> {
     let versions = std::fs::read_dir(Path::new("/usr/lib/postgresql"));
     let mut folders: Vec<PathBuf> =
@@ -76,5 +77,5 @@ fn postgres() -> Vec<PathBuf> {
     folders
 }
 
-/// Where daemons are, which not everybody's path has.
+/// Folders of daemons, which are not in the `PATH` of every user.
 const FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];

@@ -1,4 +1,5 @@
-//! Goal: a server with allowed clients serves these and nobody else, from the moment that it is told.
+//! Goal: a server serves the clients that it allows and no others, as soon as the list of clients has
+//! changed.
 
 use std::process::Command;
 
@@ -62,7 +63,7 @@ fn allow_takes_effect_on_a_running_server(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let server = Server::start(harness, &home, &[])?;
     let [alice, mallory] = [harness.home_with(Key::Alice)?, harness.home_with(Key::Mallory)?];
-    // Nobody is allowed yet: messages over loopback are taken from everyone.
+    // As long as no client is allowed, everyone may send messages over loopback.
     harness.send(&mallory, &server, "before")?.expect(Exit::Done)?;
     let key = harness.fingerprint("client", &alice)?;
     harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
@@ -108,7 +109,8 @@ fn anyone_may_when_the_server_says_so(harness: &Harness) -> Result<()> {
     server.printed(&format!("[{}] three", harness.fingerprint("client", &mallory)?))
 }
 
-/// Loopback is enough for a message, not for a pipe; and the pipe still waits for the client it is meant for.
+/// An anonymous client on loopback may send messages, but not use the pipe. The pipe keeps waiting for the
+/// client that is allowed to use it.
 fn pipe_is_closed_to_strangers(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -124,8 +126,8 @@ fn pipe_is_closed_to_strangers(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Both programs say why, and nothing that is said behind it comes through. With the server's input at its end, nobody
-/// is left there who could write.
+/// Both programs report the reason, and no later data passes. One case has the server's input at its end, so
+/// that the server cannot find out by writing.
 fn whoever_loses_the_pipe_loses_it_at_once(harness: &Harness) -> Result<()> {
     for (way, server_still_talks) in [("revoke", true), ("revoke", false), ("expire", true)] {
         let home = harness.home_with(Key::Server)?;
@@ -149,7 +151,7 @@ fn whoever_loses_the_pipe_loses_it_at_once(harness: &Harness) -> Result<()> {
         if way == "revoke" {
             harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
         }
-        // Neither of the two inputs has ended: what ends them is what they were told.
+        // Neither input has ended, so the loss of the right is what ends both programs.
         client.wait_for(DEADLINE)?;
         server.process.wait_for(DEADLINE)?;
         let outcome = client.finish()?.expect(Exit::Refused)?.error_names(&["lost the right"])?;
@@ -160,7 +162,7 @@ fn whoever_loses_the_pipe_loses_it_at_once(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A message whose end is still to come, and a tunnel between standard input and output.
+/// The client has a message open whose end is still to come, and a tunnel between standard input and output.
 fn revoked_client_reads_why_whatever_it_has_open(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -274,8 +276,8 @@ fn keygen_keeps_a_key_that_is_there(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A new content is in a file of its own, and its name in the folder: a power cut brings the old one back unless both were
-/// synced, in that order.
+/// The new content is written to a file of its own, which is then renamed. A power cut would bring the old
+/// content back unless first the file and then the folder were synced.
 fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let folder = home.path().display().to_string();
@@ -305,7 +307,8 @@ fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> R
     Ok(())
 }
 
-/// What a command of the server has had done to files with success, as `strace` writes it.
+/// Returns the successful system calls of a server command that sync and rename files, as `strace` writes
+/// them.
 fn calls_for_files(harness: &Harness, home: &Home, words: &[&str]) -> Result<Vec<String>> {
     let strace = Tool::STRACE.find()?;
     let place = harness.home()?;
@@ -313,7 +316,8 @@ fn calls_for_files(harness: &Harness, home: &Home, words: &[&str]) -> Result<Vec
     let traced = |command: Command| {
         let mut tracer = vec![strace.display().to_string(), "-y".to_owned(), "-o".to_owned()];
         tracer.extend([trace.display().to_string(), "-e".to_owned()]);
-        // By what their names begin with: not every processor has all of them.
+        // The pattern matches the beginnings of the calls' names, since not every processor architecture has
+        // all of them.
         tracer.push("trace=/^(fsync|fdatasync|rename)".to_owned());
         Process::start(wrapped(&tracer, command))?.finish()
     };

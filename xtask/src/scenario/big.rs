@@ -1,4 +1,4 @@
-//! Goal: ten gibibytes pass as surely as ten bytes, in no more memory.
+//! Goal: ten gibibytes pass as reliably as ten bytes, without more memory.
 
 use std::thread;
 
@@ -22,7 +22,7 @@ fn ten_gibibytes_in_flat_memory(harness: &Harness) -> Result<()> {
         Process::start_streamed(harness.client(&client_home, &arguments).into_command())?;
     client.feed(Lines::of_length(LENGTH))?;
 
-    // The programs are gone once their output has ended, so their memory is read while the last bytes pass.
+    // The programs end together with their output, so their memory is read while the last bytes pass.
     let answered = thread::spawn(move || digest_of(answer));
     let sent = thread::spawn(move || digest_of(Lines::of_length(LENGTH)));
     let watched = Watched { output, server: &server.process, client: &client, seen: 0, peaks: [0, 0] };
@@ -40,7 +40,7 @@ fn ten_gibibytes_in_flat_memory(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Reads a server's output and looks at both programs' memory now and then.
+/// A reader of the server's output that samples the memory of both programs now and then.
 struct Watched<'a, R> {
     output: R,
     server: &'a Process,
@@ -64,7 +64,7 @@ impl<R: std::io::Read> std::io::Read for Watched<'_, R> {
         if self.seen / LOOK_EVERY > before {
             let peaks = [self.server, self.client].map(Process::peak_memory);
             for (peak, now) in self.peaks.iter_mut().zip(peaks) {
-                // A client that has sent everything may be gone already.
+                // A client that has sent everything may have ended already.
                 *peak = now.map_or(*peak, |now| now.max(*peak));
             }
         }
@@ -76,5 +76,5 @@ const LENGTH: u64 = 10 * 1024 * 1024 * 1024;
 const HEARTBEAT: u64 = 1024 * 1024;
 const LOOK_EVERY: u64 = 64 * 1024 * 1024;
 
-/// In KiB.
+/// Largest resident memory of a program, in KiB.
 const MOST_MEMORY: u64 = 64 * 1024;

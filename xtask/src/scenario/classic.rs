@@ -1,4 +1,5 @@
-//! Goal: the classic exchanges of our own two programs with each other, their files and their limits.
+//! Goal: the two programs complete the classic exchanges with each other, and enforce the rules for files and
+//! limits.
 
 use anyhow::{Result, ensure};
 
@@ -97,7 +98,7 @@ fn eax_from_each_program_to_the_other(harness: &Harness) -> Result<()> {
 fn eax_key_of_a_wrong_size_is_named(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     for key in [&b""[..], &[1; 15], &[1; 17], &[1; 33], b"00010203", b"zz0102030405060708090a0b0c0d0e0f"] {
-        // 32 printable characters that are no hexadecimal are a raw key of 32 bytes.
+        // A key of 32 printable characters that are not hexadecimal is a valid raw key of 32 bytes.
         if key.len() == 32 {
             continue;
         }
@@ -140,7 +141,7 @@ fn every_start_warns(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Two receivers, and two senders of which each waits for the other's key.
+/// The scenario connects two receivers, and two senders that each wait for the other's key.
 fn sides_that_wait_for_each_other_say_so(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let key = home.write("eax.key", [1; 16])?;

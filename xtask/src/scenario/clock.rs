@@ -1,4 +1,4 @@
-//! Goal: a system clock that jumps stops no stream, and keeps nobody out.
+//! Goal: a jump of the system clock stops no stream and locks no client out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ fn clients_clock_may_jump(harness: &Harness) -> Result<()> {
     let forward =
         Forward::wrapped(harness, fixture.alice(), &address, fixture.key(), &arguments, &clock.wrapper())?;
     jump(&clock, &forward)?;
-    // Reconnecting is a matter of time as well.
+    // Reconnecting depends on time, too.
     for offset in ["+1d", "-1d"] {
         clock.set(offset)?;
         fixture.kill()?;
@@ -43,7 +43,7 @@ fn clients_clock_may_jump(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Forward by a day and back, twice, with live streams and new ones.
+/// Moves the clock a day forward and back, twice, with streams that are open and with new ones.
 fn jump(clock: &Clock, forward: &Forward<'_>) -> Result<()> {
     let mut streams = [forward.dial()?, crate::harness::dial(&forward.remote(0)?)?];
     for stream in &mut streams {
@@ -60,7 +60,7 @@ fn jump(clock: &Clock, forward: &Forward<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A program's clock, as libfaketime gives it from a file. The monotonic clock goes on as it does.
+/// A program's system clock, which libfaketime reads from a file. The monotonic clock is not changed.
 struct Clock {
     _place: Home,
     file: PathBuf,
@@ -90,7 +90,7 @@ impl Clock {
     }
 
     fn set(&self, offset: &str) -> Result<()> {
-        // Renamed into its place: a program never reads half an offset.
+        // The file is renamed into place, so that a program never reads half an offset.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{offset}\n"))?;
         fs::rename(&new, &self.file).context("the clock's file")
@@ -105,7 +105,7 @@ impl Clock {
         words
     }
 
-    /// A clock that nobody believes would prove nothing.
+    /// Checks that programs see the changed clock, since the scenario would prove nothing otherwise.
     fn is_believed(&self) -> Result<()> {
         let year = |clock: &Self| -> Result<String> {
             let words = clock.wrapper();

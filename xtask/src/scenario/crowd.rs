@@ -1,4 +1,5 @@
-//! Goal: more than a server can take at once is taken one after the other, and being full is not being broken.
+//! Goal: a server serves more connections than fit its limits one after the other, and recovers from running
+//! out of resources.
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,8 @@ scenarios![
     anonymous_clients_leave_channels_to_those_that_are_allowed,
 ];
 
-/// All at once, and each held until its answer is there. The limit is in the server's file.
+/// All connections are made at once, and each is held until its echo has come. The limit is set in the
+/// server's file.
 fn two_thousand_connections_against_a_limit_of_five_hundred(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::with_config(harness, &["--tcp", &target.address()], "max_channels = 500\n")?;
@@ -37,7 +39,7 @@ fn two_thousand_connections_against_a_limit_of_five_hundred(harness: &Harness) -
     let visitors: Vec<_> = (0..CROWD)
         .map(|number| {
             let (address, barrier, open) = (address.clone(), Arc::clone(&barrier), Arc::clone(&open));
-            // They need little, and two thousand of them much.
+            // The threads need little stack, and there are two thousand of them.
             let builder = thread::Builder::new().stack_size(128 * 1024);
             builder.spawn(move || -> Result<()> {
                 barrier.wait();
@@ -66,7 +68,8 @@ fn two_thousand_connections_against_a_limit_of_five_hundred(harness: &Harness) -
     forward.expect_again(&before.1)
 }
 
-/// A server with room for 64 descriptors: it is filled from outside until it can accept no more, and goes on after.
+/// Connections from outside use up the 64 descriptors of the server until it cannot accept any more. It
+/// serves again once they are closed.
 fn descriptors_that_run_out_come_back(harness: &Harness) -> Result<()> {
     let prlimit = Tool::PRLIMIT.find()?.display().to_string();
     let target = Target::echo()?;
@@ -80,7 +83,7 @@ fn descriptors_that_run_out_come_back(harness: &Harness) -> Result<()> {
         let mut streams = Vec::new();
         for _ in 0..60 {
             let mut stream = forward.dial()?;
-            // It may be turned away already.
+            // The server may have refused the connection already.
             stream.write_all(b"anybody there?").ok();
             streams.push(stream);
         }
@@ -124,7 +127,8 @@ fn clients_descriptors_that_run_out_come_back(harness: &Harness) -> Result<()> {
     target.is_left_alone()
 }
 
-/// More visitors who say nothing than the server has descriptors, at proxies that it opens for a client.
+/// The server opens proxies for a client, and silent visitors make more connections to them than the server
+/// has descriptors.
 fn visitors_of_leases_leave_descriptors_for_commands(harness: &Harness) -> Result<()> {
     let prlimit = Tool::PRLIMIT.find()?.display().to_string();
     let rights = ["--listen", "*"];
@@ -144,8 +148,9 @@ fn visitors_of_leases_leave_descriptors_for_commands(harness: &Harness) -> Resul
     Ok(())
 }
 
-/// A client has 640 channels under way to names whose resolver is silent, each for longer than all that is seen here.
-/// Others are served as ever: with a whole handshake, and where a name is to be looked up for them.
+/// One client has 640 channels open to names whose resolver stays silent for the whole scenario. Other
+/// clients must be served promptly meanwhile, also with a full handshake, and with a name that has to be
+/// resolved.
 fn names_without_an_answer_keep_their_own_client_waiting(harness: &Harness) -> Result<()> {
     let hosts = Hosts::before_a_silent_resolver(harness)?;
     hosts.write("127.0.0.1 known.test\n")?;
@@ -192,7 +197,7 @@ fn names_without_an_answer_keep_their_own_client_waiting(harness: &Harness) -> R
         ensure!(report.contains("\"rsa\""), "no whole handshake: {report}");
         let (arguments, begun) =
             (["forward", &address, "-W", "known.test:9", "--server-key", key], Instant::now());
-        // Nobody is there, so that its address was found.
+        // The refusal shows that the address was found: no program listens there.
         let outcome = harness.client(&alice, &arguments).run()?.expect(Exit::Refused)?;
         outcome.error_names(&["the target refused the connection"])?;
         let took = [took[0], begun.elapsed()];
@@ -203,7 +208,7 @@ fn names_without_an_answer_keep_their_own_client_waiting(harness: &Harness) -> R
     Ok(())
 }
 
-/// Half of them, wherever the anonymous ones come from and however many there are.
+/// Anonymous clients get at most half of the channels, whatever their addresses and their number.
 fn anonymous_clients_leave_channels_to_those_that_are_allowed(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -212,7 +217,7 @@ fn anonymous_clients_leave_channels_to_those_that_are_allowed(harness: &Harness)
     let config = home.write("server.toml", "max_channels = 8\n")?.display().to_string();
     let server = Server::start(harness, &home, &["--config", &config, "--anyone"])?;
     let nobody = harness.home()?;
-    // Each has begun a message, and says no more of it.
+    // Each client has begun a message and sends no more of it.
     let arguments = ["send", server.address(), "-", "--server-key", server.key()?];
     let mut anonymous =
         (0..12).map(|_| harness.client(&nobody, &arguments).start()).collect::<Result<Vec<_>>>()?;
@@ -232,7 +237,8 @@ fn anonymous_clients_leave_channels_to_those_that_are_allowed(harness: &Harness)
     Ok(())
 }
 
-/// With 640 lookups on the threads of the handshakes it was 7 seconds.
+/// Longest time for a handshake or a lookup. It took 7 seconds when 640 lookups shared the threads of the
+/// handshakes.
 const PROMPT: Duration = Duration::from_secs(3);
 const SILENT: usize = 640;
 const LEASES: usize = 10;

@@ -1,4 +1,4 @@
-//! Goal: bytes that were lost, or changed, on the way never look like an end that was meant.
+//! Goal: a stream whose bytes were lost or changed on the way never looks like one that ended cleanly.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -30,7 +30,7 @@ fn pipe_cut_on_the_way_down_is_told_by_the_client(harness: &Harness) -> Result<(
     only_the_beginning(&client.stdout, 1_000_000)
 }
 
-/// The same short pipe again and again, each time without some more of its last bytes.
+/// The scenario repeats a short pipe, and cuts off a different number of bytes at its end each time.
 fn pipe_cut_just_before_its_end_is_no_end(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let play = |fault: Option<Fault>| -> Result<(Outcome, Outcome, usize)> {
@@ -79,12 +79,13 @@ fn changed_byte_ends_the_pipe_on_the_way_down(harness: &Harness) -> Result<()> {
     only_the_beginning(&client.stdout, 1_000_000)
 }
 
-/// Cut at points all over the exchange: the sender is never told that its message arrived.
+/// Wherever the exchange is cut, the sender is never told that its message arrived.
 fn cut_handshake_or_message_is_never_a_success(harness: &Harness) -> Result<()> {
     sweep(harness, |way, at| Fault::Cut { way, after: at })
 }
 
-/// One bit changed at points all over the exchange, with a key that the client holds the server to.
+/// Wherever one bit of the exchange is changed, the sender is never told that its message arrived. The client
+/// knows the server's key.
 fn changed_handshake_is_never_a_success(harness: &Harness) -> Result<()> {
     sweep(harness, |way, at| Fault::Flip { way, at })
 }
@@ -99,7 +100,8 @@ fn sweep(harness: &Harness, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
     send("whole")?.expect(Exit::Done)?;
     let whole = tap.last()?;
     for way in [Way::Up, Way::Down] {
-        // The end of the stream holds farewells, which a sender that was answered need not wait for.
+        // The end of the stream holds closing records, which a sender does not wait for once it has its
+        // confirmation.
         let confirmed = whole.bytes(way).len().saturating_sub(FAREWELL);
         for at in (0..confirmed).step_by(STRIDE) {
             let fault = fault(way, at);
@@ -113,7 +115,8 @@ fn sweep(harness: &Harness, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
     server.printed("[anonymous] after")
 }
 
-/// A pipe of 4 MiB both ways through a tap that does harm: how each side ended.
+/// Runs a pipe of 4 MiB in both directions through a tap with a fault, and returns the outcomes of server and
+/// client.
 fn pipe_with(harness: &Harness, fault: Fault) -> Result<(Outcome, Outcome)> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.feed(Lines::of_length(LENGTH))?;
@@ -125,7 +128,7 @@ fn pipe_with(harness: &Harness, fault: Fault) -> Result<(Outcome, Outcome)> {
     Ok((server.finish()?, client))
 }
 
-/// What was printed is a beginning of what was sent, and nothing from behind the fault.
+/// Checks that the output is a prefix of the sent bytes, and contains nothing from behind the fault.
 fn only_the_beginning(received: &[u8], fault: usize) -> Result<()> {
     ensure!(received.len() <= fault, "{} bytes came out behind a fault at {fault}", received.len());
     let sent = Lines::of_length(LENGTH).bytes()?;
@@ -135,8 +138,9 @@ fn only_the_beginning(received: &[u8], fault: usize) -> Result<()> {
 
 const LENGTH: u64 = 4 * 1024 * 1024;
 
-/// Coprime to every structure on the wire, so that faults fall everywhere in it.
+/// Distance between faults, coprime to the sizes of everything on the wire, so that faults hit every part of
+/// it.
 const STRIDE: usize = 89;
 
-/// The last control records of a connection take no more than this.
+/// Most bytes of the last control records of a connection.
 const FAREWELL: usize = 160;

@@ -1,4 +1,5 @@
-//! Goal: a program that is told to end takes nothing new, lets what is under way end, and tells which of it did not.
+//! Goal: a program that is told to end accepts no new work, lets open streams finish, and reports those that
+//! did not.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -45,11 +46,11 @@ fn idle_programs_end_at_once(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A client with all the channels that it wants for the moment.
+/// Starts a client, and waits until it has all channels that its pool keeps.
 fn settled<'a>(fixture: &Fixture<'a>, target: &Target) -> Result<Forward<'a>> {
     let forward = fixture.forward(&["-L", &local(target), "-R", &local(target)])?;
     forward.remote(0)?;
-    // Two that are warm, and two that are parked.
+    // The pool keeps two warm channels and two parked ones.
     forward.has_idle(4)?;
     Ok(forward)
 }
@@ -135,7 +136,8 @@ fn client_that_is_not_drained_says_so(harness: &Harness) -> Result<()> {
     target.is_left_alone()
 }
 
-/// A client that would open a stream on its warm channel has to look for another server.
+/// A client that wants to open a stream on a warm channel finds that the server drains, and tries to connect
+/// again.
 fn draining_server_takes_nothing_new(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--listen", "*"];
@@ -161,17 +163,17 @@ fn draining_server_takes_nothing_new(harness: &Harness) -> Result<()> {
     live.shutdown(Shutdown::Write)?;
     ensure!(read_to_end_of(live)? == (0, End::Clean), "no clean end");
     server.finish()?.expect(Exit::Done)?;
-    // Its successor finds the client waiting.
+    // The client connects to the server's successor.
     fixture.start()?;
     crate::harness::works_again(&forward.local(0)?)
 }
 
-/// Whether anybody listens there.
+/// Returns whether a program listens at the address.
 fn takes(address: &str) -> bool {
     std::net::TcpStream::connect(address).is_ok()
 }
 
-/// They have no end of their own that could be waited for.
+/// UDP sessions have no end that a draining program could wait for.
 fn flows_of_datagrams_hold_no_end_up(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let rights = ["--udp", &target.address(), "--listen", "*"];
@@ -196,7 +198,7 @@ fn flows_of_datagrams_hold_no_end_up(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// As `timeout` and a terminal do it: to the process, and to the group that it is in.
+/// `timeout` sends a signal to the process and to its process group, and so may a terminal.
 fn same_signal_by_two_ways_is_one(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;

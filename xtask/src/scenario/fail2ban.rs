@@ -1,5 +1,5 @@
-//! Goal: whoever does not belong here gets the line of the log that README has fail2ban look for, and nobody else does, such
-//! as a good client whose connections end early.
+//! Goal: the log line that the README's fail2ban pattern finds is written for attackers and for nobody else,
+//! and not for a good client whose connections end early.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -28,36 +28,37 @@ fn connections_that_end_early_are_told_with_client_and_target(harness: &Harness)
     let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*", "--listen", "*"])?;
     let forward = fixture.forward(&["-L", &local(&pages), "-L", &local(&database)])?;
 
-    // As in `curl | head -c 10`.
+    // curl's output is closed early, as in `curl | head -c 10`.
     let url = format!("http://{}/", forward.local(0)?);
     let mut command = Command::new("sh");
     command.args(["-c", "\"$0\" --silent --max-time 20 \"$1\" | head -c 10"]).arg(curl).arg(url);
     ensure!(printed(&mut command)?.len() == 10, "no ten bytes of a page");
     told(&fixture, &forward, &pages)?;
 
-    // psql over TLS leaves with its last word, and what the server answers to that has nobody any more who reads it.
+    // psql closes its connection right after its last message over TLS, so the server's answer to that
+    // message cannot be delivered.
     let mut psql = dial(&forward.local(1)?)?;
     echoed(&mut psql, b"query")?;
     psql.write_all(b"terminate")?;
     drop(psql);
     told(&fixture, &forward, &database)?;
 
-    // A program that crashes.
+    // A program crashes in the middle of a connection.
     let mut program = dial(&forward.local(1)?)?;
     echoed(&mut program, b"query")?;
     reset(program)?;
     early_ends(fixture.server()?, &database, 2)?;
 
-    // The client itself.
+    // The client itself is killed.
     let second = fixture.forward(&["-L", &local(&killed)])?;
-    // No handshake may be under way, which would fail for good reason.
+    // No handshake may be under way, since it would fail for good reason.
     second.has_idle(2)?;
     let mut stream = second.dial()?;
     echoed(&mut stream, b"here")?;
     second.kill()?;
     early_ends(fixture.server()?, &killed, 1)?;
 
-    // A balancer in between, which resets what has been silent for too long.
+    // A balancer in between resets connections that have been idle for too long.
     let tap = Tap::before(&fixture.address())?;
     let third = fixture
         .forward_through(&tap.address(), &["-L", &local(&idle), "-R", &format!("0:{}", idle.address())])?;
@@ -81,7 +82,8 @@ fn connections_that_end_early_are_told_with_client_and_target(harness: &Harness)
     Ok(())
 }
 
-/// The server says whose connection has ended, and the client does not take it for one to the server.
+/// Checks that the server's log names the client of the ended connection, and that the client does not blame
+/// its connection to the server.
 fn told(fixture: &Fixture<'_>, forward: &Forward<'_>, target: &Target) -> Result<()> {
     early_ends(fixture.server()?, target, 1)?;
     let line = forward.logged(&[&format!("the connection to {} ended early", target.address())])?;
@@ -92,7 +94,7 @@ fn told(fixture: &Fixture<'_>, forward: &Forward<'_>, target: &Target) -> Result
     Ok(())
 }
 
-/// Waits until the server has said of so many connections of alice's to `target` that they ended early.
+/// Waits until the server has logged the early end of this many connections of `alice` to `target`.
 fn early_ends(server: &Server, target: &Target, times: usize) -> Result<()> {
     let target = format!("target=\"{}\"", target.address());
     let names = [" INFO connection ended early ", " client=\"alice\" ", &target];
@@ -104,7 +106,7 @@ fn early_ends(server: &Server, target: &Target, times: usize) -> Result<()> {
     line.map(drop).with_context(|| format!("line {times} with {names:?}"))
 }
 
-/// As `head` closes it.
+/// Standard output is closed early, as `head` does it.
 fn standard_output_that_is_closed_is_not_the_servers_fault(harness: &Harness) -> Result<()> {
     let pages = endless_page()?;
     let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*"])?;
@@ -123,7 +125,7 @@ fn standard_output_that_is_closed_is_not_the_servers_fault(harness: &Harness) ->
     Ok(())
 }
 
-/// Each through a proxy of its own, so that each has an address of its own.
+/// Each client connects through a proxy of its own, so that each has an address of its own.
 fn pattern_in_the_readme_finds_attackers_and_nobody_else(harness: &Harness) -> Result<()> {
     let tool = Tool::FAIL2BAN_REGEX.find()?;
     let home = harness.home_with(Key::Server)?;
@@ -148,7 +150,8 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(harness: &Harness) -> R
         visitor.close_write();
         visitor.closed_within(DEADLINE)?;
     }
-    // One that is not allowed, one that does not say who it is, and a pre-shared key that is none here.
+    // These three clients are one that is not allowed, an anonymous one, and one with a pre-shared key that
+    // the server does not have.
     let [denied, nobody, unknown] = [
         proxied(&server, "PROXY TCP4 192.0.2.5 203.0.113.1 4711 443\r\n")?,
         proxied(&server, "PROXY TCP4 192.0.2.6 203.0.113.1 4711 443\r\n")?,
@@ -161,8 +164,8 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(harness: &Harness) -> R
     send(&harness.home()?, &nobody, ["--server-key", server_key])?.expect(Exit::Refused)?;
     send(&alice, &unknown, ["--psk", word(&laptop)?])?.expect_failure()?;
 
-    // Good ones: a health check, a first contact that nobody confirms, targets that are not to be had, with names that
-    // look like the line, and connections that end early.
+    // The good clients are a health check, a first contact that is not confirmed, requests for unreachable
+    // targets whose names look like the log line, and connections that end early.
     let mut check = Visitor::connect(server.address())?;
     check.send(b"PROXY TCP4 198.51.100.1 203.0.113.1 4711 443\r\n");
     check.close_write();
@@ -212,14 +215,14 @@ fn pattern_in_the_readme_finds_attackers_and_nobody_else(harness: &Harness) -> R
     Ok(())
 }
 
-/// As somebody copies it.
+/// The pattern as the README has it.
 fn readme_pattern() -> Result<String> {
     let readme = std::fs::read_to_string(workspace::root()?.join("README.md"))?;
     let behind = readme.split_once("`failregex = ").context("README has no pattern for fail2ban")?.1;
     Ok(behind.split_once('`').context("the pattern has no end")?.0.to_owned())
 }
 
-/// Says a page that does not end, to whoever asks for one.
+/// Starts a target that answers each request with an endless page.
 fn endless_page() -> Result<Target> {
     Target::serve(|mut stream| {
         let asked = stream.read(&mut [0; 1024])?;
@@ -231,7 +234,7 @@ fn endless_page() -> Result<Target> {
     })
 }
 
-/// Says everything back, and goes on talking when the other side has ended.
+/// Starts an echo that keeps sending after the other side has ended.
 fn talkative() -> Result<Target> {
     Target::serve(|mut stream| {
         let mut buffer = [0; 1024];

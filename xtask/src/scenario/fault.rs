@@ -1,4 +1,5 @@
-//! Goal: whatever the wire does, a tunnel delivers all or breaks, comes back, and leaves nothing behind.
+//! Goal: under any network fault, a tunnel delivers everything or breaks visibly, recovers, and leaks
+//! nothing.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -30,7 +31,7 @@ scenarios![
     targets_that_refuse_hang_and_reset_leave_nothing,
 ];
 
-/// A tunnel through a tap, warmed up, and what both programs held then.
+/// A tunnel through a tap after a first exchange, and the resources that both programs held then.
 struct Tunnel<'a> {
     fixture: Fixture<'a>,
     tap: Tap,
@@ -55,14 +56,14 @@ impl<'a> Tunnel<'a> {
         self.exchange.ask(self.forward.dial()?)
     }
 
-    /// From now on connections meet the fault, and none that was made before is left.
+    /// Sets the fault of new connections, and resets all current ones.
     fn fault(&self, fault: Option<Fault>) {
         self.tap.set_fault(fault);
         self.tap.cut();
     }
 
-    /// Load on a wire with a fault, which some connection has to meet, and on a whole one behind it. Each exchange arrives
-    /// whole or is broken; never other bytes, and never a part.
+    /// Runs load through a network with a fault until a connection has met it, then through one without. Each
+    /// exchange has to arrive whole or to break, without wrong or missing bytes.
     fn meets(&self, fault: Fault, way: Way, at: usize) -> Result<()> {
         let made = self.tap.count();
         self.fault(Some(fault));
@@ -78,7 +79,7 @@ impl<'a> Tunnel<'a> {
         met
     }
 
-    /// The wire is whole again: it works, and nothing was left behind.
+    /// Removes the fault, and checks that the tunnel works and that nothing has leaked.
     fn heals(&self) -> Result<()> {
         self.fault(None);
         until(DEADLINE, "an exchange over a whole wire", || self.ask())?;
@@ -106,7 +107,8 @@ fn single_byte_writes_cost_time_alone(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// One bit at places all over the exchange, in either direction: the handshake, the lengths, the data, the tags.
+/// The tap inverts one bit at many offsets in either direction: in the handshake, in lengths, in data and in
+/// tags.
 fn changed_byte_never_reaches_an_application(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange { up: 200_000, down: 200_001 })?;
     for way in [Way::Up, Way::Down] {
@@ -129,7 +131,7 @@ fn cut_at_any_byte_never_looks_like_an_end(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// Five seconds without a byte are no reason to give up.
+/// Five seconds without a byte are no reason to end a connection.
 fn stall_that_ends_in_time_loses_nothing(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange { up: 8_000_000, down: 8_000_001 })?;
     let stream = tunnel.forward.dial()?;
@@ -142,7 +144,8 @@ fn stall_that_ends_in_time_loses_nothing(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// A new channel meets a wire that dies in the middle of its handshake: another one is made in time.
+/// The network stalls in the middle of a new channel's handshake, and the client makes another channel in
+/// time.
 fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange::SMALL)?;
     for fault in [
@@ -165,7 +168,8 @@ fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// Nothing passes and nobody hangs up: thirty seconds of silence are the end, and new connections find another way.
+/// No byte passes, and neither side closes the connection. After thirty seconds of silence both sides give it
+/// up, and new connections work.
 fn black_hole_is_noticed_by_both_sides(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
@@ -205,7 +209,7 @@ fn half_open_connection_is_noticed_by_the_server(harness: &Harness) -> Result<()
     half_open(harness, Side::Server)
 }
 
-/// The other side is gone, and `keeps` is not told.
+/// One side of each connection is closed without notice to the side that `keeps` it open.
 fn half_open(harness: &Harness, keeps: Side) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
@@ -237,8 +241,8 @@ fn half_open(harness: &Harness, keeps: Side) -> Result<()> {
     forward.expect_again(&before.1)
 }
 
-/// The channel of a lease hangs, and the server has let go of it: the channels that are parked next tell, and nobody is
-/// hammered until then.
+/// The channel of a lease is half open, and the server has ended the lease. The client learns it from the
+/// channels that it parks next, and makes few connections until then.
 fn lease_that_the_server_has_lost_is_claimed_again_at_once(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--listen", "*"])?;
@@ -247,7 +251,7 @@ fn lease_that_the_server_has_lost_is_claimed_again_at_once(harness: &Harness) ->
     let address = forward.remote(0)?;
     works_again(&address)?;
     let crossings = tap.crossings();
-    // The lease was claimed on the first channel that stood.
+    // The client claims its lease on its first channel.
     tap.half_open(Side::Client);
     crossings.iter().skip(1).for_each(|crossing| crossing.cut());
     forward.logged(&["the server knows the lease no longer"])?;
@@ -270,7 +274,7 @@ fn killed_server_under_load_leaves_nothing_at_the_client(harness: &Harness) -> R
     tunnel.heals()
 }
 
-/// A server that hangs is as dead as one that is gone.
+/// A server that hangs is treated like one that is gone.
 fn stopped_server_is_given_up(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -289,12 +293,12 @@ fn stopped_server_is_given_up(harness: &Harness) -> Result<()> {
     works_again(&forward.local(0)?)
 }
 
-/// Three hundred peers that begin a handshake and never end it.
+/// Three hundred peers begin a handshake and never finish it.
 fn slow_loris_keeps_nobody_out(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange::SMALL)?;
     let mut visitors = Vec::new();
     for _ in 0..300 {
-        // A server that has enough of them may hang up at once.
+        // A server that has too many connections may close this one at once.
         let Ok(mut visitor) = Visitor::connect(&tunnel.fixture.address()) else { continue };
         visitor.send(b"SKS\x01\x03\x00\x08\x00");
         visitors.push(visitor);
@@ -335,7 +339,7 @@ fn targets_that_refuse_hang_and_reset_leave_nothing(harness: &Harness) -> Result
             let mut stream = dial(&forward.local(index)?)?;
             stream.set_read_timeout(Some(Duration::from_millis(50)))?;
             stream.write_all(b"!").ok();
-            // Some of them answer, some never will.
+            // Some targets answer, and others never do.
             stream.read_exact(&mut [0; 1_000]).ok();
         }
     }
@@ -346,6 +350,6 @@ fn targets_that_refuse_hang_and_reset_leave_nothing(harness: &Harness) -> Result
     forward.expect_again(&before.1)
 }
 
-/// Around the thirty seconds after which silence is death.
+/// Bounds around the thirty seconds of silence after which a connection is given up.
 const EARLIEST: Duration = Duration::from_secs(15);
 const LATEST: Duration = Duration::from_secs(50);

@@ -1,4 +1,4 @@
-//! Goal: a file, address or option that is no good is named, with what to do about it, before anything else happens.
+//! Goal: an invalid file, address or option is named, with advice, before anything else happens.
 
 use std::fs;
 use std::net::TcpListener;
@@ -73,7 +73,7 @@ fn key_of_few_bits_is_refused(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// PKCS#8 and PKCS#1, as other programs write them.
+/// The keys are in PKCS#8 and PKCS#1, as other programs write them.
 fn keys_in_other_forms_are_read(harness: &Harness) -> Result<()> {
     for form in ["pkcs8", "pkcs1"] {
         let home = harness.home()?;
@@ -94,7 +94,7 @@ fn client_key_is_as_strict(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A file in the folder's place, which not even root can write into.
+/// A file is in the place of the folder, where even root cannot create files.
 fn home_that_is_no_folder_is_named(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let file = home.write("in-the-way", "")?;
@@ -207,7 +207,7 @@ fn unknown_options_and_commands_are_usage_errors(harness: &Harness) -> Result<()
     Ok(())
 }
 
-/// The folder is open to others, or the key is another user's.
+/// Either the folder is writable for others, or the key belongs to another user.
 fn files_that_another_user_could_replace_are_refused(harness: &Harness) -> Result<()> {
     let [server, client] = [harness.home_with(Key::Server)?, harness.home_with(Key::Alice)?];
     let refuse = |file: &str, what: &str| -> Result<()> {
@@ -226,7 +226,7 @@ fn files_that_another_user_could_replace_are_refused(harness: &Harness) -> Resul
         set_mode(home.path(), 0o700)?;
     }
     let keys = [server.file("server.key"), client.file("client.key")];
-    // Only the administrator can give files away.
+    // Only an administrator can give files to another user.
     if keys.iter().all(|key| chown(key, Some(4711), None).is_ok()) {
         refuse("server.key", "another user")?;
     }
@@ -240,7 +240,7 @@ fn help_documents_the_exit_codes(harness: &Harness) -> Result<()> {
         let help = Process::start(command)?.finish()?.expect(Exit::Done)?.text().to_lowercase();
         anyhow::ensure!(help.contains("exit"), "{program} --help says nothing about exit codes:\n{help}");
     }
-    // A right is given with it: what it does not hold has to be said there.
+    // The help of `allow` has to state the limits of the right, since the right is granted with this command.
     let help = harness.server(&harness.home()?, &["allow", "--help"]).run()?.expect(Exit::Done)?.text();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     anyhow::ensure!(
@@ -250,7 +250,7 @@ fn help_documents_the_exit_codes(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The server does not start: a usage error, and no address is printed.
+/// Checks that the server does not start: it reports a usage error and prints no address.
 fn starts_not(harness: &Harness, home: &Home) -> Result<Outcome> {
     let outcome = harness.server(home, &["run", "--listen", "127.0.0.1:0"]).run()?.expect(Exit::Usage)?;
     anyhow::ensure!(

@@ -1,4 +1,4 @@
-//! Goal: the two directions of a tunnel end one by one, hold each other up by nothing, and break when they are broken.
+//! Goal: the directions of a tunnel end independently, neither delays the other, and a reset stays a reset.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -23,7 +23,7 @@ scenarios![
     target_that_hangs_can_be_left,
 ];
 
-/// Longer than the deadline for signs of life, and than any timer for half-closed streams would be in a test.
+/// The wait is longer than the deadline for signs of life, and than any timer for half-closed streams.
 fn answer_may_come_long_after_the_question_has_ended(harness: &Harness) -> Result<()> {
     let gate = Gate::default();
     let held = gate.clone();
@@ -82,7 +82,8 @@ fn question_may_go_on_long_after_the_answer_has_ended(harness: &Harness) -> Resu
     Ok(())
 }
 
-/// A gibibyte is offered to an application that reads nothing, and then slowly: it waits at the target.
+/// The target offers a gibibyte to an application that first reads nothing, and then slowly. The bytes have
+/// to wait at the target.
 fn slow_reader_grows_nobodys_memory(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         std::io::copy(&mut Lines::of_length(OFFERED), &mut stream)?;
@@ -208,7 +209,8 @@ fn end_of_both_sides_is_the_end(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Accepts, reads nothing, says nothing. When the application goes, everything goes.
+/// The target accepts, and then neither reads nor writes. When the application resets its connections, all
+/// resources are released.
 fn target_that_hangs_can_be_left(harness: &Harness) -> Result<()> {
     let gate = Gate::default();
     let target = Target::hanging(&gate)?;
@@ -235,5 +237,5 @@ fn target_that_hangs_can_be_left(harness: &Harness) -> Result<()> {
 const LONG: Duration = Duration::from_secs(35);
 const OFFERED: u64 = 1024 * 1024 * 1024;
 
-/// In KiB: a few streams' buffers.
+/// Allowed growth in KiB: the buffers of a few streams.
 const GROWTH: u64 = 16 * 1024;

@@ -1,4 +1,5 @@
-//! Goal: whatever a stranger sends ends the stranger's connection alone, with one log line, and the next client is served.
+//! Goal: whatever an unknown peer sends, it ends only its own connection, with one log line, and the next
+//! client is served.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ scenarios![
     flood_of_failures_is_counted_and_not_written_out,
 ];
 
-/// Ten seconds for a handshake in all: a byte now and then buys no more time than silence does.
+/// A handshake may take ten seconds in all, for a silent peer as for one that sends a byte now and then.
 fn silent_and_slow_peers_are_closed_at_the_deadline(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let started = Instant::now();
@@ -30,7 +31,7 @@ fn silent_and_slow_peers_are_closed_at_the_deadline(harness: &Harness) -> Result
     let mut slow = Visitor::connect(server.address())?;
     let hello = [&b"SKS\x01\x03\x00\x08\x00"[..], &[0; 256]].concat();
     let mut bytes = hello.chunks(1);
-    // While the slow peer talks, the server has time for others.
+    // The server has time for other clients while the slow peer sends.
     server.still_serves(harness)?;
     loop {
         slow.send(bytes.next().context("the server took a whole handshake's time of single bytes")?);
@@ -47,7 +48,7 @@ fn silent_and_slow_peers_are_closed_at_the_deadline(harness: &Harness) -> Result
     server.still_serves(harness)
 }
 
-/// As a balancer's health check does it. What counts for fail2ban are garbage and failed proofs.
+/// A balancer's health check does the same. Only garbage and failed proofs count for fail2ban.
 fn connecting_and_closing_is_no_failure(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut sources = Vec::new();
@@ -77,7 +78,7 @@ fn other_protocols_are_named_in_the_log(harness: &Harness) -> Result<()> {
     ] {
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(bytes);
-        // At once, not at the deadline.
+        // The server must close the connection at once, before the deadline.
         let answer = visitor.closed_within(SOON).context(name)?;
         ensure!(answer.len() <= ABORT, "a stranger was told {} bytes", answer.len());
         server.logged(&[name, &visitor.source()?])?;
@@ -103,7 +104,7 @@ fn malformed_frames_are_refused(harness: &Harness) -> Result<()> {
         (b"SKS\x01\x01\x01\x00\x00", "a byte that must be zero"),
         (b"SKS\x01\x03\x00\x00\x00", "an empty hello"),
         (b"sks\x01\x01\x00\x00\x00", "a wrong magic"),
-        // As soon as it shows, and not once a header is whole.
+        // The server must not wait for a whole header before it closes the connection.
         (b"X", "a first byte of no magic"),
         (b"SKX", "a third byte of no magic"),
         (b"SKS\x01\x02", "the beginning of a server's frame"),
@@ -125,7 +126,7 @@ fn malformed_frames_are_refused(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// A recorded hello, ended after any number of its bytes.
+/// The scenario cuts a recorded hello after many numbers of bytes.
 fn truncated_frames_are_refused(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let recorded = recorded(harness, &server)?;
@@ -138,12 +139,12 @@ fn truncated_frames_are_refused(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// A mebibyte of noise from its first byte on, behind a good magic, and where records should be.
+/// A mebibyte of noise is sent at the beginning, after a valid magic, and in place of records.
 fn random_bytes_are_refused(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let noise = noise(1024 * 1024)?;
     let recorded = recorded(harness, &server)?;
-    // A key request, and the hello behind it with its length in its own header.
+    // The recording is a key request, and a hello with its length in its own header.
     let length = recorded.get(HEADER + 6..HEADER + 8).context("no hello was recorded")?;
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
     let hello = recorded.get(..HEADER + HEADER + length).context("half a hello was recorded")?;
@@ -158,7 +159,7 @@ fn random_bytes_are_refused(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// A key is offered twice on a connection, not more often.
+/// The server offers its key at most twice on a connection.
 fn third_key_request_is_refused(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut visitor = Visitor::connect(server.address())?;
@@ -176,7 +177,7 @@ fn third_key_request_is_refused(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// The same bytes once more: the server's part is fresh, so that they fit nothing.
+/// A recorded client's bytes do not match another connection, since the server's part is fresh.
 fn replayed_connection_prints_nothing(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let recorded = recorded(harness, &server)?;
@@ -191,7 +192,7 @@ fn replayed_connection_prints_nothing(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The server's own bytes sent back to it.
+/// The scenario sends the server's own bytes back to it.
 fn reflected_connection_is_refused(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let tap = Tap::before(server.address())?;
@@ -204,7 +205,7 @@ fn reflected_connection_is_refused(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// One line for each failed connection, with the source address: what fail2ban reads.
+/// fail2ban reads one line for each failed connection, with the source address.
 fn failure_is_one_log_line(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let mut sources = Vec::new();
@@ -241,7 +242,7 @@ fn crowd_of_strangers_passes(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// 300 lines in ten seconds, then one with the number of those that were left out.
+/// The log has 300 lines in ten seconds, then one line with the number of those that were left out.
 fn flood_of_failures_is_counted_and_not_written_out(harness: &Harness) -> Result<()> {
     const FLOOD: usize = 1_000;
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
@@ -259,7 +260,7 @@ fn flood_of_failures_is_counted_and_not_written_out(harness: &Harness) -> Result
     Ok(())
 }
 
-/// What a client sends from its first byte to its last when it says `recorded`.
+/// Returns all bytes that a client sends to transmit the message `recorded`.
 fn recorded(harness: &Harness, server: &Server) -> Result<Vec<u8>> {
     let tap = Tap::before(server.address())?;
     let arguments = ["send", &tap.address(), "recorded", "--server-key", server.key()?];
@@ -271,10 +272,10 @@ fn recorded(harness: &Harness, server: &Server) -> Result<Vec<u8>> {
 const KEY_REQUEST: &[u8] = b"SKS\x01\x01\x00\x00\x00";
 const HEADER: usize = 8;
 
-/// More than a header and a code is too much to say to a stranger.
+/// Most bytes in answer to an unknown peer: a header and a code.
 const ABORT: usize = 16;
 
-/// A peer that is refused is refused at once: well before the deadline of ten seconds.
+/// Longest time until a peer is refused, well before the deadline of ten seconds.
 const SOON: Duration = Duration::from_secs(8);
 const EARLIEST: Duration = Duration::from_secs(9);
 const LATEST: Duration = Duration::from_secs(16);

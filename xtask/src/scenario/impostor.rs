@@ -1,4 +1,4 @@
-//! Goal: whatever answers a client in a server's place, the client ends in time, with an error and never with success.
+//! Goal: a client that reaches an impostor in its server's place ends in time, always with an error.
 
 use std::net::TcpListener;
 
@@ -17,7 +17,7 @@ scenarios![
     closed_port_is_a_network_error,
 ];
 
-/// The only scenario that waits for the client's own time-out.
+/// This is the only scenario that waits for the client's own time-out.
 fn silent_server_is_a_time_out(harness: &Harness) -> Result<()> {
     let impostor = Impostor::start(Vec::new(), Then::StaySilent)?;
     let outcome = send(harness, &impostor.address())?.expect(Exit::TimedOut)?;
@@ -76,7 +76,7 @@ fn random_answer_is_an_error(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A key of 1024 bits is refused by its size, before anything is sealed to it.
+/// A key of 1024 bits is refused for its size, before any secret is encrypted to it.
 fn weak_server_key_is_refused(harness: &Harness) -> Result<()> {
     let mut command = harness.peer("rsa_key.py")?;
     command.args(["1024", "public-der"]);

@@ -1,5 +1,5 @@
-//! Goal: keys that other programs made are read, or named with the command that makes one of them that is read; and that
-//! command does.
+//! Goal: keys from other programs are read, or refused with a hint that names a command to convert them, and
+//! that command works.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ scenarios![keys_of_other_programs_are_read_as_they_are, commands_make_keys_that_
 const KEY: &str = include_str!("../../../crates/crypto-core/tests/fixtures/test-only-rsa-pkcs8.pem");
 const PASSPHRASE: &str = "test only";
 
-/// What a shell makes of the key in `$K`, into `$1`.
+/// Shell commands that convert the key in the file `$K`, and write it to the file `$1` in a form that is
+/// read.
 const READ: [&str; 6] = [
     "openssl pkcs8 -topk8 -v2 des3 -passout 'pass:test only' -in $K -out $1",
     "openssl pkcs8 -topk8 -v2 aes-128-cbc -v2prf hmacWithSHA1 -passout 'pass:test only' -in $K -out $1",
@@ -24,7 +25,7 @@ const READ: [&str; 6] = [
     "(umask 077; openssl pkey -in $K | tr -d '\\n' > $1)",
 ];
 
-/// The same of what is not read, and a word of the hint.
+/// Shell commands that write a form that is refused, each with a word of the hint.
 const NAMED: [(&str, &str); 11] = [
     ("openssl rsa -traditional -aes128 -passout 'pass:test only' -in $K -out $1", "openssl"),
     ("cp $K $1; chmod 600 $1; ssh-keygen -q -p -m PEM -P '' -N 'test only' -f $1", "openssl"),
@@ -85,7 +86,7 @@ fn commands_make_keys_that_are_read(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A home, and the fingerprint of the key.
+/// Prepares a home with the key, and returns the key's fingerprint.
 fn start(harness: &Harness) -> Result<(Home, String)> {
     for tool in [Tool::OPENSSL, Tool::SSH_KEYGEN] {
         tool.find()?;
@@ -112,7 +113,7 @@ fn expect_read(harness: &Harness, home: &Home, fingerprint: &str) -> Result<()> 
     Ok(())
 }
 
-/// Runs a command at a terminal where somebody types the passphrase, and gives what it showed.
+/// Runs a command at a terminal where the passphrase is typed, and returns its output.
 fn typing(harness: &Harness, home: &Home, command: &[&str]) -> Result<String> {
     let python = harness.python()?;
     let folder = python.parent().context("no folder")?;

@@ -1,4 +1,5 @@
-//! Goal: a server listens where it is told to, takes nothing that is not its own, and leaves nothing behind.
+//! Goal: a server listens at the addresses that it is given, replaces no file of others, and removes its own
+//! socket.
 
 use std::process::Command;
 
@@ -20,7 +21,7 @@ fn every_listener_is_served(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let socket = format!("unix:{}", home.file("listener.sock").display());
     let mut arguments = vec!["--listen", "127.0.0.1:0", "--listen", socket.as_str()];
-    // A container without IPv6 is no reason to leave the other two untested.
+    // A container without IPv6 still tests the other two addresses.
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         arguments.extend(["--listen", "[::1]:0"]);
     } else {
@@ -60,7 +61,7 @@ fn unix_socket_of_a_server_that_was_killed_is_replaced(harness: &Harness) -> Res
     ensure!(path.exists(), "a killed server cannot have removed its socket");
     let server = Server::start(harness, &home, &["--listen", &socket])?;
     server.still_serves(harness)?;
-    // One that is in use is left alone, and so is what is no socket at all.
+    // The server replaces neither a socket that is in use nor a file that is no socket.
     harness
         .server(&home, &["--listen", &socket])
         .run()?
@@ -73,8 +74,8 @@ fn unix_socket_of_a_server_that_was_killed_is_replaced(harness: &Harness) -> Res
     server.still_serves(harness)
 }
 
-/// What it printed would go nowhere, and be confirmed all the same. Tunnels need no output: some of those who start programs
-/// in the background leave them without one.
+/// Messages would be lost without an output, yet confirmed. Tunnels need no output, and programs that run in
+/// the background may be started without one.
 fn server_without_an_output_takes_no_message(harness: &Harness) -> Result<()> {
     let echo = Target::echo()?;
     let target = echo.address();

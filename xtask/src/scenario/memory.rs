@@ -1,4 +1,4 @@
-//! Goal: a channel on which nothing happens takes up little at the server, whatever came over it before.
+//! Goal: an idle channel takes up little memory at the server, whatever was transferred over it before.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -11,7 +11,7 @@ scenarios![
     unfinished_messages_share_their_clients_memory
 ];
 
-/// What would stay of it is a buffer of a batch, 133 or 266 KiB, or a list of what was in it.
+/// Without this rule a batch's buffer of 133 or 266 KiB would remain, or a list of its records.
 fn idle_channels_hold_no_buffers(harness: &Harness) -> Result<()> {
     let mut crowd = Crowd::open(harness, 300)?;
     for burst in ["pings", "padded-pings"] {
@@ -19,11 +19,12 @@ fn idle_channels_hold_no_buffers(harness: &Harness) -> Result<()> {
         crowd.has_grown_at_most(300 * RECORD, burst)?;
     }
     crowd.each("half-a-record")?;
-    // The half that has come stays, and nothing beside it.
+    // Only the half record that has arrived may remain in memory.
     crowd.has_grown_at_most(300 * (RECORD + RECORD / 2), "half a record")
 }
 
-/// They are out of turn, so that the connection ends; before that was so, 180 KB of each burst stayed.
+/// Unasked Pongs violate the protocol, so the server ends the connection. Without that, each burst left 180
+/// KB behind.
 fn unasked_pongs_leave_nothing(harness: &Harness) -> Result<()> {
     let mut crowd = Crowd::open(harness, 300)?;
     crowd.each("pongs")?;
@@ -36,9 +37,9 @@ fn unasked_pongs_leave_nothing(harness: &Harness) -> Result<()> {
     crowd.has_grown_at_most(300 * RECORD, "pongs")
 }
 
-/// 250 messages of 272 KiB that all lack their last byte. Of what the client has said 1 MiB is in memory, and the rest on the
-/// disk; what each channel holds beside that is a record in part, and a piece of as much that is on its way from one to the
-/// other. A batch of records on each would be more than twice what is allowed here.
+/// Each of 250 messages of 272 KiB lacks its last byte. The server keeps 1 MiB of a client's messages in
+/// memory and the rest on disk. Beyond that each channel holds part of a record, and a piece of about that
+/// size between reader and writer. A batch of records on each channel would be more than twice the limit.
 fn unfinished_messages_share_their_clients_memory(harness: &Harness) -> Result<()> {
     let mut crowd = Crowd::open(harness, 250)?;
     crowd.each("message")?;
@@ -57,7 +58,7 @@ struct Crowd<'a> {
     home: Home,
     server: Server,
     client: Process,
-    /// KiB, while no channel has been used.
+    /// The server's resident memory in KiB, before any channel is used.
     before: u64,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Crowd<'a> {
         Ok(Self { harness, home, server, client, before })
     }
 
-    /// Has the client do this on each channel.
+    /// Has the client perform `burst` on each channel.
     fn each(&mut self, burst: &str) -> Result<()> {
         let said = self.client.stdout.len();
         self.client.write(format!("{burst}\n").as_bytes())?;
@@ -100,6 +101,6 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// KiB of a record as long as one may be, rounded up. That much for each channel is what may be between two measurements:
-/// the system's allocator and the spare buffers of the server's threads have their part in it.
+/// Size of the longest record in KiB, rounded up. The limits allow this much for each channel between two
+/// measurements, which also covers the system's allocator and the spare buffers of the server's threads.
 const RECORD: u64 = 17;

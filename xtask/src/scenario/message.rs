@@ -1,4 +1,5 @@
-//! Goal: a message that was confirmed to its sender is on the server's standard output, one line each, as it was written.
+//! Goal: a message that was confirmed to its sender is on the server's standard output, unchanged and on one
+//! line.
 
 use std::process::Command;
 use std::time::Duration;
@@ -29,7 +30,8 @@ scenarios![
     signals_end_the_server_with_zero,
 ];
 
-/// A key of 3072 bits that only its owner can read, the same fingerprint everywhere, and a command that works.
+/// The first start makes a key of 3072 bits that only its owner can read, shows the same fingerprint
+/// everywhere, and prints a command that works.
 fn first_start_makes_a_key_and_prints_how_to_use_it(harness: &Harness) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -37,7 +39,7 @@ fn first_start_makes_a_key_and_prints_how_to_use_it(harness: &Harness) -> Result
     let server = Server::start(harness, &home, &["run"])?;
     let pem = home.read("server.key")?;
     ensure!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "server.key is not PKCS#8 PEM");
-    // A private key of 3072 bits is 1,793 or so bytes of DER; one of 2048 bits has 1,217.
+    // A private key of 3072 bits has about 1,793 bytes of DER, and one of 2048 bits has 1,217.
     ensure!((2_300..2_700).contains(&pem.len()), "server.key of {} characters is not 3072 bits", pem.len());
     let mode = std::fs::metadata(home.file("server.key"))?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "server.key has mode {mode:o}");
@@ -52,7 +54,7 @@ fn first_start_makes_a_key_and_prints_how_to_use_it(harness: &Harness) -> Result
     server.printed("[anonymous] Hello, World!")
 }
 
-/// The line that a server prints, given to a shell as it stands, by somebody who has never used the client.
+/// A shell runs the line that the server prints, unchanged, in a home in which the client has never run.
 fn command_to_paste_works_as_it_stands(harness: &Harness) -> Result<()> {
     for (arguments, printed) in [
         (&["--listen", "0.0.0.0:0"][..], "[anonymous] Hello, World!\n"),
@@ -75,7 +77,7 @@ fn command_to_paste_works_as_it_stands(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// `server --listen ...` without a command is `server run --listen ...`.
+/// `server --listen ...` without a command means `server run --listen ...`.
 fn default_command_is_run(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     harness.send(&harness.home()?, &server, "no command")?.expect(Exit::Done)?;
@@ -95,7 +97,7 @@ fn message_from_standard_input_is_one_escaped_line(harness: &Harness) -> Result<
     server.printed(r"[anonymous] no newline: \\n")
 }
 
-/// Somebody types, and has not come to the end: that is not the time to learn of it.
+/// The client still waits for input, and has to notice the server's end meanwhile.
 fn server_that_dies_is_noticed_while_the_input_waits(harness: &Harness) -> Result<()> {
     let mut fixture = Fixture::open(harness, &["--messages"])?;
     let address = fixture.address();
@@ -143,7 +145,7 @@ fn empty_message_arrives(harness: &Harness) -> Result<()> {
     server.printed("[anonymous]")
 }
 
-/// Larger than any one record and any buffer on the way.
+/// The message is larger than any record and any buffer on its way.
 fn large_message_is_streamed(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let text = "0123456789abcdef".repeat(60_000);

@@ -1,4 +1,4 @@
-//! Goal: a name stands for all the addresses that it has, and a person is told what is wrong with one that is none.
+//! Goal: a name stands for all its addresses, and errors about names and addresses say what is wrong.
 
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ scenarios![
     why_the_server_does_not_listen_is_said,
 ];
 
-/// What is sent to a full listener is dropped, as by a firewall. The system's own patience with it is two minutes, and
-/// that of the programs was ten seconds.
+/// Packets to a full listener are dropped, as by a firewall. The system itself would wait two minutes for an
+/// answer, and the programs once waited ten seconds.
 fn address_that_swallows_packets_is_passed_by(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     let target = Target::serve_at("127.0.0.5:0", echo)?;
@@ -84,7 +84,7 @@ fn servers_and_classic_peers_are_found_behind_addresses_that_swallow_packets(
     Ok(())
 }
 
-/// The tutorial's program knows 127.0.0.1 alone, whatever comes first under the name here.
+/// The tutorial's program connects only to 127.0.0.1, whichever address of the name comes first.
 fn classic_listens_at_all_addresses_of_a_name(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     hosts.write("::1 own.test\n127.0.0.2 own.test\n127.0.0.1 own.test\n")?;
@@ -105,14 +105,14 @@ fn classic_listens_at_all_addresses_of_a_name(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Fills up whatever there is at a port of the addresses of `many.test` before the last.
+/// Blocks a port at all addresses of `many.test` but the last one.
 fn swallowing_before(port: u16) -> Result<Vec<(TcpListener, TcpStream)>> {
     ["127.0.0.2", "127.0.0.3", "127.0.0.4"].into_iter().map(|host| swallowing(host, port)).collect()
 }
 
 const MANY: &str = "127.0.0.2 many.test\n127.0.0.3 many.test\n127.0.0.4 many.test\n127.0.0.5 many.test\n";
 
-/// A listener that takes no connection, and whoever fills it up.
+/// Returns a listener whose queue is full, and the connection that fills it.
 fn swallowing(host: &str, port: u16) -> Result<(TcpListener, TcpStream)> {
     let listener = TcpListener::bind(format!("{host}:{port}"))?;
     rustix::net::listen(&listener, 0)?;
@@ -141,7 +141,7 @@ fn addresses_without_a_right_are_not_even_tried(harness: &Harness) -> Result<()>
     Ok(())
 }
 
-/// At the server, for the server and for the client: each address leads to the same place.
+/// The server's own listener, `-R` and `-L` each listen at all addresses of the name.
 fn name_is_listened_on_at_all_its_addresses(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     hosts.write("127.0.0.2 own.test\n127.0.0.3 own.test\n")?;
@@ -174,7 +174,7 @@ fn name_is_listened_on_at_all_its_addresses(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// IPv6 may be off where this runs; then it is IPv4 alone.
+/// The loopback addresses of this machine, where IPv6 may be off.
 fn loopback() -> &'static [&'static str] {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] }
 }
@@ -206,7 +206,7 @@ fn everywhere_is_both_families(harness: &Harness) -> Result<()> {
         }
         forward.stop()?;
     }
-    // All addresses are more than those of one family.
+    // The right to listen on all IPv4 addresses does not include those of IPv6.
     fixture.allow(&["--listen", "0.0.0.0:*"])?;
     let outcome = fixture.forward_to_the_end(fixture.alice(), &["-R", &here])?;
     outcome.expect(Exit::Refused)?.hint_names(&["--listen '*:PORT'"])?;
@@ -291,7 +291,7 @@ fn why_the_server_does_not_listen_is_said(harness: &Harness) -> Result<()> {
             "another port",
             "already in use",
         ),
-        // A network for documentation (RFC 5737).
+        // The address is from a network for documentation (RFC 5737).
         ("203.0.113.77:0".to_owned(), "its machine has no such address", "address", "Cannot assign"),
         ("no-such-host.invalid:0".to_owned(), "it finds no address for the name", "name", "lookup"),
         ("[fe80::1]:0".to_owned(), "its machine has no such address", "address", "is link-local"),
@@ -305,7 +305,7 @@ fn why_the_server_does_not_listen_is_said(harness: &Harness) -> Result<()> {
     }
     drop(fixture);
 
-    // Where all ports are open to everybody there is none that could be denied.
+    // No port can be denied where the system lets everyone listen on all ports.
     let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
     if lowest.trim().parse::<u16>()? <= 1 {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Goal: a forward outlives its server: what was cut is reset, what comes waits, and all is as before when it is back.
+//! Goal: a forward survives an outage of its server: open streams are reset, new ones wait, and all works
+//! again afterwards.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ fn server_that_comes_later_is_waited_for(harness: &Harness) -> Result<()> {
     Exchange::SMALL.ask(dial(&forward.remote(0)?)?)
 }
 
-/// Streams of known length under way when the server is killed: each arrives whole, or is told to be broken.
+/// The server is killed while streams of known length are open. Each of them arrives whole or is reset.
 fn restart_under_load_truncates_nothing(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 1_000, down: 3_000_000 };
     let target = Target::exchange(exchange)?;
@@ -182,7 +183,7 @@ fn cut_wire_is_made_up_for(harness: &Harness) -> Result<()> {
     forward.expect_again(&before.1)
 }
 
-/// The server moves to another address, and its name with it.
+/// The server moves to another address, and its name follows.
 fn name_is_resolved_anew(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     let target = Target::echo()?;
@@ -203,7 +204,7 @@ fn name_is_resolved_anew(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A server that hangs up at once is not asked without end.
+/// A server that closes connections at once is asked again only after a pause.
 fn attempts_are_spaced_out(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let refusing = Target::serve(|stream| {
@@ -244,12 +245,12 @@ fn killed_client_leaves_nothing_at_the_server(harness: &Harness) -> Result<()> {
     fixture.expect_again(&before)
 }
 
-/// One exchange before the load, so that what a first connection costs is not taken for a leak.
+/// Runs one exchange before the load, so that the costs of a first connection do not look like a leak.
 fn echoless(forward: &Forward<'_>, exchange: Exchange) -> Result<()> {
     exchange.ask(forward.dial()?)
 }
 
-/// `client forward ... 2>&1 | head -1`, and then the server goes and comes back.
+/// The command is `client forward ... 2>&1 | head -1`, and the server is restarted after that.
 fn nobody_has_to_hear_what_a_forward_says(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let mut fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -269,7 +270,7 @@ fn nobody_has_to_hear_what_a_forward_says(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// As with `2> >(less)`: the pipe is full, and whoever reads it sleeps.
+/// The pipe is full and its reader sleeps, as with `2> >(less)`.
 fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::closed(harness, &["--tcp", &target.address()], &[], &[])?;
@@ -283,7 +284,7 @@ fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
     let listening = said.lines().last().and_then(|line| line.split_ascii_whitespace().nth(1));
     let listening = listening.context("no address")?;
     for _ in 0..200 {
-        // The server has a line for each.
+        // The server logs each of these connections.
         drop(std::net::TcpStream::connect(&address)?);
         echoed(&mut dial(listening)?, b"carried")?;
     }
@@ -297,7 +298,7 @@ fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// `server 2>&1 | head -1`: what a stranger has it say changes nothing for whoever is in.
+/// The command is `server 2>&1 | head -1`: log lines about unknown peers must not disturb clients.
 fn nobody_has_to_hear_what_a_server_says(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::closed(harness, &["--messages", "--tcp", &target.address()], &[], &[])?;
@@ -324,7 +325,7 @@ fn nobody_has_to_hear_what_a_server_says(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// `server | head -1`: the message that nobody takes is not confirmed, and tunnels have nothing to do with it.
+/// The command is `server | head -1`: a message that cannot be printed is not confirmed, and tunnels go on.
 fn output_that_is_closed_ends_messages_alone(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::closed(harness, &["--messages", "--tcp", &target.address()], &[], &[])?;
@@ -348,7 +349,7 @@ fn output_that_is_closed_ends_messages_alone(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// `server list | head -0`: whoever has read enough is no fault, and nothing is said about it.
+/// The command is `server list | head -0`: a closed output is no error, and nothing is reported.
 fn nobody_has_to_read_on_what_a_command_prints(harness: &Harness) -> Result<()> {
     let fixture = Fixture::open(harness, &[])?;
     for command in [&["list"][..], &["fingerprint"], &["status"], &["status", "--json"]] {

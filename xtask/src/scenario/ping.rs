@@ -1,4 +1,4 @@
-//! Goal: `client ping` tells what was negotiated and how long it took, to a person and to a program.
+//! Goal: `client ping` reports what was negotiated and how long it took, for people and for programs.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;

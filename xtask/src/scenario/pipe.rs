@@ -1,4 +1,5 @@
-//! Goal: what goes into one end of a pipe comes out of the other, byte for byte, both ways at once, and ends when it ends.
+//! Goal: all bytes that enter one end of a pipe leave the other end, in both directions at once, followed by
+//! the end of the input.
 
 use std::io::{Cursor, Read as _, Write as _};
 use std::net::Shutdown;
@@ -44,7 +45,7 @@ fn both_ways_at_once_byte_for_byte(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Sizes around a record's 16,384 bytes, and a payload in which every byte value stands.
+/// The payloads have sizes around a record's 16,384 bytes, and contain every byte value.
 fn every_byte_value_and_odd_sizes_pass(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     for size in [1, 255, 16_383, 16_384, 16_385, 100_001] {
@@ -96,7 +97,7 @@ fn nothing_at_all_is_a_good_pipe(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A single byte is passed on at once, not when a buffer is full.
+/// A single byte is sent at once, and not only when a buffer is full.
 fn conversation_is_not_held_back(harness: &Harness) -> Result<()> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
@@ -114,7 +115,7 @@ fn conversation_is_not_held_back(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A pipe has one client; the server is gone after it.
+/// A pipe serves one client, and the server ends after it.
 fn next_client_finds_nobody(harness: &Harness) -> Result<()> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.close_input();
@@ -135,7 +136,8 @@ fn banner_names_the_pipe_command(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// As with inetd, systemd's Accept=yes and socat: closing alone tells nobody of an end, since the input is still open.
+/// inetd, systemd's Accept=yes and socat give a program one socket for both. A mere close would not end the
+/// direction, since the input is still open.
 fn input_and_output_may_be_one_socket(harness: &Harness) -> Result<()> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
@@ -162,7 +164,7 @@ fn input_and_output_may_be_one_socket(harness: &Harness) -> Result<()> {
     server.finish()?.expect(Exit::Done)?;
     client.finish()?.expect(Exit::Done)?.expect_stdout(b"answer")?;
 
-    // And -W, to a target that says all it has before it listens.
+    // The client does the same with `-W`, for a target that sends everything before it reads.
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let target = listener.local_addr()?.to_string();
     let fixture = Fixture::open(harness, &["--tcp", &target])?;
@@ -181,7 +183,7 @@ fn input_and_output_may_be_one_socket(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Answers a question once its end is known, and not before.
+/// Answers a question only after its direction has ended.
 fn answered_behind_the_end(mut socket: UnixStream) -> Result<()> {
     socket.set_read_timeout(Some(DEADLINE))?;
     let mut question = Vec::new();

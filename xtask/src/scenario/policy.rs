@@ -1,4 +1,5 @@
-//! Goal: through a proxy, a client reaches exactly the targets that it has a right to, whatever it calls them.
+//! Goal: through a proxy, a client reaches exactly the targets that it has a right to, by whatever names it
+//! asks for them.
 
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 
@@ -10,14 +11,14 @@ use crate::scenario::registration::scenarios;
 
 scenarios![only_what_is_allowed_is_reached, any_host_is_no_special_host, names_that_lead_inside_are_refused,];
 
-/// What comes of a request.
+/// The expected result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
-    /// The target answers.
+    /// The request succeeds, and the target answers.
     Reaches,
-    /// The proxy says that it may not.
+    /// The proxy answers that the request is not allowed.
     Denied,
-    /// There is no such host, or it may not: no connection, in any case.
+    /// The request fails in any way, for a host that does not exist or is not allowed.
     Nowhere,
 }
 
@@ -84,7 +85,7 @@ fn only_what_is_allowed_is_reached(harness: &Harness) -> Result<()> {
     ] {
         expect(&proxy, host, port, expected)?;
     }
-    // Spelled as names, for the server's resolver to make addresses of.
+    // The addresses are sent as names, so that the server's resolver converts them.
     for (name, port, expected) in [
         ("127.0.0.1", open_port, Reaches),
         ("127.0.0.1", shut_port, Denied),
@@ -113,7 +114,7 @@ fn only_what_is_allowed_is_reached(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A rule for any host at a port opens none of the addresses that lead to the server itself or to its provider.
+/// A rule for any host at a port permits no address that leads to the server itself or to its provider.
 fn any_host_is_no_special_host(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let port = target.port();
@@ -163,7 +164,7 @@ fn any_host_is_no_special_host(harness: &Harness) -> Result<()> {
         expect_named(&proxy, name, port, Nowhere)?;
     }
     ensure!(target.accepted() == 0, "the server itself was reached");
-    // Nor by another address that it has; a rule with that address opens it.
+    // The rule does not permit the server's other addresses either, and a rule with such an address does.
     let outside = UdpSocket::bind("0.0.0.0:0")?;
     if outside.connect("192.0.2.1:9").is_ok() {
         let address = outside.local_addr()?.ip();
@@ -178,7 +179,8 @@ fn any_host_is_no_special_host(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Names under somebody else's control: what they resolve to is checked, not only what they are called.
+/// Names may be under an attacker's control, so the addresses that they resolve to are checked as well as the
+/// names.
 fn names_that_lead_inside_are_refused(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     let target = Target::echo()?;
@@ -204,14 +206,14 @@ fn names_that_lead_inside_are_refused(harness: &Harness) -> Result<()> {
         expect(&proxy, name, port, Denied)?;
     }
     ensure!(target.accepted() == 0, "a name led inside");
-    // The same name, with the address permitted beside it.
+    // The name is the same, and its address is now permitted by another rule.
     fixture.allow(&["--tcp", &format!("*.rebind.test:{port}"), "--tcp", &target.address()])?;
     expect(&proxy, "permitted.rebind.test", port, Reaches)
 }
 
 #[track_caller]
 fn expect(proxy: &str, host: &str, port: u16, expected: Outcome) -> Result<()> {
-    // A machine without IPv6 cannot reach what it may.
+    // A machine without IPv6 cannot reach an IPv6 target even with the right to it.
     if host.parse::<Ipv6Addr>().is_ok() && expected == Reaches && TcpListener::bind("[::1]:0").is_err() {
         return Ok(());
     }
@@ -222,7 +224,7 @@ fn expect(proxy: &str, host: &str, port: u16, expected: Outcome) -> Result<()> {
 fn expect_named(proxy: &str, name: &str, port: u16, expected: Outcome) -> Result<()> {
     match socks::connect_by_name(proxy, name, port) {
         Ok((stream, reply)) => judge(stream, reply, expected),
-        // What is no name at all need not be answered.
+        // A proxy need not answer a request with an invalid name.
         Err(_) if expected == Nowhere => Ok(()),
         Err(error) => Err(error),
     }
@@ -246,7 +248,7 @@ fn judge(mut stream: std::net::TcpStream, reply: Reply, expected: Outcome) -> Re
     }
 }
 
-/// Targets at ports one behind the other.
+/// Starts targets at consecutive ports of one address.
 fn row(host: &str, indices: std::ops::Range<u16>) -> Result<Vec<Target>> {
     several(|| {
         let first = Target::serve_at(&format!("{host}:0"), echo)?;
@@ -260,7 +262,7 @@ fn row(host: &str, indices: std::ops::Range<u16>) -> Result<Vec<Target>> {
     })
 }
 
-/// Targets at one port of several addresses.
+/// Starts targets at the same port of several addresses.
 fn column(hosts: &[&str]) -> Result<Vec<Target>> {
     several(|| {
         let first = Target::serve_at(&format!("{}:0", hosts[0]), echo)?;
@@ -273,7 +275,7 @@ fn column(hosts: &[&str]) -> Result<Vec<Target>> {
     })
 }
 
-/// Ports that belong together may be taken by somebody: another try takes others.
+/// Tries again while another program has one of the ports, since each try gets other ports.
 fn several(mut listen: impl FnMut() -> Result<Vec<Target>>) -> Result<Vec<Target>> {
     (0..50).find_map(|_| listen().ok()).context("no ports that belong together")
 }

@@ -1,4 +1,5 @@
-//! Goal: opening a connection costs no round trip, because a channel is through its handshake already.
+//! Goal: opening a connection costs no round trip, because the pool holds channels whose handshake is
+//! complete.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -20,7 +21,8 @@ scenarios![
     idle_channels_outlive_the_servers_patience,
 ];
 
-/// 100 ms there and back. The connection is opened, the request sent and its answer read in one.
+/// The link has a round trip of 100 ms, in which the connection is opened, the request sent and its answer
+/// read.
 fn request_takes_one_round_trip_of_the_link(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -46,7 +48,7 @@ fn request_takes_one_round_trip_of_the_link(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A server that closes idle channels soon does not have them made again and again.
+/// A server with a short time-out for idle channels must not cause the client to make new ones repeatedly.
 fn idle_channels_outlive_the_servers_patience(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::with_config(
@@ -57,7 +59,7 @@ fn idle_channels_outlive_the_servers_patience(harness: &Harness) -> Result<()> {
     let tap = Tap::before(&fixture.address())?;
     let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     forward.remote(0)?;
-    // Two that are warm, and two that are parked.
+    // The pool keeps two warm channels and two parked ones.
     forward.has_idle(4)?;
     let before = tap.count();
     throughout(Duration::from_secs(25), || {
@@ -67,7 +69,7 @@ fn idle_channels_outlive_the_servers_patience(harness: &Harness) -> Result<()> {
     echoed(&mut forward.dial()?, b"over a channel that has waited")
 }
 
-/// Two hundred connections one after the other take a handful of channels, not two hundred.
+/// Two hundred connections one after the other use a handful of channels.
 fn channels_are_used_again(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -84,7 +86,7 @@ fn channels_are_used_again(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Only the first handshake does RSA: all others bring a ticket.
+/// Only the first handshakes use RSA, and the others present a ticket.
 fn handshakes_behind_the_first_resume(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -97,7 +99,8 @@ fn handshakes_behind_the_first_resume(harness: &Harness) -> Result<()> {
         echoed(&mut stream, b"one more at once")?;
         streams.push(stream);
     }
-    // A hello's own length tells: a sealed secret or a signature makes a full handshake longer in either flight.
+    // The hello itself tells its kind: full handshakes are longer in either flight, by a sealed secret or a
+    // signature.
     let crossings = tap.crossings();
     ensure!(crossings.len() > 20, "{} channels for 21 streams", crossings.len());
     let full = crossings
@@ -109,7 +112,7 @@ fn handshakes_behind_the_first_resume(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// What a hello brings, by the choice's number in PROTOCOL.md, section 3.
+/// The authentication of a hello, by its number in PROTOCOL.md, section 3.
 #[derive(PartialEq, Eq, Debug)]
 enum Auth {
     Rsa,
@@ -121,7 +124,8 @@ impl Auth {
     fn of(bytes: &[u8]) -> Result<Self> {
         let hello = memchr::memmem::rfind(bytes, b"SKS\x01\x03\x00").context("no hello")?;
         let body = bytes.get(hello + 8..).context("half a hello")?;
-        // random[32], the number of suites u64, two bytes for each, x25519[32], mlkem768[1184], server id[32].
+        // The fields are random[32], the number of suites u64, two bytes for each, x25519[32],
+        // mlkem768[1184], server id[32].
         let suites = body.get(32..40).context("half a hello")?;
         let suites = usize::try_from(u64::from_be_bytes(suites.try_into()?))?;
         let at = 40 + 2 * suites + 32 + 1184 + 32;
@@ -154,7 +158,7 @@ fn pool_grows_with_use_and_shrinks_again(harness: &Harness) -> Result<()> {
     }
     let busy = forward.resources()?;
     ensure!(busy.channels >= before.channels, "the pool did not grow: {before:?}, {busy:?}");
-    // Idle channels are few, and what is not used goes.
+    // The pool keeps few idle channels, and closes unused ones.
     until(Duration::from_secs(90), "the pool shrinks", || {
         let now = forward.resources()?;
         ensure!(now.idle_channels <= before.idle_channels.max(4), "{now:?}, and {before:?} before");
@@ -162,7 +166,7 @@ fn pool_grows_with_use_and_shrinks_again(harness: &Harness) -> Result<()> {
     })
 }
 
-/// A banner as SSH and SMTP have it: nothing is sent up before it.
+/// SSH and SMTP servers send such a banner before the client has sent anything.
 fn target_that_speaks_first_is_heard_at_once(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         stream.write_all(b"220 ready\r\n")?;

@@ -1,4 +1,5 @@
-//! Goal: a target that asks for it learns who is connected, in the PROXY protocol's second version, and no client can lie.
+//! Goal: a target that asks for it learns who is connected, in version 2 of the PROXY protocol, and clients
+//! cannot forge it.
 
 use std::io::{Read as _, Write as _};
 use std::sync::mpsc::{Receiver, channel};
@@ -20,7 +21,7 @@ scenarios![
     source_is_what_a_trusted_proxy_says,
 ];
 
-/// By whichever name the client asks for the target, and whatever else permits it.
+/// The header is sent by whichever name the client asks for the target, and whatever other rule permits it.
 fn rule_with_a_header_is_carried_out(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let told = format!("{},proxy", target.address());
@@ -33,7 +34,8 @@ fn rule_with_a_header_is_carried_out(harness: &Harness) -> Result<()> {
         stream.write_all(FORGED)?;
         let header = Header::read(&seen.recv_timeout(DEADLINE)?)?;
         ensure!(header.source.starts_with("127.0.0.1:"), "the source is {}", header.source);
-        // Where the client's connection ended, as for any proxy: the target knows its own address.
+        // The header's destination is the address at which the server accepted the client's connection, as
+        // with any proxy. The target knows its own address.
         ensure!(header.destination == fixture.address(), "the destination is {}", header.destination);
         ensure!(header.client.as_deref() == Some(&key), "the key id is {:?}, not {key}", header.client);
         ensure!(header.rest == FORGED, "what the client said is not behind the header as it was");
@@ -41,7 +43,8 @@ fn rule_with_a_header_is_carried_out(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A plain right is a plain connection: a header that a client has the server write would vouch for the client.
+/// A plain right permits only plain connections: a header that a client could switch on would vouch for that
+/// client.
 fn client_has_no_say_in_the_header(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
@@ -56,7 +59,8 @@ fn client_has_no_say_in_the_header(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The server's own word: a client cannot switch it off, and cannot switch it on where it would be misunderstood.
+/// The server decides: a client can neither switch a header off, nor switch it on for a target that would
+/// misunderstand it.
 fn service_decides_on_its_header(harness: &Harness) -> Result<()> {
     let (with, with_seen) = noting()?;
     let (without, without_seen) = noting()?;
@@ -78,7 +82,7 @@ fn service_decides_on_its_header(harness: &Harness) -> Result<()> {
     stream.write_all(b"hello")?;
     ensure!(without_seen.recv_timeout(DEADLINE)? == b"hello", "a header that nobody asked for");
 
-    // Two clients are told apart.
+    // The headers of two clients differ.
     let mallory = fixture.mallory(&["--service", "with"])?;
     let key = harness.fingerprint("client", &harness.home_with(Key::Mallory)?)?;
     let address = fixture.address();
@@ -100,7 +104,7 @@ fn without_a_rule_there_is_none(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// From then on, bytes of a client that look like a header are to be believed by nobody.
+/// Once the rule with a header exists, no bytes of a client may pass for a header at the target.
 fn connection_without_a_header_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let told = format!("{},proxy", target.address());
@@ -115,7 +119,7 @@ fn connection_without_a_header_ends_with_the_right_to_it(harness: &Harness) -> R
     let mut echo = [0; 12];
     stream.read_exact(&mut echo)?;
     ensure!(echo == SIGNATURE, "no header: {echo:02x?}");
-    // One with a header is what either right permits.
+    // A connection with a header is permitted by either right.
     fixture.allow(&["--tcp", &target.address()])?;
     let mut rest =
         vec![0; 16 + 12 + 3 + harness.fingerprint("client", fixture.alice())?.len() + 5 - echo.len()];
@@ -123,7 +127,8 @@ fn connection_without_a_header_ends_with_the_right_to_it(harness: &Harness) -> R
     echoed(&mut stream, b"still there")
 }
 
-/// In the log, for limits and for `from`; and nobody comes in past the proxy.
+/// The source from the header is used in the log, for limits and for `from`. Connections without a header are
+/// refused.
 fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -144,7 +149,7 @@ fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     send(server.address())?.expect_failure()?;
     server.logged(&["connection of a proxy turned away", "no header"])?;
 
-    // Of two behind it, the one that fails is turned away, and the other one is not.
+    // Of two clients behind the proxy, only the one that fails is refused.
     let failing = proxied(&server, "PROXY TCP4 198.51.100.9 203.0.113.1 4711 443\r\n")?;
     for _ in 0..20 {
         let mut visitor = Visitor::connect(&failing.address())?;
@@ -154,7 +159,7 @@ fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     send(&failing.address())?.expect_failure()?;
     send(&near.address())?.expect(Exit::Done)?;
 
-    // The proxy itself is not what fails: it is not turned away with whoever does.
+    // Failures do not count against the proxy itself, which is not refused with the client that fails.
     for _ in 0..20 {
         let mut visitor = Visitor::connect(server.address())?;
         visitor.send(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\nGET / HTTP/1.1\r\n\r\n");
@@ -164,7 +169,8 @@ fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The target learns whom its visitor has come to, and not where the client has found the target.
+/// The target learns the address that its visitor connected to, and not the one at which the client reached
+/// the target.
 fn visitor_is_told_to_the_target_of_a_remote_forward(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let fixture = Fixture::open(harness, &["--listen", "0.0.0.0:*"])?;
@@ -183,7 +189,7 @@ fn visitor_is_told_to_the_target_of_a_remote_forward(harness: &Harness) -> Resul
     Ok(())
 }
 
-/// A target that tells what each connection says until it pauses after a whole word.
+/// Starts a target that reports the bytes of each connection up to the word `hello`.
 fn noting() -> Result<(Target, Receiver<Vec<u8>>)> {
     let (sender, receiver) = channel();
     let target = Target::serve(move |mut stream| {
@@ -197,13 +203,13 @@ fn noting() -> Result<(Target, Receiver<Vec<u8>>)> {
             said.extend_from_slice(&buffer[..count]);
         }
         sender.send(said).map_err(std::io::Error::other)?;
-        // Held until the client leaves, so that nothing is reset under its feet.
+        // The connection is held until the client closes it, so that it is not reset early.
         stream.read(&mut buffer).map(drop)
     })?;
     Ok((target, receiver))
 }
 
-/// A header of version 2, taken apart by the specification's section 2.2.
+/// A header of version 2, parsed as in section 2.2 of its specification.
 struct Header {
     source: String,
     destination: String,
@@ -246,5 +252,5 @@ impl Header {
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const KEY_ID: u8 = 0xe0;
 
-/// A header of the first version with another address, as a client would write that wants to be somebody else.
+/// A header of version 1 with a false address, as a client would send that wants to pass for another one.
 const FORGED: &[u8] = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nhello";

@@ -1,4 +1,4 @@
-//! Goal: two sides that share a key need no RSA, and a key that was revoked or belongs elsewhere opens nothing.
+//! Goal: two sides that share a key need no RSA, and a revoked or foreign key is refused.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -49,7 +49,7 @@ fn several_keys_are_told_apart(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A key made for another server, and one that this server was not given.
+/// One key was made for another server, and the other one was not given to this server.
 fn unknown_key_opens_nothing(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let elsewhere = harness.home()?;
@@ -87,20 +87,21 @@ fn revoked_key_opens_nothing(harness: &Harness) -> Result<()> {
     };
     send(&server, phone, "while I can")?.expect(Exit::Done)?;
     harness.server(&home, &["revoke", "phone"]).run()?.expect(Exit::Done)?;
-    // The second try could resume the first one's channel: its ticket is worth nothing either.
+    // The second attempt could resume the channel of the first one, so its ticket has to be void, too.
     let refused = send(&server, phone, "once more")?.expect_any(&[Exit::Identity, Exit::Refused])?;
     refused.error_names(&["phone"])?.hint_names(&["server keygen --psk"])?;
     send(&server, laptop, "I still can")?.expect(Exit::Done)?;
     server.process.signal(Signal::TERM)?;
     server.finish()?.expect(Exit::Done)?;
 
-    // The revocation outlives the server, whatever its command line says.
+    // The revocation applies after a restart, whatever the command line says.
     let server = Server::start(harness, &home, &arguments)?;
     send(&server, phone, "and now")?.expect_any(&[Exit::Identity, Exit::Refused])?;
     Ok(())
 }
 
-/// The list is gone, leads nowhere or could be anybody's: what it said is not known, and that nobody is in it is not so.
+/// The list is missing, is a dangling link, or is writable for everyone. Its content is unknown then, and
+/// must not count as empty.
 fn revoked_key_opens_nothing_while_its_revocation_cannot_be_read(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let files = [shared_key(harness, &home, "laptop")?, shared_key(harness, &home, "phone")?];
@@ -125,7 +126,7 @@ fn revoked_key_opens_nothing_while_its_revocation_cannot_be_read(harness: &Harne
         until(DEADLINE, damage, || send(&server, laptop)?.expect(Exit::Refused).map(drop))?;
         send(&server, phone)?.expect_any(&[Exit::Identity, Exit::Refused]).context(damage)?;
         server.logged(&["clients.toml", damage, "nobody is let in until this is mended"])?;
-        // Nor does a server begin with that.
+        // A new server does not start with such a list.
         let fresh = harness.server(&home, &[&["--listen", "127.0.0.1:0"], &arguments[..]].concat()).run()?;
         fresh.expect(Exit::Usage)?.error_names(&["clients.toml", damage])?.hint_names(&[])?;
         if aside.exists() {

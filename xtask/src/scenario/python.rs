@@ -1,4 +1,5 @@
-//! Goal: programs written with PyCryptodome, in the manner of the tutorials, and ours understand each other byte for byte.
+//! Goal: programs written with PyCryptodome in the style of the tutorials and our programs understand each
+//! other.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -23,7 +24,7 @@ scenarios![
     eax_changed_on_the_way_is_refused,
 ];
 
-/// Empty, short, beyond ASCII, binary, and the most that 2048 bits hold.
+/// Messages that are empty, short, beyond ASCII, binary, and as long as 2048 bits can hold.
 fn messages() -> [Vec<u8>; 5] {
     [
         Vec::new(),
@@ -68,7 +69,8 @@ fn rsa_from_python(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// It sends its public key and a ciphertext under that very key; the private key is read from a file.
+/// The tutorial's program sends its public key and a ciphertext under that same key. Our program reads the
+/// private key from a file.
 fn rsa_from_the_tutorials_own_program(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     for (number, message) in messages().iter().enumerate() {
@@ -92,7 +94,7 @@ fn rsa_changed_on_the_way_is_refused(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// 190 bytes are the most that 2048 bits hold with it.
+/// With SHA-256, 2048 bits hold at most 190 bytes.
 fn rsa_with_sha256(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let message = vec![b'x'; 190];
@@ -151,7 +153,8 @@ fn rsa_with_1024_bits_is_received_and_not_sent(harness: &Harness) -> Result<()> 
     Ok(())
 }
 
-/// 32 digits are 32 bytes for a program that reads the file, and those of 16 for ours, unless it is told.
+/// The Python program reads 32 digits as 32 bytes, and ours reads them as 16 bytes in hexadecimal unless it
+/// is told otherwise.
 fn eax_with_other_lengths_and_a_key_of_digits(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let key = home.write("digits.key", "000102030405060708090a0b0c0d0e0f")?;
@@ -207,7 +210,7 @@ fn eax_of_sixteen_mebibytes(harness: &Harness) -> Result<()> {
     eax_back(harness, &home, &key, &message)
 }
 
-/// One bit of the nonce, the tag or the text, and an end that came too early.
+/// The changes are one bit of the nonce, of the tag or of the text, and a missing end.
 fn eax_changed_on_the_way_is_refused(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let [key, ..] = keys(&home)?;
@@ -262,13 +265,13 @@ fn eax_back(harness: &Harness, home: &Home, key: &EaxKey, message: &[u8]) -> Res
     Ok(())
 }
 
-/// One key as our programs read it and as Python does.
+/// One key in two files, one for our programs and one for Python.
 struct EaxKey {
     ours: String,
     theirs: String,
 }
 
-/// 128 bits raw and as text, then 192 and 256 bits.
+/// Returns keys of 128 bits, raw and as text, and of 192 and 256 bits.
 fn keys(home: &Home) -> Result<[EaxKey; 4]> {
     let bytes: Vec<u8> = (1..=32).map(|number: u8| number.wrapping_mul(89)).collect();
     let text: String = bytes[..16].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Goal: programs that people run work through a tunnel as they do without one.
+//! Goal: common programs work through a tunnel as they do without one.
 
 use std::fs;
 use std::process::Command;
@@ -65,7 +65,7 @@ fn postgres_is_benchmarked(harness: &Harness) -> Result<()> {
         printed(&mut command)
     };
     run(&["-i", "-q", "-s", "1"])?;
-    // The second one makes a connection for each transaction.
+    // The second run makes a connection for each transaction.
     for arguments in [&["-c", "8", "-t", "100"][..], &["-S", "-C", "-c", "4", "-t", "50"]] {
         let report = run(arguments)?;
         let failed = report.lines().find(|line| line.contains("failed transactions"));
@@ -84,7 +84,7 @@ fn nginx_answers_curl_and_wrk(harness: &Harness) -> Result<()> {
     let forward = fixture.forward(&["-L", &format!("0:{}", nginx.address())])?;
     let url = format!("http://{}", forward.local(0)?);
     downloads(&mut Command::new(curl), &url)?;
-    // Kept alive, and one connection for each request.
+    // The first run keeps connections alive, and the second one makes a connection for each request.
     for header in ["Connection: keep-alive", "Connection: close"] {
         let mut command = Command::new(&wrk);
         command.args(["-t", "2", "-c", "50", "-d", "3s", "-H", header]).arg(format!("{url}/small"));
@@ -120,14 +120,14 @@ fn curl_goes_through_the_proxy(harness: &Harness) -> Result<()> {
         let mut command = Command::new(&curl);
         command.args(["--socks5-hostname", &forward.dynamic(0)?]);
         downloads(&mut command, &format!("http://{host}:{port}"))?;
-        // SOCKS4a, and HTTP's CONNECT.
+        // The same works with SOCKS4a and with HTTP's CONNECT.
         for options in [&["--socks4a"][..], &["--proxytunnel", "--proxy"]] {
             let mut command = Command::new(&curl);
             command.args(options).arg(forward.dynamic(0)?);
             downloads(&mut command, &format!("http://{host}:{port}"))?;
         }
     }
-    // 97: curl could not make the proxy connect.
+    // Exit code 97 means that curl could not connect through the proxy.
     let mut command = Command::new(&curl);
     command.args(["-sS", "--socks5-hostname", &forward.dynamic(0)?, "http://127.0.0.1:9/"]);
     let refused = command.output().context("curl")?;
@@ -169,8 +169,8 @@ fn netcat_goes_through_standard_streams(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Two of them, one for each way: iperf3's own `--bidir` tells its streams apart by the order in which they are accepted,
-/// which is not always that in which they were made.
+/// Two instances run, one for each direction: iperf3's own `--bidir` tells its streams apart by the order in
+/// which they are accepted, which is not always the order in which they were made.
 fn iperf_goes_both_ways_at_once(harness: &Harness) -> Result<()> {
     let iperf = Tool::IPERF.find()?;
     let ports = [Port::hold()?, Port::hold()?];
@@ -202,7 +202,7 @@ fn iperf_goes_both_ways_at_once(harness: &Harness) -> Result<()> {
     })
 }
 
-/// Both files arrive as they are, the large one in parallel as well.
+/// Downloads both files, the large one several times in parallel, and checks their content.
 fn downloads(curl: &mut Command, url: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     curl.args(["-sS", "--fail", "--max-time", "60", "--parallel", "--no-keepalive"]);
@@ -220,7 +220,7 @@ fn downloads(curl: &mut Command, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// The client as ssh's ProxyCommand has it, in words for a shell.
+/// Formats a shell command that runs the client as ssh's ProxyCommand.
 fn proxy_command(harness: &Harness, fixture: &Fixture<'_>) -> Result<String> {
     let address = fixture.address();
     let arguments = ["forward", &address, "--server-key", fixture.key()];

@@ -1,17 +1,17 @@
-//! How a scenario's module lists its scenarios.
+//! Declares the scenarios of a module.
 
 use anyhow::Result;
 
 use crate::harness::Harness;
 
-/// A named play for the harness.
+/// A named test that gets the harness.
 #[derive(Clone, Copy)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) play: fn(&Harness) -> Result<()>,
 }
 
-/// The scenarios of a module, by the names of their functions.
+/// Lists the scenarios of a module by the names of their functions.
 macro_rules! scenarios {
     ($($play:ident),* $(,)?) => {
         pub(super) const SCENARIOS: &[crate::scenario::registration::Scenario] = &[

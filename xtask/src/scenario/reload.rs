@@ -1,4 +1,5 @@
-//! Goal: a changed file takes effect without touching what is live, and a bad one changes nothing.
+//! Goal: a changed configuration file takes effect without disturbing open streams, and an invalid one
+//! changes nothing.
 
 use std::thread;
 
@@ -35,7 +36,7 @@ fn changed_file_takes_effect_and_live_streams_go_on(harness: &Harness) -> Result
     expect_reset(&one)?;
     echoed(&mut live, b"its service is gone, and it goes on")?;
 
-    // The same name somewhere else: the next stream goes there.
+    // The service keeps its name and gets another target, which the next stream reaches.
     fixture.home().write("server.toml", service("two", &first))?;
     let accepted = first.accepted();
     fixture.command(&["reload"])?.expect(Exit::Done)?;
@@ -63,7 +64,7 @@ fn hangup_reloads_as_well(harness: &Harness) -> Result<()> {
     echoed(&mut live, b"after")
 }
 
-/// Each in a file whose other half is good: nothing of it is taken.
+/// Each mistake is in a file whose other half is valid, and no part of the file takes effect.
 fn bad_file_changes_nothing(harness: &Harness) -> Result<()> {
     let [first, second] = [Target::echo()?, Target::echo()?];
     let good = service("one", &first);
@@ -84,7 +85,7 @@ fn bad_file_changes_nothing(harness: &Harness) -> Result<()> {
         let text = if bad.starts_with("[[") {
             format!("{}\n{bad}", service("two", &second))
         } else {
-            // A key of the file's own has to come before its tables.
+            // A key at the top level has to come before the file's tables.
             format!("\n\n\n\n{bad}{}", service("two", &second))
         };
         fixture.home().write("server.toml", text)?;
@@ -149,7 +150,7 @@ fn client_checks_its_file_as_the_server_does(harness: &Harness) -> Result<()> {
 fn reload_without_a_server_says_so(harness: &Harness) -> Result<()> {
     let fixture = Fixture::closed(harness, &[], &[], &[])?;
     fixture.command(&["reload"])?.expect_failure()?.error_names(&[])?;
-    // Of one that was killed only a file is left.
+    // A server that was killed leaves its socket's file behind.
     let mut fixture = Fixture::open(harness, &[])?;
     fixture.command(&["reload"])?.expect(Exit::Done)?;
     fixture.kill()?;

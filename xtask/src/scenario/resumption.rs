@@ -1,4 +1,4 @@
-//! Goal: a second connection resumes the first one without RSA, for exactly as long as its client is welcome.
+//! Goal: a second connection resumes the first one without RSA, for exactly as long as the client is allowed.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn second_connection_resumes(harness: &Harness) -> Result<()> {
     let arguments = ["send", &tap.address(), "first", "--trust", "accept-new"];
     harness.client(&client, &arguments).run()?.expect(Exit::Done)?;
     expect_mode(&ping(harness, &client, &tap.address(), &[])?, "resumption")?;
-    // No key was asked for: the hello came first, and there is no RSA ciphertext in it.
+    // The hello came first, so no key was requested, and it contains no RSA ciphertext.
     let hello = tap.last()?.bytes(Way::Up);
     ensure!(
         hello.starts_with(b"SKS\x01\x03"),
@@ -87,7 +87,8 @@ fn restart_without_a_key_file_means_a_full_handshake(harness: &Harness) -> Resul
     expect_mode(&report, "rsa")
 }
 
-/// One that sits at the known address and has another key: the client stops, its ticket does not help either side.
+/// Another server with another key sits at the known address. The client stops, and its ticket is of no use
+/// to either side.
 fn ticket_opens_no_other_server(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let other = Server::start(harness, &harness.home_with(Key::OtherServer)?, &[])?;
@@ -115,7 +116,7 @@ fn damaged_ticket_means_a_full_handshake(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The same ticket put back after it was used: the client may not notice, the channel must be as good as any.
+/// A client removes a ticket when it uses it, so that no ticket is presented twice.
 fn ticket_is_used_once(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let client = harness.home()?;
@@ -131,7 +132,7 @@ fn ticket_is_used_once(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Pings twice with a restart of the server in between, at what is one address for the client.
+/// Pings twice with a restart of the server in between, at an address that stays the same for the client.
 fn after_restart(harness: &Harness, home: &Home, arguments: &[&str], client: &Home) -> Result<Value> {
     let server = Server::start(harness, home, arguments)?;
     let tap = Tap::before(server.address())?;
@@ -142,7 +143,7 @@ fn after_restart(harness: &Harness, home: &Home, arguments: &[&str], client: &Ho
     ping(harness, client, &tap.address(), &[])
 }
 
-/// A first connection, after which the client knows the server and has a ticket.
+/// Makes a first connection, after which the client knows the server and has a ticket.
 fn known(harness: &Harness, client: &Home, address: &str) -> Result<()> {
     expect_mode(&ping(harness, client, address, &["--trust", "accept-new"])?, "rsa")
 }

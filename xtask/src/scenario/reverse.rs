@@ -1,4 +1,5 @@
-//! Goal: the server listens for a client, who keeps its address for itself and gets it back at once.
+//! Goal: a server listens for a client, which keeps the address exclusively and gets it back at once after an
+//! interruption.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
@@ -69,7 +70,7 @@ fn server_listens_where_it_was_told_and_nowhere_else(harness: &Harness) -> Resul
         let port = address.strip_prefix("127.0.0.1:").context("no bind address means loopback")?;
         ensure!(port.parse::<u16>()? != 0, "the port that was chosen is not printed");
         Exchange::SMALL.ask(dial(&address)?)?;
-        // Another address of this machine.
+        // The port is still free at another address of this machine.
         ensure!(TcpListener::bind(format!("127.0.0.2:{port}")).is_ok(), "it listens on all addresses");
     }
     Ok(())
@@ -124,7 +125,7 @@ fn datagrams_to_the_server_reach_the_clients_target(harness: &Harness) -> Result
 fn without_a_target_it_is_a_proxy_out_through_the_client(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
     let datagrams = Datagrams::echo()?;
-    // The server's rights do not matter to where the client connects.
+    // The rights at the server do not limit where the client connects to.
     let fixture = Fixture::open(harness, &["--listen", "*"])?;
     let forward = fixture.forward(&["-R", "0"])?;
     forward.logged(&["remote", "-> socks"])?;
@@ -154,7 +155,7 @@ fn without_a_target_it_is_a_proxy_out_through_the_client(harness: &Harness) -> R
     Ok(())
 }
 
-/// The server has not noticed that the first connection is dead when the client is back already.
+/// The server has not yet noticed that the first connection is dead when the client connects again.
 fn client_that_comes_back_takes_its_lease_over(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--listen", "*"])?;
@@ -184,7 +185,7 @@ fn one_address_twice_in_one_command_is_refused(harness: &Harness) -> Result<()> 
     Ok(())
 }
 
-/// Neither takes the address from the other again and again, and nobody who came before is cut off.
+/// The two programs do not take the address from each other repeatedly, and connections that are open go on.
 fn program_that_loses_its_address_to_another_one_stops(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--listen", "*"])?;
@@ -222,8 +223,8 @@ fn program_that_loses_one_address_keeps_its_other_forwards(harness: &Harness) ->
     Ok(())
 }
 
-/// Half of the channels that the client parks come to the server that does not listen for it. It asks for others, but not
-/// again and again.
+/// Half of the channels that the client parks reach the server that does not listen for it. The client
+/// connects again, but only a few times.
 fn several_servers_behind_one_address_are_told_and_served(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--listen", "*"])?;
@@ -306,7 +307,8 @@ fn visitors_do_not_wait_for_ever(harness: &Harness) -> Result<()> {
         visitor.write_all(b"anybody there?")?;
     }
     for visitor in &mut visitors {
-        // All of it, which also means that a machine that was suspended meanwhile interrupts nothing.
+        // Each visitor expects all its bytes in one read that is repeated after interruptions, so that a
+        // suspended machine does not fail the scenario.
         match visitor.read_exact(&mut [0; 14]) {
             Ok(()) => served += 1,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
@@ -314,7 +316,7 @@ fn visitors_do_not_wait_for_ever(harness: &Harness) -> Result<()> {
         }
     }
     ensure!((1..8).contains(&served), "{served} of 8 were served by fewer channels");
-    // Half a minute: whoever waits asks now and then, and not all of them.
+    // Within half a minute, waiting visitors cause few requests for channels.
     let asked = fixture.server()?.process.stderr.text().matches("turned away").count();
     ensure!(asked < 60, "the client asked {asked} times for a channel that it may not have");
     Ok(())
@@ -376,7 +378,7 @@ fn target_that_refuses_resets_the_connection(harness: &Harness) -> Result<()> {
     target.is_left_alone()
 }
 
-/// More connections at once than a client parks channels beforehand: all of them are served.
+/// More connections come at once than a client parks channels in advance, and all of them are served.
 fn parked_channels_grow_with_the_load(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--listen", "*"])?;

@@ -1,4 +1,5 @@
-//! Goal: a client may what it was allowed to, from the moment that it is allowed to the moment that it is revoked.
+//! Goal: a client has exactly the rights that it was given, from the moment that they are allowed until they
+//! are revoked.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -179,7 +180,7 @@ fn unix_path_is_exact(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Connections beyond the limit wait for those before them, and are served then.
+/// Connections beyond the limit wait until others end, and are served then.
 fn channels_are_limited(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--max-channels", "3"])?;
@@ -205,7 +206,7 @@ fn channels_are_limited(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Longer than it takes the server to look at the file by itself.
+/// The wait is longer than the server's interval for checking the file.
 fn mistake_in_the_file_cuts_nobody_off(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -229,7 +230,7 @@ fn rate_is_limited(harness: &Harness) -> Result<()> {
     let forward = fixture.forward(&["-L", &local(&target)])?;
     let address = forward.local(0)?;
     let started = Instant::now();
-    // The client as a whole is limited, not each of its connections.
+    // The rate applies to the client as a whole, and not to each of its connections.
     let talkers: Vec<_> = (0..4)
         .map(|_| {
             let address = address.clone();
@@ -240,13 +241,14 @@ fn rate_is_limited(harness: &Harness) -> Result<()> {
         talker.join().map_err(|_| anyhow!("a talker panicked"))??;
     }
     let elapsed = started.elapsed();
-    // Four mebibytes each way; a second's worth may come at once.
+    // Four mebibytes pass in each direction, and a second's worth may pass at once.
     ensure!(elapsed > Duration::from_millis(2_500), "8 MiB in {elapsed:?} at 1 MiB a second");
     ensure!(elapsed < Duration::from_secs(25), "8 MiB took {elapsed:?} at 1 MiB a second");
     Ok(())
 }
 
-/// Far more streams than the rate is enough for: all of them live for longer than silence is borne.
+/// There are far more streams than the rate is enough for, and all of them live longer than the time-out for
+/// silence.
 fn rate_is_shared_and_kills_nothing(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;
@@ -298,7 +300,7 @@ fn rate_changes_under_a_live_stream(harness: &Harness) -> Result<()> {
     };
     read_for(Duration::from_secs(1))?;
     fixture.allow(&["--tcp", &target.address(), "--max-rate", "1MiB"])?;
-    // What was on its way already still comes.
+    // Bytes that were under way already still arrive.
     read_for(Duration::from_secs(8))?;
     let slow = read_for(Duration::from_secs(4))?;
     ensure!(slow < 8 * 1024 * 1024, "{slow} bytes in 4 s at 1 MiB a second");
@@ -407,5 +409,5 @@ fn allow_refuses_what_it_cannot_understand(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Far less than any deadline that would end a stream by itself.
+/// Longest time for an immediate effect, far shorter than any deadline that would end a stream by itself.
 const AT_ONCE: Duration = Duration::from_secs(5);

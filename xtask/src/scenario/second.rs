@@ -1,5 +1,5 @@
-//! Goal: an implementation that was written from PROTOCOL.md alone understands ours and is understood, in every mode;
-//! and with real keys in its hands it still cannot break a rule unseen.
+//! Goal: an implementation that was written from PROTOCOL.md alone interoperates with ours in every mode, and
+//! even with valid keys it cannot break a rule unnoticed.
 
 use std::io::Cursor;
 
@@ -33,7 +33,8 @@ scenarios![
     idle_channel_takes_no_stray_record,
 ];
 
-/// The key asked for, the key at hand, a client with a key of its own, and records right behind Finished.
+/// The cases are a key that is requested, a key that is known, a client with a key of its own, and records
+/// right after Finished.
 fn python_client_is_served_with_the_servers_key(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -57,7 +58,7 @@ fn python_client_is_served_with_the_servers_key(harness: &Harness) -> Result<()>
         server.printed(&format!("[{name}] {text}"))?;
     }
     client(harness, &server, "ping", &known, "")?.expect(Exit::Done)?;
-    // One channel carries one stream after the other.
+    // One channel carries several streams one after the other.
     client(harness, &server, "send", &["--times", "3", "--update-every", "2"], "thrice")?
         .expect(Exit::Done)?;
     server.still_serves(harness)?;
@@ -74,7 +75,7 @@ fn python_client_is_served_with_a_shared_key(harness: &Harness) -> Result<()> {
     expect_mode(&client(harness, &server, "send", &psk, "shared")?.expect(Exit::Done)?, "psk")?;
     server.printed("[laptop] shared")?;
     client(harness, &server, "ping", &psk, "")?.expect(Exit::Done)?;
-    // Without it there is nothing to talk about, and the client is told so.
+    // A client without the shared key is refused, and told so.
     client(harness, &server, "send", &[], "let me in")?.expect(Exit::Refused)?.error_names(&["psk only"])?;
     Ok(())
 }
@@ -107,7 +108,7 @@ fn python_client_without_a_place_is_denied(harness: &Harness) -> Result<()> {
         let outcome = client(harness, &server, "send", options, "let me in")?;
         outcome.expect(Exit::Refused)?.error_names(&[reason])?;
     }
-    // A message server offers no pipe, and says so on a channel that ends well.
+    // A server of messages offers no pipe, and refuses it on a channel that ends cleanly.
     let key = alice.file("client.key");
     let outcome = client(harness, &server, "pipe", &["--client-key", word(&key)?], "up")?;
     outcome.expect(Exit::Refused)?.error_names(&["refused with code 0"])?;
@@ -168,7 +169,7 @@ fn python_server_denies_and_refuses(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A ticket from one of two servers that share a key pair and a master key opens the other, again and again.
+/// Two servers share a key pair and a master key, so tickets of either one are valid at both, repeatedly.
 fn tickets_under_one_master_key_are_good_at_both(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let [master, key, tickets] = [home.file("ticket-keys"), home.file("server.key"), home.file("ticket")];
@@ -203,7 +204,7 @@ fn pipe_to_rust_with_every_padding_and_key_updates(harness: &Harness) -> Result<
     Ok(())
 }
 
-/// With a key and an anonymous client, then resumed, then with a shared key.
+/// The three runs are with a key and an anonymous client, with resumption, and with a shared key.
 fn pipe_from_rust_with_every_padding_and_key_updates(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let file = shared_key(harness, &home, "laptop")?;
@@ -219,7 +220,7 @@ fn pipe_from_rust_with_every_padding_and_key_updates(harness: &Harness) -> Resul
         ("psk", &psk, &psk),
     ] {
         let server = server(harness, &[options, ODD].concat(), mebibyte.clone())?;
-        // One address for the client, whatever the port of the server behind it.
+        // The client uses the same address while the server behind it changes its port.
         tap.redirect(server.address());
         let address = tap.address();
         let arguments = [&["pipe", address.as_str()], &trust[..]].concat();
@@ -232,7 +233,8 @@ fn pipe_from_rust_with_every_padding_and_key_updates(harness: &Harness) -> Resul
     Ok(())
 }
 
-/// With its own key a server offers that key, and the client goes on; a shared key of another server is unknown.
+/// A server with a key of its own offers that key, and the client goes on. A shared key of another server is
+/// unknown.
 fn hello_for_another_server_is_not_answered(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let [known, tickets] = [home.file("known"), home.file("ticket")];
@@ -285,7 +287,7 @@ fn broken_handshake_of_a_client_is_refused(harness: &Harness) -> Result<()> {
         ("finished", Exit::Integrity),
         ("signature", Exit::Integrity),
         ("auth-replayed", Exit::Integrity),
-        // The server answers as ever; only then do the two not understand each other.
+        // The server answers as usual, and then the two sides have different keys.
         ("sealed", Exit::Integrity),
         ("short-secret", Exit::Integrity),
         ("zero-share", Exit::Integrity),
@@ -309,7 +311,7 @@ fn broken_handshake_of_a_server_is_refused(harness: &Harness) -> Result<()> {
         outcome.error_names(&[])?;
         server.finish()?.expect(Exit::Integrity).context(fault)?.expect_stdout(b"")?;
     }
-    // Another way of saying who it is does not replace the shared key.
+    // The shared key is not replaced by another proof of the server's identity.
     let home = harness.home()?;
     let file = shared_key(harness, &home, "laptop")?;
     let server = keyed(harness, &["--fault", "offers"], "")?;
@@ -356,7 +358,7 @@ fn broken_message_is_not_printed(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The message has arrived; what comes in place of the confirmation is none.
+/// The message arrives, but the record in place of the confirmation does not confirm it.
 fn broken_answer_confirms_nothing(harness: &Harness) -> Result<()> {
     for fault in broken().chain(["data", "empty-data", "early-end", "no-close"]) {
         let server = keyed(harness, &["--fault", fault], "")?;
@@ -377,7 +379,7 @@ fn idle_channel_takes_no_stray_record(harness: &Harness) -> Result<()> {
     server.still_serves(harness)
 }
 
-/// A run of the Python client to its end.
+/// Runs the Python client to its end.
 fn client(
     harness: &Harness,
     server: &Server,
@@ -389,12 +391,12 @@ fn client(
     start(harness, &arguments, input.into())?.finish()
 }
 
-/// The Python server with these options.
+/// Starts the Python server with these options.
 fn server(harness: &Harness, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
     Server::from_process(start(harness, &[&["server"], options].concat(), input.into())?)
 }
 
-/// The Python server with a key of its own.
+/// Starts the Python server with a key of its own.
 fn keyed(harness: &Harness, options: &[&str], input: impl Into<Vec<u8>>) -> Result<Server> {
     let home = harness.home_with(Key::Server)?;
     let key = home.file("server.key");
@@ -415,7 +417,7 @@ fn expect_mode(outcome: &Outcome, mode: &str) -> Result<()> {
     Ok(())
 }
 
-/// The address under which the server's log knows a Python client.
+/// The address of a Python client as the server's log shows it.
 fn source(outcome: &Outcome) -> Result<&str> {
     let said = outcome.stderr.lines().rev().find_map(|line| line.strip_prefix("source "));
     Ok(said.context("no source")?.trim())
@@ -426,24 +428,25 @@ fn same(received: &[u8], sent: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// More than what goes ahead of a fault.
+/// The bytes that a peer sends, which are more than those before a fault.
 fn sent() -> Result<Vec<u8>> {
     Lines::of_length(100_000).bytes()
 }
 
-/// Three records of data go ahead; the first of two equal records is as good as they are.
+/// Checks that the output ends before the fault. Three records of data precede it, and the first of two equal
+/// records is valid as well.
 fn only_before_the_fault(outcome: &Outcome, fault: &str) -> Result<()> {
     let good = [&sent()?[..3 * 4096], b"twice"].concat();
     ensure!(good.starts_with(&outcome.stdout), "{fault}: {} bytes came out", outcome.stdout.len());
     Ok(())
 }
 
-/// What breaks a stream.
+/// Faults that break a stream.
 fn broken() -> impl Iterator<Item = &'static str> {
     BROKEN.into_iter().chain(["open", "close"])
 }
 
-/// What no state of a channel has room for.
+/// Faults that are invalid in every state of a channel.
 const BROKEN: [&str; 21] = [
     "replay",
     "reorder",
@@ -468,7 +471,8 @@ const BROKEN: [&str; 21] = [
     "pong",
 ];
 
-/// Records with 0 to 255 bytes of padding and with as much as there is room for, and a new key every seventh.
+/// Options for records with 0 to 255 bytes of padding and with as much as fits, and a new key every seventh
+/// record.
 const ODD: &[&str] = &["--every-padding", "--update-every", "7"];
 
 const MEBIBYTE: u64 = 1024 * 1024;

@@ -11,7 +11,7 @@ fn logs_hold_no_message_and_no_key(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let file = shared_key(harness, &home, "laptop")?;
     let psk = word(&file)?;
-    // With a shared key, then with RSA and a client's own key.
+    // The first run uses a shared key, and the second one RSA and a key of the client.
     let alice = harness.home_with(Key::Alice)?;
     let key = harness.fingerprint("client", &alice)?;
     harness.server(&home, &["allow", &key, "--name", "alice"]).run()?.expect(Exit::Done)?;
@@ -25,7 +25,7 @@ fn logs_hold_no_message_and_no_key(harness: &Harness) -> Result<()> {
             Err(_) => ["--psk", psk],
         };
         let mut logs = String::new();
-        // A second time, so that tickets are seen as well.
+        // A second run covers tickets, too.
         for _ in 0..2 {
             let send = [&["-v", "send", server.address(), MESSAGE][..], &trust].concat();
             let run = harness.client(&alice, &send).environment("RUST_LOG", "trace").run()?;
@@ -46,7 +46,7 @@ fn logs_hold_no_message_and_no_key(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Keys, tickets and the folders that hold them are their owner's alone.
+/// Keys, tickets and their folders are accessible only to their owner.
 fn private_files_are_private(harness: &Harness) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -68,11 +68,11 @@ fn private_files_are_private(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The long words of a shared key's file: its secret among them, in whatever form it is written.
+/// Returns the long words of a shared key's file, among them its secret in whatever form it is written.
 fn secrets(text: &str) -> Result<Vec<String>> {
     let is_word = |character: char| character.is_ascii_alphanumeric() || "+/=-_".contains(character);
     let words = text.split(|character| !is_word(character)).filter(|word| word.len() >= 40);
-    // The id of the server is written into every hello, and may be logged.
+    // The id of the server is public, since every hello contains it.
     let words: Vec<String> = words.map(str::to_owned).collect();
     ensure!(!words.is_empty(), "a shared key's file without a secret in it");
     Ok(words)

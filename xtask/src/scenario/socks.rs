@@ -1,4 +1,4 @@
-//! Goal: a local proxy through which names are resolved, and connections made, at the server.
+//! Goal: a local proxy for which the server resolves names and makes connections.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -47,7 +47,7 @@ fn connections_by_name_and_by_address(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The name is in a hosts file that the server alone has.
+/// The name is in a hosts file that only the server sees.
 fn names_are_resolved_at_the_server(harness: &Harness) -> Result<()> {
     let target = Target::exchange(Exchange::SMALL)?;
     let hosts = Hosts::new(harness)?;
@@ -153,7 +153,7 @@ fn datagrams_go_to_many_targets(harness: &Harness) -> Result<()> {
     }
     association.send("localhost", targets[0].port(), b"by name")?;
     ensure!(association.receive()? == b"by name", "another datagram came back");
-    // What is not allowed is dropped, and what is broken too; the next one goes through.
+    // Datagrams without a right and invalid ones are dropped, and the next valid one passes.
     association.send("127.0.0.1", closed.port(), b"no right")?;
     for broken in [
         &b""[..],
@@ -206,9 +206,9 @@ fn other_words_are_refused(harness: &Harness) -> Result<()> {
         stream.write_all(words)?;
         stream.shutdown(std::net::Shutdown::Write).ok();
         let mut said = Vec::new();
-        // It may hang up with a reset, as it has not read everything.
+        // The proxy may end with a reset, since it has not read everything.
         stream.read_to_end(&mut said).ok();
-        // To a browser it says a sentence.
+        // A browser gets an answer in words, which is longer.
         ensure!(
             said.len() <= if words[0] == b'G' { 256 } else { 64 },
             "{} bytes in answer to {words:02x?}",
@@ -221,7 +221,7 @@ fn other_words_are_refused(harness: &Harness) -> Result<()> {
     echoed(&mut stream, b"still a proxy")
 }
 
-/// Slow-loris at the proxy: a byte now and then buys no more time than silence does.
+/// A byte now and then gives a client no more time than silence does.
 fn client_that_says_nothing_is_closed(harness: &Harness) -> Result<()> {
     let fixture = Fixture::open(harness, &["--tcp", "127.0.0.1:*"])?;
     let forward = fixture.forward(&["-D", "0"])?;

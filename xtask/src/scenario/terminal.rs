@@ -1,4 +1,5 @@
-//! Goal: a person at a terminal is asked there, whatever standard input is, and finds the terminal as it was.
+//! Goal: questions are asked at the terminal, whatever standard input is, and the terminal is restored
+//! afterwards.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ scenarios![
     message_may_be_typed,
 ];
 
-/// Tabs count, what is typed is never shown, and the same words open the key again.
+/// Tabs belong to the passphrase, it is never shown, and the same words open the key again.
 fn passphrase_is_asked_for_unseen(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
@@ -47,7 +48,7 @@ fn passphrase_is_asked_for_unseen(harness: &Harness) -> Result<()> {
     };
     at_terminal(harness, &steps(typed, 0), &fingerprint)?.expect(Exit::Done)?;
     at_terminal(harness, &steps("onetwo words", 2), &fingerprint)?.expect(Exit::Done)?;
-    // An empty one is none.
+    // An empty passphrase is refused.
     let other = harness.home()?;
     let keygen = ["client", "--home", text(&other), "keygen", "--bits", "2048", "--passphrase-prompt"];
     let steps =
@@ -77,7 +78,7 @@ fn interrupted_question_leaves_the_terminal_as_it_was(harness: &Harness) -> Resu
     Ok(())
 }
 
-/// The shell that has the terminal meanwhile is to show what is typed.
+/// While the program is stopped, the shell at the terminal has to show what is typed.
 fn stopped_question_is_asked_again(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let keygen = ["client", "--home", text(&home), "keygen", "--bits", "2048", "--passphrase-prompt"];
@@ -99,7 +100,7 @@ fn stopped_question_is_asked_again(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// As with `nohup`, and with a shell's `&` where it controls no jobs.
+/// `nohup` ignores signals like this, and so does `&` in a shell without job control.
 fn ignored_signals_end_no_question(harness: &Harness) -> Result<()> {
     let home = harness.home()?;
     let client = harness.program("client");
@@ -126,7 +127,7 @@ fn ignored_signals_end_no_question(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A hangup ends a client, and has a server read its configuration.
+/// A hangup ends a client, and makes a server reload its configuration.
 fn signals_do_what_they_did_once_a_question_is_answered(harness: &Harness) -> Result<()> {
     let [client, server] = [harness.home()?, harness.home()?];
     for (program, home) in [("client", &client), ("server", &server)] {
@@ -162,7 +163,8 @@ fn signals_do_what_they_did_once_a_question_is_answered(harness: &Harness) -> Re
     Ok(())
 }
 
-/// `tar c . | client pipe HOST`: the data goes where it belongs, and so do the answers.
+/// The command is like `tar c . | client pipe HOST`: data comes from standard input, and answers from the
+/// terminal.
 fn questions_are_asked_on_the_terminal_where_input_is_data(harness: &Harness) -> Result<()> {
     let alice = harness.home()?;
     let keygen = ["client", "--home", text(&alice), "keygen", "--bits", "2048", "--passphrase-prompt"];
@@ -219,7 +221,7 @@ fn message_may_be_typed(harness: &Harness) -> Result<()> {
     server.printed("[anonymous] hand made")
 }
 
-/// Without a terminal it takes --force, and a file is its owner's alone.
+/// Without a terminal the command needs --force. The file is accessible only to its owner.
 fn second_shared_key_of_a_name_is_asked_for(harness: &Harness) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -245,7 +247,7 @@ fn second_shared_key_of_a_name_is_asked_for(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Has one of the two programs, or another one, run in a terminal.
+/// Runs one of the two programs, or another one, in a terminal.
 fn at_terminal(harness: &Harness, steps: &Value, command: &[&str]) -> Result<Outcome> {
     let mut person = harness.peer("terminal.py")?;
     person.arg(steps.to_string());

@@ -1,4 +1,5 @@
-//! Goal: a client speaks to the server that it means and to no other, and nothing is sent before that is certain.
+//! Goal: a client communicates only with the server that it means, and sends nothing before it is certain of
+//! it.
 
 use anyhow::{Result, ensure};
 
@@ -68,7 +69,7 @@ fn accept_new_records_the_key_and_uses_it(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Another server answers at the address of a known one: what an attacker in the middle looks like.
+/// Another server answers at the address of a known one, as an attacker in the middle would.
 fn changed_key_stops_the_client_in_every_mode(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let other = Server::start(harness, &harness.home_with(Key::OtherServer)?, &[])?;
@@ -90,7 +91,7 @@ fn changed_key_stops_the_client_in_every_mode(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Neither of two answers that contradict each other may win in silence.
+/// Of two keys that contradict each other, neither may be preferred silently.
 fn recorded_key_is_held_against_a_given_one(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let other = harness.fingerprint("server", &harness.home_with(Key::OtherServer)?)?;
@@ -112,7 +113,8 @@ fn trust_records_and_forgets(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Such as where the folder that it is in is not mounted: whom it would have known is not known.
+/// The record's link leads nowhere, as when its folder is not mounted. The servers in the record are unknown
+/// then, and must not count as new.
 fn record_that_leads_nowhere_is_no_empty_one(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &[])?;
     let home = harness.home()?;
@@ -143,7 +145,8 @@ fn recorded(harness: &Harness, home: &Home, address: &str, key: &str) -> Result<
     Ok(())
 }
 
-/// A request for the key has eight bytes and a farewell a few more; a hello has more than a thousand.
+/// A request for the key has eight bytes and the closing records a few more, while a hello has more than a
+/// thousand.
 fn nothing_was_sent(tap: &Tap) -> Result<()> {
     let sent = tap.bytes(Way::Up).len();
     ensure!(sent <= 24, "the client sent {sent} bytes to a server that it should not trust");

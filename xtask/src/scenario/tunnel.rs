@@ -1,4 +1,5 @@
-//! Goal: what goes into a local port or socket comes out at the target, byte for byte, and what cannot is told at once.
+//! Goal: bytes sent to a local port or socket arrive unchanged at the target, and failures are reported at
+//! once.
 
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
@@ -138,7 +139,7 @@ fn named_service_hides_its_address(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// `-W`, as ssh's ProxyCommand: both ways, each with an end of its own.
+/// With `-W`, as in ssh's ProxyCommand, both directions work and end independently.
 fn standard_streams_reach_a_target(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 3_000_000, down: 2_000_001 };
     let target = Target::exchange(exchange)?;
@@ -152,7 +153,7 @@ fn standard_streams_reach_a_target(harness: &Harness) -> Result<()> {
     expected.extend_from_slice(format!("{} {}\n", exchange.up, digest(&sent)).as_bytes());
     outcome.expect_stdout(&expected)?;
 
-    // A conversation, in which neither side waits for an end.
+    // In this conversation neither side waits for an end.
     let target = Target::echo()?;
     fixture.allow(&["--tcp", &target.address()])?;
     let arguments = ["forward", &address, "-W", &target.address(), "--server-key", fixture.key()];
@@ -182,7 +183,7 @@ fn standard_streams_end_with_what_went_wrong(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The forward goes on, for the target may come back.
+/// The forward goes on, since the target may become reachable again.
 fn refused_target_resets_its_connection_alone(harness: &Harness) -> Result<()> {
     let nobody = crate::harness::Port::hold()?;
     let target = Target::echo()?;
@@ -282,7 +283,7 @@ fn file_names_the_forwards(harness: &Harness) -> Result<()> {
     let broken = fixtures[0].alice().write("broken.toml", "[[forward]]\nserver = 7\n")?.display().to_string();
     let outcome = harness.client(fixtures[0].alice(), &["forward", "--config", &broken]).run()?;
     outcome.expect(Exit::Usage)?.error_names(&["broken.toml", "2"])?;
-    // What a file says and what the command line says are not mixed in silence.
+    // Forwards from the file and from the command line must not be combined silently.
     let outcome =
         harness.client(fixtures[0].alice(), &["forward", "--config", &file, "-L", "0:@db"]).run()?;
     outcome.expect(Exit::Usage)?.error_names(&["--config", "--local"])?;
@@ -307,7 +308,7 @@ fn programs_can_read_what_is_said(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The first line of standard output that is an object with these fields.
+/// Returns the first line of standard output that is an object with these fields.
 fn event(client: &Process, fields: &[(&str, &str)]) -> Result<Value> {
     let matches = |line: &str| {
         serde_json::from_str::<Value>(line)

@@ -1,4 +1,4 @@
-//! Goal: one datagram in is one datagram out, flows are told apart, and idle ones end.
+//! Goal: each datagram that enters leaves as one datagram, UDP sessions are kept apart, and idle ones end.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ fn datagrams_keep_their_boundaries(harness: &Harness) -> Result<()> {
         let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
         datagram_echoed(&socket, &payload).with_context(|| format!("{size} bytes"))?;
     }
-    // Several at once come back one by one.
+    // Several datagrams in a row come back one by one.
     for number in 0..20_u8 {
         socket.send(&[number; 100])?;
     }
@@ -50,7 +50,7 @@ fn datagrams_keep_their_boundaries(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Over IPv6 twenty bytes more fit into a datagram than over IPv4.
+/// A datagram over IPv6 holds twenty bytes more than one over IPv4.
 fn datagram_that_is_too_long_is_dropped_alone_and_told_of(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
@@ -69,7 +69,8 @@ fn datagram_that_is_too_long_is_dropped_alone_and_told_of(harness: &Harness) -> 
     Ok(())
 }
 
-/// A resolver's clients ask once each: none of them holds a channel for the minute that a flow may be idle.
+/// A resolver's clients ask once each, and none of them may hold a channel for the whole idle time of a
+/// session.
 fn flow_that_was_answered_gives_its_channel_back(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let fixture = Fixture::open(harness, &["--udp", &target.address()])?;
@@ -136,7 +137,7 @@ fn busy_flow_does_not_end(harness: &Harness) -> Result<()> {
 
 fn target_without_a_right_gets_nothing(harness: &Harness) -> Result<()> {
     let [allowed, closed] = [Datagrams::echo()?, Datagrams::echo()?];
-    // A right to a TCP port is none to the UDP port of the same number.
+    // A right to a TCP port does not include the UDP port of the same number.
     let fixture = Fixture::open(harness, &["--udp", &allowed.address(), "--tcp", &closed.address()])?;
     let [first, second] = [&allowed, &closed].map(|target| format!("0:{}/udp", target.address()));
     let forward = fixture.forward(&["-L", &first, "-L", &second])?;
@@ -149,8 +150,8 @@ fn target_without_a_right_gets_nothing(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Under way in both directions when the right goes, in each way in which it can. Within a second nothing passes any more,
-/// although both ends go on sending, and both logs say why.
+/// Datagrams pass in both directions when the right is lost, in each possible way. Within a second none
+/// passes any more, although both ends go on sending, and both logs give the reason.
 fn flow_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     thread::scope(|scope| {
         let plays: Vec<_> = [Loss::Revoked, Loss::Replaced, Loss::Edited, Loss::Expired]
@@ -169,13 +170,13 @@ fn flow_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     })
 }
 
-/// How a right is lost.
+/// A way in which a right is lost.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Revoked,
-    /// `server allow` with other rights.
+    /// `server allow` replaces it by other rights.
     Replaced,
-    /// Another file, and `server reload`.
+    /// The file is edited, and `server reload` runs.
     Edited,
     Expired,
 }
@@ -214,7 +215,7 @@ fn right_is_lost(harness: &Harness, kind: &str, loss: Loss) -> Result<()> {
         let after = last.saturating_duration_since(lost);
         ensure!(after < Duration::from_secs(1), "datagrams {way} passed for {after:?} more");
     }
-    // Where a target of the client's is, the server does not know.
+    // The server does not know the client's own targets.
     let open = if kind == "-L" { &to } else { "listening on 127.0.0.1:" };
     fixture.server()?.logged(&["connection ended early", "client=\"alice\"", open, "lost the right"])?;
     forward.logged(&["lost the right"])?;
@@ -222,7 +223,7 @@ fn right_is_lost(harness: &Harness, kind: &str, loss: Loss) -> Result<()> {
 }
 
 impl Loss {
-    /// Has the client lose `right`, and tells when it has it no longer.
+    /// Takes `right` from the client, and returns the time at which it ends.
     fn happen(self, fixture: &Fixture<'_>, right: &[&str]) -> Result<Instant> {
         match self {
             Self::Revoked => fixture.command(&["revoke", "alice"])?.expect(Exit::Done).map(drop)?,
@@ -243,7 +244,7 @@ impl Loss {
     }
 }
 
-/// Waits until datagrams have come at both ends since then.
+/// Waits until datagrams have arrived at both ends after `since`.
 fn is_arriving(arrived: &[Mutex<Option<Instant>>; 2], since: Instant) -> Result<()> {
     until(DEADLINE, "datagrams pass in both directions", || {
         let lasts = arrived.each_ref().map(|last| *last.lock().unwrap_or_else(PoisonError::into_inner));
@@ -252,7 +253,7 @@ fn is_arriving(arrived: &[Mutex<Option<Instant>>; 2], since: Instant) -> Result<
     })
 }
 
-/// Whether anybody still takes them is for the other end to say.
+/// Sends datagrams until told to stop. The receiving end decides whether they arrive, so errors are ignored.
 fn send_until(stop: &AtomicBool, send: impl Fn(&[u8]) -> std::io::Result<()>) {
     while !stop.load(Ordering::Relaxed) {
         send(b"one more").ok();
@@ -260,7 +261,7 @@ fn send_until(stop: &AtomicBool, send: impl Fn(&[u8]) -> std::io::Result<()>) {
     }
 }
 
-/// Notes when the last one came.
+/// Receives datagrams until told to stop, and records the time of the last one.
 fn receive_until(stop: &AtomicBool, socket: &UdpSocket, last: &Mutex<Option<Instant>>) {
     socket.set_read_timeout(Some(Duration::from_millis(100))).ok();
     while !stop.load(Ordering::Relaxed) {
@@ -270,7 +271,7 @@ fn receive_until(stop: &AtomicBool, socket: &UdpSocket, last: &Mutex<Option<Inst
     }
 }
 
-/// For how long both ends go on without the right: longer than what is allowed to pass in that time.
+/// Time for which both ends go on sending without the right, which is longer than datagrams may still pass.
 const STILL_SENT: Duration = Duration::from_millis(2_500);
 
 fn names_are_resolved_by_dig_through_the_tunnel(harness: &Harness) -> Result<()> {
@@ -289,7 +290,8 @@ fn names_are_resolved_by_dig_through_the_tunnel(harness: &Harness) -> Result<()>
     Ok(())
 }
 
-/// A resolver at all addresses of a machine, as a socket of its client that is connected to one of them finds out.
+/// A resolver that listens at all addresses has to answer from the one that was asked: a client with a
+/// connected socket drops other answers.
 fn answers_come_from_the_address_that_was_asked(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let fixture = Fixture::open(harness, &["--udp", &target.address(), "--listen", "*:*"])?;

@@ -1,7 +1,8 @@
-//! The tests of what seals and opens records, over the implementations that this processor would not choose.
+//! The tests of the code that seals and opens records, with the implementations that this processor would not
+//! choose.
 //!
-//! The test programs are those that the units were run with: asking cargo for a few crates alone would have it build all
-//! that they depend on once more, with other features.
+//! The test programs are those of the unit tests: cargo would build all dependencies again with other
+//! features if it were asked for a few crates alone.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +14,8 @@ use super::tally::{Tally, counting};
 use crate::flags::TestFlags;
 use crate::workspace;
 
-/// Runs all of them, with the variable that record-kernels reads where it is built with all its features.
+/// Runs all tests once for each forced implementation. record-kernels reads the variable in builds with all
+/// features.
 pub(super) fn run(flags: &TestFlags) -> Result<Tally> {
     let programs = build()?;
     let mut total = Tally::default();
@@ -29,7 +31,7 @@ pub(super) fn run(flags: &TestFlags) -> Result<Tally> {
     Ok(total)
 }
 
-/// A program with the tests of one crate, and the crate's folder, in which cargo would run it.
+/// A test program of one crate, and the crate's folder, in which cargo would run it.
 #[derive(Debug, PartialEq, Eq)]
 struct TestProgram {
     executable: PathBuf,
@@ -51,7 +53,7 @@ fn build() -> Result<Vec<TestProgram>> {
     Ok(programs)
 }
 
-/// Reads one of cargo's messages; `None` where it is about anything but a program with tests of one of [`CRATES`].
+/// Reads one of cargo's messages. `None` where it does not announce a test program of one of [`CRATES`].
 fn test_program(message: &str) -> Option<TestProgram> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_test = message["profile"]["test"].as_bool()?;
@@ -66,7 +68,7 @@ fn test_program(message: &str) -> Option<TestProgram> {
 
 const CRATES: [&str; 3] = ["crates/record-kernels", "crates/crypto-core", "crates/wire-protocol"];
 
-/// The implementations that are slower somewhere, each by what is left to it.
+/// Slower sets of implementations, each named after the instructions that it may still use.
 const FORCED: [&str; 3] = ["avx512", "sse", "portable"];
 
 #[cfg(test)]

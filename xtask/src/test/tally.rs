@@ -1,4 +1,4 @@
-//! Tests that passed and failed, counted over all parts.
+//! Counts of the tests that passed and failed, over all parts.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::workspace;
 
-/// What a part of the tests came to.
+/// The counts of one part or of all.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
@@ -21,12 +21,12 @@ impl Tally {
     pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
     pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
 
-    /// Nothing failed, and something passed.
+    /// Returns whether no test failed and at least one passed.
     pub(crate) fn is_good(self) -> bool {
         self.failed == 0 && self.passed > 0
     }
 
-    /// Reads one of cargo test's own result lines.
+    /// Parses one of cargo test's result lines.
     fn from_result_line(line: &str) -> Option<Self> {
         let counts = line.trim().strip_prefix("test result: ")?.split_once(". ")?.1;
         let count = |what: &str| {
@@ -61,7 +61,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Runs a command that reports as cargo test does, shows what it prints, and counts.
+/// Runs a command that reports like cargo test, shows its output, and counts the results.
 pub(super) fn counting(mut command: Command) -> Result<Tally> {
     let shown = workspace::shown(&command);
     eprintln!("$ {shown}");

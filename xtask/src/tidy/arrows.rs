@@ -1,5 +1,5 @@
-//! The dependencies between crates that `crates/ARCHITECTURE.md` draws and no others, and what a crate must not
-//! know at all.
+//! Checks that crates depend on each other only as `crates/ARCHITECTURE.md` draws it, and not on packages
+//! that would break an invariant.
 
 use crate::tidy::file::File;
 use crate::tidy::findings::Findings;
@@ -31,7 +31,7 @@ pub(super) fn check(files: &[File], findings: &mut Findings) {
     }
 }
 
-/// The names in the table `[dependencies]`, with the numbers of their lines. What tests alone depend on may be anything.
+/// The names in the table `[dependencies]` with their line numbers. Dependencies of tests are not restricted.
 fn dependencies(manifest: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_within = false;
     manifest.lines().enumerate().filter_map(move |(index, line)| {
@@ -45,11 +45,11 @@ fn dependencies(manifest: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What a crate may depend on.
+/// The dependencies that a crate may have.
 struct Arrows {
     from: &'static str,
     to: &'static [&'static str],
-    /// Packages of others that would break an invariant.
+    /// Other packages that would break an invariant.
     never: &'static [&'static str],
 }
 
@@ -64,9 +64,11 @@ const ARROWS: [Arrows; 8] = [
     Arrows { from: "client", to: &["crypto-core", "wire-protocol", "tunnel", "cli-support"], never: &[] },
 ];
 
-/// Below the protocol nothing is asked of the system, and nothing has a form in text.
+/// Packages that the crates below the protocol must not use: these crates make no system calls, and have no
+/// text formats.
 const NO_IO: &[&str] = &["tokio", "getrandom", "serde", "clap", "toml", "tracing"];
-/// What carries data knows neither command lines nor files of ours.
+/// Packages that the crates that carry data must not use: these crates know neither command lines nor our
+/// files.
 const NO_PROGRAM: &[&str] = &["clap", "toml", "etcetera", "tracing-subscriber"];
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What stays behind a boundary: the codec, the schema and its specification, clocks and randomness, unsafe code.
+//! Checks that some concerns stay within their files: the codec, the schema and its specification, clocks and
+//! randomness, unsafe code.
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,7 +19,7 @@ pub(super) fn check(files: &[File], findings: &mut Findings) {
     specification(files, findings);
 }
 
-/// One file could replace the codec.
+/// Only codec.rs may name bincode, so that this file alone changes if another library replaces it.
 fn codec(file: &File, findings: &mut Findings) {
     if file.path == CODEC || !file.path.starts_with("crates/") {
         return;
@@ -30,7 +31,7 @@ fn codec(file: &File, findings: &mut Findings) {
     }
 }
 
-/// The only types with a form on the wire are the messages. The programs have files of their own.
+/// Only messages may derive a wire format. The programs' own files have other formats.
 fn schema(file: &File, findings: &mut Findings) {
     let is_message = file.path.starts_with("crates/wire-protocol/src/message");
     let is_library =
@@ -45,7 +46,7 @@ fn schema(file: &File, findings: &mut Findings) {
     }
 }
 
-/// Clocks, sockets, threads and global randomness have no place below the stream.
+/// The protocol's code below the streams uses no clock, socket, thread or global randomness.
 fn sans_io(file: &File, findings: &mut Findings) {
     let is_core = ["crates/record-kernels/src/", "crates/crypto-core/src/", "crates/wire-protocol/src/"]
         .iter()
@@ -73,8 +74,9 @@ fn no_std(files: &[File], findings: &mut Findings) {
     }
 }
 
-/// The workspace's lints forbid unsafe code. A crate that did not take them over could hold some, and one does: its own
-/// list has to be the workspace's without that line. Fuzz targets are workspaces of their own and no part of this.
+/// The workspace's lints forbid unsafe code, and crates inherit them. Only one crate may have lints of its
+/// own, which have to equal the workspace's but for that line. Fuzz targets are workspaces of their own and
+/// not checked.
 fn lints(files: &[File], findings: &mut Findings) {
     let is_member = |path: &str| path == "xtask/Cargo.toml" || path.split('/').count() == MEMBER_DEPTH;
     for manifest in files.iter().filter(|file| file.name() == "Cargo.toml") {
@@ -97,8 +99,8 @@ fn lints(files: &[File], findings: &mut Findings) {
     }
 }
 
-/// The schema cannot move without the document that a second implementation is written from. What is hashed is what
-/// `cat message.rs message/*.rs` gives.
+/// The schema must not change without the document that a second implementation is written from. The hash
+/// covers the output of `cat message.rs message/*.rs`.
 fn specification(files: &[File], findings: &mut Findings) {
     let find = |path: &str| files.iter().find(|file| file.path == path);
     let Some(schema) = find(SCHEMA) else { return findings.file(SCHEMA, "is missing") };
@@ -122,18 +124,18 @@ fn is_code(line: &str) -> bool {
 }
 
 const WORKSPACE: &str = "Cargo.toml";
-/// `crates/NAME/Cargo.toml`.
+/// Number of components of the path `crates/NAME/Cargo.toml`.
 const MEMBER_DEPTH: usize = 3;
-/// The one crate that may hold unsafe code.
+/// The one crate that may contain unsafe code.
 const KERNELS: &str = "crates/record-kernels/Cargo.toml";
-/// Asks the environment which kernel to test, in builds for tests alone.
+/// The file that reads from the environment which kernel to test, only in builds for tests.
 const FORCED: &str = "crates/record-kernels/src/forced.rs";
 const CODEC: &str = "crates/wire-protocol/src/codec.rs";
 const SCHEMA: &str = "crates/wire-protocol/src/message.rs";
 const SCHEMA_PARTS: &str = "crates/wire-protocol/src/message/";
 const SPECIFICATION: &str = "crates/wire-protocol/PROTOCOL.md";
 
-/// The only files of wire-protocol that know of a transport, each behind a feature.
+/// The only files of wire-protocol that may use a transport, each behind a feature.
 const STREAMS: [&str; 2] = ["crates/wire-protocol/src/stream", "crates/wire-protocol/src/relay"];
 
 const OUTSIDE: [&str; 11] = [
@@ -154,7 +156,7 @@ const OUTSIDE: [&str; 11] = [
 mod tests {
     use super::*;
 
-    /// What the specification's check says of a document and these parts of the schema.
+    /// Returns the number of findings for a document and two parts of the schema.
     fn finds(document: &str, parts: [(&str, &str); 2]) -> usize {
         let parts = parts.map(|(name, text)| (format!("{SCHEMA_PARTS}{name}"), text.to_owned()));
         let files =
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn no_part_of_the_schema_changes_without_its_specification() {
-        // printf 'mod a;\nstruct A;\nstruct B;\n' | sha256sum
+        // The hash is that of `printf 'mod a;\nstruct A;\nstruct B;\n' | sha256sum`.
         let document = "message.rs and message/*.rs sha256: \
                         3e9838ba17ba64b72238ef76ea5a4ee399a239fb6972252612fb4195f1116020";
         let honest = [("a.rs", "struct A;\n"), ("b.rs", "struct B;\n")];

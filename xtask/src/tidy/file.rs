@@ -1,6 +1,6 @@
-//! A text file of the workspace, as the checks see it.
+//! A text file of the workspace, as the checks read it.
 
-/// A file of the workspace, by its path from the root.
+/// A file of the workspace, with its path relative to the root.
 pub(crate) struct File {
     pub(crate) path: String,
     pub(crate) text: String,
@@ -15,12 +15,12 @@ impl File {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
-    /// Test code may do what shipped code may not.
+    /// Returns whether the file is shipped. Test code may break rules for shipped code.
     pub(crate) fn is_shipped(&self) -> bool {
         self.path.starts_with("crates/") && self.path.contains("/src/")
     }
 
-    /// The part above the unit tests.
+    /// The lines above the unit tests, with their numbers.
     pub(crate) fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text
             .lines()

@@ -1,10 +1,10 @@
-//! What the checks have found.
+//! Collects the findings of the checks.
 
 use anyhow::{Result, bail};
 
 use crate::tidy::file::File;
 
-/// What breaks a rule, collected so that one run names everything.
+/// Violations of rules, collected so that one run reports all of them.
 #[derive(Default)]
 pub(crate) struct Findings(pub(crate) Vec<String>);
 
@@ -43,5 +43,5 @@ impl Findings {
     }
 }
 
-/// Reported, not refused: a split must follow a noun.
+/// Length in lines above which a file is reported. It is no violation, since a split must follow a noun.
 const LONG: usize = 400;

@@ -1,7 +1,9 @@
-//! The imports between the files of a crate: no circle, and nothing from a module that is built on the one that takes.
+//! Checks the imports between the files of a crate: no circles, and no imports from a module that is built on
+//! the importing file.
 //!
-//! Read from the syntax: `use` trees, paths in code, and paths in the arguments of macros. Unit tests are left out, since
-//! a test may reach for anything. `crates/ARCHITECTURE.md` lists the imports that may run up, with a reason for each.
+//! The imports are read from the syntax: `use` trees, paths in code, and paths in the arguments of macros.
+//! Unit tests are left out, since a test may use anything. `crates/ARCHITECTURE.md` lists the imports that
+//! may run up, with a reason for each.
 
 mod paths;
 
@@ -49,8 +51,8 @@ pub(super) fn check(files: &[File], findings: &mut Findings) {
     }
 }
 
-/// The files of each `src` folder whose library or program is one crate. The two programs' `main.rs` beside a library
-/// are crates of one file, which cannot import in a circle.
+/// Groups files by their `src` folder, whose library or program is one crate. The `main.rs` beside a library
+/// is a crate of one file, which cannot import in a circle.
 fn by_source(files: &[File]) -> BTreeMap<&str, Vec<&File>> {
     let mut sources: BTreeMap<&str, Vec<&File>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_rust()) {
@@ -66,7 +68,7 @@ fn by_source(files: &[File]) -> BTreeMap<&str, Vec<&File>> {
     sources
 }
 
-/// Each circle of files that need each other's definitions, by their names in order.
+/// Returns each circle of files that need each other's definitions, by their names in order.
 fn circles(imports: &[Import]) -> Vec<Vec<&str>> {
     let graph: Graph =
         imports.iter().map(|import| (import.from.as_str(), import.defined_in.as_str())).collect();
@@ -79,7 +81,8 @@ fn circles(imports: &[Import]) -> Vec<Vec<&str>> {
     circles
 }
 
-/// The imports that name an item through a module that re-exports it and is built on the file that names it.
+/// Returns the imports that name an item through a module that re-exports it and is built on the importing
+/// file.
 fn imports_that_run_up(imports: &[Import]) -> Vec<&Import> {
     let named = imports.iter().map(|import| (import.from.as_str(), import.through.as_str()));
     let defined = imports.iter().map(|import| (import.from.as_str(), import.defined_in.as_str()));
@@ -93,7 +96,7 @@ fn imports_that_run_up(imports: &[Import]) -> Vec<&Import> {
 
 type Graph<'a> = DiGraphMap<&'a str, (), RandomState>;
 
-/// The imports that run up and have a reason: each a line of the list in ARCHITECTURE.md.
+/// The permitted imports that run up, each a line of the list in ARCHITECTURE.md.
 struct Allowed {
     lines: BTreeSet<String>,
 }
@@ -110,7 +113,8 @@ impl Allowed {
     }
 }
 
-/// Crates whose files still import each other. They leave this list as they are mended, and the list with the last one.
+/// Crates whose files still import each other. Each leaves this list once it is corrected, and the last one
+/// takes the list with it.
 const NOT_YET: [&str; 2] = ["crates/wire-protocol/src/", "crates/client/src/"];
 
 const ARCHITECTURE: &str = "crates/ARCHITECTURE.md";

@@ -1,4 +1,5 @@
-//! What every source file keeps: a purpose on its first line, no drawers, no banners, nothing left over.
+//! Checks each source file for a purpose on its first line, and against vague file names, banners and
+//! left-overs.
 
 use crate::tidy::file::File;
 use crate::tidy::findings::Findings;
@@ -47,8 +48,8 @@ fn rust(file: &File, findings: &mut Findings) {
     }
 }
 
-/// A comment that draws a line: `// ----`, `// == name ==` and their like. Documentation may hold diagrams and tables,
-/// so there only a line of nothing else is one.
+/// Returns whether a comment draws a line, such as `// ----` or `// == name ==`. Documentation may contain
+/// diagrams and tables, so there only a line without words is a banner.
 fn is_banner(line: &str) -> bool {
     let Some(comment) = line.strip_prefix("//") else { return false };
     let is_rule = |character| "=-*#~ ".contains(character);
@@ -61,7 +62,7 @@ fn is_banner(line: &str) -> bool {
         .any(|rule| comment.starts_with(rule) || comment.ends_with(rule))
 }
 
-/// Written in two pieces, so that this file does not find itself.
+/// The words are written in two pieces, so that this file does not find itself.
 fn left_overs() -> [(String, &'static str); 9] {
     [
         (["to", "do!("].concat(), "something left to do"),

@@ -1,4 +1,4 @@
-//! Floods, each from many sources.
+//! Floods of a server, each from many source addresses.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-/// Who is flooded, and with what.
+/// The server under the flood, and the bytes of a hello that costs it work.
 pub(super) struct Target {
     pub(super) address: SocketAddrV4,
     pub(super) garbage: Vec<u8>,
@@ -17,7 +17,8 @@ pub(super) struct Target {
 /// A kind of flood.
 #[derive(Clone, Copy)]
 pub(super) enum Flood {
-    /// 400 hellos at once, each of which costs the server RSA and comes to nothing, from 1,000 sources.
+    /// 400 connections at once from 1,000 sources, each with a hello that costs the server an RSA operation
+    /// and fails.
     Garbage,
     /// Connections that are closed at once, 1,000 a second from 5,000 sources.
     Closed,
@@ -34,7 +35,7 @@ impl Flood {
         }
     }
 
-    /// Goes on until `ended`.
+    /// Starts the flood's threads, which run until `ended` is set.
     pub(super) fn start<'scope, 'env>(
         self,
         scope: &'scope Scope<'scope, 'env>,
@@ -56,17 +57,18 @@ impl Flood {
 
 fn send_garbage(first: u32, target: &Target, ended: &AtomicBool) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Not all in the same moment.
+    // The threads start one millisecond apart, not all at once.
     thread::sleep(Duration::from_millis(first.into()));
     while !ended.load(Ordering::Relaxed) {
         let source = source(1, NEXT.fetch_add(1, Ordering::Relaxed) % GARBAGE_SOURCES);
         let answered = connect_from(source, target.address).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(12)))?;
             stream.write_all(&target.garbage)?;
-            // The answer has cost RSA: nothing more is to be had.
+            // By the time of its answer the server has done the RSA operation, which is all that this
+            // connection can cost.
             stream.read(&mut [0; 4096])
         });
-        // Whoever is turned away comes back at once.
+        // A connection that is refused is repeated at once.
         drop(answered);
     }
 }
@@ -108,7 +110,7 @@ fn talk_slowly(target: &Target, ended: &AtomicBool) {
     }
 }
 
-/// The address of a source, 250 in each network of 256.
+/// Returns the address of a source: 250 addresses in each network of 256.
 fn source(kind: u8, number: u32) -> Ipv4Addr {
     let [_, _, network, host] = (number / 250 * 256 + number % 250 + 1).to_be_bytes();
     Ipv4Addr::new(10, 80 + kind, network, host)
@@ -125,5 +127,5 @@ const GARBAGE_AT_ONCE: u32 = 400;
 const GARBAGE_SOURCES: u32 = 1_000;
 const CLOSED_SOURCES: u32 = 5_000;
 const SLOW_SOURCES: u32 = 250;
-/// They need little.
+/// The threads of a flood need little stack, and there are many of them.
 const STACK: usize = 128 * 1024;

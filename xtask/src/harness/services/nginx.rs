@@ -1,4 +1,4 @@
-//! An nginx that serves one folder.
+//! An nginx that serves files from one folder.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::harness::services::running::{listens, word};
 use crate::harness::{Harness, Home, Lines, Port, Process, Tool};
 
-/// Serves `/small`, a line, and `/large`, 16 MiB of lines.
+/// An nginx that serves `/small`, one line, and `/large`, 16 MiB of lines.
 pub(crate) struct Nginx {
     _process: Process,
     _place: Home,
@@ -25,7 +25,8 @@ impl Nginx {
         fs::create_dir(place.file("temporary"))?;
         fs::write(place.file("www/small"), "a small page\n")?;
         fs::write(place.file("www/large"), Lines::of_length(Self::LARGE).bytes()?)?;
-        // One process in the foreground, so that it ends with its harness; nothing outside its folder.
+        // nginx runs as one process in the foreground, so that it ends with the harness, and writes only into
+        // its folder.
         let folder = word(place.path());
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary: String =

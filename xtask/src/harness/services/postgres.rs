@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::harness::services::running::{end, listens, word};
 use crate::harness::{Port, Process, Tool, printed};
 
-/// Trusts whoever can connect, as user `postgres`.
+/// A server that accepts every connection as user `postgres`, without a password.
 pub(crate) struct Postgres {
     process: Process,
     _place: TempDir,
@@ -22,7 +22,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) fn start() -> Result<Self> {
         let [initdb, postgres] = [Tool::INITDB.find()?, Tool::POSTGRES.find()?];
-        // A folder of its own: the scenarios' one is closed to other users.
+        // PostgreSQL gets a folder of its own, since other users cannot enter the folder of the scenarios.
         let place = tempfile::Builder::new().prefix("sockseal-postgres-").tempdir()?;
         if geteuid().is_root() {
             let user: u32 = printed(Tool::ID.command()?.args(["-u", "postgres"]))?.trim().parse()?;
@@ -50,12 +50,12 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // A server that is killed leaves shared memory behind.
+        // A server that is killed leaves shared memory behind, so it is asked to end.
         end(&mut self.process, Signal::INT);
     }
 }
 
-/// PostgreSQL refuses to run as root: Debian has a user for it.
+/// Runs `program` as Debian's user for PostgreSQL, which refuses to run as root.
 fn unprivileged(program: &Path) -> Result<Command> {
     if !geteuid().is_root() {
         return Ok(Command::new(program));

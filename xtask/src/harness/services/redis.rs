@@ -1,11 +1,11 @@
-//! A redis-server without a disk.
+//! A redis-server that keeps no data on disk.
 
 use anyhow::Result;
 
 use crate::harness::services::running::{listens, word};
 use crate::harness::{Harness, Home, Port, Process, Tool};
 
-/// Listens on a port and on a unix socket.
+/// A redis-server that listens on a port and on a unix socket.
 pub(crate) struct Redis {
     _process: Process,
     place: Home,

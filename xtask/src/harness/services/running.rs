@@ -1,4 +1,4 @@
-//! Waiting until a service runs, and ending it.
+//! Waits until a service runs, and ends it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::harness::connection::dial;
 use crate::harness::deadline::{DEADLINE, until};
 use crate::harness::process::Process;
 
-/// Waits until a service takes connections, as long as it lives.
+/// Waits until a service accepts connections, and fails as soon as its process has ended.
 pub(super) fn listens(process: &mut Process, address: &str) -> Result<()> {
     let mut ended = None;
     let listens = until(DEADLINE, "a service listens", || {
@@ -26,14 +26,14 @@ pub(super) fn listens(process: &mut Process, address: &str) -> Result<()> {
     }
 }
 
-/// Asks a service to end, and gives it time to put its things away.
+/// Sends `signal` to a service, and gives it time to clean up.
 pub(super) fn end(process: &mut Process, signal: Signal) {
     if process.signal(signal).is_ok() {
         process.wait_for(Duration::from_secs(10)).ok();
     }
 }
 
-/// A path as an argument.
+/// Converts a path to an argument.
 pub(super) fn word(path: &Path) -> String {
     path.display().to_string()
 }

@@ -1,4 +1,4 @@
-//! An OpenSSH server that lets one key in.
+//! An OpenSSH server that accepts one key.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use crate::harness::services::running::{listens, word};
 use crate::harness::{Harness, Home, Port, Process, Tool, printed, set_mode};
 
-/// Lets in the user who runs the tests.
+/// An sshd that accepts the user who runs the tests.
 pub(crate) struct Sshd {
     _process: Process,
     place: Home,
@@ -28,7 +28,8 @@ impl Sshd {
         }
         fs::copy(place.file("user.pub"), place.file("authorized_keys"))?;
         set_mode(&place.file("authorized_keys"), 0o600)?;
-        // Where a root's sshd locks itself in; a system that has never started one lacks it.
+        // An sshd of root needs this folder for privilege separation, and a system that has never started one
+        // lacks it.
         if geteuid().is_root() {
             fs::create_dir_all("/run/sshd").context("/run/sshd")?;
         }
@@ -51,7 +52,8 @@ impl Sshd {
         self.port.address()
     }
 
-    /// `ssh` to this server by way of a command, with the host's key known and nothing of the user's own.
+    /// Prepares an `ssh` to this server through `proxy_command`, with the host's key known and without the
+    /// user's own configuration.
     pub(crate) fn client(&self, proxy_command: &str) -> Result<Command> {
         let host = fs::read_to_string(self.place.file("host.pub"))?;
         let known = self.place.write("known_hosts", format!("[127.0.0.1]:{} {host}", self.port.number()))?;

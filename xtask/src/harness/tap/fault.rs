@@ -1,9 +1,9 @@
-//! What a tap does to a connection, and on which side or way.
+//! Faults that a tap can inject, and the direction or side that they apply to.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
     /// From the client to the server.
@@ -12,31 +12,31 @@ pub(crate) enum Way {
     Down,
 }
 
-/// What the tap does to each connection.
+/// A fault that the tap injects into each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// Closes both sides, in good order for TCP, once this many bytes have passed.
+    /// Closes both sides with a regular end of TCP's, once this many bytes have passed.
     Cut { way: Way, after: usize },
-    /// Turns one bit of the byte at this offset.
+    /// Inverts one bit of the byte at this offset.
     Flip { way: Way, at: usize },
-    /// Every byte arrives so much later than it was sent, each way, in order and at any rate.
+    /// Delays every byte by this time, in both directions. The order is kept, and the rate is not limited.
     Delay(Duration),
-    /// Every byte is written by itself, each way.
+    /// Writes every byte separately, in both directions.
     Trickle,
-    /// Once this many bytes have passed, nothing passes any more, neither way, and nobody hangs up.
+    /// Stops forwarding in both directions once this many bytes have passed, and leaves both sides open.
     Stall { way: Way, after: usize },
-    /// Once this many bytes have passed, the server's side is gone, and the client is not told.
+    /// Closes the server's side once this many bytes have passed, and leaves the client's side open.
     HalfOpen { way: Way, after: usize },
 }
 
-/// One of the tap's neighbors.
+/// The client or the server, as a neighbor of the tap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     Client,
     Server,
 }
 
-/// A lock that a panic elsewhere does not close.
+/// Locks a mutex even after a panic of another thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What a tap does to the two directions of one connection.
+//! The two sockets and two directions of one connection through a tap, and the faults in them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::tap::fault::{Fault, Side, Way, lock};
 
-/// The two sockets of a connection through the tap, and whether anything passes between them.
+/// The two sockets of a connection through the tap, and whether bytes are forwarded between them.
 pub(super) struct Wire {
     state: Mutex<State>,
     changed: Condvar,
@@ -19,7 +19,7 @@ pub(super) struct Wire {
 
 struct State {
     flow: Flow,
-    /// The client's and the server's, until both directions have ended.
+    /// The sockets to the client and to the server, until both directions have ended.
     sockets: Option<[TcpStream; 2]>,
     directions: usize,
 }
@@ -38,7 +38,7 @@ impl Wire {
         Self { state: Mutex::new(state), changed: Condvar::new(), passed: Default::default() }
     }
 
-    /// How many bytes went that way.
+    /// The number of bytes that were forwarded in this direction.
     pub(super) fn passed(&self, way: Way) -> &AtomicUsize {
         match way {
             Way::Up => &self.passed[0],
@@ -70,7 +70,7 @@ impl Wire {
         self.change(Flow::HalfOpen { keeps }, &[gone]);
     }
 
-    /// One direction has ended; the second one to say so lets the sockets go.
+    /// Notes the end of one direction. The end of the second one drops the sockets.
     pub(super) fn leave(&self) {
         let mut state = lock(&self.state);
         state.directions -= 1;
@@ -94,7 +94,7 @@ impl Wire {
         self.changed.notify_all();
     }
 
-    /// Waits while the wire is stalled.
+    /// Waits while forwarding is stalled.
     fn passage(&self) -> Flow {
         let state = lock(&self.state);
         let state = self
@@ -105,7 +105,7 @@ impl Wire {
     }
 }
 
-/// Copies one way until its end or its fault. An error means that both sockets are to be closed.
+/// Forwards one direction until its end or its fault. After an error the caller has to close both sockets.
 pub(super) fn pass(
     way: Way,
     mut from: &TcpStream,
@@ -164,11 +164,11 @@ pub(super) fn pass(
     }
 }
 
-/// How bytes are written on.
+/// How bytes are written to the other side.
 enum Outlet<'a> {
     AtOnce(&'a TcpStream),
     OneByOne(&'a TcpStream),
-    /// To the thread that writes each piece when it is due; an empty piece is the end.
+    /// Sends pieces to a thread that writes each of them when it is due. An empty piece is the end.
     Later(SyncSender<(Instant, Vec<u8>)>, Duration),
 }
 
@@ -207,12 +207,12 @@ impl<'a> Outlet<'a> {
 
     fn finish(&self) -> io::Result<()> {
         match self {
-            // The reader may have ended first, which is no fault.
+            // The reader may have closed the connection first, which is no fault.
             Self::AtOnce(to) | Self::OneByOne(to) => to.shutdown(Shutdown::Write).or(Ok(())),
             Self::Later(..) => self.send(&[]),
         }
     }
 }
 
-/// Pieces on a link with a delay: as many as no scenario has under way at once.
+/// Capacity for delayed pieces: more than any scenario has in flight at once.
 const UNDER_WAY: usize = 4096;

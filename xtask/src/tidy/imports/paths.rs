@@ -1,6 +1,8 @@
-//! The imports of one crate, read from its syntax: which file names an item, through which module, and where the item
-//! stands. Names are resolved as far as modules and re-exports go; what the compiler alone can know (methods, types that
-//! are never named) needs no import.
+//! Reads the imports of one crate from its syntax: the file that names an item, the module that it is named
+//! through, and the file that defines it.
+//!
+//! Names are resolved through modules and re-exports. Items that only the compiler can resolve, such as
+//! methods and types that are never named, need no import.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,16 +13,16 @@ use syn::visit::{self, Visit};
 
 use crate::tidy::file::File;
 
-/// One file that names an item of another one.
+/// One item of another file that a file names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Import {
-    /// The file that names it.
+    /// The file that names the item.
     pub(super) from: String,
-    /// The path that it is named by, from the root of the crate.
+    /// The path that names the item, from the root of the crate.
     pub(super) path: String,
-    /// The file whose module it is named through.
+    /// The file whose module the item is named through.
     pub(super) through: String,
-    /// The file that defines it, behind every re-export.
+    /// The file that defines the item, after all re-exports.
     pub(super) defined_in: String,
 }
 
@@ -37,13 +39,14 @@ pub(super) struct Crate {
 
 type ModulePath = Vec<String>;
 
-/// What one file says about names.
+/// The names that one file declares and uses.
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Names that `use` brings in, with the paths that they stand for. Another file sees them where it may.
+    /// Names that `use` declares, with the paths that they stand for. Other files may name items through
+    /// them.
     aliases: BTreeMap<String, ModulePath>,
-    /// Every path that the file's shipped part names within the crate, from the crate's root.
+    /// Every path within the crate that the shipped part of the file names, from the crate's root.
     named: BTreeSet<ModulePath>,
 }
 
@@ -66,7 +69,7 @@ impl Crate {
         Ok(Self { modules })
     }
 
-    /// Each import of one file from another, once.
+    /// Returns each import of one file from another once.
     pub(super) fn imports(&self) -> Vec<Import> {
         let mut imports = BTreeSet::new();
         for (path, module) in &self.modules {
@@ -86,7 +89,7 @@ impl Crate {
         imports.into_iter().collect()
     }
 
-    /// The module that a path names its item through, and the one that defines the item.
+    /// Returns the module that a path names its item through, and the one that defines the item.
     fn resolve<'a>(
         &'a self,
         named: &[String],
@@ -107,7 +110,7 @@ impl Crate {
     }
 }
 
-/// `src/a/b.rs` is `a::b`; `lib.rs` and `main.rs` are the root.
+/// Converts a file's path to a module path: `src/a/b.rs` is `a::b`, and `lib.rs` and `main.rs` are the root.
 fn module_path(source: &str, path: &str) -> ModulePath {
     let inner = path.strip_prefix(source).unwrap_or(path).trim_end_matches(".rs");
     match inner {
@@ -116,16 +119,17 @@ fn module_path(source: &str, path: &str) -> ModulePath {
     }
 }
 
-/// Walks one file and leaves its unit tests out.
+/// A visitor that walks one file without its unit tests.
 struct Reader<'a> {
     known: &'a BTreeSet<ModulePath>,
-    /// The module that the walk is in: the file's own, or one inside it.
+    /// The current module of the walk: the file's own, or one inside it.
     within: ModulePath,
     read: Module,
 }
 
 impl Reader<'_> {
-    /// A path of the crate from its root, if it is one: it begins with `crate`, `self`, `super`, or a module beneath.
+    /// Returns a path within the crate from its root: one that begins with `crate`, `self`, `super` or a
+    /// module beneath.
     fn absolute(&self, segments: &[String]) -> Option<ModulePath> {
         let mut path = match segments.first()?.as_str() {
             "crate" => Vec::new(),
@@ -190,7 +194,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Macros get tokens, not paths. Only `crate` means the same wherever the macro puts it.
+    /// Macros get tokens, not paths. Of these only `crate` means the same wherever the macro uses it.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut segments: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -217,7 +221,7 @@ impl Reader<'_> {
     }
 
     fn name_from_root(&mut self, segments: &[String]) {
-        // Alone, it says in `pub(crate)` who may see an item.
+        // A `crate` alone is a visibility, as in `pub(crate)`.
         if segments.len() > 1 && segments.first().is_some_and(|first| first == "crate") {
             self.name(segments);
         }
@@ -251,7 +255,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         visit::visit_path(self, path);
     }
 
-    /// `pub(super)` and `pub(in crate::a)` say who may see an item, not what is taken.
+    /// Visibilities such as `pub(super)` and `pub(in crate::a)` are not imports.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_macro(&mut self, made: &'ast syn::Macro) {
@@ -272,7 +276,7 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
-/// `#[cfg(test)]`, and `cfg` of several conditions with `test` among them.
+/// Returns whether an attribute is `#[cfg(test)]`, or `cfg` of several conditions with `test` among them.
 fn is_test(attribute: &syn::Attribute) -> bool {
     let names_test = |tokens: &TokenStream| {
         tokens.clone().into_iter().any(|token| match token {
@@ -290,5 +294,5 @@ fn is_test(attribute: &syn::Attribute) -> bool {
     }
 }
 
-/// A chain of re-exports longer than this is a loop.
+/// Longest chain of re-exports. A longer one is a loop.
 const MAX_RE_EXPORTS: usize = 8;
