@@ -23,9 +23,10 @@ use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::message::{AbortCode, DeniedCode, Target};
 use wire_protocol::stream::{self, Channel, OpenError, Peer, SecureStream, Session, error_in};
 
+use crate::cli;
+use crate::error::Error;
 use crate::tickets::{TicketCache, Tickets};
 use crate::trust::{KnownServer, KnownServers, TrustPolicy};
-use crate::{Error, cli};
 
 /// Who a client is, and what it knows of servers.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use cli_support::private_file;
 use crypto_core::identity::{KeyId, PublicKey};
 use tunnel::address::Address;
 
-use crate::Error;
+use crate::error::Error;
 
 /// What to do about a server that is not known. One that is known with another key is refused in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

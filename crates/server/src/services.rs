@@ -8,6 +8,7 @@ pub(crate) mod pipe;
 mod refusal;
 pub(crate) mod request;
 pub(crate) mod reset;
+mod terms;
 mod tunnels;
 
 use std::io;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::{Channel, Connection};
+use wire_protocol::stream::{Channel, Connection, RelayError};
 
 use crate::dial::in_time;
 
@@ -38,8 +38,19 @@ pub async fn stop<S: AsyncRead + AsyncWrite + Unpin, P>(
     channel: Connection<S, P>,
     code: ResetCode,
 ) -> io::Error {
-    timeout(LINGER, reset(channel, code)).await.ok();
+    // On the heap, so that the many streams that never come here have no room for it.
+    timeout(LINGER, Box::pin(reset(channel, code))).await.ok();
     stopped(code)
+}
+
+/// The error of a relay, as that of the channel that it has ended.
+#[must_use]
+pub fn into_io(error: RelayError) -> io::Error {
+    match error {
+        RelayError::Channel(error) => error,
+        RelayError::Stopped(code) => stopped(code),
+        other => io::Error::other(other),
+    }
 }
 
 /// The error of a channel that this side has ended with a reason.
@@ -52,5 +63,5 @@ pub fn stopped(code: ResetCode) -> io::Error {
     io::Error::new(kind, code.to_string())
 }
 
-/// What the other side gets to hear the reason.
+/// How long the other side has to hear the reason.
 const LINGER: Duration = Duration::from_secs(2);

@@ -6,8 +6,8 @@
 //! both can be lost, and brings a second socket2 and more for what is a hundred lines here.
 //!
 //! Names are not resolved here: the other side of the channel does that. Nothing is read behind a request, so what
-//! a client sends without waiting for the reply is still there. How much a request may hold is limited; the time that it
-//! takes is the caller's to bound.
+//! a client sends without waiting for the reply is still there. How much a request may hold is limited, and
+//! so is the time that it takes.
 
 mod address;
 mod association;
@@ -19,5 +19,5 @@ mod version5;
 
 pub use self::address::{datagram_header, parse_datagram};
 pub use self::association::{Association, until_closed};
-pub use self::negotiation::{accept, refuse, reply};
+pub use self::negotiation::{accept, negotiate, refuse, reply};
 pub use self::request::{Dialect, NOWHERE, Reply, Request, SocksError};

@@ -2,14 +2,13 @@
 //! there is handed to the client.
 //!
 //! ```text
-//! acceptor -> pending_queue -> whichever parked channel of the lease is free -> Open, relay -> parked again
+//! acceptor -> PendingQueue -> whichever parked channel of the lease is free -> Open, relay -> parked again
 //! ```
 
 mod acceptor;
 mod leases;
 mod listener;
 mod parking;
-mod pending_queue;
 mod visitors;
 
 use std::io;

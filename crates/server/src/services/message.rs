@@ -13,6 +13,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
+use tunnel::closing::reset;
 use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::{Channel, SecureStream};
@@ -24,7 +25,7 @@ use crate::services::handler::Handler;
 pub use crate::services::message::output::MessageFormat;
 use crate::services::message::output::Output;
 use crate::services::request::RequestContext;
-use crate::services::reset::{reset, revoke};
+use crate::services::reset::revoke;
 
 /// Takes messages and prints them.
 pub struct Messages {

@@ -3,9 +3,7 @@
 use std::io;
 
 use tunnel::dial;
-use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::Channel;
 
 use crate::access::Denial;
 use crate::log::LogLimits;
@@ -22,32 +20,33 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The target cannot be reached.
-    pub(crate) fn of_target(error: io::Error) -> Self {
-        Self { code: dial::refusal(&error), error: Some(error), denial: None }
-    }
-
     /// The address cannot be listened on.
     pub(crate) fn of_listening(error: io::Error) -> Self {
         Self { code: dial::listen_refusal(&error), error: Some(error), denial: None }
     }
 
-    /// Tells the client, and the log within its limit, and gives the channel back, idle. `peer` and `client` say whose it is.
-    pub(crate) async fn tell(
+    /// Tells the log, within its limit, and gives what the client is to be told. `peer` and `client` say whose it is.
+    pub(crate) fn note(
         self,
-        channel: Channel<Socket>,
         target: &Target,
         peer: &str,
         client: &str,
         log_limits: &LogLimits,
-    ) -> io::Result<Channel<Socket>> {
+    ) -> RefusedCode {
         let Self { code, error, denial } = self;
         if log_limits.stream_refused.admits() {
             let (target, error) = (target.to_string(), error.map(tracing::field::display));
             let denied = denial.map(tracing::field::display);
             tracing::info!(peer, client, target, reason = %code, error, denied, "stream refused");
         }
-        channel.refuse_open(code).await
+        code
+    }
+}
+
+/// The target cannot be reached.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { code: dial::refusal(&error), error: Some(error), denial: None }
     }
 }
 

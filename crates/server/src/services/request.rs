@@ -10,7 +10,7 @@ use tunnel::listener::Source;
 use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::Socket;
-use wire_protocol::message::Target;
+use wire_protocol::message::{RefusedCode, Target};
 use wire_protocol::stream::Channel;
 
 use crate::access::{Action, Denial, Origin, Permit, Principal, Request, permits};
@@ -78,7 +78,12 @@ impl RequestContext<'_> {
         channel: Channel<Socket>,
         refusal: Refusal,
     ) -> io::Result<Channel<Socket>> {
-        refusal.tell(channel, self.target, &self.source.name, &self.principal.name, self.log_limits).await
+        channel.refuse_open(self.note_refusal(refusal)).await
+    }
+
+    /// Tells the log, within its limit, that the client does not get the stream, and gives what the client is to be told.
+    pub(crate) fn note_refusal(&self, refusal: Refusal) -> RefusedCode {
+        refusal.note(self.target, &self.source.name, &self.principal.name, self.log_limits)
     }
 }
 

@@ -13,14 +13,14 @@ use super::negotiation::reply;
 use super::request::{Dialect, NOWHERE, Reply};
 use crate::drops::DropCounter;
 use crate::escape::escape;
-use crate::flows::{Belonging, Flow, Flows};
 use crate::socket::Socket;
 use crate::udp::UdpListener;
+use crate::udp_sessions::{SessionKey, UdpSession, UdpSessions};
 
 /// What a client's datagrams come in by, for as long as its connection stands.
 #[derive(Debug)]
 pub struct Association {
-    flows: Flows<Destination>,
+    sessions: UdpSessions<Destination>,
     client: Client,
 }
 
@@ -61,7 +61,7 @@ impl Association {
                 reply(control, Dialect::Socks5, Reply::Succeeded, address).await?;
                 let client = Client::Unknown(client.map(|ip| ip.to_canonical()));
                 Ok(Self {
-                    flows: Flows::new(Arc::new(socket), format!("{address}/udp, for SOCKS"), drops),
+                    sessions: UdpSessions::new(Arc::new(socket), format!("{address}/udp, for SOCKS"), drops),
                     client,
                 })
             }
@@ -74,20 +74,20 @@ impl Association {
 
     /// Waits for a datagram to somebody to whom none is under way, and hands on all others meanwhile. Can be dropped
     /// and called again.
-    pub async fn next(&mut self) -> (Target, Flow) {
-        let Self { flows, client } = self;
-        let begun = flows.next(|from, datagram| {
+    pub async fn next(&mut self) -> (Target, UdpSession) {
+        let Self { sessions, client } = self;
+        let begun = sessions.next(|from, datagram| {
             let (host, port, payload) = parse_datagram(datagram)?;
             let header = datagram_header(&host, port)?;
-            client.is(from.peer).then_some(Belonging { key: Destination { host, port }, payload, header })
+            client.is(from.peer).then_some(SessionKey { key: Destination { host, port }, payload, header })
         });
-        let (Destination { host, port }, flow) = begun.await;
-        (Target::Udp { host, port }, flow)
+        let (Destination { host, port }, session) = begun.await;
+        (Target::Udp { host, port }, session)
     }
 
-    /// As [`Flows::give_way`].
+    /// As [`UdpSessions::give_way`].
     pub fn give_way(&mut self) {
-        self.flows.give_way();
+        self.sessions.give_way();
     }
 }
 

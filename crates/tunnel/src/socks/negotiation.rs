@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::timeout;
 
 use super::request::{Dialect, NOWHERE, NoRequest, Reply, Request, SocksError, send};
 use super::{http, version4, version5};
@@ -28,6 +30,22 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             if let Some(due) = due {
                 reply(stream, dialect, due, NOWHERE).await?;
             }
+            Err(error)
+        }
+    }
+}
+
+/// As [`accept`], within [`NEGOTIATION_DEADLINE`]. A connection that asks for nothing is ended.
+///
+/// # Errors
+/// As [`accept`]; [`SocksError::Io`] with `TimedOut` at the deadline.
+pub async fn negotiate(mut socket: Socket) -> Result<(Socket, Request, Dialect), SocksError> {
+    let asked = timeout(NEGOTIATION_DEADLINE, accept(&mut socket)).await;
+    match asked.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+        Ok((request, dialect)) => Ok((socket, request, dialect)),
+        Err(error) => {
+            // Nothing was carried that could look cut off, and what the client was told has to arrive.
+            socket.end_after_reply().await;
             Err(error)
         }
     }
@@ -58,6 +76,9 @@ pub async fn refuse(mut socket: Socket, dialect: Dialect, why: Reply) {
         socket.end_after_reply().await;
     }
 }
+
+/// How long a client may take to say what it wants.
+const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cli_support::forward::Transport;
 use serde::Serialize;
 
 /// What a person, or a program, wants to know.
@@ -51,6 +52,14 @@ impl fmt::Display for Event<'_> {
             }
             Self::Connected { server } => write!(f, "connected to {server}"),
         }
+    }
+}
+
+/// An address that is listened on, as it is shown.
+pub(super) fn shown(address: &impl fmt::Display, transport: Transport) -> String {
+    match transport {
+        Transport::Stream => address.to_string(),
+        Transport::Datagram => format!("{address}/udp"),
     }
 }
 

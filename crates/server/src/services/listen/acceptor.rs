@@ -11,15 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tunnel::drops::DropCounter;
 use tunnel::escape::escape;
-use tunnel::flows::{self, Flows};
 use tunnel::listener::{Listener, Source};
+use tunnel::pending_queue::{MAX_WAIT, PROMPTLY, PendingQueue, QueuePermit};
+use tunnel::pending_stream::{PendingStream, TurnedAway};
 use tunnel::socket::Socket;
 use tunnel::socks::{self, Association, Dialect, Reply, Request};
 use tunnel::udp::UdpListener;
+use tunnel::udp_sessions::{self, UdpSessions};
 use wire_protocol::message::{ListenAddress, ListenKind, Target};
 
 use crate::services::listen::listener::LeaseListener;
-use crate::services::listen::pending_queue::{MAX_WAIT, PROMPTLY, PendingQueue, PendingStream, QueuePermit};
 use crate::services::listen::visitors::{Visitor, Visitors};
 
 /// Accepts for a lease.
@@ -89,7 +90,7 @@ impl Acceptor<'_> {
                         }
                         Some(Room::ToWait(permit)) => {
                             let target = forwarded(source.name, socket.local_address());
-                            self.queue.add(PendingStream::Client { socket, target, early: Vec::new() }, Some(permit));
+                            self.queue.add(PendingStream::connection(socket, Arc::new(target)), Some(permit));
                         }
                         // Nobody closes the semaphores.
                         None => {}
@@ -119,19 +120,19 @@ impl Acceptor<'_> {
 
     async fn accept_datagrams(&self, socket: &Arc<UdpListener>) -> Infallible {
         let name = format!("{}/udp", escape(self.address.to_string().as_bytes()));
-        let mut flows = Flows::new(Arc::clone(socket), name, self.drops);
+        let mut sessions = UdpSessions::new(Arc::clone(socket), name, self.drops);
         let mut is_awaited = false;
         loop {
-            let (from, flow) = tokio::select! {
-                begun = flows.next(flows::by_source) => begun,
+            let (from, session) = tokio::select! {
+                begun = sessions.next(udp_sessions::by_source) => begun,
                 () = sleep(PROMPTLY), if is_awaited => {
-                    is_awaited = self.queue.make_room(|| flows.give_way());
+                    is_awaited = self.queue.make_room(|| sessions.give_way());
                     continue;
                 }
             };
             is_awaited = true;
             let target = forwarded(from.to_string(), socket.address_of(&from));
-            self.queue.try_add(flow, target, || flows.give_way());
+            self.queue.try_add(session, target, || sessions.give_way());
         }
     }
 }
@@ -156,33 +157,34 @@ fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
 
 /// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
 async fn negotiate(
-    mut socket: Socket,
+    socket: Socket,
     source: Source,
     queue: Arc<PendingQueue>,
     visitor: Visitor,
 ) -> Option<(Socket, Visitor)> {
-    match timeout(NEGOTIATION_DEADLINE, socks::accept(&mut socket)).await {
-        Ok(Ok((Request::Connect { host, port }, dialect))) => {
+    match socks::negotiate(socket).await {
+        Ok((socket, Request::Connect { host, port }, dialect)) => {
+            let target = Arc::new(Target::Tcp { host, port });
+            let stream = PendingStream::Socks { socket, dialect, target };
             match timeout(MAX_WAIT, queue.permit(visitor)).await {
-                Ok(permit) => queue.add(PendingStream::Target { socket, dialect, host, port }, permit),
-                Err(_) => socks::refuse(socket, dialect, Reply::GeneralFailure).await,
+                Ok(permit) => queue.add(stream, permit),
+                Err(_) => stream.turn_away(TurnedAway::NoChannel).await,
             }
-            return None;
+            None
         }
-        Ok(Ok((Request::Associate, _))) => return Some((socket, visitor)),
-        // Nothing was carried that could look cut off, and what it was told has to arrive.
-        Ok(Err(error)) => tracing::debug!(peer = source.name, %error, "no SOCKS client"),
-        Err(_) => tracing::debug!(peer = source.name, "a SOCKS client did not say what it wants"),
+        Ok((socket, Request::Associate, _)) => Some((socket, visitor)),
+        Err(error) => {
+            tracing::debug!(peer = source.name, %error, "no SOCKS client");
+            None
+        }
     }
-    socket.end_after_reply().await;
-    None
 }
 
 async fn associate(mut control: Socket, queue: &PendingQueue, drops: &DropCounter) -> io::Result<()> {
     let mut association = Association::open(&mut control, drops).await?;
     let mut is_awaited = false;
     loop {
-        let (target, flow) = tokio::select! {
+        let (target, session) = tokio::select! {
             biased;
             () = socks::until_closed(&mut control) => {
                 control.end_well();
@@ -195,7 +197,7 @@ async fn associate(mut control: Socket, queue: &PendingQueue, drops: &DropCounte
             }
         };
         is_awaited = true;
-        queue.try_add(flow, target, || association.give_way());
+        queue.try_add(session, target, || association.give_way());
     }
 }
 
@@ -208,8 +210,6 @@ fn max_associations(share: usize) -> usize {
 
 /// SOCKS clients of one lease that have not yet said what they want.
 const MAX_NEGOTIATIONS: usize = 256;
-/// How long they may take for it.
-const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Opening one stream again and again, for as long as whoever wants it waits.
+//! Opening one stream again and again, until a deadline.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tunnel::backoff::Backoff;
+
+use crate::backoff::Backoff;
 
 /// The attempts to open one stream on one channel after the other.
 pub(super) struct Attempts {
@@ -16,6 +17,10 @@ impl Attempts {
     /// Until `deadline`.
     pub(super) fn until(deadline: Instant) -> Self {
         Self { deadline, at_once: AT_ONCE, pauses: Backoff::default() }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Waits before the next attempt, until the deadline at most.

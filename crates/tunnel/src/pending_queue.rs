@@ -1,5 +1,4 @@
-//! What has come in by a lease and waits for its client: a queue that several parked channels take from, and that nothing stays
-//! in for long.
+//! The queue of what has come in by a lease: several parked channels take from it, and nothing stays in it for long.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,35 +7,24 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tunnel::drops::DropReason;
-use tunnel::flows::Flow;
-use tunnel::socket::Socket;
-use tunnel::socks::Dialect;
 use wire_protocol::message::Target;
 
-use super::visitors::Visitor;
+use crate::drops::DropReason;
+use crate::pending_stream::PendingStream;
+use crate::udp_sessions::UdpSession;
 
-/// A connection, or a flow of datagrams, that waits for the client. Dropped, a connection is reset.
+/// What waits for the client.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) since: Instant,
-    pub(super) stream: PendingStream,
-}
-
-/// What a parked channel is to do with a connection, or a flow of datagrams, that came in.
-#[derive(Debug)]
-pub(super) enum PendingStream {
-    /// To reach the client; what was said and may not have arrived yet is kept.
-    Client { socket: Socket, target: Target, early: Vec<u8> },
-    /// To reach, through the client, what it has asked for in SOCKS or HTTP.
-    Target { socket: Socket, dialect: Dialect, host: String, port: u16 },
-    /// To exchange datagrams with the client, or through it with what was asked for in SOCKS.
-    Datagrams { flow: Flow, target: Target },
+pub struct Pending {
+    /// Since when.
+    pub since: Instant,
+    /// What it is.
+    pub stream: PendingStream,
 }
 
 /// The queue of one lease.
 #[derive(Debug)]
-pub(super) struct PendingQueue {
+pub struct PendingQueue {
     queue: Mutex<Queue>,
     added: Notify,
     permits: Arc<Semaphore>,
@@ -52,27 +40,28 @@ struct Queue {
     is_closed: bool,
 }
 
-/// Room for one that waits, in its lease, and where it has a descriptor, among all visitors of the server.
+/// Room for one stream that waits: in its lease, and where it has a descriptor, among all visitors of the server.
 #[derive(Debug)]
-pub(super) struct QueuePermit {
+pub struct QueuePermit {
     _in_lease: Option<OwnedSemaphorePermit>,
-    _visitor: Option<Visitor>,
+    _visitor: Option<OwnedSemaphorePermit>,
 }
 
 impl PendingQueue {
     /// With room for `share` of all `visitors`, but no more than there is any use for.
-    pub(super) fn new(share: usize, visitors: Arc<Semaphore>) -> Self {
+    pub fn new(share: usize, visitors: Arc<Semaphore>) -> Self {
         let permits = Arc::new(Semaphore::new(share.min(MAX_PENDING)));
         Self { queue: Mutex::default(), added: Notify::new(), permits, visitors }
     }
 
     /// Waits until there is room for one more.
-    pub(super) async fn permit(&self, visitor: Visitor) -> Option<QueuePermit> {
+    pub async fn permit(&self, visitor: OwnedSemaphorePermit) -> Option<QueuePermit> {
         let in_lease = Arc::clone(&self.permits).acquire_owned().await.ok()?;
         Some(QueuePermit { _in_lease: Some(in_lease), _visitor: Some(visitor) })
     }
 
-    pub(super) fn add(&self, stream: PendingStream, permit: Option<QueuePermit>) {
+    /// Adds a stream, unless the queue is closed.
+    pub fn add(&self, stream: PendingStream, permit: Option<QueuePermit>) {
         let mut queue = self.queue();
         if !queue.is_closed {
             queue.waiting.push_back((Pending { since: Instant::now(), stream }, permit));
@@ -81,22 +70,23 @@ impl PendingQueue {
         }
     }
 
-    /// Adds a flow of datagrams where there is room. They do not wait: those that nobody takes are lost. Where channels
-    /// have run out, `give_way` ends another flow there, whose channel comes back.
-    pub(super) fn try_add(&self, mut flow: Flow, target: Target, give_way: impl FnOnce()) {
+    /// Adds a session of datagrams where there is room. They do not wait: those that nobody takes are lost. Where channels
+    /// have run out, `give_way` ends another session there, whose channel comes back.
+    pub fn try_add(&self, mut session: UdpSession, target: Target, give_way: impl FnOnce()) {
         self.make_room(give_way);
         if let Ok(in_lease) = Arc::clone(&self.permits).try_acquire_owned() {
-            // All flows share the socket of the lease.
+            // All sessions share the socket of the lease.
             let permit = QueuePermit { _in_lease: Some(in_lease), _visitor: None };
-            self.add(PendingStream::Datagrams { flow, target }, Some(permit));
+            let (session, target) = (Box::new(session), Arc::new(target));
+            self.add(PendingStream::Datagrams { session, target }, Some(permit));
         } else {
-            flow.lose(DropReason::NoChannel);
+            session.lose(DropReason::NoChannel);
         }
     }
 
-    /// Has a flow give way where somebody waits for so long that the client can have no more channels. Whether anybody
+    /// Has a session give way where somebody waits for so long that the client can have no more channels. Whether anybody
     /// waits.
-    pub(super) fn make_room(&self, give_way: impl FnOnce()) -> bool {
+    pub fn make_room(&self, give_way: impl FnOnce()) -> bool {
         let Some(since) = self.queue().waiting.front().map(|(pending, _)| pending.since) else {
             return false;
         };
@@ -108,13 +98,13 @@ impl PendingQueue {
 
     /// Puts one back that turned out not to be served: it has waited longest. Where no descriptor is left for it, it is turned
     /// away: it had that of a channel, which is gone.
-    pub(super) fn put_back(&self, pending: Pending) {
+    pub fn put_back(&self, pending: Pending) {
         let permit = match &pending.stream {
-            PendingStream::Client { .. } | PendingStream::Target { .. } => {
+            PendingStream::Connection { .. } | PendingStream::Socks { .. } => {
                 let Ok(visitor) = Arc::clone(&self.visitors).try_acquire_owned() else { return };
                 Some(QueuePermit { _in_lease: None, _visitor: Some(visitor) })
             }
-            // All flows share the socket of the lease.
+            // All sessions share the socket of the lease.
             PendingStream::Datagrams { .. } => None,
         };
         let mut queue = self.queue();
@@ -125,12 +115,12 @@ impl PendingQueue {
         }
     }
 
-    /// Waits for somebody. Can be dropped and called again.
-    pub(super) async fn take(&self) -> Pending {
+    /// Waits for the stream that has waited longest, and takes it out. Can be dropped and called again.
+    pub async fn take(&self) -> Pending {
         loop {
             let added = self.added.notified();
             if let Some((pending, _)) = self.queue().waiting.pop_front() {
-                // Whoever was told of one that is gone meanwhile tells of the next.
+                // A task that was told of a stream that is gone meanwhile tells of the next one.
                 self.added.notify_one();
                 return pending;
             }
@@ -138,8 +128,8 @@ impl PendingQueue {
         }
     }
 
-    /// Turns those away that have waited for too long, again and again.
-    pub(super) async fn expire(&self) -> Infallible {
+    /// Turns those away that have waited for [`MAX_WAIT`], again and again.
+    pub async fn expire(&self) -> Infallible {
         loop {
             tokio::time::sleep(EXPIRE_EVERY).await;
             let mut queue = self.queue();
@@ -153,8 +143,8 @@ impl PendingQueue {
         }
     }
 
-    /// Turns everybody away, now and from now on.
-    pub(super) fn close(&self) {
+    /// Turns all away, now and from now on.
+    pub fn close(&self) {
         let mut queue = self.queue();
         queue.is_closed = true;
         queue.waiting.clear();
@@ -167,22 +157,23 @@ impl PendingQueue {
 
 /// Connections that wait for a parked channel; more wait with the system.
 const MAX_PENDING: usize = 64;
-/// How long they do.
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
-/// A parked channel takes whoever waits in this time, or the client makes another one, unless it can have no more.
-pub(super) const PROMPTLY: Duration = Duration::from_secs(1);
+/// How long a stream waits for a parked channel.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A parked channel takes what waits within this time, or the client makes another one, unless it can have no more.
+pub const PROMPTLY: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
-    use tokio::net::UdpSocket;
-    use tunnel::drops::DropCounter;
-    use tunnel::flows::{Flows, by_source};
-    use tunnel::udp::UdpListener;
-
     use super::*;
+    use crate::drops::DropCounter;
+    use crate::socket::Socket;
+    use crate::socks::Dialect;
+    use crate::udp::UdpListener;
+    use crate::udp_sessions::{UdpSessions, by_source};
+    use tokio::net::UdpSocket;
 
     /// A client that closes one parked channel after the other could have had visitors held without a limit.
     #[tokio::test]
@@ -190,8 +181,8 @@ mod tests {
         let queue = PendingQueue::new(MAX_PENDING, Arc::new(Semaphore::new(2)));
         let put_back = || {
             let (_, there) = tokio::net::UnixStream::pair().unwrap();
-            let (socket, host) = (Socket::Unix(there), "x".to_owned());
-            let stream = PendingStream::Target { socket, dialect: Dialect::Http, host, port: 1 };
+            let target = Arc::new(Target::Tcp { host: "x".to_owned(), port: 1 });
+            let stream = PendingStream::Socks { socket: Socket::Unix(there), dialect: Dialect::Http, target };
             queue.put_back(Pending { since: Instant::now(), stream });
             queue.queue().waiting.len()
         };
@@ -202,11 +193,11 @@ mod tests {
 
     /// A client that can have no more channels answered nobody's datagrams any more.
     #[tokio::test]
-    async fn a_flow_gives_way_once_another_one_has_waited() {
+    async fn a_session_gives_way_once_another_one_has_waited() {
         let drops = DropCounter::default();
         let listener = Arc::new(UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap());
         let address = listener.local_addr().unwrap();
-        let mut flows = Flows::new(listener, "here".into(), &drops);
+        let mut sessions = UdpSessions::new(listener, "here".into(), &drops);
         let queue = PendingQueue::new(MAX_PENDING, Arc::new(Semaphore::new(1)));
         let gave_way = Cell::new(0);
         let mut sources = Vec::new();
@@ -214,13 +205,13 @@ mod tests {
             let source = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             source.send_to(b"?", address).await.unwrap();
             sources.push(source);
-            let (_, flow) = flows.next(by_source).await;
+            let (_, session) = sessions.next(by_source).await;
             if number == MAX_PENDING {
                 // The first has waited by now.
                 queue.queue().waiting[0].0.since -= PROMPTLY;
             }
             let target = Target::Udp { host: "x".into(), port: 1 };
-            queue.try_add(flow, target, || gave_way.set(gave_way.get() + 1));
+            queue.try_add(session, target, || gave_way.set(gave_way.get() + 1));
         }
         assert!(queue.make_room(|| gave_way.set(gave_way.get() + 1)));
         assert_eq!((queue.queue().waiting.len(), gave_way.get(), drops.count()), (MAX_PENDING, 3, 2));

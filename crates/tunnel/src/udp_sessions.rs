@@ -1,9 +1,9 @@
-//! Flows of datagrams: what comes in at one UDP socket, told apart by where it comes from or, with SOCKS, by where it
+//! Sessions of datagrams: what comes in at one UDP socket, told apart by where it comes from or, with SOCKS, by where it
 //! is to go, each for a channel of its own.
 //!
 //! ```text
-//! UDP socket -> Flows: by key -> the queue of a flow -> relay_datagrams -> channel
-//! UDP socket <- to the flow's peer, behind its header <- relay_datagrams <- channel
+//! UDP socket -> UdpSessions: by key -> the queue of a session -> relay_datagrams -> channel
+//! UDP socket <- to the session's peer, behind its header <- relay_datagrams <- channel
 //! ```
 //!
 //! Datagrams may be lost at any time, so nothing waits here: a queue that is full loses the newest.
@@ -26,11 +26,11 @@ use wire_protocol::stream::{DatagramSocket, Dropped};
 use crate::drops::{DropCounter, DropReason, FlowDrops};
 use crate::udp::{Correspondent, UdpListener};
 
-/// The flows at one UDP socket.
+/// The sessions at one UDP socket.
 #[derive(Debug)]
-pub struct Flows<K> {
+pub struct UdpSessions<K> {
     socket: Arc<UdpListener>,
-    open: HashMap<K, Open>,
+    open: HashMap<K, OpenSession>,
     /// Bytes in all queues.
     queued: Arc<AtomicUsize>,
     started: Instant,
@@ -38,32 +38,32 @@ pub struct Flows<K> {
     /// What the log calls the socket.
     name: String,
     counter: DropCounter,
-    /// Of datagrams that belong to no flow.
+    /// Of datagrams that belong to no session.
     drops: FlowDrops,
 }
 
-/// A flow, as its socket knows it.
+/// A session, as its socket knows it.
 #[derive(Debug)]
-struct Open {
+struct OpenSession {
     queue: mpsc::Sender<Queued>,
     /// When there last was a datagram either way, in milliseconds since the start.
     last: Arc<AtomicU64>,
     drops: FlowDrops,
-    /// Dropped once there is to be no more of the flow.
+    /// Dropped once there is to be no more of the session.
     _ended: oneshot::Sender<()>,
 }
 
-/// Flows that made room for others.
+/// UdpSessions that made room for others.
 #[derive(Debug, Default)]
 struct GaveWay {
     said: Option<Instant>,
     since: u64,
 }
 
-/// Which flow a datagram is of.
+/// Which session a datagram is of.
 #[derive(Debug)]
-pub struct Belonging<K> {
-    /// What tells it from other flows.
+pub struct SessionKey<K> {
+    /// What tells it from other sessions.
     pub key: K,
     /// Where the payload is.
     pub payload: Range<usize>,
@@ -71,10 +71,10 @@ pub struct Belonging<K> {
     pub header: Vec<u8>,
 }
 
-/// One flow, to be relayed with [`relay_datagrams`](wire_protocol::stream::relay_datagrams). It ends with its
-/// [`Flows`], or when it gives way to another, and once it is dropped the next datagram begins another.
+/// One session, to be relayed with [`relay_datagrams`](wire_protocol::stream::relay_datagrams). It ends with its
+/// [`UdpSessions`], or when it gives way to another, and once it is dropped the next datagram begins another.
 #[derive(Debug)]
-pub struct Flow {
+pub struct UdpSession {
     socket: Arc<UdpListener>,
     from: Correspondent,
     header: Vec<u8>,
@@ -92,7 +92,7 @@ struct Queued {
     queued: Arc<AtomicUsize>,
 }
 
-impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
+impl<K: Eq + Hash + Clone + fmt::Display> UdpSessions<K> {
     /// None yet. The log calls the socket `name`, which is fit for it.
     #[must_use]
     pub fn new(socket: Arc<UdpListener>, name: String, counter: &DropCounter) -> Self {
@@ -109,12 +109,12 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
         }
     }
 
-    /// Waits for a datagram that begins a flow, and hands on all others meanwhile; `belonging` says of which one each
+    /// Waits for a datagram that begins a session, and hands on all others meanwhile; `key_of` says of which one each
     /// is, by where it comes from and its bytes, or drops it. Can be dropped and called again.
     pub async fn next(
         &mut self,
-        mut belonging: impl FnMut(Correspondent, &[u8]) -> Option<Belonging<K>>,
-    ) -> (K, Flow) {
+        mut key_of: impl FnMut(Correspondent, &[u8]) -> Option<SessionKey<K>>,
+    ) -> (K, UdpSession) {
         loop {
             // Where it fails, receiving does so too.
             self.socket.readable().await.ok();
@@ -125,20 +125,20 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
                     Ok(received) => received,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
-                        // Mostly an earlier answer that found nobody: it says nothing of the other flows.
+                        // Mostly an earlier answer that found nobody: it says nothing of the other sessions.
                         tracing::debug!(%error, "cannot receive a datagram");
                         sleep(PAUSE).await;
                         continue;
                     }
                 };
                 let datagram = &buffer[..len];
-                let Some(Belonging { key, payload, header }) = belonging(from, datagram) else {
+                let Some(SessionKey { key, payload, header }) = key_of(from, datagram) else {
                     self.drops.note(DropReason::NotSocks, len);
                     continue;
                 };
                 let payload = datagram.get(payload).unwrap_or_default();
-                if let Some(flow) = self.hand_on(&key, from, header, payload) {
-                    return (key, flow);
+                if let Some(session) = self.hand_on(&key, from, header, payload) {
+                    return (key, session);
                 }
                 // Whoever else is served by this thread has a turn.
                 consume_budget().await;
@@ -146,8 +146,14 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
         }
     }
 
-    /// Gives a flow where the datagram begins one.
-    fn hand_on(&mut self, key: &K, from: Correspondent, header: Vec<u8>, payload: &[u8]) -> Option<Flow> {
+    /// Gives a session where the datagram begins one.
+    fn hand_on(
+        &mut self,
+        key: &K,
+        from: Correspondent,
+        header: Vec<u8>,
+        payload: &[u8],
+    ) -> Option<UdpSession> {
         let now = self.started.elapsed();
         let open = self.open.get(key).filter(|open| !open.queue.is_closed());
         let drops = open.map_or(&self.drops, |open| &open.drops);
@@ -172,7 +178,7 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
             None => datagram,
         };
         self.open.retain(|_, open| !open.queue.is_closed());
-        if self.open.len() >= MAX_FLOWS {
+        if self.open.len() >= MAX_SESSIONS {
             self.give_way();
         }
         let (queue, incoming) = mpsc::channel(MAX_WAITING);
@@ -180,13 +186,13 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
         let last = Arc::new(AtomicU64::new(millis(now)));
         let (end, ended) = oneshot::channel();
         let drops = self.counter.flow(format!("{key} at {}", self.name));
-        let open = Open { queue, last: Arc::clone(&last), drops: drops.clone(), _ended: end };
+        let open = OpenSession { queue, last: Arc::clone(&last), drops: drops.clone(), _ended: end };
         self.open.insert(key.clone(), open);
         let (socket, started) = (Arc::clone(&self.socket), self.started);
-        Some(Flow { socket, from, header, incoming, ended, started, last, drops })
+        Some(UdpSession { socket, from, header, incoming, ended, started, last, drops })
     }
 
-    /// Ends the flow that has been idle for longest, to make room for another: what waits in it is still carried.
+    /// Ends the session that has been idle for longest, to make room for another: what waits in it is still carried.
     pub fn give_way(&mut self) {
         let idle = self.open.iter().min_by_key(|(_, open)| open.last.load(Ordering::Relaxed));
         let Some(key) = idle.map(|(key, _)| key.clone()) else { return };
@@ -206,7 +212,7 @@ impl<K: Eq + Hash + Clone + fmt::Display> Flows<K> {
     }
 }
 
-impl Flow {
+impl UdpSession {
     /// Where the datagram that has begun it came from.
     #[must_use]
     pub fn peer(&self) -> Correspondent {
@@ -240,7 +246,7 @@ impl Flow {
     }
 }
 
-impl Drop for Flow {
+impl Drop for UdpSession {
     fn drop(&mut self) {
         // From now on the next datagram begins another one.
         self.incoming.close();
@@ -254,7 +260,7 @@ impl Drop for Queued {
     }
 }
 
-impl DatagramSocket for Flow {
+impl DatagramSocket for UdpSession {
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(datagram) = ready!(self.incoming.poll_recv(cx)) else {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -278,10 +284,10 @@ impl DatagramSocket for Flow {
     }
 }
 
-/// Each source is a flow, for each address that it sends to, and its datagrams are as they are.
+/// Each source is a session, for each address that it sends to, and its datagrams are as they are.
 #[must_use]
-pub fn by_source(from: Correspondent, datagram: &[u8]) -> Option<Belonging<Correspondent>> {
-    Some(Belonging { key: from, payload: 0..datagram.len(), header: Vec::new() })
+pub fn by_source(from: Correspondent, datagram: &[u8]) -> Option<SessionKey<Correspondent>> {
+    Some(SessionKey { key: from, payload: 0..datagram.len(), header: Vec::new() })
 }
 
 fn millis(time: Duration) -> u64 {
@@ -292,13 +298,13 @@ fn millis(time: Duration) -> u64 {
 const PAUSE: Duration = Duration::from_millis(10);
 /// No datagram is longer.
 const MAX_RECEIVED_LEN: usize = 65535;
-/// Flows at one socket: whoever forges sources must not use up all descriptors.
-const MAX_FLOWS: usize = 1024;
-/// Datagrams of one flow that wait, for a channel above all.
+/// UdpSessions at one socket: whoever forges sources must not use up all descriptors.
+const MAX_SESSIONS: usize = 1024;
+/// Datagrams of one session that wait, for a channel above all.
 const MAX_WAITING: usize = 64;
-/// Bytes of all flows of a socket that wait.
+/// Bytes of all sessions of a socket that wait.
 const MAX_QUEUED: usize = 4 * 1024 * 1024;
-/// How often the log is told that flows give way.
+/// How often the log is told that sessions give way.
 const WARN_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -312,10 +318,10 @@ mod tests {
     use crate::address::Address;
     use crate::listener::Families;
 
-    async fn socket() -> (Flows<Correspondent>, SocketAddr) {
+    async fn socket() -> (UdpSessions<Correspondent>, SocketAddr) {
         let socket = UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
-        (Flows::new(socket.into(), "here".into(), &DropCounter::default()), address)
+        (UdpSessions::new(socket.into(), "here".into(), &DropCounter::default()), address)
     }
 
     async fn sender(to: SocketAddr) -> UdpSocket {
@@ -324,9 +330,9 @@ mod tests {
         socket
     }
 
-    async fn received(flow: &mut Flow) -> io::Result<Vec<u8>> {
+    async fn received(session: &mut UdpSession) -> io::Result<Vec<u8>> {
         let mut buf = [0; 100];
-        let len = poll_fn(|cx| flow.poll_recv(cx, &mut buf)).await?;
+        let len = poll_fn(|cx| session.poll_recv(cx, &mut buf)).await?;
         Ok(buf[..len].to_vec())
     }
 
@@ -335,105 +341,105 @@ mod tests {
         Correspondent { peer, here: None, socket: 0 }
     }
 
-    fn hand_on(flows: &mut Flows<Correspondent>, port: usize, payload: &[u8]) -> Option<Flow> {
-        flows.hand_on(&from(port), from(port), Vec::new(), payload)
+    fn hand_on(sessions: &mut UdpSessions<Correspondent>, port: usize, payload: &[u8]) -> Option<UdpSession> {
+        sessions.hand_on(&from(port), from(port), Vec::new(), payload)
     }
 
     #[tokio::test]
-    async fn each_source_has_its_flow_and_a_flow_that_has_ended_begins_anew() {
-        let (mut flows, address) = socket().await;
+    async fn each_source_has_its_session_and_a_session_that_has_ended_begins_anew() {
+        let (mut sessions, address) = socket().await;
         let (first, second) = (sender(address).await, sender(address).await);
         first.send(b"one").await.unwrap();
-        let (key, mut flow) = flows.next(by_source).await;
+        let (key, mut session) = sessions.next(by_source).await;
         assert_eq!(key.peer, first.local_addr().unwrap());
         first.send(b"two").await.unwrap();
         second.send(b"").await.unwrap();
-        let (key, mut other) = flows.next(by_source).await;
+        let (key, mut other) = sessions.next(by_source).await;
         assert_eq!(key.peer, second.local_addr().unwrap());
-        assert_eq!(received(&mut flow).await.unwrap(), b"one");
-        assert_eq!(received(&mut flow).await.unwrap(), b"two");
+        assert_eq!(received(&mut session).await.unwrap(), b"one");
+        assert_eq!(received(&mut session).await.unwrap(), b"two");
         assert_eq!(received(&mut other).await.unwrap(), b"");
 
-        poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
-        flow.try_send(b"back").unwrap();
+        poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
+        session.try_send(b"back").unwrap();
         let mut buf = [0; 10];
         assert_eq!(first.recv(&mut buf).await.unwrap(), 4);
 
-        drop(flow);
+        drop(session);
         first.send(b"three").await.unwrap();
-        let (_, mut flow) = flows.next(by_source).await;
-        assert_eq!(received(&mut flow).await.unwrap(), b"three");
-        drop(flows);
-        flow.ended().await;
-        flow.ended().await;
-        assert_eq!(received(&mut flow).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (_, mut session) = sessions.next(by_source).await;
+        assert_eq!(received(&mut session).await.unwrap(), b"three");
+        drop(sessions);
+        session.ended().await;
+        session.ended().await;
+        assert_eq!(received(&mut session).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
     async fn what_waits_is_bounded_and_what_is_dropped_is_counted() {
-        let (mut flows, _) = socket().await;
-        let mut flow = hand_on(&mut flows, 1, &[7]).unwrap();
+        let (mut sessions, _) = socket().await;
+        let mut session = hand_on(&mut sessions, 1, &[7]).unwrap();
         for _ in 0..2 * MAX_WAITING {
-            assert!(hand_on(&mut flows, 1, &[7]).is_none());
+            assert!(hand_on(&mut sessions, 1, &[7]).is_none());
         }
-        assert_eq!(flows.queued.load(Ordering::Relaxed), MAX_WAITING);
-        let dropped = |flows: &Flows<_>| usize::try_from(flows.counter.count()).unwrap();
-        assert_eq!(dropped(&flows), MAX_WAITING + 1);
-        received(&mut flow).await.unwrap();
-        assert_eq!(flows.queued.load(Ordering::Relaxed), MAX_WAITING - 1);
-        drop(flow);
-        assert_eq!(dropped(&flows), 2 * MAX_WAITING, "what waited in the flow is dropped with it");
+        assert_eq!(sessions.queued.load(Ordering::Relaxed), MAX_WAITING);
+        let dropped = |sessions: &UdpSessions<_>| usize::try_from(sessions.counter.count()).unwrap();
+        assert_eq!(dropped(&sessions), MAX_WAITING + 1);
+        received(&mut session).await.unwrap();
+        assert_eq!(sessions.queued.load(Ordering::Relaxed), MAX_WAITING - 1);
+        drop(session);
+        assert_eq!(dropped(&sessions), 2 * MAX_WAITING, "what waited in the session is dropped with it");
         let long = vec![0; MAX_QUEUED];
-        let full = hand_on(&mut flows, 1, &long).unwrap();
-        assert!(hand_on(&mut flows, 2, &[0]).is_none());
+        let full = hand_on(&mut sessions, 1, &long).unwrap();
+        assert!(hand_on(&mut sessions, 2, &[0]).is_none());
         drop(full);
-        assert_eq!(dropped(&flows), 2 * MAX_WAITING + 2);
-        assert_eq!(flows.queued.load(Ordering::Relaxed), 0);
+        assert_eq!(dropped(&sessions), 2 * MAX_WAITING + 2);
+        assert_eq!(sessions.queued.load(Ordering::Relaxed), 0);
     }
 
     /// Every one after the 1024th was lost, for as long as the others stayed.
     #[tokio::test(start_paused = true)]
-    async fn the_flow_that_was_idle_for_longest_gives_way() {
-        let (mut flows, _) = socket().await;
+    async fn the_session_that_was_idle_for_longest_gives_way() {
+        let (mut sessions, _) = socket().await;
         let mut open = Vec::new();
-        for port in 1..=MAX_FLOWS {
-            open.push(hand_on(&mut flows, port, &[1]).unwrap());
+        for port in 1..=MAX_SESSIONS {
+            open.push(hand_on(&mut sessions, port, &[1]).unwrap());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         // The first is asked again, the second answers: the third has been idle for longest.
-        assert!(hand_on(&mut flows, 1, &[2]).is_none());
+        assert!(hand_on(&mut sessions, 1, &[2]).is_none());
         open[1].try_send(b"").ok();
         let mut newcomers = Vec::new();
-        for port in 2 * MAX_FLOWS..2 * MAX_FLOWS + 10 {
+        for port in 2 * MAX_SESSIONS..2 * MAX_SESSIONS + 10 {
             tokio::time::advance(Duration::from_millis(1)).await;
-            newcomers.push(hand_on(&mut flows, port, &[1]).unwrap());
-            assert_eq!(flows.open.len(), MAX_FLOWS);
+            newcomers.push(hand_on(&mut sessions, port, &[1]).unwrap());
+            assert_eq!(sessions.open.len(), MAX_SESSIONS);
         }
         // What waits is still carried.
-        for flow in &mut open {
-            assert_eq!(received(flow).await.unwrap(), [1]);
+        for session in &mut open {
+            assert_eq!(received(session).await.unwrap(), [1]);
         }
-        for flow in &mut open[2..12] {
-            flow.ended().await;
-            assert_eq!(received(flow).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        for session in &mut open[2..12] {
+            session.ended().await;
+            assert_eq!(received(session).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
         assert_eq!(received(&mut open[0]).await.unwrap(), [2]);
-        assert!(!flows.open[&from(13)].queue.is_closed());
-        assert_eq!((flows.gave_way.since, flows.counter.count()), (9, 0), "one of them was told");
+        assert!(!sessions.open[&from(13)].queue.is_closed());
+        assert_eq!((sessions.gave_way.since, sessions.counter.count()), (9, 0), "one of them was told");
     }
 
     #[tokio::test]
     async fn what_comes_back_stands_behind_its_header() {
-        let (mut flows, address) = socket().await;
+        let (mut sessions, address) = socket().await;
         let sender = sender(address).await;
         sender.send(b"to 53: what?").await.unwrap();
-        let (_, mut flow) = flows
-            .next(|_, _| Some(Belonging { key: from(53), payload: 7..99, header: b"from 53: ".into() }))
+        let (_, mut session) = sessions
+            .next(|_, _| Some(SessionKey { key: from(53), payload: 7..99, header: b"from 53: ".into() }))
             .await;
         // A range that is not there is an empty payload, not a panic.
-        assert_eq!(received(&mut flow).await.unwrap(), b"");
-        poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
-        flow.try_send(b"that").unwrap();
+        assert_eq!(received(&mut session).await.unwrap(), b"");
+        poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
+        session.try_send(b"that").unwrap();
         let mut buf = [0; 100];
         let len = sender.recv(&mut buf).await.unwrap();
         assert_eq!(&buf[..len], b"from 53: that");
@@ -446,15 +452,15 @@ mod tests {
         let listener = UdpListener::bind_all(&all, Families::AsUsual).unwrap();
         let port = listener.local_addr().unwrap().port();
         let listener = Arc::new(listener);
-        let mut flows = Flows::new(Arc::clone(&listener), "here".into(), &DropCounter::default());
+        let mut sessions = UdpSessions::new(Arc::clone(&listener), "here".into(), &DropCounter::default());
         for mut asked in all {
             asked.set_port(port);
             let client = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).await.unwrap();
             client.send_to(b"?", asked).await.unwrap();
-            let (from, mut flow) = flows.next(by_source).await;
+            let (from, mut session) = sessions.next(by_source).await;
             assert_eq!((from.peer, listener.address_of(&from)), (client.local_addr().unwrap(), Some(asked)));
-            poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
-            flow.try_send(b"!").unwrap();
+            poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
+            session.try_send(b"!").unwrap();
             let mut buf = [0; 10];
             assert_eq!(client.recv_from(&mut buf).await.unwrap(), (1, asked));
         }
@@ -489,16 +495,16 @@ mod tests {
             let address = Address::Tcp { host: host.trim_matches(&['[', ']'][..]).into(), port: 0 };
             let listener = UdpListener::bind_beside(&address, &[]).await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let mut flows = Flows::new(listener.into(), "here".into(), &DropCounter::default());
+            let mut sessions = UdpSessions::new(listener.into(), "here".into(), &DropCounter::default());
             for asked in asked {
                 let asked: std::net::IpAddr = asked.parse().unwrap();
                 let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
                 let client = UdpSocket::bind(any).await.unwrap();
                 client.send_to(b"?", (asked, port)).await.unwrap();
-                let (key, mut flow) = flows.next(by_source).await;
+                let (key, mut session) = sessions.next(by_source).await;
                 assert_eq!(key.to_string(), client.local_addr().unwrap().to_string());
-                poll_fn(|cx| flow.poll_send_ready(cx)).await.unwrap();
-                flow.try_send(b"!").unwrap();
+                poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
+                session.try_send(b"!").unwrap();
                 let mut buf = [0; 10];
                 let (_, answered) = client.recv_from(&mut buf).await.unwrap();
                 assert_eq!(answered, (asked, port).into(), "{bound}");

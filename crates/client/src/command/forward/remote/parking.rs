@@ -1,0 +1,198 @@
+//! The parked channels of one lease: enough of them wait for the server to open streams.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cli_support::forward::RemoteForward;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tunnel::backoff::{Backoff, MAX_PAUSE};
+use tunnel::closing::close;
+use tunnel::dial::in_time;
+use tunnel::egress;
+use tunnel::keep_alive::keep_alive_every;
+use tunnel::socket::Socket;
+use wire_protocol::message::LEASE_LEN;
+use wire_protocol::stream::{Channel, Incoming};
+
+use crate::command::forward::remote::target::TargetRequest;
+use crate::command::forward::upstream::Upstream;
+
+/// The parked channels of one lease.
+pub(super) struct Parking {
+    upstream: Arc<Upstream>,
+    forward: Arc<RemoteForward>,
+    lease: [u8; LEASE_LEN],
+    pub(super) ended: CancellationToken,
+    /// The server has closed a channel that waited: it may be that it knows nothing of the lease.
+    pub(super) doubted: Notify,
+    /// Between attempts to park a channel that the server has closed.
+    pauses: Mutex<Backoff>,
+    /// How many wait for the server to open a stream, or are on the way there.
+    waiting: AtomicUsize,
+    wanted: AtomicUsize,
+    /// One has been taken, or has failed.
+    pub(super) changed: Notify,
+}
+
+impl Parking {
+    pub(super) fn new(
+        upstream: &Arc<Upstream>,
+        forward: &Arc<RemoteForward>,
+        lease: [u8; LEASE_LEN],
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            upstream: Arc::clone(upstream),
+            forward: Arc::clone(forward),
+            lease,
+            ended: upstream.tunnels.draining.child_token(),
+            doubted: Notify::new(),
+            pauses: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(MIN_PARKED),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Parks as many channels as are missing.
+    pub(super) fn fill(self: &Arc<Self>) {
+        while !self.is_full() {
+            let slot = ParkedSlot::take(self);
+            self.upstream.tunnels.spawn(park(Arc::clone(self), slot));
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+/// A channel that waits, or is on the way there.
+struct ParkedSlot(Arc<Parking>);
+
+impl ParkedSlot {
+    fn take(parking: &Arc<Parking>) -> Self {
+        parking.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(parking))
+    }
+
+    /// The server has opened a stream here.
+    fn was_of_use(self) {
+        // The last one: more are wanted from now on.
+        if self.0.waiting.load(Ordering::Relaxed) == 1 {
+            let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
+            self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
+        }
+        *self.0.pauses.lock().unwrap_or_else(PoisonError::into_inner) = Backoff::default();
+    }
+}
+
+impl Drop for ParkedSlot {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+}
+
+/// One channel, from parking it to its end.
+async fn park(parking: Arc<Parking>, slot: ParkedSlot) {
+    let mut slot = Some(slot);
+    let upstream = &parking.upstream;
+    let channel = async {
+        let room = Arc::clone(&upstream.tunnels.parking).acquire_owned().await;
+        (upstream.ingress.pool.get(Instant::now() + upstream.ingress.wait).await, room)
+    };
+    let (channel, _room) = tokio::select! {
+        () = parking.ended.cancelled() => return,
+        channel = channel => channel,
+    };
+    let served = match channel {
+        Ok(channel) => serve(&parking, channel, &mut slot).await,
+        Err(error) => Err(io::Error::other(error)),
+    };
+    let Err(error) = served else { return };
+    tracing::debug!(%error, "a parked channel has ended");
+    if slot.is_some() {
+        // One that has failed while it waited keeps its slot for a moment, so that no other one tries at once.
+        let pause = parking.pauses.lock().unwrap_or_else(PoisonError::into_inner).next_pause();
+        tokio::select! {
+            () = parking.ended.cancelled() => {}
+            () = sleep(pause.clamp(PARK_PAUSE, MAX_PAUSE)) => {}
+        }
+    }
+}
+
+/// Serves what the server opens on a channel that waits. `slot` is there as long as it does.
+async fn serve(
+    parking: &Arc<Parking>,
+    mut channel: Channel<Socket>,
+    slot: &mut Option<ParkedSlot>,
+) -> io::Result<()> {
+    in_time(channel.park(parking.lease)).await?;
+    let counters = &parking.upstream.tunnels;
+    let mut parked = Some(counters.parked.begin());
+    let mut asked = Asked::Nothing;
+    let ping_every = keep_alive_every(&channel);
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = parking.ended.cancelled() => {
+                close(channel).await;
+                return Ok(());
+            }
+            incoming = timeout(ping_every, channel.next_incoming()) => incoming,
+        };
+        match incoming {
+            Ok(incoming) => match incoming? {
+                Incoming::Open(target) => {
+                    if let Some(slot) = slot.take() {
+                        slot.was_of_use();
+                    }
+                    drop(parked.take());
+                    let open = counters.streams.begin();
+                    let request = TargetRequest::new(&parking.upstream, &parking.forward, target);
+                    channel = egress::serve(channel, &request).await?;
+                    drop(open);
+                    if parking.is_full() {
+                        close(channel).await;
+                        return Ok(());
+                    }
+                    *slot = Some(ParkedSlot::take(parking));
+                    parked = Some(counters.parked.begin());
+                    asked = Asked::Nothing;
+                }
+                Incoming::SignOfLife => asked = Asked::Nothing,
+                Incoming::Close => {
+                    parking.doubted.notify_one();
+                    in_time(channel.close()).await?;
+                    return Err(unknown_lease());
+                }
+                Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
+            },
+            Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => {
+                in_time(channel.begin_ping()).await?;
+                asked = Asked::ForSignOfLife;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    ForSignOfLife,
+}
+
+pub(super) fn unknown_lease() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the server knows the lease no longer")
+}
+
+/// Channels that wait at least, for the next connection and one more.
+const MIN_PARKED: usize = 2;
+/// Channels that wait at most, however many connections come at once.
+const MAX_PARKED: usize = 32;
+const PARK_PAUSE: Duration = Duration::from_secs(1);

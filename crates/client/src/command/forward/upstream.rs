@@ -1,0 +1,101 @@
+//! What the forwards through one server share.
+
+use std::io;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tunnel::ingress::{Ingress, IngressError};
+use tunnel::listener::{Listener, Source};
+use tunnel::network::Network;
+use tunnel::pending_stream::PendingStream;
+use tunnel::proxy_header::ProxyHeader;
+use tunnel::socket::Socket;
+
+use crate::Error;
+use crate::command::forward::tunnels::Tunnels;
+use crate::connect::Connector;
+
+/// A server, with the channels to it, and what its forwards share.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// The network on which targets here are reached.
+    pub(super) network: Network,
+    pub(super) ingress: Ingress<Connector>,
+    pub(super) tunnels: Tunnels,
+    /// What targets here are sent.
+    pub(super) header: ProxyHeader,
+    /// That several servers answer at one address has been said.
+    pub(super) several_servers: Once,
+}
+
+impl Upstream {
+    /// The server's address, as it is shown.
+    pub(super) fn address(&self) -> String {
+        self.ingress.pool.connector().address()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.tunnels.draining.is_cancelled()
+    }
+
+    /// Carries what has come in here to its end.
+    pub(super) async fn carry(&self, stream: PendingStream) -> Result<(), Error> {
+        let target = Arc::clone(stream.target());
+        self.ingress.carry(stream).await.map_err(|error| match error {
+            IngressError::NoChannel(error) => error,
+            IngressError::Stream(source) => Error::carried(&self.address(), &target, source),
+        })
+    }
+
+    /// Says, once, why the server closes channels that are parked for what it listens on. What came to one server is not
+    /// to be had at another.
+    pub(super) fn tell_of_several_servers(&self) {
+        self.several_servers.call_once(|| {
+            let server = self.address();
+            tracing::warn!(
+                %server,
+                "several servers seem to answer at this address, and only one of them listens for this client: have the \
+                 balancer send each client to the same server (in HAProxy: balance source)"
+            );
+        });
+    }
+
+    /// Accepts until the program drains, and serves each connection on a task of its own, which holds its permit. Where
+    /// there is no room for more, they wait with the system.
+    pub(super) async fn accept_all<W>(
+        self: &Arc<Self>,
+        listener: &Listener,
+        mut serve: impl FnMut(Socket, Source, OwnedSemaphorePermit) -> W,
+    ) where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&self.tunnels.accepted).acquire_owned().await;
+                // Nobody closes the semaphore.
+                let permit = permit.map_err(io::Error::other)?;
+                listener.accept().await.map(|(socket, source)| (socket, source, permit))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = self.tunnels.draining.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((socket, source, permit)) => {
+                    self.tunnels.spawn(serve(socket, source, permit));
+                    // Another one is seldom there yet, and to find that out takes a call that this one need not wait for.
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    // Mostly descriptors that have run out: accepting at once would fail at once.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,214 @@
+//! Egress: what the other side asks for is resolved, permitted, dialed and relayed.
+//!
+//! ```text
+//! Open -> destination -> resolve -> permit each address -> dial -> PROXY header -> Opened -> relay -> idle channel
+//! ```
+
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout};
+use wire_protocol::message::RefusedCode;
+use wire_protocol::stream::{Channel, relay_datagrams, tunnel_until};
+
+use crate::address::Address;
+use crate::closing::{into_io, stop};
+use crate::datagram_target::DatagramTarget;
+use crate::dial::PROMPT;
+use crate::drops::FlowDrops;
+use crate::limited_datagrams::LimitedDatagrams;
+use crate::network::Network;
+use crate::proxy_header::ProxyHeader;
+use crate::socket::Socket;
+use crate::terms::Terms;
+
+/// What one stream that the other side asks for may reach, and what has to be known about it. The program that dials
+/// decides.
+pub trait Request: Send + Sync {
+    /// On which terms the stream is carried.
+    type Terms: Terms;
+    /// Why there is no stream: the error of a target, or what the program says.
+    type Refusal: From<io::Error> + From<RefusedCode> + Send;
+
+    /// On which terms the stream is carried.
+    fn terms(&self) -> &Self::Terms;
+
+    /// The network on which targets are reached.
+    fn network(&self) -> &Network;
+
+    /// Where the stream leads to.
+    ///
+    /// # Errors
+    /// The stream is refused.
+    fn destination(&self) -> Result<Destination<'_>, Self::Refusal>;
+
+    /// The party at whose expense names are looked up (see [`Network::resolve_for`]).
+    fn asker(&self) -> &str;
+
+    /// Whether an address that the host has led to may be connected to, and what it is sent.
+    ///
+    /// # Errors
+    /// It may not.
+    fn permit(&self, address: SocketAddr) -> Result<ProxyHeader, Self::Refusal>;
+
+    /// Takes note of what was reached; `address` is what the host has led to, where there is one.
+    fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader);
+
+    /// The PROXY header for a connection that has come by a channel whose local address is `here`.
+    fn header(&self, here: Option<SocketAddr>) -> Vec<u8>;
+
+    /// Where dropped datagrams to a host are told of.
+    fn drops(&self, host: &str, port: u16) -> FlowDrops;
+
+    /// Takes note of a refusal, and gives what the other side is told.
+    fn refuse(&self, refusal: Self::Refusal) -> RefusedCode;
+}
+
+/// Where a stream leads to.
+#[derive(Debug)]
+pub enum Destination<'a> {
+    /// A host, each of whose addresses has to be permitted.
+    Host(&'a str, u16),
+    /// An address that is permitted already, and what it is sent.
+    Permitted(Cow<'a, Address>, ProxyHeader),
+    /// A host that exchanges datagrams, each of whose addresses has to be permitted.
+    Datagrams(&'a str, u16),
+}
+
+/// A target that is connected to.
+struct Reached {
+    socket: Socket,
+    /// The address that its host has led to, where it has a host.
+    address: Option<SocketAddr>,
+    header: ProxyHeader,
+}
+
+/// Serves the stream whose Open has just come, and gives the channel back, idle, be the stream carried or refused.
+///
+/// # Errors
+/// Whatever ends the channel before its end.
+pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Result<Channel<Socket>> {
+    let destination = match request.destination() {
+        // On the heap, so that the many connections have no room for it.
+        Ok(Destination::Datagrams(host, port)) => {
+            return Box::pin(serve_datagrams(channel, request, host, port)).await;
+        }
+        Ok(destination) => destination,
+        Err(refusal) => return refuse(channel, request, refusal).await,
+    };
+    let asked = Instant::now();
+    let reached = tokio::select! {
+        biased;
+        code = request.terms().stopped() => return Err(stop(channel, code).await),
+        // On the heap, so that the room for it is given back once it is done.
+        reached = timeout(REACH_DEADLINE, Box::pin(reach(request, destination))) => reached,
+    };
+    let reached = reached.unwrap_or_else(|_| Err(RefusedCode::TargetTimedOut.into()));
+    let Reached { mut socket, address, header } = match reached {
+        Ok(reached) => reached,
+        Err(refusal) => return refuse(channel, request, refusal).await,
+    };
+    socket.reset_on_drop();
+    request.note_reached(address, header);
+    if let Some(code) = request.terms().stop_reason() {
+        return Err(stop(channel, code).await);
+    }
+    if header == ProxyHeader::V2 {
+        let header = request.header(channel.get_ref().local_address());
+        if let Err(error) = socket.write_all(&header).await {
+            return refuse(channel, request, error.into()).await;
+        }
+    }
+    let stream = if asked.elapsed() < PROMPT {
+        channel.begin_answer()?
+    } else {
+        // The other side has waited for long, and does not wait for ever.
+        channel.answer_open().await?
+    };
+    tunnel_until(stream, socket, request.terms().pace(), request.terms().stopped()).await.map_err(into_io)
+}
+
+/// As [`serve`], for a stream of datagrams.
+async fn serve_datagrams<R: Request>(
+    channel: Channel<Socket>,
+    request: &R,
+    host: &str,
+    port: u16,
+) -> io::Result<Channel<Socket>> {
+    let drops = request.drops(host, port);
+    let permitted = tokio::select! {
+        biased;
+        code = request.terms().stopped() => return Err(stop(channel, code).await),
+        permitted = permitted(request, host, port) => permitted,
+    };
+    let connected = permitted.and_then(|permitted| {
+        let candidates = permitted.into_iter().map(|(address, _)| address).collect();
+        let reached = |address| request.note_reached(Some(address), ProxyHeader::None);
+        DatagramTarget::connect(candidates, drops.clone(), reached).map_err(R::Refusal::from)
+    });
+    let mut socket = match connected {
+        Ok(socket) => socket,
+        Err(refusal) => return refuse(channel, request, refusal).await,
+    };
+    // Before a datagram that the other side has sent at once goes there.
+    if let Some(code) = request.terms().stop_reason() {
+        return Err(stop(channel, code).await);
+    }
+    let mut stream = channel.answer_open().await?;
+    let mut socket = LimitedDatagrams::new(&mut socket, request.terms(), drops);
+    tokio::select! {
+        relayed = relay_datagrams(&mut stream, &mut socket, request.terms().udp_timeout()) => relayed?,
+        code = request.terms().stopped() => return Err(stop(stream, code).await),
+    };
+    stream.finish().await
+}
+
+/// Connects to the target of a request.
+async fn reach<R: Request>(request: &R, destination: Destination<'_>) -> Result<Reached, R::Refusal> {
+    match destination {
+        Destination::Host(host, port) | Destination::Datagrams(host, port) => {
+            let permitted = permitted(request, host, port).await?;
+            let candidates = permitted.iter().map(|(address, _)| *address).collect();
+            let (socket, address) = request.network().dial_first(candidates).await?;
+            let reached = permitted.into_iter().find(|(permitted, _)| *permitted == address);
+            let (_, header) = reached.ok_or(RefusedCode::NotAllowed)?;
+            Ok(Reached { socket, address: Some(address), header })
+        }
+        Destination::Permitted(address, header) => {
+            let socket = request.network().dial(&address).await?;
+            Ok(Reached { socket, address: None, header })
+        }
+    }
+}
+
+/// The addresses of a host that may be connected to, and what each is sent.
+async fn permitted<R: Request>(
+    request: &R,
+    host: &str,
+    port: u16,
+) -> Result<Vec<(SocketAddr, ProxyHeader)>, R::Refusal> {
+    let found = request.network().resolve_for(request.asker(), host, port).await?;
+    let mut permitted = Vec::with_capacity(found.len());
+    let mut refusal = RefusedCode::NotAllowed.into();
+    for address in found {
+        match request.permit(address) {
+            Ok(header) => permitted.push((address, header)),
+            Err(denied) => refusal = denied,
+        }
+    }
+    if permitted.is_empty() { Err(refusal) } else { Ok(permitted) }
+}
+
+async fn refuse<R: Request>(
+    channel: Channel<Socket>,
+    request: &R,
+    refusal: R::Refusal,
+) -> io::Result<Channel<Socket>> {
+    channel.refuse_open(request.refuse(refusal)).await
+}
+
+/// For resolving a name and trying all its addresses: less than the other side waits.
+const REACH_DEADLINE: Duration = Duration::from_secs(25);

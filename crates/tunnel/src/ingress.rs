@@ -1,0 +1,105 @@
+//! Ingress over a pool: what has come in is carried on the pool's channels, on another one where its stream never stood.
+//!
+//! ```text
+//! Listener, SOCKS client, UDP session -> channel of the pool -> Open, early data -> relay -> idle channel
+//!                                             ^---- never stood ----'
+//! ```
+//!
+//! Where the other side holds the channels, they come by themselves to what waits: see [`parked`](crate::parked).
+
+mod attempts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use wire_protocol::Error as ProtocolError;
+use wire_protocol::stream::RelayError;
+
+use self::attempts::Attempts;
+use crate::counter::Counter;
+use crate::pending_stream::{Carried, PendingStream, TurnedAway};
+use crate::pool::{Connect, Pool};
+use crate::socket::Socket;
+use crate::terms::Unlimited;
+
+/// Carries what has come in over the channels of a pool.
+#[derive(Debug)]
+pub struct Ingress<C: Connect> {
+    /// The channels.
+    pub pool: Arc<Pool<C>>,
+    /// Counts streams that are open or opening.
+    pub streams: Counter,
+    /// How long to wait for a channel on which the stream stands.
+    pub wait: Duration,
+    /// How long there may be no datagram until their stream ends.
+    pub udp_timeout: Duration,
+}
+
+/// Why something was not carried to its end.
+#[derive(Debug)]
+pub enum IngressError<E> {
+    /// There was no channel, or the other side did not answer.
+    NoChannel(E),
+    /// The stream was refused, or has ended early.
+    Stream(RelayError),
+}
+
+impl<C: Connect<Socket = Socket>> Ingress<C> {
+    /// Carries something to its end. Whatever goes wrong, a connection is reset, or its SOCKS client told.
+    ///
+    /// # Errors
+    /// [`IngressError`]. A session of datagrams that has given way to another one is none.
+    pub async fn carry(&self, mut pending: PendingStream) -> Result<(), IngressError<C::Error>> {
+        let terms = Unlimited { udp_timeout: self.udp_timeout };
+        let mut attempts = Attempts::until(Instant::now() + self.wait);
+        loop {
+            let channel = tokio::select! {
+                channel = self.pool.get(attempts.deadline()) => channel,
+                // What waits in it is too old for anybody.
+                () = pending.given_up() => return Ok(()),
+            };
+            let channel = match channel {
+                Ok(channel) => channel,
+                Err(error) => {
+                    pending.turn_away(TurnedAway::NoChannel).await;
+                    return Err(IngressError::NoChannel(error));
+                }
+            };
+            let open = self.streams.begin();
+            match pending.carry(channel, &terms).await {
+                Carried::ToEnd(channel, more) => {
+                    self.pool.put(channel);
+                    let Some(more) = more else { return Ok(()) };
+                    pending = more;
+                    attempts = Attempts::until(Instant::now() + self.wait);
+                }
+                Carried::NotOpened(again, error) => {
+                    tracing::debug!(%error, "the stream never stood: opening it again");
+                    drop(open);
+                    pending = again;
+                    attempts.pause().await;
+                }
+                Carried::Unanswered(pending) => {
+                    pending.turn_away(TurnedAway::Unanswered).await;
+                    return Err(IngressError::NoChannel(self.pool.connector().no_channel()));
+                }
+                Carried::Refused(channel, pending, code) => {
+                    self.pool.put(channel);
+                    drop(open);
+                    if let PendingStream::Datagrams { .. } = pending {
+                        // What comes meanwhile is lost, and does not ask the other side again and again.
+                        sleep(REFUSED_PAUSE).await;
+                    }
+                    pending.turn_away(TurnedAway::Refused(code)).await;
+                    let error = ProtocolError::Refused(code).into();
+                    return Err(IngressError::Stream(RelayError::Channel(error)));
+                }
+                Carried::Broken(error) => return Err(IngressError::Stream(error)),
+            }
+        }
+    }
+}
+
+/// How long a session of datagrams that the other side has refused is not asked for again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,100 @@
+//! A channel that the other side has parked for a lease: it carries one stream after another that has come in by the lease.
+//!
+//! ```text
+//! acceptor -> PendingQueue -> whichever parked channel of the lease is free -> Open, relay -> parked again
+//!                  ^---------------------- never stood ----------------------'
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use wire_protocol::stream::{Channel, Incoming};
+
+use crate::closing::{into_io, stop};
+use crate::counter::Counter;
+use crate::dial::in_time;
+use crate::pending_queue::{Pending, PendingQueue};
+use crate::pending_stream::{Carried, TurnedAway};
+use crate::socket::Socket;
+use crate::terms::Terms;
+
+/// What a parked channel serves, and for how long.
+#[derive(Debug)]
+pub struct Parked<'a> {
+    /// What has come in by the lease.
+    pub queue: &'a PendingQueue,
+    /// The lease has ended.
+    pub ended: &'a CancellationToken,
+    /// The program takes nothing new any more.
+    pub stopping: &'a CancellationToken,
+    /// How long there may be no sign of life.
+    pub idle_timeout: Duration,
+    /// Counts streams.
+    pub streams: &'a Counter,
+}
+
+impl Parked<'_> {
+    /// Serves the channel until either side closes it, the lease ends, or `terms` stop it.
+    ///
+    /// # Errors
+    /// Whatever ends the channel before its end.
+    pub async fn serve<T: Terms>(&self, mut channel: Channel<Socket>, terms: &T) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                code = terms.stopped() => return Err(stop(channel, code).await),
+                () = self.stopping.cancelled() => return in_time(channel.close()).await,
+                () = self.ended.cancelled() => return in_time(channel.close()).await,
+                incoming = timeout(self.idle_timeout, channel.next_incoming()) => {
+                    let Ok(incoming) = incoming else { return in_time(channel.close()).await };
+                    match incoming? {
+                        Incoming::SignOfLife => {}
+                        Incoming::Close => return in_time(channel.close()).await,
+                        // The channel takes neither any more.
+                        Incoming::Open(_) | Incoming::Park(_) => {
+                            return Err(io::ErrorKind::InvalidData.into());
+                        }
+                    }
+                }
+                pending = self.queue.take() => {
+                    let _open = self.streams.begin();
+                    channel = self.carry(channel, pending, terms).await?;
+                }
+            }
+        }
+    }
+
+    async fn carry<T: Terms>(
+        &self,
+        channel: Channel<Socket>,
+        pending: Pending,
+        terms: &T,
+    ) -> io::Result<Channel<Socket>> {
+        let Pending { since, stream } = pending;
+        match stream.carry(channel, terms).await {
+            Carried::ToEnd(channel, more) => {
+                if let Some(stream) = more.filter(|_| !self.ended.is_cancelled()) {
+                    self.queue.put_back(Pending { since: Instant::now(), stream });
+                }
+                Ok(channel)
+            }
+            Carried::Refused(channel, stream, code) => {
+                stream.turn_away(TurnedAway::Refused(code)).await;
+                Ok(channel)
+            }
+            Carried::NotOpened(stream, error) => {
+                self.queue.put_back(Pending { since, stream });
+                Err(into_io(error))
+            }
+            Carried::Unanswered(stream) => {
+                if stream.is_unsent() {
+                    self.queue.put_back(Pending { since, stream });
+                }
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Carried::Broken(error) => Err(into_io(error)),
+        }
+    }
+}

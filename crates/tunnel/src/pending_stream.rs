@@ -1,0 +1,300 @@
+//! A connection, or a session of datagrams, that is to be carried to the other side, and the attempt to do so on one channel.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use wire_protocol::Error as ProtocolError;
+use wire_protocol::message::{RefusedCode, ResetCode, Target};
+use wire_protocol::stream::{
+    Channel, Connection, OpenError, RelayError, SILENCE, SecureStream, error_in, relay_datagrams,
+    tunnel_until,
+};
+
+use crate::closing::stop;
+use crate::dial::in_time;
+use crate::drops::DropReason;
+use crate::limited_datagrams::LimitedDatagrams;
+use crate::socket::Socket;
+use crate::socks::{self, Dialect, NOWHERE, Reply};
+use crate::terms::Terms;
+use crate::udp_sessions::UdpSession;
+
+/// What has come in here and waits for a channel. Dropped, a connection is reset.
+#[derive(Debug)]
+pub enum PendingStream {
+    /// A connection.
+    Connection {
+        /// The connection.
+        socket: Socket,
+        /// What the other side is asked for.
+        target: Arc<Target>,
+        /// What was read of the connection and may not have arrived yet.
+        early: Vec<u8>,
+    },
+    /// A connection of a SOCKS client, or one of HTTP's CONNECT, that is told whether it stands.
+    Socks {
+        /// The connection, whose request was read.
+        socket: Socket,
+        /// What the client speaks.
+        dialect: Dialect,
+        /// What the other side is asked for.
+        target: Arc<Target>,
+    },
+    /// Datagrams.
+    Datagrams {
+        /// The session.
+        session: Box<UdpSession>,
+        /// What the other side is asked for.
+        target: Arc<Target>,
+    },
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub enum Carried {
+    /// The stream has come to its end, and the channel is idle. A session for which a datagram came while the end was said is
+    /// still there.
+    ToEnd(Channel<Socket>, Option<PendingStream>),
+    /// No byte has reached the target, so that another channel may do.
+    NotOpened(PendingStream, RelayError),
+    /// The other side has not answered within [`SILENCE`].
+    Unanswered(PendingStream),
+    /// The other side does not want the stream, and the channel is idle.
+    Refused(Channel<Socket>, PendingStream, RefusedCode),
+    /// The stream is lost, and the channel with it.
+    Broken(RelayError),
+}
+
+/// Why something is turned away that has come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// No channel came about in time.
+    NoChannel,
+    /// The other side did not answer.
+    Unanswered,
+    /// The other side does not want it.
+    Refused(RefusedCode),
+}
+
+impl PendingStream {
+    /// A connection of which nothing has been read yet.
+    #[must_use]
+    pub fn connection(socket: Socket, target: Arc<Target>) -> Self {
+        Self::Connection { socket, target, early: Vec::new() }
+    }
+
+    /// What the other side is asked for.
+    #[must_use]
+    pub fn target(&self) -> &Arc<Target> {
+        match self {
+            Self::Connection { target, .. } | Self::Socks { target, .. } | Self::Datagrams { target, .. } => {
+                target
+            }
+        }
+    }
+
+    /// Whether nothing has been sent of it that could have arrived.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Connection { early, .. } => early.is_empty(),
+            Self::Socks { .. } | Self::Datagrams { .. } => true,
+        }
+    }
+
+    /// Waits until it is not to be carried any more: a session that has given way to another one.
+    pub async fn given_up(&mut self) {
+        match self {
+            Self::Datagrams { session, .. } => session.ended().await,
+            Self::Connection { .. } | Self::Socks { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Opens the stream on an idle channel, and carries it to its end.
+    pub async fn carry<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Carried {
+        match self {
+            Self::Connection { socket, target, early } => {
+                carry_connection(channel, socket, target, early, terms).await
+            }
+            // On the heap, so that the many connections have no room for it.
+            Self::Socks { socket, dialect, target } => {
+                Box::pin(carry_socks(channel, socket, dialect, target, terms)).await
+            }
+            Self::Datagrams { session, target } => {
+                Box::pin(carry_datagrams(channel, session, target, terms)).await
+            }
+        }
+    }
+
+    /// Ends it, and tells why where there is a way to.
+    pub async fn turn_away(self, reason: TurnedAway) {
+        match self {
+            Self::Connection { .. } => {}
+            Self::Socks { socket, dialect, .. } => {
+                let reply = match reason {
+                    TurnedAway::NoChannel => Reply::GeneralFailure,
+                    TurnedAway::Unanswered => Reply::TtlExpired,
+                    TurnedAway::Refused(code) => code.into(),
+                };
+                socks::refuse(socket, dialect, reply).await;
+            }
+            Self::Datagrams { mut session, .. } => session.lose(match reason {
+                TurnedAway::NoChannel | TurnedAway::Unanswered => DropReason::NoChannel,
+                TurnedAway::Refused(_) => DropReason::Refused,
+            }),
+        }
+    }
+}
+
+/// What the connection says is sent before the other side has answered.
+async fn carry_connection<T: Terms>(
+    channel: Channel<Socket>,
+    socket: Socket,
+    target: Arc<Target>,
+    mut early: Vec<u8>,
+    terms: &T,
+) -> Carried {
+    let mut opening = match channel.begin_open(&target) {
+        Ok(opening) => opening,
+        Err(error) => return Carried::Broken(RelayError::Channel(error.into())),
+    };
+    let answered = tokio::select! {
+        biased;
+        code = terms.stopped() => return stopped(opening, code).await,
+        answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
+    };
+    let opened = match answered {
+        Ok(Ok(())) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
+        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Err(_) => return Carried::Unanswered(PendingStream::Connection { socket, target, early }),
+    };
+    match opened {
+        Ok(stream) => {
+            drop((early, target));
+            relay(stream, socket, terms).await
+        }
+        Err(error) => {
+            let is_retryable = error.is_retryable(&early);
+            let pending = PendingStream::Connection { socket, target, early };
+            not_opened(pending, error, is_retryable)
+        }
+    }
+}
+
+/// A SOCKS client is told whether its connection stands, so that this waits for the answer of the other side.
+async fn carry_socks<T: Terms>(
+    channel: Channel<Socket>,
+    mut socket: Socket,
+    dialect: Dialect,
+    target: Arc<Target>,
+    terms: &T,
+) -> Carried {
+    let mut opening = match channel.begin_open(&target) {
+        Ok(opening) => opening,
+        Err(error) => return Carried::Broken(RelayError::Channel(error.into())),
+    };
+    let answered = tokio::select! {
+        biased;
+        code = terms.stopped() => return stopped(opening, code).await,
+        answered = timeout(SILENCE, opening.answered()) => answered,
+    };
+    let opened = match answered {
+        Ok(Ok(())) => opening.confirm().await,
+        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Err(_) => return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }),
+    };
+    let error = match opened {
+        Ok(stream) => {
+            if let Err(error) = socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await {
+                // It has left meanwhile. Whether the other side hears why changes nothing.
+                in_time(stream.reset(ResetCode::Output)).await.ok();
+                return Carried::Broken(RelayError::Output(error));
+            }
+            return relay(stream, socket, terms).await;
+        }
+        Err(error) => error.map_failed(RelayError::Channel),
+    };
+    let is_retryable = error.is_retryable(&[]);
+    let pending = PendingStream::Socks { socket, dialect, target };
+    match error {
+        OpenError::Failed(error) if !is_retryable => {
+            pending.turn_away(TurnedAway::NoChannel).await;
+            Carried::Broken(error)
+        }
+        error => not_opened(pending, error, is_retryable),
+    }
+}
+
+async fn carry_datagrams<T: Terms>(
+    channel: Channel<Socket>,
+    mut session: Box<UdpSession>,
+    target: Arc<Target>,
+    terms: &T,
+) -> Carried {
+    let mut stream = match channel.begin_open(&target) {
+        Ok(opening) => opening,
+        Err(error) => return Carried::Broken(RelayError::Channel(error.into())),
+    };
+    let drops = session.drops().clone();
+    let mut datagrams = LimitedDatagrams::new(&mut *session, terms, drops);
+    let relayed = tokio::select! {
+        relayed = relay_datagrams(&mut stream, &mut datagrams, terms.udp_timeout()) => relayed,
+        code = terms.stopped() => return stopped(stream, code).await,
+    };
+    drop(datagrams);
+    let refused = match relayed {
+        Ok(end) => {
+            tracing::debug!(%target, ?end, "datagrams have ended");
+            None
+        }
+        Err(error) => match error_in(&error) {
+            Some(ProtocolError::Refused(code)) => Some(*code),
+            // What was sent on it is lost, as datagrams may be.
+            Some(ProtocolError::Closed) => {
+                let pending = PendingStream::Datagrams { session, target };
+                return Carried::NotOpened(pending, RelayError::Channel(error));
+            }
+            _ => return Carried::Broken(RelayError::Channel(error)),
+        },
+    };
+    let channel = match stream.finish().await {
+        Ok(channel) => channel,
+        Err(error) => return Carried::Broken(RelayError::Channel(error)),
+    };
+    match refused {
+        Some(code) => {
+            let pending = PendingStream::Datagrams { session, target };
+            let error = OpenError::Refused { code, channel };
+            not_opened(pending, error, code == RefusedCode::Stopping)
+        }
+        None => {
+            let more = session.has_waiting().then(|| PendingStream::Datagrams { session, target });
+            Carried::ToEnd(channel, more)
+        }
+    }
+}
+
+/// What it comes to that a stream was not opened.
+fn not_opened(
+    pending: PendingStream,
+    error: OpenError<Channel<Socket>, RelayError>,
+    is_retryable: bool,
+) -> Carried {
+    match error {
+        error if is_retryable => Carried::NotOpened(pending, error.into()),
+        OpenError::Refused { code, channel } => Carried::Refused(channel, pending, code),
+        error => Carried::Broken(error.into()),
+    }
+}
+
+async fn relay<T: Terms>(stream: SecureStream<Socket>, socket: Socket, terms: &T) -> Carried {
+    match tunnel_until(stream, socket, terms.pace(), terms.stopped()).await {
+        Ok(channel) => Carried::ToEnd(channel, None),
+        Err(error) => Carried::Broken(error),
+    }
+}
+
+async fn stopped<P>(channel: Connection<Socket, P>, code: ResetCode) -> Carried {
+    stop(channel, code).await;
+    Carried::Broken(RelayError::Stopped(code))
+}

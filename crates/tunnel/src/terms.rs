@@ -1,0 +1,69 @@
+//! On which terms a stream is carried: at what pace, for how long without a datagram, and until when.
+
+use std::future::Future;
+use std::time::Duration;
+
+use wire_protocol::message::ResetCode;
+use wire_protocol::stream::Pace;
+
+use crate::drops::DropReason;
+
+/// The terms of one stream, which the program that carries it sets.
+pub trait Terms: Send + Sync {
+    /// The limit of bytes a second of a connection.
+    type Pace: Pace;
+
+    /// The limit of bytes a second of a connection.
+    fn pace(&self) -> Self::Pace;
+
+    /// Whether a datagram of `len` bytes may pass now.
+    ///
+    /// # Errors
+    /// The reason for which it is dropped.
+    fn admit_datagram(&self, len: usize) -> Result<(), DropReason>;
+
+    /// How long there may be no datagram until their stream ends.
+    fn udp_timeout(&self) -> Duration;
+
+    /// Waits until the stream is to be broken off, and gives the reason, which the other side is told.
+    fn stopped(&self) -> impl Future<Output = ResetCode> + Send;
+
+    /// The reason of [`Terms::stopped`], where there is one by now.
+    fn stop_reason(&self) -> Option<ResetCode>;
+
+    /// Waits until no more datagrams are to be carried: their stream ends well then.
+    fn drained(&self) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// No limit, and no end but the stream's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlimited {
+    /// See [`Terms::udp_timeout`].
+    pub udp_timeout: Duration,
+}
+
+impl Terms for Unlimited {
+    type Pace = ();
+
+    fn pace(&self) {}
+
+    fn admit_datagram(&self, _: usize) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn udp_timeout(&self) -> Duration {
+        self.udp_timeout
+    }
+
+    fn stopped(&self) -> impl Future<Output = ResetCode> + Send {
+        std::future::pending()
+    }
+
+    fn stop_reason(&self) -> Option<ResetCode> {
+        None
+    }
+
+    fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
+}
