@@ -1,14 +1,14 @@
-"""Many channels of one client with a pre-shared key, and on each of them what its owner was not meant to do with it.
+"""Opens many channels of one client with a pre-shared key, and puts unusual load on each of them.
 
 many_channels.py HOST:PORT PSK_FILE COUNT
 
-It opens them one after the other and says "open". Then it does on each what a line of its standard input says, and says
-"done":
+The program opens the channels one after the other and prints "open". Each line of its standard input names one of the
+loads below, which it puts on every channel. Then it prints "done".
 
 pings           400 Pings at once
-padded-pings    sixteen Pings at once, each in a record as long as one may be
-half-a-record   the same, and half of another one
-pongs           400 Pongs that nobody has asked for; the server may end the connection
+padded-pings    sixteen Pings at once, each in a record of the greatest length
+half-a-record   the same, and half of another record
+pongs           400 Pongs without a Ping, for which the server may end the connection
 message         an Open of a message, sixteen full records of it, and all but the last byte of one more
 end             the last byte, and the end of the message
 """
@@ -45,8 +45,8 @@ FULL = 16
 
 
 def short_records(direction, count, plaintext):
-    """Records with the same plaintext of one block at most, as `Direction.seal` makes them, but all their blocks at once:
-    one by one they would take longer than everything else here."""
+    """Seals records with the same plaintext of at most one block, as `Direction.seal` does. The blocks of all records are
+    encrypted at once, since one at a time would take longer than the rest of the scenario."""
     numbers = [u64(direction.sequence + index) for index in range(count)]
     direction.sequence += count
     blocks = Cipher(algorithms.AES(direction.encryption_key), modes.ECB()).encryptor()
@@ -65,7 +65,7 @@ def padded_ping(channel):
 
 
 def until_answered(channel):
-    """What was said before is done with then: an answer is to the last Ping that has come."""
+    """Sends a Ping and waits for its Pong, so that the server has processed everything before it."""
     channel.ping = 7
     channel.say(PING, u64(8))
     while channel.expect(PONG)[1] != 8:

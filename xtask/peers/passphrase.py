@@ -1,5 +1,5 @@
-"""Somebody at a terminal who knows one passphrase: starts a program there, types the passphrase whenever a question is asked
-without echo, and prints what was shown.
+"""Starts a program in a pseudo-terminal, types one passphrase whenever the program asks without echo, and prints the
+program's output.
 
 passphrase.py PASSPHRASE PROGRAM ARGUMENTS...
 """
@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 
-PATIENCE = 60
+DEADLINE = 60
 
 
 def main():
@@ -21,14 +21,14 @@ def main():
     if child == 0:
         os.execvp(command[0], command)
     shown, answered = b"", 0
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DEADLINE
     while True:
         if select.select([terminal], [], [], 0.01)[0]:
             try:
                 shown += os.read(terminal, 4096)
                 continue
             except OSError:
-                # Nobody has the terminal any more.
+                # The program has closed the terminal.
                 break
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)

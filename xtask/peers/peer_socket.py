@@ -1,11 +1,11 @@
-"""One connection for a peer, as listener (`--listen`) or connector (`--connect HOST:PORT`)."""
+"""Makes the connection of a peer, which listens (`--listen`) or connects (`--connect HOST:PORT`)."""
 
 import socket
 import sys
 
 
 def connection(arguments):
-    """Takes the first words of a command line and returns a connected socket and the other words."""
+    """Parses the first arguments of a command line, and returns a connected socket and the other arguments."""
     if arguments[0] == "--listen":
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Makes an RSA key as another program would: rsa_key.py BITS public-der|pkcs1|pkcs8"""
+"""Makes an RSA key in the form of another program: rsa_key.py BITS public-der|pkcs1|pkcs8"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Receives one text under RSA: sends its public key, opens what comes back, prints it.
+"""Receives one text under RSA: sends its public key, decrypts the answer, and prints it.
 
 rsa_receiver.py (--listen | --connect HOST:PORT) [sha256] [1024] [pkcs1 | one-line | columns-76 | jwk | ssh | der]
 """

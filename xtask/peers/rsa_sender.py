@@ -1,4 +1,4 @@
-"""Sends one text under RSA: reads the other side's public key, answers with one ciphertext.
+"""Sends one text under RSA: reads the other side's public key, and answers with one ciphertext.
 
 rsa_sender.py (--listen | --connect HOST:PORT) [tampered] [sha256] < TEXT
 """

@@ -1,10 +1,12 @@
-"""The Sockseal protocol, version 1, a second time: written from PROTOCOL.md alone, whose sections are named below.
+"""A second implementation of version 1 of the Sockseal protocol, written from PROTOCOL.md alone, whose sections are named
+below.
 
-It is a peer for the scenarios, not for use: nothing in it is constant in time, and its server serves one connection
-after the other. `--fault` makes it break the protocol at one point, which only a peer with real keys can do.
+This peer is for the scenarios and not for real use: no operation takes constant time, and the server serves one
+connection after the other. `--fault` makes the peer break the protocol at one point, which only a peer with valid keys
+can do.
 
-sockseal.py client HOST:PORT send|pipe|ping [options]    what is sent comes from standard input
-sockseal.py server [options]                             messages and what comes out of a pipe go to standard output
+sockseal.py client HOST:PORT send|pipe|ping [options]    sends its standard input
+sockseal.py server [options]                             writes messages and a pipe's data to standard output
 """
 
 import argparse
@@ -27,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
 class Failure(Exception):
-    """The end of a connection; `code` is the exit code, in the manner of the two programs."""
+    """A failed connection. `code` is the exit code, as with the two programs."""
 
     code = 4
 
@@ -37,19 +39,19 @@ class Truncated(Failure):
 
 
 class TimedOut(Failure):
-    """The peer said nothing for too long."""
+    """The peer was silent for too long."""
 
     code = 6
 
 
 class Distrusted(Failure):
-    """The peer is not who it should be."""
+    """The peer has not proven the expected identity."""
 
     code = 3
 
 
 class Refused(Failure):
-    """The peer said no, in words: Abort, Denied or Refused."""
+    """The peer answered with Abort, Denied or Refused."""
 
     code = 5
 
@@ -89,7 +91,7 @@ def spki_of(key):
 
 
 def read_spki(spki):
-    """A public key as it came, if it is one that may be used, in the one encoding that has its id."""
+    """Parses and checks a public key, which must have the one encoding that its id is computed from."""
     try:
         key = serialization.load_der_public_key(spki)
     except ValueError as error:
@@ -137,7 +139,7 @@ def blob(content):
 
 
 class Reader:
-    """A message that is read field by field; `end` says that nothing is left."""
+    """Reads a message field by field. `end` checks that no bytes are left."""
 
     def __init__(self, message):
         require(len(message) <= 8192, "a message over the limit")
@@ -184,7 +186,7 @@ MODES = ["rsa", "psk", "resumption"]
 
 
 class Wire:
-    """A socket, read by exact lengths. The receiving side keeps the last record, to be used against its sender."""
+    """A socket that is read by exact lengths. It keeps the last record that arrived, which one fault sends back."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -216,7 +218,7 @@ class Wire:
             raise Truncated("the connection ended while it was written to") from error
 
     def read_frame(self):
-        """The kind and the whole frame."""
+        """Reads a frame, and returns its kind and all its bytes."""
         header = self.read(8)
         if header[:3] == b"SKS" and header[3] != 1:
             raise Refused("version")
@@ -226,7 +228,7 @@ class Wire:
         return header[4], header + self.read(length)
 
     def end(self):
-        """Behind both sides' Close there is nothing but the end of the connection."""
+        """Ends the connection after both sides' Close, and checks that no bytes follow."""
         try:
             self.stream.shutdown(socket.SHUT_WR)
             require(not self.stream.recv(1), "something behind Close")
@@ -248,7 +250,7 @@ def extract(salt, secret):
 def expand_label(secret, label, context, length=32):
     label = b"sockseal1 " + label.encode()
     info = u16(length) + u8(len(label)) + label + u8(len(context)) + context
-    # One block of HKDF-Expand is all that is ever asked for.
+    # No output is longer than one block of HKDF-Expand.
     return mac(secret, info + b"\x01")[:length]
 
 
@@ -261,7 +263,7 @@ def binder_key(mode, secret):
 
 
 class Schedule:
-    """The secrets of one handshake; the transcript grows message by message."""
+    """The secrets of one handshake. The transcript grows with each message."""
 
     def __init__(self, shared, rsa_secret, exchange, hellos):
         s0 = extract(ZEROS, shared or ZEROS)
@@ -276,11 +278,12 @@ class Schedule:
         return mac(expand_label(sender, "finished", b""), sha256(self.transcript))
 
     def signed(self, key_id):
-        """What a client's signature covers, while the transcript ends with the server's Finished."""
+        """Returns the bytes that a client signs. The transcript must end with the server's Finished."""
         return b"sockseal v1 client auth\0" + sha256(self.transcript) + key_id
 
     def traffic(self):
-        """Client's and server's first traffic secret and the resumption secret, behind the client's Finished."""
+        """Returns the first traffic secrets of client and server, and the resumption secret. The transcript must end with the
+        client's Finished."""
         return [derive(self.s3, label, self.transcript) for label in ("c ap", "s ap", "res")]
 
 
@@ -291,7 +294,7 @@ PAYLOAD, CIPHERTEXT = 16384, 16640
 
 
 class Direction:
-    """One side's secret and the number of its next record."""
+    """The secret of one direction, and the number of its next record."""
 
     def __init__(self, secret):
         self.secret = secret
@@ -317,7 +320,7 @@ class Direction:
         return self.seal_plaintext(plaintext + bytes(min(next(paddings), CIPHERTEXT - len(plaintext))))
 
     def open(self, wire):
-        """The type and the payload of the next record, once its tag is right."""
+        """Reads the next record, checks its tag, and returns its type and payload."""
         length = wire.read(2)
         require(1 <= int.from_bytes(length, "big") <= CIPHERTEXT, "a record of a wrong length")
         ciphertext = wire.read(int.from_bytes(length, "big"))
@@ -335,7 +338,7 @@ class Direction:
 
 
 def every_padding():
-    """0 to 255 bytes, then as many as there is room for."""
+    """Returns lengths of padding: 0 to 255 bytes, then as many as fit, and again from 0."""
     return itertools.cycle([*range(256), CIPHERTEXT])
 
 
@@ -347,7 +350,7 @@ DENIED_CODES = ["client key required", "not allowed", "too many channels"]
 
 
 class Side:
-    """What client and server share in a handshake: the wire, its faults, encrypted messages."""
+    """The code that client and server share in a handshake: the wire, its faults, and encrypted messages."""
 
     def __init__(self, wire, options):
         self.wire = wire
@@ -355,11 +358,11 @@ class Side:
         self.paddings = every_padding() if options.every_padding else itertools.repeat(0)
 
     def bend(self, fault, value):
-        """The value, with one bit of its last byte turned where this is the fault to commit."""
+        """Returns the value, with one bit of its last byte inverted where `fault` was chosen."""
         return value if self.fault != fault else value[:-1] + u8(value[-1] ^ 1)
 
     def share(self, public):
-        """The public value, or one with which every exchange gives zero."""
+        """Returns the public value, or one with which every exchange gives zero where that fault was chosen."""
         return ZEROS if self.fault == "zero-share" else raw(public)
 
     def send(self, direction, number, fields=b"", keep=True):
@@ -369,7 +372,7 @@ class Side:
         self.wire.write(direction.seal(HANDSHAKE, message, self.paddings))
 
     def receive(self, direction, *numbers):
-        """The next handshake message, which is one of `numbers`; it is for the caller to add it to the transcript."""
+        """Reads the next handshake message, which must be one of `numbers`. The caller adds it to the transcript."""
         kind, message = direction.open(self.wire)
         require(kind == HANDSHAKE, "a record that is no handshake")
         reader = Reader(message)
@@ -391,7 +394,7 @@ class Side:
 
 
 class ClientSide(Side):
-    """The client's half. `options` names what it knows: a key, a shared key, a ticket, an identity of its own."""
+    """The client's side. `options` contain what it has: the server's key, a shared key, a ticket, and its own key."""
 
     def __init__(self, wire, options):
         super().__init__(wire, options)
@@ -400,7 +403,7 @@ class ClientSide(Side):
         self.mode = PSK if options.psk else RESUMPTION if options.ticket else RSA
 
     def handshake(self):
-        """Up to the client's own Finished, behind which records may follow at once."""
+        """Runs the handshake up to the client's own Finished, after which records may follow at once."""
         hello = None
         for _ in range(3):
             if self.mode == RSA and self.spki is None:
@@ -419,13 +422,13 @@ class ClientSide(Side):
         self.authenticate()
 
     def hello(self):
-        """A ClientHello with everything fresh (3.1)."""
+        """Builds a ClientHello with fresh values (3.1)."""
         options = self.options
         self.x25519 = x25519.X25519PrivateKey.generate()
         self.kem = mlkem.MLKEM768PrivateKey.generate()
         encapsulation_key = raw(self.kem.public_key())
         if self.fault == "modulus":
-            # The first coefficient, 12 bits, is now 4095 and not below 3329.
+            # The first coefficient has 12 bits. It is 4095 now, and valid ones are below 3329.
             encapsulation_key = b"\xff\xff" + encapsulation_key[2:]
         self.shared = self.rsa_secret = None
         if self.mode == RSA:
@@ -447,7 +450,7 @@ class ClientSide(Side):
         body += self.share(self.x25519.public_key()) + encapsulation_key + server_id + auth
         if self.mode == RSA:
             return frame(CLIENT_HELLO, body)
-        # The header counts the binder, which the binder itself does not cover.
+        # The length in the header includes the binder, which does not cover itself.
         hello = frame(CLIENT_HELLO, body + ZEROS)[:-32]
         return hello + self.bend("binder", mac(binder_key(self.mode, self.shared), hello))
 
@@ -478,7 +481,7 @@ class ClientSide(Side):
         self.schedule = Schedule(self.shared, self.rsa_secret, exchange, hello + answer)
 
     def authenticate(self):
-        """Both encrypted flights up to the client's Finished (section 5)."""
+        """Runs both encrypted flights up to the client's Finished (section 5)."""
         schedule = self.schedule
         incoming, outgoing = Direction(schedule.server), Direction(schedule.client)
         _, reader, message = self.receive(incoming, SERVER_READY)
@@ -510,7 +513,7 @@ class ClientSide(Side):
         return Channel(self, outgoing=Direction(client), incoming=Direction(server))
 
     def welcome(self, channel):
-        """The first record under the server's traffic secret. Returns what a next connection can resume with."""
+        """Reads the first record under the server's traffic secret. Returns the ticket and secret for a later resumption."""
         number, reader, _ = self.receive(channel.incoming, WELCOME, DENIED)
         if number == DENIED:
             code = reader.choice(len(DENIED_CODES))
@@ -528,7 +531,7 @@ class ClientSide(Side):
 
 
 class ServerSide(Side):
-    """The server's half."""
+    """The server's side."""
 
     def __init__(self, wire, options):
         super().__init__(wire, options)
@@ -546,7 +549,7 @@ class ServerSide(Side):
             if kind == KEY_REQUEST:
                 require(len(hello) == 8, "a KeyRequest with a body")
             else:
-                # What follows a KeyOffer has everything fresh.
+                # A hello after a KeyOffer must have fresh values.
                 require(hello[8:40] not in seen, "a random value a second time")
                 seen.add(hello[8:40])
                 if self.fault != "offers" and self.handle_client_hello(hello):
@@ -563,7 +566,7 @@ class ServerSide(Side):
         raise Failure(f"aborted: {ABORT_CODES[code]}")
 
     def handle_client_hello(self, hello):
-        """Answers with ServerHello, or returns false where a KeyOffer is due (3.3)."""
+        """Answers with ServerHello. Returns false where the server has to answer with a KeyOffer (3.3)."""
         reader = Reader(hello[8:])
         reader.array(32)
         suites = [reader.number(2) for _ in range(min(reader.number(8), 8192))]
@@ -616,7 +619,7 @@ class ServerSide(Side):
         self.schedule = Schedule(self.shared, self.rsa_secret, exchange, hello + answer)
 
     def authenticate(self):
-        """The encrypted flights (section 5); returns the channel and the client's name."""
+        """Runs the encrypted flights (section 5), and returns the channel and the client's name."""
         options, schedule = self.options, self.schedule
         incoming, outgoing = Direction(schedule.client), Direction(schedule.server)
         client_auth = SETTLED if self.mode != RSA else REQUIRED if options.allow else OPTIONAL
@@ -645,7 +648,7 @@ class ServerSide(Side):
         return channel, shown(client) if client else "anonymous"
 
     def receive_client_auth(self, incoming):
-        """The key id of a client that has proven it, or none."""
+        """Returns the key id of a client that has proven it, or None for an anonymous client."""
         number, reader, message = self.receive(incoming, CLIENT_AUTH, ANONYMOUS)
         key_id = None
         if number == CLIENT_AUTH:
@@ -665,7 +668,7 @@ def now():
 
 
 class Ticket:
-    """What a server must know to go on with a client (section 5)."""
+    """The content of a ticket, which a server needs to resume a client (section 5)."""
 
     LIFETIME = 24 * 3600
     CHAIN = 7 * 24 * 3600
@@ -692,7 +695,7 @@ class Ticket:
 
 
 class TicketKeys:
-    """The form of a ticket that servers with one master key share (section 5)."""
+    """Seals and opens tickets in the form that servers with one master key share (section 5)."""
 
     EPOCH = 43200
 
@@ -728,7 +731,7 @@ NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "K
 
 
 class Channel:
-    """A stream at a time in both directions; the states of section 7 are the places where `expect` is called."""
+    """A channel with one stream at a time. Its states in section 7 are the places where `expect` is called."""
 
     def __init__(self, side, outgoing, incoming):
         self.wire, self.options = side.wire, side.options
@@ -753,7 +756,8 @@ class Channel:
         self.outgoing = self.outgoing.updated()
 
     def expect(self, *allowed):
-        """The next thing that is not about the channel itself: DATA and a payload, or (CONTROL, number) and a value."""
+        """Returns the next record that does not concern the channel itself: DATA and its payload, or (CONTROL, number) and a
+        value."""
         while True:
             kind, payload = self.incoming.open(self.wire)
             if kind == DATA:
@@ -790,7 +794,7 @@ class Channel:
         require(value == self.ping, "a Pong that answers another Ping")
 
     def pump(self, source):
-        """All that `source` gives, then EndOfStream; in the middle of it the fault that was asked for."""
+        """Sends all of `source`, with the chosen fault in the middle, and then EndOfStream."""
         try:
             harm = HARM.get(self.options.fault)
             for count, piece in enumerate(source):
@@ -807,7 +811,7 @@ class Channel:
             self.failed = failure
 
     def stream(self, source, sink, *may_come):
-        """Both directions at once, until both have said EndOfStream."""
+        """Runs both directions at once, until both sides have sent EndOfStream."""
         self.ended.clear()
         pump = threading.Thread(target=self.pump, args=[source], daemon=True)
         pump.start()
@@ -818,11 +822,11 @@ class Channel:
             raise self.failed
 
     def close(self):
-        """Both sides' Close: to say it first here and to answer it are one and the same."""
+        """Sends Close, either first or as the answer to the peer's."""
         self.say(CLOSE)
 
     def client_stream(self, target, source, sink, opened=False):
-        """One stream from its Open on; `opened` says that the Open went out already."""
+        """Runs one stream from its Open on. `opened` means that the Open was sent already."""
         if not opened:
             self.say(OPEN, u32(target))
         kind, value = self.expect((CONTROL, OPENED), (CONTROL, REFUSED), (CONTROL, CLOSE))
@@ -834,13 +838,13 @@ class Channel:
         self.stream(source, sink, *[DATA] if target == PIPE else [])
 
     def finish(self):
-        """The client's end: nothing is under way, so Close is all that may come."""
+        """Closes an idle channel from the client's side, where only Close may come from the server."""
         self.close()
         self.expect((CONTROL, CLOSE))
         self.wire.end()
 
     def serve(self, name):
-        """The server's side of everything that comes, up to both sides' Close."""
+        """Serves streams as the server, up to both sides' Close."""
         while True:
             kind, target = self.expect((CONTROL, OPEN), (CONTROL, CLOSE))
             if kind == (CONTROL, CLOSE):
@@ -853,7 +857,7 @@ class Channel:
                     pass
                 continue
             if self.options.fault == "early-end":
-                # In one piece, so that the client has both before it can say anything.
+                # Both records are sent in one piece, so that the client has both before it can answer.
                 answers = [self.outgoing.seal(CONTROL, u32(number)) for number in (OPENED, END_OF_STREAM)]
                 self.wire.write(b"".join(answers))
                 raise Failure("a confirmation before there is a message")
@@ -876,7 +880,7 @@ class Channel:
             raise Failure("gone without a Close")
 
 
-# What a peer with real keys may do to a stream. Each goes out between two records of data, and ends the channel.
+# Faults in a stream that need valid keys. Each is sent between two records of data, and ends the channel.
 
 
 def replay(channel):
@@ -907,7 +911,7 @@ def cut(channel):
 
 
 def plaintext(content):
-    """A record that no other rule than that on plaintexts forbids."""
+    """Returns a fault that sends a record which is invalid only in its plaintext."""
     return lambda channel: channel.wire.write(channel.outgoing.seal_plaintext(content))
 
 
@@ -951,7 +955,7 @@ HARM = {
 
 
 def pieces(options):
-    """Standard input in pieces of a size at which a mebibyte meets every padding."""
+    """Reads standard input in pieces that are small enough to use every padding within a mebibyte."""
     while piece := os.read(0, options.piece):
         yield piece
 
@@ -962,7 +966,7 @@ def output(data):
 
 
 def read_psk(path):
-    """Section 10."""
+    """Reads the file of a pre-shared key (section 10)."""
     with open(path, encoding="ascii") as file:
         form, name, server_id, secret = file.read().split()
     if form != "sockseal-psk-v1":
@@ -979,7 +983,7 @@ def read_ticket_key(path):
 
 
 def take_ticket(path):
-    """A ticket is used once, so its file goes with it."""
+    """Reads a ticket and removes its file, since a ticket is used once."""
     if path is None or not os.path.exists(path):
         return None
     with open(path, encoding="ascii") as file:

@@ -1,11 +1,11 @@
-"""Somebody at a terminal: starts a program in a pseudo-terminal of its own, and does what the steps say.
+"""Starts a program in a pseudo-terminal, and plays the person there by a list of steps.
 
     terminal.py STEPS PROGRAM ARGUMENTS...
 
-STEPS is a list in JSON: ["see", TEXT] waits until the program has shown it, ["echo", BOOL] says whether the terminal shows
-what is typed at that moment, ["type", TEXT] types, ["signal", NUMBER] sends the program one, ["stopped", NUMBER] waits until
-a signal has stopped it, ["exit", CODE] waits for the program's end (a negative code is a signal). At the end the terminal
-has to be as it was.
+STEPS is a list in JSON. ["see", TEXT] waits until the program has shown the text. ["echo", BOOL] checks whether the
+terminal currently shows what is typed. ["type", TEXT] types. ["signal", NUMBER] sends a signal to the program.
+["stopped", NUMBER] waits until the signal has stopped the program. ["exit", CODE] waits for the program's end, where a
+negative code is a signal. At the end the terminal must have its first settings.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 
-PATIENCE = 60
+DEADLINE = 60
 
 
 def fail(reason, shown):
@@ -27,12 +27,12 @@ def fail(reason, shown):
 
 def main():
     steps, command = json.loads(sys.argv[1]), sys.argv[2:]
-    # The other end stays open here: so its settings can still be read when the program is gone.
+    # The program's end stays open here, so that its settings can be read after the program has ended.
     terminal, slave = os.openpty()
     before = termios.tcgetattr(slave)
     child = os.fork()
     if child == 0:
-        # Whoever started this may ignore some, as a shell does for what it runs in the background.
+        # The parent process may ignore some of these signals, as a shell does for background jobs.
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
@@ -41,7 +41,7 @@ def main():
             os.dup2(slave, stream)
         os.execvp(command[0], command)
     shown, looked = b"", 0
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DEADLINE
 
     def read():
         nonlocal shown

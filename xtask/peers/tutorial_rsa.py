@@ -1,4 +1,4 @@
-"""The tutorial's RSA program: listens, sends a public key, then a text sealed to that same key.
+"""The tutorial's RSA program: listens, sends a public key, and then sends a text encrypted to that same key.
 
 tutorial_rsa.py PRIVATE_KEY_FILE < TEXT
 """
