@@ -125,7 +125,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
 }
 
 fn trial(scenario: Scenario, harness: Arc<Harness>) -> Trial {
-    Trial::ignorable_test(short(scenario.name), move || match (scenario.play)(&harness) {
+    Trial::ignorable_test(short(scenario.name), move || match (scenario.run)(&harness) {
         Ok(()) => Ok(Completion::Completed),
         Err(error) => match error.downcast_ref::<Missing>() {
             Some(missing) if !workspace::in_ci() => Ok(Completion::ignored_with(missing)),

@@ -105,7 +105,7 @@ impl<'a> Soak<'a> {
             "*",
         ];
         let [steady, other] = [Fixture::open(harness, &rights)?, Fixture::open(harness, &rights)?];
-        let wires = [Tap::forgetful(&steady.address())?, Tap::forgetful(&other.address())?];
+        let wires = [Tap::unrecorded(&steady.address())?, Tap::unrecorded(&other.address())?];
         let reverse = [Port::hold()?, Port::hold()?];
         let specs = [
             format!("0:{}", exchanges.address()),
@@ -294,11 +294,11 @@ impl fmt::Display for Tally {
 }
 
 /// Adds a pause after each run, so that the machine is busy but not overloaded.
-fn paced(play: impl Fn() -> Result<()> + Send + Sync + 'static) -> impl Fn() -> Result<()> + Send + Sync {
+fn paced(task: impl Fn() -> Result<()> + Send + Sync + 'static) -> impl Fn() -> Result<()> + Send + Sync {
     move || {
-        let played = play();
+        let result = task();
         thread::sleep(PAUSE);
-        played
+        result
     }
 }
 

@@ -72,7 +72,7 @@ impl Datagrams {
 /// Sends a datagram and waits for its echo. Datagrams may be lost, so it is sent again where no echo comes.
 pub(crate) fn datagram_echoed(socket: &UdpSocket, payload: &[u8]) -> Result<()> {
     let mut buffer = vec![0; 65_536];
-    let patience = socket.read_timeout()?;
+    let time_out = socket.read_timeout()?;
     socket.set_read_timeout(Some(LOST))?;
     let mut tries = DEADLINE.as_secs() / LOST.as_secs();
     loop {
@@ -85,7 +85,7 @@ pub(crate) fn datagram_echoed(socket: &UdpSocket, payload: &[u8]) -> Result<()> 
         ensure!(tries > 0, "no echo of {} bytes; the last answer was {received:?}", payload.len());
         tries -= 1;
     }
-    socket.set_read_timeout(patience)?;
+    socket.set_read_timeout(time_out)?;
     Ok(())
 }
 

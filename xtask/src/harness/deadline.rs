@@ -19,7 +19,7 @@ pub(crate) fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> R
             Err(error) if Instant::now() >= deadline => {
                 return Err(error).with_context(|| format!("{what}, within {within:?}"));
             }
-            Err(_) => thread::sleep(GLANCE),
+            Err(_) => thread::sleep(INTERVAL),
         }
     }
 }
@@ -29,13 +29,13 @@ pub(crate) fn throughout(during: Duration, mut look: impl FnMut() -> Result<()>)
     let end = Instant::now() + during;
     while Instant::now() < end {
         look()?;
-        thread::sleep(GLANCE);
+        thread::sleep(INTERVAL);
     }
     Ok(())
 }
 
 /// The pause between two calls.
-const GLANCE: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

@@ -30,11 +30,11 @@ impl Harness {
     /// A command for one of the two programs, without the environment variables of the person who runs the
     /// tests.
     pub(crate) fn program(&self, name: &str) -> Command {
-        self.deaf(Command::new(self.programs.join(name)))
+        self.without_settings(Command::new(self.programs.join(name)))
     }
 
     /// Removes the environment variables that configure our programs from a command that starts one of them.
-    pub(crate) fn deaf(&self, mut command: Command) -> Command {
+    pub(crate) fn without_settings(&self, mut command: Command) -> Command {
         for setting in ["RUST_LOG", "SOCKSEAL_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
             command.env_remove(setting);
         }

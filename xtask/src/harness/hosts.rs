@@ -19,8 +19,10 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
+    /// Prepares a hosts file with an entry for localhost alone.
+    ///
     /// # Errors
-    /// [`Missing`] where namespaces are not to be had, as in some containers.
+    /// [`Missing`] where namespaces are not available, as in some containers.
     pub(crate) fn new(harness: &Harness) -> Result<Self> {
         let place = harness.home()?;
         Self::mounted(place, &[], "true")
@@ -36,7 +38,7 @@ impl Hosts {
         let ip = Tool::IP.find()?.display().to_string();
         let place = harness.home()?;
         // 30 seconds are the longest time-out that the system's resolver accepts.
-        let resolver = format!("nameserver {NOBODY}\noptions timeout:30 attempts:1\n");
+        let resolver = format!("nameserver {RESOLVER}\noptions timeout:30 attempts:1\n");
         let resolver = place.write("resolv.conf", resolver)?.display().to_string();
         let order = place.write("nsswitch.conf", "hosts: files dns\n")?.display().to_string();
         // The kernel drops packets for another machine that are routed to the loopback interface, without an
@@ -44,7 +46,7 @@ impl Hosts {
         let script = format!(
             "mount --bind {resolver} /etc/resolv.conf && \
              {{ ! test -e /etc/nsswitch.conf || mount --bind {order} /etc/nsswitch.conf; }} && \
-             {ip} link set lo up && {ip} route add {NOBODY} dev lo"
+             {ip} link set lo up && {ip} route add {RESOLVER} dev lo"
         );
         Self::mounted(place, &["--net"], &script)
     }
@@ -80,4 +82,4 @@ impl Hosts {
 }
 
 /// The address of the silent resolver, from a network for documentation (RFC 5737).
-const NOBODY: &str = "192.0.2.53";
+const RESOLVER: &str = "192.0.2.53";

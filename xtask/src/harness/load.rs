@@ -41,13 +41,13 @@ impl Load {
         Self::repeat(4, move || exchange.ask(dial(&address)?))
     }
 
-    pub(crate) fn repeat(at_once: usize, play: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+    pub(crate) fn repeat(at_once: usize, task: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::<Counts>::default());
-        let play = Arc::new(play);
+        let task = Arc::new(task);
         let threads = (0..at_once)
             .map(|_| {
-                let (stop, counts, play) = (Arc::clone(&stop), Arc::clone(&counts), Arc::clone(&play));
-                thread::spawn(move || repeat(&stop, &counts, &*play))
+                let (stop, counts, task) = (Arc::clone(&stop), Arc::clone(&counts), Arc::clone(&task));
+                thread::spawn(move || repeat(&stop, &counts, &*task))
             })
             .collect();
         Self { stop, counts, threads }
@@ -84,9 +84,9 @@ impl Load {
     }
 }
 
-fn repeat(stop: &AtomicBool, counts: &Counts, play: &dyn Fn() -> Result<()>) -> Result<()> {
+fn repeat(stop: &AtomicBool, counts: &Counts, task: &dyn Fn() -> Result<()>) -> Result<()> {
     while !stop.load(Ordering::SeqCst) {
-        match play() {
+        match task() {
             Ok(()) => counts.whole.fetch_add(1, Ordering::SeqCst),
             Err(error) if is_break(&error) => counts.broken.fetch_add(1, Ordering::SeqCst),
             Err(error) => return Err(error),

@@ -60,7 +60,7 @@ impl Process {
     }
 
     /// Starts a program, reads `lines` lines of its standard error, and closes the pipe.
-    pub(crate) fn start_unheard(mut command: Command, lines: usize) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn start_then_close_stderr(mut command: Command, lines: usize) -> Result<(Self, Vec<String>)> {
         let shown = workspace::shown(&command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{shown} did not start"))?;

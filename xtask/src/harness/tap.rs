@@ -75,7 +75,7 @@ impl Tap {
     }
 
     /// Starts a tap that records nothing, for more bytes than should be kept in memory.
-    pub(crate) fn forgetful(upstream: &str) -> Result<Self> {
+    pub(crate) fn unrecorded(upstream: &str) -> Result<Self> {
         Self::start(upstream, None, Keeps::Nothing)
     }
 

@@ -33,7 +33,7 @@ fn pipe_cut_on_the_way_down_is_told_by_the_client(harness: &Harness) -> Result<(
 /// The scenario repeats a short pipe, and cuts off a different number of bytes at its end each time.
 fn pipe_cut_just_before_its_end_is_no_end(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
-    let play = |fault: Option<Fault>| -> Result<(Outcome, Outcome, usize)> {
+    let pipe = |fault: Option<Fault>| -> Result<(Outcome, Outcome, usize)> {
         let mut server = Server::start(harness, &home, &["pipe", "--anyone"])?;
         server.process.close_input();
         let tap = Tap::before(server.address())?;
@@ -42,12 +42,12 @@ fn pipe_cut_just_before_its_end_is_no_end(harness: &Harness) -> Result<()> {
         let client = harness.client(&harness.home()?, &arguments).input("all of it").run()?;
         Ok((server.finish()?, client, tap.last()?.bytes(Way::Up).len()))
     };
-    let (server, client, whole) = play(None)?;
+    let (server, client, whole) = pipe(None)?;
     server.expect(Exit::Done)?.expect_stdout(b"all of it")?;
     client.expect(Exit::Done)?;
     for missing in [1, 2, 33, 34, 35, 40, 70] {
         let after = whole.checked_sub(missing).context("a pipe of so few bytes")?;
-        let (server, client, _) = play(Some(Fault::Cut { way: Way::Up, after }))?;
+        let (server, client, _) = pipe(Some(Fault::Cut { way: Way::Up, after }))?;
         server.expect(Exit::Integrity).with_context(|| format!("{missing} bytes before the end"))?;
         drop(client);
     }

@@ -45,7 +45,7 @@ impl<'a> Tunnel<'a> {
     fn open(harness: &'a Harness, exchange: Exchange) -> Result<Self> {
         let target = Target::exchange(exchange)?;
         let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
-        let tap = Tap::forgetful(&fixture.address())?;
+        let tap = Tap::unrecorded(&fixture.address())?;
         let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
         exchange.ask(forward.dial()?)?;
         let before = (fixture.at_rest()?, forward.at_rest()?);

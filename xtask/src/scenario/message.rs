@@ -65,7 +65,7 @@ fn command_to_paste_works_as_it_stands(harness: &Harness) -> Result<()> {
         let mut server = Server::start(harness, &server_home, arguments)?;
         server.process.close_input();
         let line = server.process.stderr.wait_line(DEADLINE, |line| line.starts_with("try:"))?;
-        let mut shell = harness.deaf(Command::new("sh"));
+        let mut shell = harness.without_settings(Command::new("sh"));
         let home = harness.home()?;
         shell.args(["-c", line.trim_start_matches("try:")]).env("HOME", home.path());
         let mut shell = Process::start(shell)?;

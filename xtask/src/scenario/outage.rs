@@ -160,7 +160,7 @@ fn cut_wire_is_made_up_for(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 500_000, down: 700_001 };
     let target = Target::exchange(exchange)?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
-    let tap = Tap::forgetful(&fixture.address())?;
+    let tap = Tap::unrecorded(&fixture.address())?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
     let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &spec])?;
@@ -258,7 +258,7 @@ fn nobody_has_to_hear_what_a_forward_says(harness: &Harness) -> Result<()> {
     let local = local(&target);
     let arguments = ["forward", &address, "--server-key", fixture.key(), "-L", &local];
     let command = harness.client(fixture.alice(), &arguments).into_command();
-    let (mut process, heard) = Process::start_unheard(command, 1)?;
+    let (mut process, heard) = Process::start_then_close_stderr(command, 1)?;
     let listening = heard[0].split_ascii_whitespace().nth(1).context("no address")?.to_owned();
     works_again(&listening)?;
     fixture.kill()?;
@@ -305,7 +305,7 @@ fn nobody_has_to_hear_what_a_server_says(harness: &Harness) -> Result<()> {
     let address = fixture.address();
     let mut server = harness.program("server");
     server.arg("--home").arg(fixture.home()).args(["-v", "--listen", &address]);
-    let (mut process, _) = Process::start_unheard(server, 1)?;
+    let (mut process, _) = Process::start_then_close_stderr(server, 1)?;
     let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;

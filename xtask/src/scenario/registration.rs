@@ -8,16 +8,16 @@ use crate::harness::Harness;
 #[derive(Clone, Copy)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    pub(super) play: fn(&Harness) -> Result<()>,
+    pub(super) run: fn(&Harness) -> Result<()>,
 }
 
 /// Lists the scenarios of a module by the names of their functions.
 macro_rules! scenarios {
-    ($($play:ident),* $(,)?) => {
+    ($($scenario:ident),* $(,)?) => {
         pub(super) const SCENARIOS: &[crate::scenario::registration::Scenario] = &[
             $(crate::scenario::registration::Scenario {
-                name: concat!(module_path!(), "::", stringify!($play)),
-                play: $play,
+                name: concat!(module_path!(), "::", stringify!($scenario)),
+                run: $scenario,
             }),*
         ];
     };

@@ -257,7 +257,7 @@ fn at_terminal(harness: &Harness, steps: &Value, command: &[&str]) -> Result<Out
         }
         words => person.args(words),
     };
-    Process::start(harness.deaf(person))?.finish()
+    Process::start(harness.without_settings(person))?.finish()
 }
 
 fn text(home: &Home) -> &str {

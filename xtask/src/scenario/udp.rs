@@ -154,17 +154,17 @@ fn target_without_a_right_gets_nothing(harness: &Harness) -> Result<()> {
 /// passes any more, although both ends go on sending, and both logs give the reason.
 fn flow_ends_with_the_right_to_it(harness: &Harness) -> Result<()> {
     thread::scope(|scope| {
-        let plays: Vec<_> = [Loss::Revoked, Loss::Replaced, Loss::Edited, Loss::Expired]
+        let runs: Vec<_> = [Loss::Revoked, Loss::Replaced, Loss::Edited, Loss::Expired]
             .into_iter()
             .flat_map(|loss| [("-L", loss), ("-R", loss)])
             .map(|(kind, loss)| {
-                let play = scope.spawn(move || right_is_lost(harness, kind, loss));
-                (kind, loss, play)
+                let run = scope.spawn(move || right_is_lost(harness, kind, loss));
+                (kind, loss, run)
             })
             .collect();
-        for (kind, loss, play) in plays {
-            let played = play.join().map_err(|_| anyhow!("a play panicked"))?;
-            played.with_context(|| format!("{kind}, {loss:?}"))?;
+        for (kind, loss, run) in runs {
+            let result = run.join().map_err(|_| anyhow!("a run panicked"))?;
+            result.with_context(|| format!("{kind}, {loss:?}"))?;
         }
         Ok(())
     })

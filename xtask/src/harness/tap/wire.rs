@@ -178,7 +178,7 @@ impl<'a> Outlet<'a> {
             Some(Fault::Trickle) => Ok(Self::OneByOne(to)),
             Some(Fault::Delay(delay)) => {
                 let mut to = to.try_clone()?;
-                let (sender, pieces) = sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+                let (sender, pieces) = sync_channel::<(Instant, Vec<u8>)>(MAX_DELAYED_PIECES);
                 thread::spawn(move || -> io::Result<()> {
                     for (due, piece) in pieces {
                         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -215,4 +215,4 @@ impl<'a> Outlet<'a> {
 }
 
 /// Capacity for delayed pieces: more than any scenario has in flight at once.
-const UNDER_WAY: usize = 4096;
+const MAX_DELAYED_PIECES: usize = 4096;
