@@ -265,7 +265,7 @@ fn eax_back(harness: &Harness, home: &Home, key: &EaxKey, message: &[u8]) -> Res
     Ok(())
 }
 
-/// One key in two files, one for our programs and one for Python.
+/// The file of a key for our programs, and the file of the same key for Python.
 struct EaxKey {
     ours: String,
     theirs: String,

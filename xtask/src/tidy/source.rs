@@ -32,7 +32,7 @@ fn rust(file: &File, findings: &mut Findings) {
     if file.name() == "mod.rs" {
         findings.file(&file.path, "modules are named by themselves, not mod.rs");
     }
-    if DRAWERS.contains(&file.name().trim_end_matches(".rs")) {
+    if VAGUE_NAMES.contains(&file.name().trim_end_matches(".rs")) {
         findings.file(&file.path, "a drawer: name the file after one noun");
     }
     for (index, line) in file.text.lines().enumerate() {
@@ -80,7 +80,7 @@ fn left_overs() -> [(String, &'static str); 9] {
     ]
 }
 
-const DRAWERS: [&str; 8] = ["utils", "util", "helpers", "helper", "common", "types", "constants", "misc"];
+const VAGUE_NAMES: [&str; 8] = ["utils", "util", "helpers", "helper", "common", "types", "constants", "misc"];
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ pub(crate) enum Way {
 /// A fault that the tap injects into each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// Closes both sides with a regular end of TCP's, once this many bytes have passed.
+    /// Closes both sides with a regular TCP close, once this many bytes have passed.
     Cut { way: Way, after: usize },
     /// Inverts one bit of the byte at this offset.
     Flip { way: Way, at: usize },
