@@ -1,5 +1,4 @@
-//! A library without std that contains crypto-core and wire-protocol: it builds only if neither of them links
-//! std.
+//! A library without std that contains crypto-core and wire-protocol: it builds only if neither of them links std.
 #![no_std]
 
 extern crate alloc;
@@ -11,8 +10,7 @@ use core::panic::PanicInfo;
 
 struct Nothing;
 
-// SAFETY: a null pointer is the documented answer of an allocator without memory, and no block is ever handed
-// out.
+// SAFETY: a null pointer is the documented answer of an allocator without memory, and no block is ever handed out.
 unsafe impl GlobalAlloc for Nothing {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
         core::ptr::null_mut()

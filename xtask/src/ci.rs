@@ -60,8 +60,7 @@ fn fuzz_targets() -> Result<()> {
 fn documentation() -> Result<()> {
     let mut command = workspace::cargo()?;
     command.args(["doc", "--workspace", "--no-deps", "--all-features", "--document-private-items"]);
-    // A program and a library of the same name would be documented in one folder, so only libraries are
-    // documented.
+    // A program and a library of the same name would be documented in one folder, so only libraries are documented.
     command.args(["--lib", "--exclude", "xtask"]).env("RUSTDOCFLAGS", "-D warnings");
     workspace::run(&mut command)
 }

@@ -1,5 +1,4 @@
-//! `cargo xtask demo`: a message from client to server, with a tap between them that shows what an
-//! eavesdropper sees.
+//! `cargo xtask demo`: a message from client to server, with a tap between them that shows what an eavesdropper sees.
 
 use std::io::{Read as _, Write as _};
 use std::time::Instant;

@@ -15,8 +15,7 @@ pub(crate) fn run() -> Result<()> {
     if let Err(output) = build("without-std", "")? {
         bail!("crypto-core and wire-protocol do not build without std:\n{output}");
     }
-    // The proof has to be able to fail: the same build with std has to be refused, for the second panic
-    // handler.
+    // The proof has to be able to fail: the same build with std has to be refused, for the second panic handler.
     let refusal = build("with-std", "std-io")?.err().context("a build with std passed as one without it")?;
     ensure!(refusal.contains("panic_impl"), "the build with std failed for another reason:\n{refusal}");
     for package in ["crypto-core", "wire-protocol"] {

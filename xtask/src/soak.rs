@@ -1,5 +1,4 @@
-//! `cargo xtask soak`: runs tunnels of every kind for a long time under occasional faults, and looks for
-//! leaks.
+//! `cargo xtask soak`: runs tunnels of every kind for a long time under occasional faults, and looks for leaks.
 
 use std::fmt;
 use std::io::ErrorKind;

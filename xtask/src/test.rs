@@ -18,8 +18,7 @@ pub(crate) fn run(flags: &TestFlags) -> Tally {
     if flags.wants(Part::Units) {
         parts.push(part("units", || units(flags)));
     }
-    // A filter usually selects a single test, which should not run four times unless the kernels are asked
-    // for.
+    // A filter usually selects a single test, which should not run four times unless the kernels are asked for.
     if flags.wants(Part::Kernels) && (flags.filter.is_none() || !flags.parts.is_empty()) {
         parts.push(part("kernels", || kernels::run(flags)));
     }

@@ -1,5 +1,4 @@
-//! `cargo xtask tidy`: checks the project's rules that the compiler does not know. It prints all findings,
-//! then fails.
+//! `cargo xtask tidy`: checks the project's rules that the compiler does not know. It prints all findings, then fails.
 
 mod arrows;
 mod boundary;

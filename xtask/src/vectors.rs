@@ -1,5 +1,4 @@
-//! `cargo xtask vectors`: writes or checks the test vectors of the protocol with an example program of
-//! wire-protocol.
+//! `cargo xtask vectors`: writes or checks the test vectors of the protocol with an example program of wire-protocol.
 
 use anyhow::Result;
 

@@ -34,8 +34,7 @@ impl Callgrind {
         vec![self.valgrind.display().to_string(), "--tool=callgrind".to_owned(), output]
     }
 
-    /// The number of instructions that the program counted under `name` has executed. The program must have
-    /// ended.
+    /// The number of instructions that the program counted under `name` has executed. The program must have ended.
     pub(super) fn instructions(&self, name: &str) -> Result<u64> {
         let profile =
             fs::read_to_string(self.output(name)).with_context(|| format!("the counts of {name}"))?;

@@ -1,5 +1,4 @@
-//! The two ends of a connection under test: payloads in both directions at once, and how the connection
-//! ended.
+//! The two ends of a connection under test: payloads in both directions at once, and how the connection ended.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};

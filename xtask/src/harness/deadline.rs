@@ -9,8 +9,7 @@ use anyhow::{Context as _, Result};
 /// with other work.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Calls `look` repeatedly until it succeeds. After `within` it fails with the last error and with `what` as
-/// context.
+/// Calls `look` repeatedly until it succeeds. After `within` it fails with the last error and with `what` as context.
 pub(crate) fn until<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     loop {

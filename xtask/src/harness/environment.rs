@@ -27,8 +27,7 @@ impl Harness {
         Ok(Self { programs, scratch, keys: Mutex::default(), python: Mutex::default() })
     }
 
-    /// A command for one of the two programs, without the environment variables of the person who runs the
-    /// tests.
+    /// A command for one of the two programs, without the environment variables of the person who runs the tests.
     pub(crate) fn program(&self, name: &str) -> Command {
         self.without_settings(Command::new(self.programs.join(name)))
     }

@@ -41,8 +41,7 @@ impl Hosts {
         let resolver = format!("nameserver {RESOLVER}\noptions timeout:30 attempts:1\n");
         let resolver = place.write("resolv.conf", resolver)?.display().to_string();
         let order = place.write("nsswitch.conf", "hosts: files dns\n")?.display().to_string();
-        // The kernel drops packets for another machine that are routed to the loopback interface, without an
-        // answer.
+        // The kernel drops packets for another machine that are routed to the loopback interface, without an answer.
         let script = format!(
             "mount --bind {resolver} /etc/resolv.conf && \
              {{ ! test -e /etc/nsswitch.conf || mount --bind {order} /etc/nsswitch.conf; }} && \

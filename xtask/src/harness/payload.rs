@@ -1,5 +1,4 @@
-//! Payloads of any size that are generated while they are read: numbered lines, each with a phrase to search
-//! for.
+//! Payloads of any size that are generated while they are read: numbered lines, each with a phrase to search for.
 
 use std::io::{self, Read};
 

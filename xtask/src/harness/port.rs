@@ -1,5 +1,4 @@
-//! A port that stays reserved while no program listens on it, so that a server can be restarted at the same
-//! address.
+//! A port that stays reserved while no program listens on it, so that a server can be restarted at the same address.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
@@ -50,8 +49,7 @@ mod tests {
             assert!(TcpStream::connect(port.address()).is_err(), "somebody listens on a held port");
             let listener = TcpListener::bind(port.address()).unwrap();
             let mut client = TcpStream::connect(port.address()).unwrap();
-            // The side that closes first leaves a connection in TIME_WAIT, which must not block the next
-            // listener.
+            // The side that closes first leaves a connection in TIME_WAIT, which must not block the next listener.
             drop(listener.accept().unwrap());
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }

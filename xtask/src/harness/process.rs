@@ -149,8 +149,7 @@ impl Process {
     /// Processor time that the program has used so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in parentheses, may contain blanks. User and system time are the 12th and 13th fields
-        // after it.
+        // The name, in parentheses, may contain blanks. User and system time are the 12th and 13th fields after it.
         let behind = stat.rsplit_once(')').context("no name in stat")?.1;
         let ticks = behind.split_ascii_whitespace().skip(11).take(2).map(str::parse::<u32>);
         let ticks: u32 = ticks.sum::<Result<_, _>>()?;

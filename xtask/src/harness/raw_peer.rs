@@ -1,5 +1,4 @@
-//! Peers that do not speak the protocol: a visitor connects to a server, and an impostor listens in a
-//! server's place.
+//! Peers that do not speak the protocol: a visitor connects to a server, and an impostor listens in a server's place.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -133,8 +133,7 @@ impl Tap {
         self.crossings().iter().for_each(|crossing| crossing.wire.flow());
     }
 
-    /// Closes all current connections on the side opposite to `keeps`, and leaves them open on that of
-    /// `keeps`.
+    /// Closes all current connections on the side opposite to `keeps`, and leaves them open on that of `keeps`.
     pub(crate) fn half_open(&self, keeps: Side) {
         self.crossings().iter().for_each(|crossing| crossing.wire.half_open(keeps));
     }

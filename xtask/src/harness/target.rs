@@ -75,8 +75,7 @@ impl Target {
         Self::serve(move |stream| exchange.answer(stream))
     }
 
-    /// Starts a service that accepts and then neither reads nor writes. It closes its connections when `gate`
-    /// opens.
+    /// Starts a service that accepts and then neither reads nor writes. It closes its connections when `gate` opens.
     pub(crate) fn hanging(gate: &Gate) -> Result<Self> {
         let gate = gate.clone();
         Self::serve(move |stream| {

@@ -66,8 +66,7 @@ pub(crate) fn printed(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// Debian's folders for the programs of each PostgreSQL version, which are in no `PATH`, with the newest
-/// first.
+/// Debian's folders for the programs of each PostgreSQL version, which are in no `PATH`, with the newest first.
 fn postgres() -> Vec<PathBuf> {
     let versions = std::fs::read_dir(Path::new("/usr/lib/postgresql"));
     let mut folders: Vec<PathBuf> =

@@ -1,5 +1,4 @@
-//! Goal: a server serves the clients that it allows and no others, as soon as the list of clients has
-//! changed.
+//! Goal: a server serves the clients that it allows and no others, as soon as the list of clients has changed.
 
 use std::process::Command;
 
@@ -307,8 +306,7 @@ fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> R
     Ok(())
 }
 
-/// Returns the successful system calls of a server command that sync and rename files, as `strace` writes
-/// them.
+/// Returns the successful system calls of a server command that sync and rename files, as `strace` writes them.
 fn calls_for_files(harness: &Harness, home: &Home, words: &[&str]) -> Result<Vec<String>> {
     let strace = Tool::STRACE.find()?;
     let place = harness.home()?;

@@ -1,5 +1,4 @@
-//! Goal: the two programs complete the classic exchanges with each other, and enforce the rules for files and
-//! limits.
+//! Goal: the two programs complete the classic exchanges with each other, and enforce the rules for files and limits.
 
 use anyhow::{Result, ensure};
 

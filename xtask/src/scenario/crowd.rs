@@ -24,8 +24,7 @@ scenarios![
     anonymous_clients_leave_channels_to_those_that_are_allowed,
 ];
 
-/// All connections are made at once, and each is held until its echo has come. The limit is set in the
-/// server's file.
+/// All connections are made at once, and each is held until its echo has come. The limit is set in the server's file.
 fn two_thousand_connections_against_a_limit_of_five_hundred(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::with_config(harness, &["--tcp", &target.address()], "max_channels = 500\n")?;
@@ -237,8 +236,7 @@ fn anonymous_clients_leave_channels_to_those_that_are_allowed(harness: &Harness)
     Ok(())
 }
 
-/// Longest time for a handshake or a lookup. It took 7 seconds when 640 lookups shared the threads of the
-/// handshakes.
+/// Longest time for a handshake or a lookup. It took 7 seconds when 640 lookups shared the threads of the handshakes.
 const PROMPT: Duration = Duration::from_secs(3);
 const SILENT: usize = 640;
 const LEASES: usize = 10;

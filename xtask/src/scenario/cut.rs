@@ -100,8 +100,7 @@ fn sweep(harness: &Harness, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
     send("whole")?.expect(Exit::Done)?;
     let whole = tap.last()?;
     for way in [Way::Up, Way::Down] {
-        // The end of the stream holds closing records, which a sender does not wait for once it has its
-        // confirmation.
+        // The end of the stream holds closing records, which a sender does not wait for once it has its confirmation.
         let confirmed = whole.bytes(way).len().saturating_sub(FAREWELL);
         for at in (0..confirmed).step_by(STRIDE) {
             let fault = fault(way, at);
@@ -115,8 +114,7 @@ fn sweep(harness: &Harness, fault: impl Fn(Way, usize) -> Fault) -> Result<()> {
     server.printed("[anonymous] after")
 }
 
-/// Runs a pipe of 4 MiB in both directions through a tap with a fault, and returns the outcomes of server and
-/// client.
+/// Runs a pipe of 4 MiB in both directions through a tap with a fault, and returns the outcomes of server and client.
 fn pipe_with(harness: &Harness, fault: Fault) -> Result<(Outcome, Outcome)> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     server.process.feed(Lines::of_length(LENGTH))?;
@@ -138,8 +136,7 @@ fn only_the_beginning(received: &[u8], fault: usize) -> Result<()> {
 
 const LENGTH: u64 = 4 * 1024 * 1024;
 
-/// Distance between faults, coprime to the sizes of everything on the wire, so that faults hit every part of
-/// it.
+/// Distance between faults, coprime to the sizes of everything on the wire, so that faults hit every part of it.
 const STRIDE: usize = 89;
 
 /// Most bytes of the last control records of a connection.

@@ -1,5 +1,4 @@
-//! Goal: a program that is told to end accepts no new work, lets open streams finish, and reports those that
-//! did not.
+//! Goal: a program that is told to end accepts no new work, lets open streams finish, and reports those that did not.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -136,8 +135,7 @@ fn client_that_is_not_drained_says_so(harness: &Harness) -> Result<()> {
     target.is_left_alone()
 }
 
-/// A client that wants to open a stream on a warm channel finds that the server drains, and tries to connect
-/// again.
+/// A client that wants to open a stream on a warm channel finds that the server drains, and tries to connect again.
 fn draining_server_takes_nothing_new(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let rights = ["--tcp", &target.address(), "--listen", "*"];

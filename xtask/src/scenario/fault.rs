@@ -1,5 +1,4 @@
-//! Goal: under any network fault, a tunnel delivers everything or breaks visibly, recovers, and leaks
-//! nothing.
+//! Goal: under any network fault, a tunnel delivers everything or breaks visibly, recovers, and leaks nothing.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -107,8 +106,7 @@ fn single_byte_writes_cost_time_alone(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// The tap inverts one bit at many offsets in either direction: in the handshake, in lengths, in data and in
-/// tags.
+/// The tap inverts one bit at many offsets in either direction: in the handshake, in lengths, in data and in tags.
 fn changed_byte_never_reaches_an_application(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange { up: 200_000, down: 200_001 })?;
     for way in [Way::Up, Way::Down] {
@@ -144,8 +142,7 @@ fn stall_that_ends_in_time_loses_nothing(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// The network stalls in the middle of a new channel's handshake, and the client makes another channel in
-/// time.
+/// The network stalls in the middle of a new channel's handshake, and the client makes another channel in time.
 fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
     let tunnel = Tunnel::open(harness, Exchange::SMALL)?;
     for fault in [

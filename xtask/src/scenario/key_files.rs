@@ -13,8 +13,7 @@ scenarios![keys_of_other_programs_are_read_as_they_are, commands_make_keys_that_
 const KEY: &str = include_str!("../../../crates/crypto-core/tests/fixtures/test-only-rsa-pkcs8.pem");
 const PASSPHRASE: &str = "test only";
 
-/// Shell commands that convert the key in the file `$K`, and write it to the file `$1` in a form that is
-/// read.
+/// Shell commands that convert the key in the file `$K`, and write it to the file `$1` in a form that is read.
 const READ: [&str; 6] = [
     "openssl pkcs8 -topk8 -v2 des3 -passout 'pass:test only' -in $K -out $1",
     "openssl pkcs8 -topk8 -v2 aes-128-cbc -v2prf hmacWithSHA1 -passout 'pass:test only' -in $K -out $1",

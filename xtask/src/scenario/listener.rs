@@ -1,5 +1,4 @@
-//! Goal: a server listens at the addresses that it is given, replaces no file of others, and removes its own
-//! socket.
+//! Goal: a server listens at the addresses that it is given, replaces no file of others, and removes its own socket.
 
 use std::process::Command;
 

@@ -23,8 +23,7 @@ fn idle_channels_hold_no_buffers(harness: &Harness) -> Result<()> {
     crowd.has_grown_at_most(300 * (RECORD + RECORD / 2), "half a record")
 }
 
-/// Unasked Pongs violate the protocol, so the server ends the connection. Without that, each burst left 180
-/// KB behind.
+/// Unasked Pongs violate the protocol, so the server ends the connection. Without that, each burst left 180 KB behind.
 fn unasked_pongs_leave_nothing(harness: &Harness) -> Result<()> {
     let mut crowd = Crowd::open(harness, 300)?;
     crowd.each("pongs")?;

@@ -1,5 +1,4 @@
-//! Goal: a message that was confirmed to its sender is on the server's standard output, unchanged and on one
-//! line.
+//! Goal: a message that was confirmed to its sender is on the server's standard output, unchanged and on one line.
 
 use std::process::Command;
 use std::time::Duration;

@@ -179,8 +179,7 @@ fn any_host_is_no_special_host(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// Names may be under an attacker's control, so the addresses that they resolve to are checked as well as the
-/// names.
+/// Names may be under an attacker's control, so the addresses that they resolve to are checked as well as the names.
 fn names_that_lead_inside_are_refused(harness: &Harness) -> Result<()> {
     let hosts = Hosts::new(harness)?;
     let target = Target::echo()?;

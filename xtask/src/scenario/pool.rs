@@ -1,5 +1,4 @@
-//! Goal: opening a connection costs no round trip, because the pool holds channels whose handshake is
-//! complete.
+//! Goal: opening a connection costs no round trip, because the pool holds channels whose handshake is complete.
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -21,8 +20,7 @@ scenarios![
     idle_channels_outlive_the_servers_patience,
 ];
 
-/// The link has a round trip of 100 ms, in which the connection is opened, the request sent and its answer
-/// read.
+/// The link has a round trip of 100 ms, in which the connection is opened, the request sent and its answer read.
 fn request_takes_one_round_trip_of_the_link(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
@@ -99,8 +97,7 @@ fn handshakes_behind_the_first_resume(harness: &Harness) -> Result<()> {
         echoed(&mut stream, b"one more at once")?;
         streams.push(stream);
     }
-    // The hello itself tells its kind: full handshakes are longer in either flight, by a sealed secret or a
-    // signature.
+    // The hello itself tells its kind: full handshakes are longer in either flight, by a sealed secret or a signature.
     let crossings = tap.crossings();
     ensure!(crossings.len() > 20, "{} channels for 21 streams", crossings.len());
     let full = crossings

@@ -43,8 +43,7 @@ fn rule_with_a_header_is_carried_out(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// A plain right permits only plain connections: a header that a client could switch on would vouch for that
-/// client.
+/// A plain right permits only plain connections: a header that a client could switch on would vouch for that client.
 fn client_has_no_say_in_the_header(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
@@ -127,8 +126,7 @@ fn connection_without_a_header_ends_with_the_right_to_it(harness: &Harness) -> R
     echoed(&mut stream, b"still there")
 }
 
-/// The source from the header is used in the log, for limits and for `from`. Connections without a header are
-/// refused.
+/// The source from the header is used in the log, for limits and for `from`. Connections without a header are refused.
 fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let alice = harness.home_with(Key::Alice)?;
@@ -169,8 +167,7 @@ fn source_is_what_a_trusted_proxy_says(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// The target learns the address that its visitor connected to, and not the one at which the client reached
-/// the target.
+/// The target learns the address that its visitor connected to, and not the one at which the client reached the target.
 fn visitor_is_told_to_the_target_of_a_remote_forward(harness: &Harness) -> Result<()> {
     let (target, seen) = noting()?;
     let fixture = Fixture::open(harness, &["--listen", "0.0.0.0:*"])?;

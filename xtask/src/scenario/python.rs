@@ -1,5 +1,4 @@
-//! Goal: programs written with PyCryptodome in the style of the tutorials and our programs understand each
-//! other.
+//! Goal: programs written with PyCryptodome in the style of the tutorials and our programs understand each other.
 
 use std::io::Cursor;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! Goal: a changed configuration file takes effect without disturbing open streams, and an invalid one
-//! changes nothing.
+//! Goal: a changed configuration file takes effect without disturbing open streams, and an invalid one changes nothing.
 
 use std::thread;
 

@@ -247,8 +247,7 @@ fn rate_is_limited(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
-/// There are far more streams than the rate is enough for, and all of them live longer than the time-out for
-/// silence.
+/// There are far more streams than the rate is enough for, and all of them live longer than the time-out for silence.
 fn rate_is_shared_and_kills_nothing(harness: &Harness) -> Result<()> {
     let target = Target::serve(|mut stream| {
         std::io::copy(&mut std::io::repeat(b'.'), &mut stream)?;

@@ -233,8 +233,7 @@ fn pipe_from_rust_with_every_padding_and_key_updates(harness: &Harness) -> Resul
     Ok(())
 }
 
-/// A server with a key of its own offers that key, and the client goes on. A shared key of another server is
-/// unknown.
+/// A server with a key of its own offers that key, and the client goes on. A shared key of another server is unknown.
 fn hello_for_another_server_is_not_answered(harness: &Harness) -> Result<()> {
     let home = harness.home_with(Key::Server)?;
     let [known, tickets] = [home.file("known"), home.file("ticket")];
@@ -471,8 +470,7 @@ const BROKEN: [&str; 21] = [
     "pong",
 ];
 
-/// Options for records with 0 to 255 bytes of padding and with as much as fits, and a new key every seventh
-/// record.
+/// Options for records with 0 to 255 bytes of padding and with as much as fits, and a new key every seventh record.
 const ODD: &[&str] = &["--every-padding", "--update-every", "7"];
 
 const MEBIBYTE: u64 = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Goal: a local proxy for which the server resolves names and makes connections.
+//! Goal: applications reach targets through a local proxy, and the server resolves the targets' names.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,5 +1,4 @@
-//! Goal: questions are asked at the terminal, whatever standard input is, and the terminal is restored
-//! afterwards.
+//! Goal: questions are asked at the terminal, whatever standard input is, and the terminal is restored afterwards.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -163,8 +162,7 @@ fn signals_do_what_they_did_once_a_question_is_answered(harness: &Harness) -> Re
     Ok(())
 }
 
-/// The command is like `tar c . | client pipe HOST`: data comes from standard input, and answers from the
-/// terminal.
+/// The command is like `tar c . | client pipe HOST`: data comes from standard input, and answers from the terminal.
 fn questions_are_asked_on_the_terminal_where_input_is_data(harness: &Harness) -> Result<()> {
     let alice = harness.home()?;
     let keygen = ["client", "--home", text(&alice), "keygen", "--bits", "2048", "--passphrase-prompt"];

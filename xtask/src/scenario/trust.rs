@@ -1,5 +1,4 @@
-//! Goal: a client communicates only with the server that it means, and sends nothing before it is certain of
-//! it.
+//! Goal: a client communicates only with the server that it means, and sends nothing before it is certain of it.
 
 use anyhow::{Result, ensure};
 
@@ -145,8 +144,7 @@ fn recorded(harness: &Harness, home: &Home, address: &str, key: &str) -> Result<
     Ok(())
 }
 
-/// A request for the key has eight bytes and the closing records a few more, while a hello has more than a
-/// thousand.
+/// A request for the key has eight bytes and the closing records a few more, while a hello has more than a thousand.
 fn nothing_was_sent(tap: &Tap) -> Result<()> {
     let sent = tap.bytes(Way::Up).len();
     ensure!(sent <= 24, "the client sent {sent} bytes to a server that it should not trust");

@@ -1,5 +1,4 @@
-//! Goal: bytes sent to a local port or socket arrive unchanged at the target, and failures are reported at
-//! once.
+//! Goal: bytes sent to a local port or socket arrive unchanged at the target, and failures are reported at once.
 
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;

@@ -69,8 +69,7 @@ fn datagram_that_is_too_long_is_dropped_alone_and_told_of(harness: &Harness) -> 
     Ok(())
 }
 
-/// A resolver's clients ask once each, and none of them may hold a channel for the whole idle time of a
-/// session.
+/// A resolver's clients ask once each, and none of them may hold a channel for the whole idle time of a session.
 fn flow_that_was_answered_gives_its_channel_back(harness: &Harness) -> Result<()> {
     let target = Datagrams::echo()?;
     let fixture = Fixture::open(harness, &["--udp", &target.address()])?;

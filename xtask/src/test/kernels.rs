@@ -14,8 +14,7 @@ use super::tally::{Tally, counting};
 use crate::flags::TestFlags;
 use crate::workspace;
 
-/// Runs all tests once for each forced implementation. record-kernels reads the variable in builds with all
-/// features.
+/// Runs all tests once for each forced implementation. record-kernels reads the variable in builds with all features.
 pub(super) fn run(flags: &TestFlags) -> Result<Tally> {
     let programs = build()?;
     let mut total = Tally::default();

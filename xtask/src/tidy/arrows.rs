@@ -67,8 +67,7 @@ const ARROWS: [Arrows; 8] = [
 /// Packages that the crates below the protocol must not use: these crates make no system calls, and have no
 /// text formats.
 const NO_IO: &[&str] = &["tokio", "getrandom", "serde", "clap", "toml", "tracing"];
-/// Packages that the crates that carry data must not use: these crates know neither command lines nor our
-/// files.
+/// Packages that the crates that carry data must not use: these crates know neither command lines nor our files.
 const NO_PROGRAM: &[&str] = &["clap", "toml", "etcetera", "tracing-subscriber"];
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! Checks comments for the rule that a sentence names its subject, and does not begin with an indefinite
-//! pronoun.
+//! Checks comments for the rule that a sentence names its subject, and does not begin with an indefinite pronoun.
 
 use crate::tidy::file::File;
 use crate::tidy::findings::Findings;

@@ -81,8 +81,7 @@ fn circles(imports: &[Import]) -> Vec<Vec<&str>> {
     circles
 }
 
-/// Returns the imports that name an item through a module that re-exports it and is built on the importing
-/// file.
+/// Returns the imports that name an item through a module that re-exports it and is built on the importing file.
 fn imports_that_run_up(imports: &[Import]) -> Vec<&Import> {
     let named = imports.iter().map(|import| (import.from.as_str(), import.through.as_str()));
     let defined = imports.iter().map(|import| (import.from.as_str(), import.defined_in.as_str()));

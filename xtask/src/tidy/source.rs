@@ -1,5 +1,4 @@
-//! Checks each source file for a purpose on its first line, and against vague file names, banners and
-//! left-overs.
+//! Checks each source file for a purpose on its first line, and against vague file names, banners and left-overs.
 
 use crate::tidy::file::File;
 use crate::tidy::findings::Findings;

@@ -17,8 +17,7 @@ pub(super) struct Target {
 /// A kind of flood.
 #[derive(Clone, Copy)]
 pub(super) enum Flood {
-    /// 400 connections at once from 1,000 sources, each with a hello that costs the server an RSA operation
-    /// and fails.
+    /// 400 connections at once from 1,000 sources, each with a hello that costs the server an RSA operation and fails.
     Garbage,
     /// Connections that are closed at once, 1,000 a second from 5,000 sources.
     Closed,

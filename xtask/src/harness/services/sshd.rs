@@ -28,8 +28,7 @@ impl Sshd {
         }
         fs::copy(place.file("user.pub"), place.file("authorized_keys"))?;
         set_mode(&place.file("authorized_keys"), 0o600)?;
-        // An sshd of root needs this folder for privilege separation, and a system that has never started one
-        // lacks it.
+        // An sshd of root needs this folder for privilege separation, and a system that has never started one lacks it.
         if geteuid().is_root() {
             fs::create_dir_all("/run/sshd").context("/run/sshd")?;
         }

@@ -43,8 +43,7 @@ type ModulePath = Vec<String>;
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Names that `use` declares, with the paths that they stand for. Other files may name items through
-    /// them.
+    /// Names that `use` declares, with the paths that they stand for. Other files may name items through them.
     aliases: BTreeMap<String, ModulePath>,
     /// Every path within the crate that the shipped part of the file names, from the crate's root.
     named: BTreeSet<ModulePath>,
