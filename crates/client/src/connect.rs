@@ -151,7 +151,11 @@ impl Connect for Connector {
     /// As [`connect`], with tickets that stay in memory.
     async fn connect(&self) -> Result<Channel<Socket>, Error> {
         let Self { credentials, server, tickets, known_servers } = self;
-        connect_with(credentials, server, None, stream::connect_channel, tickets, known_servers).await
+        let mut channel =
+            connect_with(credentials, server, None, stream::connect_channel, tickets, known_servers).await?;
+        // There may be many, and the server's key has been looked at.
+        channel.session_mut().peer = Peer::Server(None);
+        Ok(channel)
     }
 
     fn no_channel(&self) -> Error {
