@@ -96,9 +96,8 @@ fn begin(socket: Socket, source: Source, server: &Arc<Server>) {
             let ended = server.ended.child_token();
             server.connections.spawn(async move {
                 let served = async {
-                    if let Some(Admitted { session, channel }) = admission.await {
-                        session.serve(channel).await;
-                    }
+                    let Some(Admitted { session, channel }) = admission.await else { return };
+                    session.serve(channel).await;
                 };
                 tokio::select! {
                     biased;

@@ -1,14 +1,14 @@
 //! The services of a server: a set of handlers, one for each kind of streams, which stand side by side.
 
 mod budget;
-mod handler;
+pub(crate) mod handler;
 pub(crate) mod listen;
 pub(crate) mod message;
 pub(crate) mod pipe;
 mod refusal;
 pub(crate) mod request;
 pub(crate) mod reset;
-mod terms;
+pub(crate) mod terms;
 mod tunnels;
 
 use std::io;
@@ -21,7 +21,7 @@ use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCo
 use wire_protocol::stream::Channel;
 
 use crate::error::Error;
-use crate::services::handler::Handler;
+use crate::services::handler::{Handler, Served};
 use crate::services::listen::{Listening, Parking};
 use crate::services::message::Messages;
 use crate::services::pipe::{Pipe, ServedPipe};
@@ -106,14 +106,17 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    /// Serves the stream whose Open has just come on `channel`: by the handler of its kind, where there is one and the policy permits it.
-    /// Gives the channel back, idle; `None` where it has ended with the stream.
+    /// Serves the stream whose Open has just come on `channel`: by the handler of its kind, where there is one and the policy
+    /// permits it.
+    ///
+    /// # Errors
+    /// Whatever ends the channel before its end.
     pub(crate) async fn serve(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
-    ) -> io::Result<Option<Channel<Socket>>> {
-        // All but tunnels on the heap: of these there may be thousands, which have no room for the others then.
+        request: &RequestContext<'_>,
+    ) -> io::Result<Served> {
+        // All but tunnels on the heap: these come by the thousand, and have no room for the others then.
         match request.target {
             Target::Message => Box::pin(serve_with(self.messages.as_ref(), channel, request)).await,
             Target::Pipe => Box::pin(serve_with(self.pipe.as_ref(), channel, request)).await,
@@ -148,15 +151,15 @@ impl Handlers {
 async fn serve_with<H: Handler>(
     handler: Option<&H>,
     channel: Channel<Socket>,
-    request: RequestContext<'_>,
-) -> io::Result<Option<Channel<Socket>>> {
+    request: &RequestContext<'_>,
+) -> io::Result<Served> {
     let Some(handler) = handler else { return not_offered(channel, request).await };
     if has_empty_host(request.target) {
-        return request.refuse(channel, RefusedCode::UnknownHost.into()).await.map(Some);
+        return request.refuse(channel, RefusedCode::UnknownHost.into()).await.map(Served::Idle);
     }
     match request.permits(None) {
         Ok(permit) => handler.serve(channel, request, permit).await,
-        Err(denial) => request.refuse(channel, denial.into()).await.map(Some),
+        Err(denial) => request.refuse(channel, denial.into()).await.map(Served::Idle),
     }
 }
 
@@ -170,9 +173,6 @@ fn has_empty_host(target: &Target) -> bool {
     }
 }
 
-async fn not_offered(
-    channel: Channel<Socket>,
-    request: RequestContext<'_>,
-) -> io::Result<Option<Channel<Socket>>> {
-    request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Some)
+async fn not_offered(channel: Channel<Socket>, request: &RequestContext<'_>) -> io::Result<Served> {
+    request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Served::Idle)
 }

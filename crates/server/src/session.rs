@@ -9,18 +9,22 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tunnel::closing::into_io;
 use tunnel::dial::in_time;
+use tunnel::egress;
 use tunnel::listener::Source;
 use tunnel::socket::Socket;
-use wire_protocol::message::Target;
+use wire_protocol::message::{LEASE_LEN, Target};
 use wire_protocol::stream::{Channel, Incoming};
 
 use crate::access::{Action, Denial, Origin, Principal, Request, Snapshot, permits};
 use crate::limits::OpenChannel;
 use crate::open::{Meter, OpenTarget, Seen};
 use crate::server::Server;
+use crate::services::handler::Served;
 use crate::services::request::RequestContext;
 use crate::services::reset::{revoke, revoked};
+use crate::services::terms::ClientTerms;
 use crate::throttle::Throttle;
 
 /// A client that is in, and its channel, on which nothing has happened yet.
@@ -90,77 +94,100 @@ impl Session {
         self.log_end(served, denial);
     }
 
+    /// Serves one stream after the other, to the end of the channel.
     async fn serve_channel(&self, mut channel: Channel<Socket>) -> io::Result<()> {
-        let stopping = &self.server.stopping;
-        // What ends a channel is on the heap, and so is a parked one, so that the many tunnels have no room for it.
         loop {
-            self.note(None);
+            // What one wait gives is taken apart before the next, so that a task has no room for both.
+            let Some((asked, target)) = self.next_stream(channel).await? else { return Ok(()) };
+            let Some(idle) = self.serve_stream(asked, &target).await? else { return Ok(()) };
+            channel = idle;
+        }
+    }
+
+    /// Waits for the next stream that the client asks for; `None` where the channel has ended instead.
+    async fn next_stream(
+        &self,
+        mut channel: Channel<Socket>,
+    ) -> io::Result<Option<(Channel<Socket>, Target)>> {
+        let stopping = &self.server.stopping;
+        self.note(None);
+        // What ends a channel is on the heap, and so is a parked one, so that the many others have no room for it.
+        let ended = loop {
             let idle_timeout = self.server.config().idle_timeout;
             let incoming = tokio::select! {
                 biased;
-                () = self.revoked.cancelled() => return Box::pin(revoke(channel)).await,
-                () = stopping.cancelled() => return Box::pin(in_time(channel.close())).await,
+                () = self.revoked.cancelled() => break Box::pin(revoke(channel)).await,
+                () = stopping.cancelled() => break Box::pin(in_time(channel.close())).await,
                 incoming = timeout(idle_timeout, channel.next_incoming()) => incoming,
             };
             let Ok(incoming) = incoming else {
                 tracing::debug!(client = self.principal().name, "connection idle for too long");
-                return Box::pin(in_time(channel.close())).await;
+                break Box::pin(in_time(channel.close())).await;
             };
             match incoming? {
-                Incoming::Open(target) => {
-                    let served = self.serve_stream(channel, target).await?;
-                    let Some(idle) = served else { return Ok(()) };
-                    channel = idle;
-                }
+                Incoming::Open(target) => return Ok(Some((channel, target))),
                 Incoming::Park(lease) => {
-                    // Rights may have changed since the handshake.
-                    let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-                        return Box::pin(revoke(channel)).await;
-                    };
-                    let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
-                        return Box::pin(in_time(channel.close())).await;
-                    };
-                    self.note(Some(parking.target()));
-                    // Its lease may not have ended yet, and nobody judges by that change again.
-                    if self.may_keep_open(&principal).is_err() {
-                        return Box::pin(revoke(channel)).await;
-                    }
-                    let streams = &self.server.streams;
-                    let (throttle, revoked) = (&self.throttle, &self.revoked);
-                    return Box::pin(parking.serve(
-                        channel,
-                        throttle,
-                        idle_timeout,
-                        stopping,
-                        revoked,
-                        streams,
-                    ))
-                    .await;
+                    break Box::pin(self.serve_parked(channel, lease, idle_timeout)).await;
                 }
                 Incoming::SignOfLife => {}
-                Incoming::Close => return Box::pin(in_time(channel.close())).await,
+                Incoming::Close => break Box::pin(in_time(channel.close())).await,
             }
+        };
+        ended.map(|()| None)
+    }
+
+    /// Serves a channel that the client has parked under a lease, to its end.
+    async fn serve_parked(
+        &self,
+        channel: Channel<Socket>,
+        lease: [u8; LEASE_LEN],
+        idle_timeout: Duration,
+    ) -> io::Result<()> {
+        // Rights may have changed since the handshake.
+        let Ok(principal) = self.judge_again(&self.server.access.look()) else {
+            return revoke(channel).await;
+        };
+        let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
+            return in_time(channel.close()).await;
+        };
+        self.note(Some(parking.target()));
+        // Its lease may not have ended yet, and nobody judges by that change again.
+        if self.may_keep_open(&principal).is_err() {
+            return revoke(channel).await;
         }
+        let Server { stopping, streams, .. } = &*self.server;
+        parking.serve(channel, &self.throttle, idle_timeout, stopping, &self.revoked, streams).await
     }
 
     /// Serves one stream; `None` where the channel has ended with it.
     async fn serve_stream(
         &self,
         channel: Channel<Socket>,
-        target: Target,
+        target: &Target,
     ) -> io::Result<Option<Channel<Socket>>> {
+        let _open = self.server.streams.begin();
+        // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
+        let (stream, target) = match Box::pin(self.open_stream(channel, target)).await? {
+            Served::Idle(channel) => return Ok(Some(channel)),
+            Served::Ended => return Ok(None),
+            Served::Connection { stream, target } => (stream, target),
+        };
+        egress::relay(stream, target, &self.terms()).await.map(Some).map_err(into_io)
+    }
+
+    /// Opens a stream, or refuses it. All but connections is served to its end.
+    async fn open_stream(&self, channel: Channel<Socket>, target: &Target) -> io::Result<Served> {
         // Rights may have changed since the handshake.
         let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-            return Box::pin(revoke(channel)).await;
+            return revoke(channel).await;
         };
         self.note(Some(target.clone()));
-        let _open = self.server.streams.begin();
         let request = RequestContext {
             principal: &principal,
             current: &self.principal,
             source: &self.source,
             origin: self.origin(),
-            target: &target,
+            target,
             config: &self.server.config(),
             network: &self.server.network,
             meter: &self.meter,
@@ -171,7 +198,13 @@ impl Session {
             revoked: &self.revoked,
             open: &self.target,
         };
-        self.server.handlers.serve(channel, request).await
+        self.server.handlers.serve(channel, &request).await
+    }
+
+    /// On which terms a stream is carried.
+    fn terms(&self) -> ClientTerms<'_> {
+        let (throttle, revoked, drained) = (&self.throttle, &self.revoked, &self.server.stopping);
+        ClientTerms { throttle, revoked, drained }
     }
 
     /// Notes how a connection of a client has ended that was in; with `denial` where it has lost the right to be in, or to what

@@ -5,6 +5,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use wire_protocol::message::RefusedCode;
-use wire_protocol::stream::{Channel, relay_datagrams, tunnel_until};
+use wire_protocol::stream::{Channel, RelayError, SecureStream, relay_datagrams, tunnel_until};
 
 use crate::address::Address;
 use crate::closing::{into_io, stop};
@@ -86,30 +87,70 @@ struct Reached {
     header: ProxyHeader,
 }
 
+/// What has become of a stream that the other side asks for.
+#[derive(Debug)]
+pub enum Opened {
+    /// It stands, and its target is connected to: the two are to be relayed.
+    Connection {
+        /// The stream.
+        stream: SecureStream<Socket>,
+        /// Where it leads to.
+        target: Socket,
+    },
+    /// It was refused, or has come to its end: the channel is idle.
+    Over(Channel<Socket>),
+}
+
 /// Serves the stream whose Open has just come, and gives the channel back, idle, be the stream carried or refused.
 ///
 /// # Errors
 /// Whatever ends the channel before its end.
 pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Result<Channel<Socket>> {
+    // On the heap, so that the room for it is given back once it is done.
+    match Box::pin(open(channel, request)).await? {
+        Opened::Connection { stream, target } => {
+            relay(stream, target, request.terms()).await.map_err(into_io)
+        }
+        Opened::Over(channel) => Ok(channel),
+    }
+}
+
+/// Relays a stream and its target on these terms, and gives the channel back, idle.
+///
+/// # Errors
+/// Those of [`tunnel_until`]: see [`into_io`].
+pub fn relay(
+    stream: SecureStream<Socket>,
+    target: Socket,
+    terms: &impl Terms,
+) -> impl Future<Output = Result<Channel<Socket>, RelayError>> + Send {
+    tunnel_until(stream, target, terms.pace(), terms.stopped())
+}
+
+/// Opens the stream whose Open has just come: connects to its target, and says that it stands. A stream of datagrams is carried
+/// to its end.
+///
+/// # Errors
+/// Whatever ends the channel before its end.
+pub async fn open<R: Request>(channel: Channel<Socket>, request: &R) -> io::Result<Opened> {
     let destination = match request.destination() {
-        // On the heap, so that the many connections have no room for it.
+        // On the heap, so that a connection has no room for it.
         Ok(Destination::Datagrams(host, port)) => {
-            return Box::pin(serve_datagrams(channel, request, host, port)).await;
+            return Box::pin(serve_datagrams(channel, request, host, port)).await.map(Opened::Over);
         }
         Ok(destination) => destination,
-        Err(refusal) => return refuse(channel, request, refusal).await,
+        Err(refusal) => return refuse(channel, request, refusal).await.map(Opened::Over),
     };
     let asked = Instant::now();
     let reached = tokio::select! {
         biased;
         code = request.terms().stopped() => return Err(stop(channel, code).await),
-        // On the heap, so that the room for it is given back once it is done.
-        reached = timeout(REACH_DEADLINE, Box::pin(reach(request, destination))) => reached,
+        reached = timeout(REACH_DEADLINE, reach(request, destination)) => reached,
     };
     let reached = reached.unwrap_or_else(|_| Err(RefusedCode::TargetTimedOut.into()));
     let Reached { mut socket, address, header } = match reached {
         Ok(reached) => reached,
-        Err(refusal) => return refuse(channel, request, refusal).await,
+        Err(refusal) => return refuse(channel, request, refusal).await.map(Opened::Over),
     };
     socket.reset_on_drop();
     request.note_reached(address, header);
@@ -119,7 +160,7 @@ pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Res
     if header == ProxyHeader::V2 {
         let header = request.header(channel.get_ref().local_address());
         if let Err(error) = socket.write_all(&header).await {
-            return refuse(channel, request, error.into()).await;
+            return refuse(channel, request, error.into()).await.map(Opened::Over);
         }
     }
     let stream = if asked.elapsed() < PROMPT {
@@ -128,10 +169,10 @@ pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Res
         // The other side has waited for long, and does not wait for ever.
         channel.answer_open().await?
     };
-    tunnel_until(stream, socket, request.terms().pace(), request.terms().stopped()).await.map_err(into_io)
+    Ok(Opened::Connection { stream, target: socket })
 }
 
-/// As [`serve`], for a stream of datagrams.
+/// As [`open`], for a stream of datagrams, which is carried to its end.
 async fn serve_datagrams<R: Request>(
     channel: Channel<Socket>,
     request: &R,

@@ -21,7 +21,7 @@ use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
 use wire_protocol::stream::Channel;
 
 use crate::access::Permit;
-use crate::services::handler::Handler;
+use crate::services::handler::{Handler, Served};
 use crate::services::listen::leases::Leases;
 pub(crate) use crate::services::listen::parking::Parking;
 use crate::services::request::RequestContext;
@@ -51,16 +51,16 @@ impl Handler for Listening {
     async fn serve(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
+        request: &RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<Channel<Socket>>> {
+    ) -> io::Result<Served> {
         let Target::Listen { address, kind, lease } = request.target else {
-            return request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Some);
+            return request.refuse(channel, RefusedCode::NotOffered.into()).await.map(Served::Idle);
         };
         let (owner, asker) = (&request.principal.identity, &request.principal.name);
         match self.0.claim(owner, asker, address, *kind, *lease).await {
-            Ok(lease) => lease.hold(channel, request.stopping, request.revoked).await,
-            Err(refusal) => request.refuse(channel, refusal).await.map(Some),
+            Ok(lease) => lease.hold(channel, request.stopping, request.revoked).await.map(Served::from),
+            Err(refusal) => request.refuse(channel, refusal).await.map(Served::Idle),
         }
     }
 }

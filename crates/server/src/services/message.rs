@@ -21,7 +21,7 @@ use wire_protocol::stream::{Channel, SecureStream};
 use crate::access::Permit;
 use crate::quota::QuotaKey;
 use crate::services::budget::{Budget, MAX_UNFINISHED, Room};
-use crate::services::handler::Handler;
+use crate::services::handler::{Handler, Served};
 pub use crate::services::message::output::MessageFormat;
 use crate::services::message::output::Output;
 use crate::services::request::RequestContext;
@@ -75,10 +75,10 @@ impl Handler for Messages {
     async fn serve(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
+        request: &RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<Channel<Socket>>> {
-        self.receive(channel, request).await.map(Some)
+    ) -> io::Result<Served> {
+        self.receive(channel, request).await.map(Served::Idle)
     }
 }
 
@@ -86,9 +86,9 @@ impl Messages {
     async fn receive(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
+        request: &RequestContext<'_>,
     ) -> io::Result<Channel<Socket>> {
-        let RequestContext { principal, revoked, meter, .. } = request;
+        let RequestContext { principal, revoked, meter, .. } = *request;
         let Some(output) = &self.output else {
             return channel.refuse_open(RefusedCode::NotOffered).await;
         };

@@ -19,7 +19,7 @@ use wire_protocol::stream::{Channel, blocking};
 use crate::access::Permit;
 use crate::error::Error;
 use crate::open::Meter;
-use crate::services::handler::Handler;
+use crate::services::handler::{Handler, Served};
 use crate::services::request::RequestContext;
 
 /// One end of a pipe, for the first client that opens it.
@@ -82,20 +82,20 @@ impl Handler for ServedPipe {
     async fn serve(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
+        request: &RequestContext<'_>,
         _permit: Permit,
-    ) -> io::Result<Option<Channel<Socket>>> {
+    ) -> io::Result<Served> {
         let Some(ends) = self.pipe.claim() else {
-            return request.refuse(channel, RefusedCode::Busy.into()).await.map(Some);
+            return request.refuse(channel, RefusedCode::Busy.into()).await.map(Served::Idle);
         };
         let served = ends.serve(channel, request.meter, request.revoked).await;
         match &self.done {
             // The server is ending already when nobody is there to be told.
             Some(done) => {
                 done.send(served).await.ok();
-                Ok(None)
+                Ok(Served::Ended)
             }
-            None => served.map(|()| None).map_err(io::Error::other),
+            None => served.map(|()| Served::Ended).map_err(io::Error::other),
         }
     }
 }

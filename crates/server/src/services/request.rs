@@ -18,6 +18,7 @@ use crate::log::LogLimits;
 use crate::open::{Meter, OpenTarget};
 use crate::reloadable_config::ReloadableConfig;
 use crate::services::refusal::Refusal;
+use crate::services::terms::ClientTerms;
 use crate::throttle::Throttle;
 
 /// A request for a stream: who asks, from where, and for what.
@@ -47,7 +48,13 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) open: &'a Mutex<Option<OpenTarget>>,
 }
 
-impl RequestContext<'_> {
+impl<'a> RequestContext<'a> {
+    /// On which terms a stream is carried.
+    pub(crate) fn terms(&self) -> ClientTerms<'a> {
+        let Self { throttle, revoked, stopping, .. } = *self;
+        ClientTerms { throttle, revoked, drained: stopping }
+    }
+
     /// What the policy says to it, where `address` is what the host of the target has led to.
     pub(crate) fn permits(&self, address: Option<SocketAddr>) -> Result<Permit, Denial> {
         let action = Action::Open { target: self.target, address, header: None };

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tunnel::address::Address;
 use tunnel::drops::FlowDrops;
-use tunnel::egress::{self, Destination};
+use tunnel::egress::{self, Destination, Opened};
 use tunnel::escape::escape;
 use tunnel::network::Network;
 use tunnel::proxy_header::{self, ProxyHeader};
@@ -16,7 +16,7 @@ use wire_protocol::stream::Channel;
 
 use crate::access::Permit;
 use crate::config::NamedService;
-use crate::services::handler::Handler;
+use crate::services::handler::{Handler, Served};
 use crate::services::refusal::Refusal;
 use crate::services::request::RequestContext;
 use crate::services::terms::ClientTerms;
@@ -29,18 +29,20 @@ impl Handler for Tunnels {
     async fn serve(
         &self,
         channel: Channel<Socket>,
-        request: RequestContext<'_>,
+        request: &RequestContext<'_>,
         permit: Permit,
-    ) -> io::Result<Option<Channel<Socket>>> {
-        let RequestContext { throttle, revoked, stopping, .. } = request;
-        let terms = ClientTerms { throttle, revoked, drained: stopping };
-        egress::serve(channel, &TunnelRequest { request, permit, terms }).await.map(Some)
+    ) -> io::Result<Served> {
+        let terms = request.terms();
+        Ok(match egress::open(channel, &TunnelRequest { request, permit, terms }).await? {
+            Opened::Connection { stream, target } => Served::Connection { stream, target },
+            Opened::Over(channel) => Served::Idle(channel),
+        })
     }
 }
 
 /// What a client asks for, and the policy permits so far.
 struct TunnelRequest<'a> {
-    request: RequestContext<'a>,
+    request: &'a RequestContext<'a>,
     /// Of the target as it was asked for.
     permit: Permit,
     terms: ClientTerms<'a>,
