@@ -3,7 +3,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! ```text
-//! serve --> accept --> admission   within limits  --> session   handshake, access, then one stream after another
+//! serve --> accept --> admission   within limits  --> admit, session   handshake, access, then one stream after another
 //!   ^                                        |
 //! control    status, reload, end             +--> services::message   a stream that is printed once it is whole
 //!                                            +--> services::tunnels   a stream to a target that the client may reach
