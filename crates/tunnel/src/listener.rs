@@ -1,24 +1,28 @@
 //! Sockets that are listened on.
 
+pub(crate) mod bind;
+mod source;
+mod tcp;
+mod unix;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use rustix::io::Errno;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::address::{Address, EVERYWHERE};
-use crate::dial::explain::{explain_path, lacks_scope, scope_missing};
-use crate::dial::resolve;
+use self::bind::{Families, candidates, is_all_of_ipv4};
+use self::tcp::bind_tcp;
+use self::unix::bind_unix;
+use crate::address::Address;
+use crate::dial::explain::explain_path;
 #[cfg(feature = "memory-network")]
 use crate::memory::MemoryListener;
-use crate::socket::{self, OnDrop, Socket};
+use crate::socket::{OnDrop, Socket};
+
+pub use self::source::Source;
+pub use self::tcp::TcpListeners;
+pub use self::unix::SocketFile;
 
 /// What is listened on: one socket, or one for each address of a name.
 #[derive(Debug)]
@@ -30,43 +34,6 @@ pub enum Listener {
     /// An address on a network in memory, and what becomes of accepted connections.
     #[cfg(feature = "memory-network")]
     Memory(MemoryListener, OnDrop),
-}
-
-/// Where an accepted connection comes from.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// As it is written, for the log.
-    pub name: String,
-    /// `None` for a unix socket. An IPv4 client of an IPv6 socket has its own address.
-    pub address: Option<SocketAddr>,
-    /// The address that it has come to at a proxy in front, which has said so, as it has said `address`. `None` where there
-    /// is none in between.
-    pub proxied_to: Option<SocketAddr>,
-}
-
-impl Source {
-    /// The address without its port; `None` for a unix socket.
-    #[must_use]
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.address.map(|address| address.ip())
-    }
-
-    /// A connection that comes from `peer` itself.
-    fn direct(peer: SocketAddr) -> Self {
-        Self { name: peer.to_string(), address: Some(peer), proxied_to: None }
-    }
-
-    /// What a proxy has said of a connection.
-    #[must_use]
-    pub fn proxied(source: SocketAddr, destination: SocketAddr) -> Self {
-        Self { name: source.to_string(), address: Some(source), proxied_to: Some(destination) }
-    }
-
-    /// Whether it comes from this machine itself. Whatever a proxy hands on comes from elsewhere.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        self.proxied_to.is_none() && self.ip().is_none_or(|ip| ip.to_canonical().is_loopback())
-    }
 }
 
 impl Listener {
@@ -93,7 +60,10 @@ impl Listener {
                 TcpListeners::bind(&addresses, on_drop, families)
                     .map(|listeners| Self::Tcp(listeners, on_drop))
             }
-            Address::Unix(path) => bind_unix(path).await.map_err(|error| explain_path(path, error)),
+            Address::Unix(path) => match bind_unix(path).await {
+                Ok((listener, file)) => Ok(Self::Unix(listener, file)),
+                Err(error) => Err(explain_path(path, error)),
+            },
         }
     }
 
@@ -180,219 +150,17 @@ impl Listener {
     }
 }
 
-/// TCP sockets with one port, and at least one of them.
-#[derive(Debug)]
-pub struct TcpListeners {
-    sockets: Mutex<Vec<TcpListener>>,
-    /// The one that is asked first next time, so that none that is busy keeps another one waiting.
-    first: AtomicUsize,
-}
-
-/// What `[::]` means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Families {
-    /// IPv6 alone: somebody else of us has IPv4.
-    Apart,
-    /// What the system makes of it: both, as a rule.
-    AsUsual,
-}
-
-impl Families {
-    /// For `addresses` that are listened on by this port beside `others`.
-    pub(crate) fn beside(addresses: &[SocketAddr], others: &[Address], port: u16) -> Self {
-        let with_ipv4 = others.iter().any(|other| is_all_of_ipv4(other, port));
-        if with_ipv4 { Self::Apart } else { Self::of(addresses) }
-    }
-
-    fn of(addresses: &[SocketAddr]) -> Self {
-        let has_ipv4 = addresses.iter().any(|address| address.ip() == Ipv4Addr::UNSPECIFIED);
-        if has_ipv4 { Self::Apart } else { Self::AsUsual }
-    }
-}
-
-impl TcpListeners {
-    fn bind(addresses: &[SocketAddr], on_drop: OnDrop, families: Families) -> io::Result<Self> {
-        bind_by_one_port(addresses, |address| bind_tcp(address, on_drop, families)).map(Self::new)
-    }
-
-    fn new(sockets: Vec<TcpListener>) -> Self {
-        Self { sockets: Mutex::new(sockets), first: AtomicUsize::new(0) }
-    }
-
-    fn sockets(&self) -> MutexGuard<'_, Vec<TcpListener>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let sockets = self.sockets();
-        let (before, behind) = match &sockets[..] {
-            [only] => return only.poll_accept(cx),
-            all => all.split_at(self.first.fetch_add(1, Ordering::Relaxed) % all.len()),
-        };
-        for socket in behind.iter().chain(before) {
-            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    }
-}
-
-/// The addresses that `host` stands for where one listens.
-///
-/// # Errors
-/// As [`resolve`].
-pub(crate) async fn candidates(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if host == EVERYWHERE {
-        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        return Ok(all.map(|ip| SocketAddr::new(ip, port)).to_vec());
-    }
-    let mut found = resolve(host, port).await?;
-    // However they were found: what is announced first is always the same.
-    found.sort_by_key(|address| (address.is_ipv6(), *address));
-    Ok(found)
-}
-
-/// As [`bind_all`], with a port that is free at all of the addresses where the system chooses it.
-///
-/// # Errors
-/// As [`bind_all`].
-pub(crate) fn bind_by_one_port<T: LocalAddress>(
-    addresses: &[SocketAddr],
-    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<Vec<T>> {
-    let mut tries = PORT_TRIES;
-    loop {
-        match bind_all(addresses, &mut bind) {
-            // The port that the system chose for the first is somebody else's at another address.
-            Err(error) if is_chosen(addresses) && error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
-                tries -= 1;
-            }
-            bound => return bound,
-        }
-    }
-}
-
-/// Binds every one of `addresses` that this machine has, all with the port of the first.
-///
-/// # Errors
-/// That of the first address that cannot be bound, although this machine has it; where it has none of them, that of the
-/// last.
-pub(crate) fn bind_all<T: LocalAddress>(
-    addresses: &[SocketAddr],
-    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<Vec<T>> {
-    let mut bound: Vec<T> = Vec::with_capacity(addresses.len());
-    let mut missing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        let mut address = *address;
-        if let Some(first) = bound.first() {
-            address.set_port(first.local_address()?.port());
-        }
-        match bind(address) {
-            Ok(socket) => bound.push(socket),
-            Err(error) if is_not_ours(&error) => missing = error,
-            Err(error) if addresses.len() > 1 => {
-                return Err(io::Error::new(error.kind(), format!("{address}: {error}")));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if bound.is_empty() { Err(missing) } else { Ok(bound) }
-}
-
-/// A socket that is bound.
-pub(crate) trait LocalAddress {
-    /// To which address.
-    fn local_address(&self) -> io::Result<SocketAddr>;
-}
-
-impl LocalAddress for TcpListener {
-    fn local_address(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-}
-
-/// Whether this machine does not have an address, or has switched its family off.
-fn is_not_ours(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
-}
-
-/// Whether the port is the system's to choose, for more than one address.
-fn is_chosen(addresses: &[SocketAddr]) -> bool {
-    addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0)
-}
-
-fn is_all_of_ipv4(address: &Address, port: u16) -> bool {
-    let Address::Tcp { host, port: other } = address else { return false };
-    *other == port && port != 0 && host.parse() == Ok(Ipv4Addr::UNSPECIFIED)
-}
-
-/// The file of a unix socket. Goes with it, unless another socket has taken its place.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
-            std::fs::remove_file(&self.path).ok();
-        }
-    }
-}
-
-/// Binds with a backlog that takes a burst of connections.
-fn bind_tcp(address: SocketAddr, on_drop: OnDrop, families: Families) -> io::Result<TcpListener> {
-    if lacks_scope(address) {
-        return Err(scope_missing(address.ip()));
-    }
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if families == Families::Apart && address.ip() == Ipv6Addr::UNSPECIFIED {
-        SockRef::from(&socket).set_only_v6(true)?;
-    }
-    // A server that was ended a moment ago must be able to come back to its port.
-    socket.set_reuseaddr(true)?;
-    socket::options_for_accepted(&socket, on_drop)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path).await => {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    let inode = std::fs::metadata(path)?.ino();
-    Ok(Listener::Unix(listener, SocketFile { path: path.into(), inode }))
-}
-
-/// A socket file on which nobody listens. Anything else at this path is not ours to remove.
-async fn is_stale(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).await.is_err_and(refused)
-}
-
 /// An IPv4 client of an IPv6 socket under its own address.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
-
-/// Connections that wait to be accepted at most; the system's own limit is 4096 as a rule.
-const BACKLOG: u32 = 4096;
-/// Ports that the system chooses until one is free at all addresses of a name.
-const PORT_TRIES: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use socket2::SockRef;
+    use tokio::net::TcpStream;
 
     use super::*;
 

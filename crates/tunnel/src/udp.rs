@@ -21,7 +21,7 @@ use tokio::net::UdpSocket;
 
 use crate::address::Address;
 use crate::dial::explain::{lacks_scope, scope_missing};
-use crate::listener::{Families, LocalAddress, bind_by_one_port, candidates};
+use crate::listener::bind::{Families, LocalAddress, bind_by_one_port, candidates};
 
 /// What others send to: one UDP socket, or one for each address of a name.
 #[derive(Debug)]
@@ -246,4 +246,55 @@ fn into_v4(address: Ipv4Addr) -> in_addr {
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|address| SocketAddrV4::from(*address).into());
     v4.or_else(|| storage.as_sockaddr_in6().map(|address| SocketAddrV6::from(*address).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::UdpSocket;
+    use wire_protocol::stream::DatagramSocket as _;
+
+    use super::*;
+    use crate::drops::DropCounter;
+    use crate::udp_sessions::{UdpSessions, by_source};
+
+    #[tokio::test]
+    async fn all_of_ipv4_and_all_of_ipv6_are_listened_on_side_by_side() {
+        let ipv4 = UdpListener::bind_to("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        let [first, second] = ["0.0.0.0", "::"].map(|host| Address::Tcp { host: host.into(), port });
+        UdpListener::bind_beside(&second, &[]).await.expect_err("the first has IPv4");
+        UdpListener::bind_beside(&second, &[first]).await.unwrap();
+    }
+
+    /// A resolver's client does not take the answer from another address than it has asked.
+    #[tokio::test]
+    async fn an_answer_comes_from_the_address_that_was_asked() {
+        for (bound, asked) in [
+            ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.8.7"][..]),
+            ("[::]:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+            ("*:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+            ("localhost:0", &["127.0.0.1"]),
+        ] {
+            let (host, _) = bound.rsplit_once(':').unwrap();
+            let address = Address::Tcp { host: host.trim_matches(&['[', ']'][..]).into(), port: 0 };
+            let listener = UdpListener::bind_beside(&address, &[]).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut sessions = UdpSessions::new(listener.into(), "here".into(), &DropCounter::default());
+            for asked in asked {
+                let asked: std::net::IpAddr = asked.parse().unwrap();
+                let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+                let client = UdpSocket::bind(any).await.unwrap();
+                client.send_to(b"?", (asked, port)).await.unwrap();
+                let (key, mut session) = sessions.next(by_source).await;
+                assert_eq!(key.to_string(), client.local_addr().unwrap().to_string());
+                poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
+                session.try_send(b"!").unwrap();
+                let mut buf = [0; 10];
+                let (_, answered) = client.recv_from(&mut buf).await.unwrap();
+                assert_eq!(answered, (asked, port).into(), "{bound}");
+            }
+        }
+    }
 }

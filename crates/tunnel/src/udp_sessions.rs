@@ -8,23 +8,26 @@
 //!
 //! Datagrams may be lost at any time, so nothing waits here: a queue that is full loses the newest.
 
+mod session;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep};
-use wire_protocol::stream::{DatagramSocket, Dropped};
 
+use self::session::{Queued, millis};
 use crate::drops::{DropCounter, DropReason, FlowDrops};
 use crate::udp::{Correspondent, UdpListener};
+
+pub use self::session::UdpSession;
 
 /// The sessions at one UDP socket.
 #[derive(Debug)]
@@ -69,27 +72,6 @@ pub struct SessionKey<K> {
     pub payload: Range<usize>,
     /// What is to stand in front of what comes back.
     pub header: Vec<u8>,
-}
-
-/// One session, to be relayed with [`relay_datagrams`](wire_protocol::stream::relay_datagrams). It ends with its
-/// [`UdpSessions`], or when it gives way to another, and once it is dropped the next datagram begins another.
-#[derive(Debug)]
-pub struct UdpSession {
-    socket: Arc<UdpListener>,
-    from: Correspondent,
-    header: Vec<u8>,
-    incoming: mpsc::Receiver<Queued>,
-    ended: oneshot::Receiver<()>,
-    started: Instant,
-    last: Arc<AtomicU64>,
-    drops: FlowDrops,
-}
-
-/// A datagram that waits.
-#[derive(Debug)]
-struct Queued {
-    payload: Vec<u8>,
-    queued: Arc<AtomicUsize>,
 }
 
 impl<K: Eq + Hash + Clone + fmt::Display> UdpSessions<K> {
@@ -212,86 +194,10 @@ impl<K: Eq + Hash + Clone + fmt::Display> UdpSessions<K> {
     }
 }
 
-impl UdpSession {
-    /// Where the datagram that has begun it came from.
-    #[must_use]
-    pub fn peer(&self) -> Correspondent {
-        self.from
-    }
-
-    /// Where datagrams of it that are dropped are told of.
-    #[must_use]
-    pub fn drops(&self) -> &FlowDrops {
-        &self.drops
-    }
-
-    /// Whether a datagram waits in it.
-    #[must_use]
-    pub fn has_waiting(&self) -> bool {
-        !self.incoming.is_empty()
-    }
-
-    /// Waits until there is to be no more of it. Can be dropped and called again.
-    pub async fn ended(&mut self) {
-        if !self.ended.is_terminated() {
-            (&mut self.ended).await.ok();
-        }
-    }
-
-    /// Drops what waits in it, for a reason that is told.
-    pub fn lose(&mut self, reason: DropReason) {
-        while let Ok(datagram) = self.incoming.try_recv() {
-            self.drops.note(reason, datagram.payload.len());
-        }
-    }
-}
-
-impl Drop for UdpSession {
-    fn drop(&mut self) {
-        // From now on the next datagram begins another one.
-        self.incoming.close();
-        self.lose(DropReason::Ended);
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.queued.fetch_sub(self.payload.len(), Ordering::Relaxed);
-    }
-}
-
-impl DatagramSocket for UdpSession {
-    fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Some(datagram) = ready!(self.incoming.poll_recv(cx)) else {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        };
-        let len = datagram.payload.len().min(buf.len());
-        buf[..len].copy_from_slice(&datagram.payload[..len]);
-        Poll::Ready(Ok(len))
-    }
-
-    fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        self.last.store(millis(self.started.elapsed()), Ordering::Relaxed);
-        self.socket.try_send(self.from, &[IoSlice::new(&self.header), IoSlice::new(datagram)]).map(drop)
-    }
-
-    fn poll_send_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_send_ready(self.from, cx)
-    }
-
-    fn dropped(&mut self, len: usize, why: &Dropped<'_>) {
-        self.drops.note_relay(why, len);
-    }
-}
-
 /// Each source is a session, for each address that it sends to, and its datagrams are as they are.
 #[must_use]
 pub fn by_source(from: Correspondent, datagram: &[u8]) -> Option<SessionKey<Correspondent>> {
     Some(SessionKey { key: from, payload: 0..datagram.len(), header: Vec::new() })
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Receiving at once could fail at once.
@@ -313,10 +219,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::net::UdpSocket;
+    use wire_protocol::stream::DatagramSocket as _;
 
     use super::*;
-    use crate::address::Address;
-    use crate::listener::Families;
+    use crate::listener::bind::Families;
 
     async fn socket() -> (UdpSessions<Correspondent>, SocketAddr) {
         let socket = UdpListener::bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -470,45 +376,6 @@ mod tests {
             let free = SocketAddr::from(([127, 0, 0, 3], port));
             let error = UdpListener::bind_all(&[free, address], Families::AsUsual).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        }
-    }
-
-    #[tokio::test]
-    async fn all_of_ipv4_and_all_of_ipv6_are_listened_on_side_by_side() {
-        let ipv4 = UdpListener::bind_to("0.0.0.0:0".parse().unwrap()).unwrap();
-        let port = ipv4.local_addr().unwrap().port();
-        let [first, second] = ["0.0.0.0", "::"].map(|host| Address::Tcp { host: host.into(), port });
-        UdpListener::bind_beside(&second, &[]).await.expect_err("the first has IPv4");
-        UdpListener::bind_beside(&second, &[first]).await.unwrap();
-    }
-
-    /// A resolver's client does not take the answer from another address than it has asked.
-    #[tokio::test]
-    async fn an_answer_comes_from_the_address_that_was_asked() {
-        for (bound, asked) in [
-            ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.8.7"][..]),
-            ("[::]:0", &["::1", "127.0.0.2", "127.0.0.1"]),
-            ("*:0", &["::1", "127.0.0.2", "127.0.0.1"]),
-            ("localhost:0", &["127.0.0.1"]),
-        ] {
-            let (host, _) = bound.rsplit_once(':').unwrap();
-            let address = Address::Tcp { host: host.trim_matches(&['[', ']'][..]).into(), port: 0 };
-            let listener = UdpListener::bind_beside(&address, &[]).await.unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let mut sessions = UdpSessions::new(listener.into(), "here".into(), &DropCounter::default());
-            for asked in asked {
-                let asked: std::net::IpAddr = asked.parse().unwrap();
-                let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-                let client = UdpSocket::bind(any).await.unwrap();
-                client.send_to(b"?", (asked, port)).await.unwrap();
-                let (key, mut session) = sessions.next(by_source).await;
-                assert_eq!(key.to_string(), client.local_addr().unwrap().to_string());
-                poll_fn(|cx| session.poll_send_ready(cx)).await.unwrap();
-                session.try_send(b"!").unwrap();
-                let mut buf = [0; 10];
-                let (_, answered) = client.recv_from(&mut buf).await.unwrap();
-                assert_eq!(answered, (asked, port).into(), "{bound}");
-            }
         }
     }
 }
