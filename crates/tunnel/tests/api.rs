@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod api {
+    #[cfg(feature = "memory-network")]
+    mod carrying;
     mod pool;
     mod server;
 }
