@@ -28,7 +28,7 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin, P>(
 ) -> io::Result<()> {
     let mut socket = channel.reset(code).await?;
     let mut nowhere = tokio::io::sink();
-    // How it ends does not matter any more.
+    // How the connection ends does not matter any more.
     timeout(LINGER, tokio::io::copy(&mut socket, &mut nowhere)).await.ok();
     Ok(())
 }

@@ -85,7 +85,7 @@ impl<C: Connect> Pool<C> {
                 changed.await;
                 continue;
             }
-            // One of those that wait asks; the others wait for its answer, or for a channel that comes back.
+            // One of the tasks that wait asks; the others wait for its answer, or for a channel that comes back.
             let at_limit = self.state().wait_at_limit(Instant::now());
             if let Some(next) = at_limit {
                 timeout_at(next, changed).await.ok();
@@ -127,8 +127,8 @@ impl<C: Connect> Pool<C> {
     /// `connected` is called each time that the server has become reachable.
     ///
     /// # Errors
-    /// One that is [`Fault::Permanent`]: above all a server that is not the one that is trusted. One that is
-    /// [`Fault::Denied`], as long as the server has never let the client in.
+    /// An error that is [`Fault::Permanent`]: above all a server that is not the one that is trusted. An error that
+    /// is [`Fault::Denied`], as long as the server has never let the client in.
     pub async fn keep_up(self: &Arc<Self>, connected: impl Fn()) -> Result<(), C::Error> {
         let mut denials = Denials::BeforeFirstContact;
         let mut backoff = Backoff::default();
@@ -186,7 +186,7 @@ impl<C: Connect> Pool<C> {
                     Ok(channel) => self.put(channel),
                     Err(error) => match error.fault() {
                         Fault::Permanent => return Err(error),
-                        // Those that there are have to do.
+                        // The channels that there are have to do.
                         Fault::TooManyChannels => {
                             self.state().want_fewest();
                             break;

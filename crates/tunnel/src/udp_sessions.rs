@@ -63,7 +63,7 @@ struct GaveWay {
     since: u64,
 }
 
-/// Which session a datagram is of.
+/// The session that a datagram is of.
 #[derive(Debug)]
 pub struct SessionKey<K> {
     /// What tells it from other sessions.
@@ -122,7 +122,7 @@ impl<K: Eq + Hash + Clone + fmt::Display> UdpSessions<K> {
                 if let Some(session) = self.hand_on(&key, from, header, payload) {
                     return (key, session);
                 }
-                // Whoever else is served by this thread has a turn.
+                // Other tasks of this thread have a turn.
                 consume_budget().await;
             }
         }
@@ -174,7 +174,7 @@ impl<K: Eq + Hash + Clone + fmt::Display> UdpSessions<K> {
         Some(UdpSession { socket, from, header, incoming, ended, started, last, drops })
     }
 
-    /// Ends the session that has been idle for longest, to make room for another: what waits in it is still carried.
+    /// Ends the session that has been idle for longest, to make room for another one. What waits in it is still carried.
     pub fn give_way(&mut self) {
         let idle = self.open.iter().min_by_key(|(_, open)| open.last.load(Ordering::Relaxed));
         let Some(key) = idle.map(|(key, _)| key.clone()) else { return };

@@ -91,7 +91,7 @@ impl Forwards {
     ) -> Result<(), Error> {
         let Self { tunnels, bound } = self;
         let ControlEvents(mut events) = events;
-        // However this ends, dropped included, nobody is left behind who takes connections.
+        // However this ends, dropped included, no task is left behind that takes connections.
         let _ended = tunnels.draining.clone().drop_guard();
         let mut supervisors = JoinSet::new();
         let mut pools = Vec::with_capacity(bound.len());
@@ -113,7 +113,7 @@ impl Forwards {
                             forwarding -= 1;
                             tracing::error!(%error, "a forward has ended: the others go on");
                         }
-                        // Nor have those who came before.
+                        // The connections that came before have nothing to do with it either.
                         Err(error @ Error::Replaced { .. }) => {
                             tracing::warn!(%error, "nothing new comes: ending with the connections that are open");
                             break Some(error);

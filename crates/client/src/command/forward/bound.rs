@@ -30,6 +30,10 @@ pub(super) struct BoundForwards {
 }
 
 impl BoundForwards {
+    /// Binds what `forward` listens on here, beside all that is `listened_on`.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], and those of a key that cannot be read.
     pub(super) async fn bind(
         network: &Network,
         credentials: &Credentials,
@@ -62,7 +66,7 @@ impl BoundForwards {
         self.local.len() + self.dynamic.len() + self.remote.len()
     }
 
-    /// Starts everything. What ends before the program drains, `supervisors` tell of, and it is an error.
+    /// Starts everything. `supervisors` ends with an error where a part of it ends before the program drains.
     pub(super) fn start(self, supervisors: &mut JoinSet<Result<(), Error>>) {
         let Self { upstream, local, dynamic, remote } = self;
         // In the order of the command line: with port 0 that is how they are told apart.

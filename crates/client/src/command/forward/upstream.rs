@@ -25,7 +25,7 @@ pub(super) struct Upstream {
     pub(super) tunnels: Tunnels,
     /// What targets here are sent.
     pub(super) header: ProxyHeader,
-    /// That several servers answer at one address has been said.
+    /// Has run once the log was told that several servers answer at one address.
     pub(super) several_servers: Once,
 }
 
@@ -35,6 +35,7 @@ impl Upstream {
         self.ingress.pool.connector().address()
     }
 
+    /// Whether the program takes nothing new any more.
     pub(super) fn is_draining(&self) -> bool {
         self.tunnels.draining.is_cancelled()
     }
@@ -48,8 +49,8 @@ impl Upstream {
         })
     }
 
-    /// Says, once, why the server closes channels that are parked for what it listens on. What came to one server is not
-    /// to be had at another.
+    /// Tells the log, once, why the server closes channels that are parked for what it listens on. What came to one server
+    /// is not to be had at another.
     pub(super) fn tell_of_several_servers(&self) {
         self.several_servers.call_once(|| {
             let server = self.address();
@@ -62,7 +63,7 @@ impl Upstream {
     }
 
     /// Accepts until the program drains, and serves each connection on a task of its own, which holds its permit. Where
-    /// there is no room for more, they wait with the system.
+    /// there is no room for more, connections wait with the system.
     pub(super) async fn accept_all<W>(
         self: &Arc<Self>,
         listener: &Listener,
@@ -85,7 +86,7 @@ impl Upstream {
             match accepted {
                 Ok((socket, source, permit)) => {
                     self.tunnels.spawn(serve(socket, source, permit));
-                    // Another one is seldom there yet, and to find that out takes a call that this one need not wait for.
+                    // Another connection is seldom there yet, and to find that out takes a call that this one need not wait for.
                     tokio::task::yield_now().await;
                 }
                 Err(error) => {

@@ -51,14 +51,14 @@ impl Acceptor<'_> {
         let max_negotiations = MAX_NEGOTIATIONS.min(visitors.share());
         let mut negotiations = JoinSet::new();
         let mut associations = JoinSet::new();
-        // One that was accepted and waits for a permit; the descriptor that it has is the lease's own.
+        // A connection that was accepted and waits for a permit; the descriptor that it has is the lease's own.
         let mut accepted = None;
         loop {
             let has_room = self.kind != ListenKind::Socks || negotiations.len() < max_negotiations;
             let permit = async {
                 let visitor = visitors.visitor().await?;
                 match self.kind {
-                    // It may take its time to say what it wants, and takes nobody's permit meanwhile.
+                    // A SOCKS client may take its time to say what it wants, and takes no permit of the queue meanwhile.
                     ListenKind::Socks => Some(Room::ToSpeak(visitor)),
                     ListenKind::Stream | ListenKind::Datagram => {
                         self.queue.permit(visitor).await.map(Room::ToWait)
@@ -100,7 +100,7 @@ impl Acceptor<'_> {
         }
     }
 
-    /// They last as long as the SOCKS client likes, so that there are not too many of them.
+    /// Begins the association of a SOCKS client, which lasts as long as the client likes: there is a limit to how many there are.
     fn begin_association(&self, control: Socket, visitor: Visitor, associations: &mut JoinSet<()>) {
         // The datagrams have a socket of their own.
         let second = self.visitors.try_visitor();
@@ -155,7 +155,7 @@ fn forwarded(origin: String, here: Option<SocketAddr>) -> Target {
     Target::Forwarded { origin, destination }
 }
 
-/// Finds out what a SOCKS client wants. One that wants to exchange datagrams is given back.
+/// Finds out what a SOCKS client wants. A client that wants to exchange datagrams is given back.
 async fn negotiate(
     socket: Socket,
     source: Source,

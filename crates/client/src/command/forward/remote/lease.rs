@@ -27,6 +27,9 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Asks the server to listen.
+    ///
+    /// # Errors
+    /// [`Error::Listening`] where it does not, or those of the pool.
     pub(super) async fn claim(
         upstream: &Upstream,
         address: &ListenAddress,
@@ -59,7 +62,7 @@ impl Lease {
         let tunnels = &upstream.tunnels;
         let _lease = (tunnels.leases.begin(), tunnels.streams.begin());
         let parking = Parking::new(upstream, forward, id);
-        // Whichever way this ends, parked channels that wait end with it, and those in use when they come to wait again.
+        // However this ends, parked channels that wait end with it, and channels in use once they come to wait again.
         let _ended = parking.ended.clone().drop_guard();
         loop {
             parking.fill();
@@ -75,7 +78,7 @@ impl Lease {
                     if let Ok(ended) = timeout(REASON_DEADLINE, stream.hold()).await {
                         return end(stream, ended).await;
                     }
-                    // One that is gone would be noticed only once it has been silent for too long.
+                    // A channel that is gone would be noticed only once it has been silent for too long.
                     match timeout(DOUBT_DEADLINE, stream.ping()).await {
                         Ok(Ok(_)) => upstream.tell_of_several_servers(),
                         Ok(Err(error)) => return Err(error),
@@ -88,7 +91,7 @@ impl Lease {
     }
 }
 
-/// A lease that the server has ended in good order is let go of in good order.
+/// Lets go of a lease in good order where the server has ended it in good order.
 async fn end(stream: SecureStream<Socket>, ended: io::Result<()>) -> io::Result<()> {
     ended?;
     close(in_time(stream.finish()).await?).await;

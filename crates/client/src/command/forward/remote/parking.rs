@@ -26,19 +26,21 @@ pub(super) struct Parking {
     upstream: Arc<Upstream>,
     forward: Arc<RemoteForward>,
     lease: [u8; LEASE_LEN],
+    /// The lease has ended, or the program drains.
     pub(super) ended: CancellationToken,
     /// The server has closed a channel that waited: it may be that it knows nothing of the lease.
     pub(super) doubted: Notify,
     /// Between attempts to park a channel that the server has closed.
     pauses: Mutex<Backoff>,
-    /// How many wait for the server to open a stream, or are on the way there.
+    /// How many channels wait for the server to open a stream, or are on the way there.
     waiting: AtomicUsize,
     wanted: AtomicUsize,
-    /// One has been taken, or has failed.
+    /// A channel has been taken, or has failed.
     pub(super) changed: Notify,
 }
 
 impl Parking {
+    /// None yet.
     pub(super) fn new(
         upstream: &Arc<Upstream>,
         forward: &Arc<RemoteForward>,
@@ -79,9 +81,9 @@ impl ParkedSlot {
         Self(Arc::clone(parking))
     }
 
-    /// The server has opened a stream here.
+    /// Notes that the server has opened a stream here.
     fn was_of_use(self) {
-        // The last one: more are wanted from now on.
+        // It was the last one: more are wanted from now on.
         if self.0.waiting.load(Ordering::Relaxed) == 1 {
             let more = |wanted: usize| (wanted < MAX_PARKED).then_some(wanted + 1);
             self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
@@ -116,7 +118,7 @@ async fn park(parking: Arc<Parking>, slot: ParkedSlot) {
     let Err(error) = served else { return };
     tracing::debug!(%error, "a parked channel has ended");
     if slot.is_some() {
-        // One that has failed while it waited keeps its slot for a moment, so that no other one tries at once.
+        // A channel that has failed while it waited keeps its slot for a moment, so that no other one tries at once.
         let pause = parking.pauses.lock().unwrap_or_else(PoisonError::into_inner).next_pause();
         tokio::select! {
             () = parking.ended.cancelled() => {}
@@ -125,7 +127,7 @@ async fn park(parking: Arc<Parking>, slot: ParkedSlot) {
     }
 }
 
-/// Serves what the server opens on a channel that waits. `slot` is there as long as it does.
+/// Serves what the server opens on a channel. `slot` is there as long as the channel waits.
 async fn serve(
     parking: &Arc<Parking>,
     mut channel: Channel<Socket>,
@@ -187,6 +189,7 @@ enum Asked {
     ForSignOfLife,
 }
 
+/// The error of a lease of which the server does not know any more.
 pub(super) fn unknown_lease() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the server knows the lease no longer")
 }
@@ -195,4 +198,5 @@ pub(super) fn unknown_lease() -> io::Error {
 const MIN_PARKED: usize = 2;
 /// Channels that wait at most, however many connections come at once.
 const MAX_PARKED: usize = 32;
+/// The least pause behind a channel that has failed while it waited.
 const PARK_PAUSE: Duration = Duration::from_secs(1);
