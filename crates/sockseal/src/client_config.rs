@@ -8,7 +8,10 @@ use wire_protocol::handshake::client::{self, ExpectedServer, ResumptionTicket};
 
 use crate::error::Error;
 
-/// What a client brings to a connection: which server it means, and who it is itself.
+/// What a client brings to a connection: which server it means, and who it is itself (section 5 of PROTOCOL.md).
+///
+/// A contradiction, such as a pre-shared key and an RSA key for one client, is an error when it is connected with, before
+/// anything is sent.
 ///
 /// ```
 /// # use sockseal::{ClientConfig, ClientKey, Error, KeyId, SysRng};
@@ -51,7 +54,7 @@ impl ClientConfig {
 
     /// The server's key, where an earlier connection or a file gave it ([`Peer::Server`](crate::Peer::Server)): not
     /// having to ask for it saves a round trip. It has to have the id that is pinned, else connecting fails. Only for a
-    /// pinned server.
+    /// pinned server: with a pre-shared key, connecting fails.
     pub fn server_key(mut self, known: PublicKey) -> Self {
         match &mut self.server {
             ExpectedServer::Key { key, .. } => *key = Some(known),
@@ -60,7 +63,9 @@ impl ClientConfig {
         self
     }
 
-    /// Resumes with the ticket of an earlier connection to the same server, without RSA on either side. A ticket that the
+    /// Resumes with the ticket of an earlier connection to the same server
+    /// ([`SecureStream::take_ticket`](crate::blocking::SecureStream::take_ticket)), without RSA on either side: it is good
+    /// once, and for a day at most. A ticket that the
     /// server does not take any more costs a round trip and nothing else. Only for a pinned server: with a
     /// pre-shared key, connecting fails.
     pub fn ticket(mut self, resumed: ResumptionTicket) -> Self {

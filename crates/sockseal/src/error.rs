@@ -7,16 +7,32 @@ use wire_protocol::stream::error_in;
 /// Why a connection failed.
 ///
 /// Reading and writing give `std::io::Error`, as their traits ask; `Error::from` finds in it what is here.
+///
+/// ```
+/// use sockseal::Error;
+/// use sockseal::reason::ProtocolError;
+///
+/// fn advice(error: &Error) -> &'static str {
+///     match error {
+///         Error::Protocol(ProtocolError::ServerKeyMismatch { .. }) => "this is another server",
+///         Error::Protocol(ProtocolError::Denied(_)) => "the server has to let this client in first",
+///         Error::Protocol(ProtocolError::Truncated) | Error::Disconnected(_) => "the connection was cut",
+///         Error::TimedOut(_) => "the other side does not answer",
+///         _ => "this needs a closer look",
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The other side is not who it should be, did not let this side in, broke the protocol, or cut the stream: the reason
+    /// A fault that the protocol names. The other side is not who it should be, did not let this side in, broke the protocol, or cut the stream: the reason
     /// is inside.
     #[error(transparent)]
     Protocol(wire_protocol::Error),
     /// The other side took longer than it may: [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE) for the handshake,
     /// [`SILENCE`](crate::SILENCE) for an answer, [`CLOSE_DEADLINE`](crate::CLOSE_DEADLINE) for its Close, and a client
-    /// [`ServerConfig::idle_timeout`](crate::ServerConfig::idle_timeout) until it opens its stream.
+    /// [`ServerConfig::idle_timeout`](crate::ServerConfig::idle_timeout) until it opens its stream (section 8 of
+    /// PROTOCOL.md).
     #[error("{0}")]
     TimedOut(#[source] io::Error),
     /// The connection ended before there was a stream.

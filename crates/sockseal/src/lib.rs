@@ -10,9 +10,11 @@
 //! | say how a server proves itself, and what it asks of clients | [`ServerConfig`] |
 #![cfg_attr(feature = "tokio", doc = "| have a stream, with tokio | [`connect()`], [`accept()`] |")]
 //! | have a stream, with threads | [`blocking::connect`], [`blocking::accept`] |
-//! | make keys | [`ServerKey`], [`ClientKey`], [`PreSharedKey`], all with [`SysRng`] |
+//! | make keys | [`ServerKey`], [`ClientKey`], [`PreSharedKey`], [`TicketKey`], all with [`SysRng`] |
 //! | keep RSA keys in files | [`pem`] |
 //! | tell what went wrong | [`Error`] |
+//!
+//! What goes over the wire, and the sections that these pages name, is in [PROTOCOL.md](wire_protocol::protocol).
 //!
 //! Feature `tokio` (default): the asynchronous stream. Without it, what is in [`blocking`] is all there is.
 

@@ -64,15 +64,16 @@ impl ServerConfig {
         self.with(|config| config.client_auth = ClientAuth::Required)
     }
 
-    /// Gives clients tickets, sealed under `key`, to resume with for a day. Servers of one RSA key that share it take one
-    /// another's.
+    /// Gives clients tickets, sealed under `key`, to resume with for a day, and for a week after their last full
+    /// handshake (section 5 of PROTOCOL.md). Servers of one RSA key that share it take one another's. Clients with a
+    /// pre-shared key get none: their handshake is as cheap without.
     pub fn tickets(self, key: impl Into<Arc<TicketKey>>) -> Self {
         let key = key.into();
         self.with(|config| config.tickets = Some(key))
     }
 
     /// How long a client may take to open its stream once it is let in: a minute unless this says otherwise. Clients are
-    /// told, in whole seconds, so that a fraction of one is dropped.
+    /// told, in whole seconds up to 2^32 - 1: a fraction of one is dropped (section 8 of PROTOCOL.md).
     pub fn idle_timeout(self, limit: Duration) -> Self {
         let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
         self.with(|config| config.limits.idle_timeout_seconds = seconds)
