@@ -31,6 +31,14 @@ pub const OVERHEAD: usize = 8 + NONCE_LEN + TAG_LEN;
 pub struct TicketKey(Secret<32>);
 
 impl TicketKey {
+    /// Makes a master key.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] when `rng` fails.
+    pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
+        Secret::random(rng).map(Self)
+    }
+
     /// Takes over the bytes of the master key.
     #[must_use]
     pub fn new(master: Secret<32>) -> Self {

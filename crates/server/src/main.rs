@@ -17,7 +17,6 @@ use cli_support::identity;
 use cli_support::report::hint_of_usage;
 use cli_support::{classic, hardening, logging, output, report};
 use crypto_core::identity::ServerKey;
-use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::cli::{Cli, Command, MakeKey};
@@ -125,7 +124,7 @@ fn listen_and_serve(
         };
         let tickets = match &config.ticket_keys {
             Some(path) => read_or_make_ticket_key(path)?,
-            None => TicketKey::new(Secret::random(&mut SysRng).map_err(cli_support::Error::from)?),
+            None => TicketKey::generate(&mut SysRng).map_err(cli_support::Error::from)?,
         };
         // The signals are handled before the addresses are printed, since a program that reads them may signal at
         // once.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// A [`cli_support::Error`] that names the file.
 pub fn read_or_make_ticket_key(path: &Path) -> Result<TicketKey, cli_support::Error> {
     if private_file::is_absent(path)? {
-        let key = TicketKey::new(Secret::random(&mut SysRng)?);
+        let key = TicketKey::generate(&mut SysRng)?;
         let encoded = Zeroizing::new(Base64Unpadded::encode_string(key.expose()));
         let text = Zeroizing::new(format!("{TAG} {}\n", *encoded));
         match private_file::create_new(path, text.as_bytes()) {

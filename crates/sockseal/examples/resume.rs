@@ -2,16 +2,14 @@
 //!
 //!     cargo run -p sockseal --example resume
 
-use sockseal::{
-    ClientConfig, Error, Mode, ResumptionTicket, Secret, ServerConfig, ServerKey, SysRng, TicketKey,
-};
+use sockseal::{ClientConfig, Error, Mode, ResumptionTicket, ServerConfig, ServerKey, SysRng, TicketKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let key = ServerKey::generate(&mut SysRng, 2048)?;
     let id = key.public().id();
-    let server = ServerConfig::rsa(key).tickets(TicketKey::new(Secret::random(&mut SysRng)?));
+    let server = ServerConfig::rsa(key).tickets(TicketKey::generate(&mut SysRng)?);
 
     let (mode, ticket) = visit(&server, ClientConfig::pinned(id)).await?;
     println!("first: {mode}");

@@ -21,6 +21,8 @@ fn making_keys() {
     check(ServerKey::generate(&mut Scripted::broken(), 2048));
     check(ClientKey::generate(&mut Scripted::broken(), 2048));
     check(ClassicKey::generate(&mut Scripted::broken(), 2048));
+    check(KeyId::random(&mut Scripted::broken()));
+    check(TicketKey::generate(&mut Scripted::broken()));
     check(PreSharedKey::generate(&mut Scripted::broken(), "laptop", KeyId([0; 32])));
     check(pem::read_server_key(&mut Scripted::broken(), KEY, None));
 }

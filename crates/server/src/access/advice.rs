@@ -25,8 +25,7 @@ impl Advice {
     pub(crate) fn of(client: &ClientIdentity, source: Option<IpAddr>, denial: Denial, home: &Home) -> Self {
         let credential = match client {
             ClientIdentity::Anonymous => return Self { client: None, command: None },
-            ClientIdentity::Key(id) => id.to_string(),
-            ClientIdentity::Psk(id) => format!("psk:{id}"),
+            ClientIdentity::Key(_) | ClientIdentity::Psk(_) => client.to_string(),
         };
         let options = match denial {
             Denial::NotEnrolled => Some(option("--name", ClientName::suggested(&credential))),

@@ -110,7 +110,6 @@ impl<'a> egress::Request for TunnelRequest<'a> {
 fn identity(identity: &ClientIdentity) -> Option<String> {
     match identity {
         ClientIdentity::Anonymous => None,
-        ClientIdentity::Key(id) => Some(id.to_string()),
-        ClientIdentity::Psk(id) => Some(format!("psk:{id}")),
+        ClientIdentity::Key(_) | ClientIdentity::Psk(_) => Some(identity.to_string()),
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use cli_support::home::Home;
 use crypto_core::identity::{KeyId, ServerKey};
-use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
@@ -79,7 +78,7 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
     let home = Home::resolve(Some(home.into())).unwrap();
     Settings {
         identity: Identity::Key(key),
-        tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
+        tickets: Arc::new(TicketKey::generate(&mut SysRng).unwrap()),
         access: AccessFile::new(home),
         services: Services::new()
             .messages(Messages::new(MessageFormat::Text, 1024, Some(Sink(printed))))

@@ -10,7 +10,6 @@ use cli_support::home::Home;
 use cli_support::private_file;
 use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
-use crypto_core::secret::Secret;
 use crypto_core::ticket::TicketKey;
 use getrandom::SysRng;
 use server::config::ServerConfig;
@@ -48,7 +47,7 @@ impl Running {
         let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let settings = Settings {
             identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&psk))])),
-            tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
+            tickets: Arc::new(TicketKey::generate(&mut SysRng).unwrap()),
             access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
             services,
             config: ReloadableConfig::from(config),

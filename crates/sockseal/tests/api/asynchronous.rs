@@ -103,7 +103,9 @@ async fn the_function_that_is_given_decides_who_comes_in() {
 async fn a_pre_shared_key_says_who_the_client_is() {
     let config = ServerConfig::psk(psk("another")).add_psk(Arc::clone(&PSK));
     let (at_server, at_client) = meet(&config, ClientConfig::psk(Arc::clone(&PSK))).await;
-    assert_eq!(at_server.unwrap().peer(), &Peer::Client(ClientIdentity::Psk("client".to_owned())));
+    let identity = ClientIdentity::Psk("client".to_owned());
+    assert_eq!(identity.to_string(), "psk:client");
+    assert_eq!(at_server.unwrap().peer(), &Peer::Client(identity));
     assert_eq!(at_client.unwrap().mode(), Mode::Psk);
 }
 
@@ -143,6 +145,7 @@ async fn a_ticket_resumes_once_and_brings_the_next() {
     assert!(at_client.take_ticket().is_none());
     let (at_server, at_client) = meet(&config, pinned().ticket(ticket)).await;
     let expected = ClientIdentity::Key(CLIENT.public().id());
+    assert_eq!(expected.to_string(), CLIENT.public().id().to_string());
     assert_eq!(at_server.unwrap().peer(), &Peer::Client(expected));
     let mut at_client = at_client.unwrap();
     assert_eq!(at_client.mode(), Mode::Resumption);
@@ -150,7 +153,7 @@ async fn a_ticket_resumes_once_and_brings_the_next() {
 }
 
 fn ticket_key() -> sockseal::TicketKey {
-    sockseal::TicketKey::new(sockseal::Secret::random(&mut sockseal::SysRng).unwrap())
+    sockseal::TicketKey::generate(&mut sockseal::SysRng).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

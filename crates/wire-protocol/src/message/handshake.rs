@@ -258,3 +258,14 @@ pub enum ClientIdentity {
     /// The holder of the pre-shared key with this id.
     Psk(String),
 }
+
+/// Shown as `anonymous`, as the fingerprint of a key, or as `psk:` and the id of a pre-shared key.
+impl fmt::Display for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Key(id) => id.fmt(f),
+            Self::Psk(id) => write!(f, "psk:{id}"),
+        }
+    }
+}
