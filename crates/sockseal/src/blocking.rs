@@ -108,7 +108,7 @@ impl<S: Read + Write + Timeouts> SecureStream<S> {
     }
 }
 
-impl<S: Read> Read for SecureStream<S> {
+impl<S: Read + Write + Timeouts> Read for SecureStream<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.read(buf)
     }

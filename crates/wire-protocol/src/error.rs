@@ -47,6 +47,9 @@ pub enum Error {
     /// Nothing has come for [`SILENCE`](crate::channel::SILENCE) where signs of life are due.
     #[error("the other side has not been heard of for {} seconds", crate::channel::SILENCE.as_secs())]
     Silent,
+    /// A flow of datagrams was ended by this side, and not by the other within [`SILENCE`](crate::channel::SILENCE).
+    #[error("the other side has not taken part in the end of the datagrams")]
+    EndTimedOut,
     /// The connection ended without a Close: data may be missing.
     #[error("the connection was cut off before the end")]
     Truncated,

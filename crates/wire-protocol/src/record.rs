@@ -356,6 +356,15 @@ pub(crate) fn append_message<T: Serialize>(
     Ok(payload)
 }
 
+/// Seals a control message in a record of its own at the end of `out`.
+pub(crate) fn append_control(
+    sealer: &mut Sealer,
+    message: &ControlMessage,
+    out: &mut impl Append,
+) -> Result<(), Error> {
+    append_message(sealer, ContentType::Control, message, out).map(drop)
+}
+
 /// Seals `payload`, 16384 bytes at most, in a record of its own at the end of `out`.
 pub(crate) fn append_record(
     sealer: &mut Sealer,

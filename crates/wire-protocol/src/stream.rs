@@ -109,6 +109,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {
             Error::Silent => return silent(),
+            Error::EndTimedOut => return end_timed_out(),
             Error::Truncated => io::ErrorKind::UnexpectedEof,
             Error::Closed => io::ErrorKind::NotConnected,
             Error::Denied(_) | Error::Refused(_) => io::ErrorKind::PermissionDenied,
@@ -184,7 +185,6 @@ impl Reading {
     }
 
     /// Ends the channel where the other side has been silent for too long.
-    #[cfg(feature = "tokio")]
     pub(crate) fn handle_timeout(&mut self) -> Result<(), Error> {
         self.receiver.handle_timeout(self.clock.now())
     }
@@ -192,6 +192,11 @@ impl Reading {
     /// When [`Reading::handle_timeout`] is due, if that can be said.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_timeout(&self) -> Option<tokio::time::Instant> {
+        self.due().map(tokio::time::Instant::from_std)
+    }
+
+    /// When [`Reading::handle_timeout`] is due, on the clock of threads.
+    pub(crate) fn due(&self) -> Option<std::time::Instant> {
         self.receiver.poll_timeout().map(|due| self.clock.instant(due))
     }
 }
@@ -258,19 +263,18 @@ impl Writing {
         self.sender.send_datagram(datagram, self.clock.now(), &mut self.out)
     }
 
-    /// Seals the Pong that is owed, where one is and nothing waits to go out.
-    pub(crate) fn answer_ping(&mut self) -> Result<(), Error> {
-        if !self.sender.owes_pong() {
+    /// Seals what this side owes to what has come.
+    pub(crate) fn answer(&mut self) -> Result<(), Error> {
+        if !self.sender.owes_answer() {
             return Ok(());
         }
         self.out.lend(memory::take);
-        let answered = self.sender.answer_ping(self.clock.now(), &mut self.out);
+        let answered = self.sender.answer(self.clock.now(), &mut self.out);
         self.give_back();
         answered
     }
 
     /// Seals the Ping that is due, if one is, unless other bytes wait to go out.
-    #[cfg(feature = "tokio")]
     pub(crate) fn handle_timeout(&mut self) -> Result<(), Error> {
         if !self.unsent().is_empty() {
             return Ok(());
@@ -284,6 +288,11 @@ impl Writing {
     /// When [`Writing::handle_timeout`] is due, if that can be said.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_timeout(&self) -> Option<tokio::time::Instant> {
+        self.due().map(tokio::time::Instant::from_std)
+    }
+
+    /// When [`Writing::handle_timeout`] is due, on the clock of threads.
+    pub(crate) fn due(&self) -> Option<std::time::Instant> {
         self.sender.poll_timeout().map(|due| self.clock.instant(due))
     }
 
@@ -336,6 +345,11 @@ fn handshake_timed_out() -> io::Error {
 fn silent() -> io::Error {
     let message = std::format!("the other side has not been heard of for {} seconds", SILENCE.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// The other side has not answered the end of a flow of datagrams, or not taken our answer to its own.
+fn end_timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, std::format!("{}", Error::EndTimedOut))
 }
 
 /// The channel was left idle for longer than `limit`.

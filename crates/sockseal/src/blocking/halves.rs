@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use wire_protocol::stream::blocking::{self, Split};
+use wire_protocol::stream::blocking::{self, Split, Timeouts};
 
 use crate::error::Error;
 
@@ -13,13 +13,13 @@ pub type Halves<S> = (ReadHalf<<S as Split>::Read>, WriteHalf<<S as Split>::Writ
 #[derive(Debug)]
 pub struct ReadHalf<R>(pub(super) blocking::ReadHalf<R>);
 
-impl<R: Read> ReadHalf<R> {
-    /// Waits, after the end of file, until the other side has closed: all that it was sent has reached its place then. There
-    /// is no limit but the transport's own.
+impl<R: Read + Timeouts> ReadHalf<R> {
+    /// Waits, after the end of file, until the other side has closed: all that it was sent has reached its place then. Where this
+    /// side has closed before, the other has [`CLOSE_DEADLINE`](crate::CLOSE_DEADLINE) for that.
     ///
     /// # Errors
     /// [`Error::Protocol`] with [`ProtocolError::Truncated`](crate::reason::ProtocolError::Truncated) when the other side
-    /// is gone without it.
+    /// is gone without it, [`Error::TimedOut`] when it has not closed in time.
     pub fn expect_close(&mut self) -> Result<(), Error> {
         Ok(self.0.expect_close()?)
     }

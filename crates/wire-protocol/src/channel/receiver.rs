@@ -7,11 +7,10 @@ use alloc::vec::Vec;
 use crypto_core::record::{MAX_PAYLOAD_LEN, MAX_RECORD_LEN, Opener};
 use crypto_core::schedule::Side;
 
-use super::SILENCE;
 use super::datagram::Gathered;
 use super::sender::Sender;
 use super::shared::{ReceiveState, SendState, Shared, StreamKind};
-use super::time::Timestamp;
+use super::time::{SILENCE, Timestamp};
 use crate::error::{Error, PeerMisbehaved};
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
 use crate::record::{Content, RecordBuffer};
@@ -34,9 +33,9 @@ pub enum Event {
     Refused(RefusedCode),
     /// The other side has sent all its data.
     EndOfStream,
-    /// The other side has asked for a sign of life. It is answered with what is sent next: see [`Sender::answer_ping`].
+    /// The other side has asked for a sign of life. It is answered with what is sent next: see [`Sender::answer`].
     ///
-    /// [`Sender::answer_ping`]: super::Sender::answer_ping
+    /// [`Sender::answer`]: super::Sender::answer
     Ping(u64),
     /// The answer to a Ping.
     Pong(u64),
@@ -95,6 +94,12 @@ impl Receiver {
         !self.shared.awaits_end()
     }
 
+    /// Whether this side has said Close, and the other has not.
+    #[must_use]
+    pub fn awaits_close(&self) -> bool {
+        self.shared.sending.get() == SendState::Closed && !self.is_closed()
+    }
+
     /// Whether the other side has said Close.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -107,7 +112,9 @@ impl Receiver {
         !self.shared.owes_end() && !self.shared.awaits_end()
     }
 
-    /// Whether the stream is a message that this side sends, of which the other side may say nothing until its end.
+    /// Whether the stream is a message that this side sends, of which the other side may say nothing until its end. The channel
+    /// can tell a confirmation that comes before the end only until that is said: what has arrived is to be handed to it, and
+    /// its events to be taken, before.
     #[cfg(feature = "tokio")]
     pub(crate) fn awaits_confirmation(&self) -> bool {
         self.state() == ReceiveState::Streaming && self.shared.kind.get() == StreamKind::Message
@@ -157,20 +164,26 @@ impl Receiver {
     /// When [`Receiver::handle_timeout`] is due; `None` where no bytes are waited for, the channel is idle, or its stream is not
     /// kept up. What does not count is the time before this side opened the stream, since an idle channel may be silent for
     /// longer, and before it sent the last data of a message, since the other side says nothing to that.
+    ///
+    /// The end of a flow of datagrams has a limit of its own: from this side's EndOfStream on, signs of life do not count.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if let Some(due) = self.shared.end_due() {
+            return Some(due);
+        }
         let since = self.waiting_since.filter(|_| self.shared.is_kept_up())?;
         Some(since.max(self.shared.silence_from()).after(SILENCE))
     }
 
-    /// Ends the channel where nothing has come for [`SILENCE`] in a stream that is kept up. Whoever calls this has taken all events
-    /// that there are.
+    /// Ends the channel where nothing has come for [`SILENCE`] in a stream that is kept up, or a flow of datagrams has not been
+    /// ended within that. Whoever calls this has taken all events that there are.
     ///
     /// # Errors
-    /// [`Error::Silent`] then.
+    /// [`Error::Silent`] and [`Error::EndTimedOut`] then.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), Error> {
+        let error = if self.shared.end_due().is_some() { Error::EndTimedOut } else { Error::Silent };
         match self.poll_timeout() {
-            Some(due) if now >= due => Err(self.fail(Error::Silent)),
+            Some(due) if now >= due => Err(self.fail(error)),
             _ => Ok(()),
         }
     }

@@ -6,12 +6,11 @@ use crypto_core::record::{ContentType, MAX_PAYLOAD_LEN, Sealer};
 use crypto_core::schedule::Side;
 
 use super::datagram::MAX_DATAGRAM_LEN;
-use super::shared::{ReceiveState, SendState, Shared};
-use super::time::Timestamp;
-use super::{HEARTBEAT, MAX_KEY_AGE, append_control};
+use super::shared::{ReceiveState, SendState, Shared, StreamKind};
+use super::time::{HEARTBEAT, MAX_KEY_AGE, Timestamp};
 use crate::error::Error;
 use crate::message::{ControlMessage, Target};
-use crate::record::{DataSlots, SendBuffer, append_record, batch};
+use crate::record::{DataSlots, SendBuffer, append_control, append_record, batch};
 
 /// When a key has done its duty (section 6), beside its age. Whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +90,12 @@ impl Sender {
         self.has_opened
     }
 
+    /// Whether both sides have said Close.
+    #[must_use]
+    pub fn has_answered_close(&self) -> bool {
+        self.is_closed() && self.shared.receiving.get() == ReceiveState::Closed
+    }
+
     /// Whether this side has said its last word.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -103,7 +108,7 @@ impl Sender {
         !self.shared.owes_end() && !self.shared.awaits_end()
     }
 
-    /// Appends a control message to `out`, and before it what [`Sender::answer_ping`] has to say.
+    /// Appends a control message to `out`, and before it the Pong that is owed, if one is and `out` is empty.
     ///
     /// # Errors
     /// [`Error::ApiMisuse`] when it does not fit the state of the channel.
@@ -119,6 +124,16 @@ impl Sender {
             self.shared.owed_pong.take();
         }
         self.answer_ping(now, out)?;
+        self.append_checked(message, now, out)
+    }
+
+    /// Appends a message that fits the state of the channel, and changes the state with it.
+    fn append_checked(
+        &mut self,
+        message: &ControlMessage,
+        now: Timestamp,
+        out: &mut SendBuffer,
+    ) -> Result<(), Error> {
         let shared = &*self.shared;
         match message {
             ControlMessage::Open { target } => {
@@ -133,7 +148,7 @@ impl Sender {
                 shared.receiving.replace(ReceiveState::Streaming, ReceiveState::Discarding);
                 shared.sending.set(SendState::Idle);
             }
-            ControlMessage::EndOfStream => shared.sending.set(SendState::Idle),
+            ControlMessage::EndOfStream => shared.say_end(now),
             ControlMessage::Park { .. } => shared.park(),
             ControlMessage::Ping { .. } => shared.count_ping(),
             ControlMessage::Close | ControlMessage::Reset { .. } => shared.sending.set(SendState::Closed),
@@ -187,13 +202,44 @@ impl Sender {
         Err(Error::ApiMisuse(problem))
     }
 
-    /// Appends the Pong that is owed, if one is. Not while other bytes wait in `out`: a peer that pings and does not read must
-    /// not fill our memory with answers. It goes along with whatever is sent next in any case, so that this is for where
-    /// nothing is.
+    /// Appends what this side owes to what has come: a Pong, EndOfStream for a stream that was refused, and Close where the
+    /// other side has said it (section 7.1). This is to be called behind each event, once what was received has reached its
+    /// place: a Close says so.
+    ///
+    /// A Pong is not appended while other bytes wait in `out`: a peer that pings and does not read must not fill our memory with
+    /// answers. It goes along with the next record that is sent in any case.
     ///
     /// # Errors
     /// [`Error::Crypto`] when sealing fails, which it does not.
-    pub fn answer_ping(&mut self, now: Timestamp, out: &mut SendBuffer) -> Result<(), Error> {
+    pub fn answer(&mut self, now: Timestamp, out: &mut SendBuffer) -> Result<(), Error> {
+        self.answer_ping(now, out)?;
+        match self.owed_reply() {
+            Some(reply) => self.append_checked(&reply, now, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether [`Sender::answer`] has something to say.
+    #[must_use]
+    pub fn owes_answer(&self) -> bool {
+        self.owes_pong() || self.owed_reply().is_some()
+    }
+
+    /// What this side has to say to a Refused or a Close.
+    fn owed_reply(&self) -> Option<ControlMessage> {
+        let shared = &*self.shared;
+        match (shared.receiving.get(), shared.sending.get()) {
+            (_, SendState::Closed) => None,
+            (ReceiveState::Closed, _) => Some(ControlMessage::Close),
+            (ReceiveState::Idle, SendState::Streaming) if shared.kind.get() == StreamKind::Refused => {
+                Some(ControlMessage::EndOfStream)
+            }
+            _ => None,
+        }
+    }
+
+    /// Appends the Pong that is owed, if one is, and nothing waits in `out`.
+    fn answer_ping(&mut self, now: Timestamp, out: &mut SendBuffer) -> Result<(), Error> {
         if !out.is_empty() {
             return Ok(());
         }
@@ -204,9 +250,7 @@ impl Sender {
         }
     }
 
-    /// Whether [`Sender::answer_ping`] has something to say.
-    #[must_use]
-    pub fn owes_pong(&self) -> bool {
+    fn owes_pong(&self) -> bool {
         self.shared.owed_pong.is_owed()
     }
 

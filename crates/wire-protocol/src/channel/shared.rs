@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
-use super::time::Timestamp;
+use super::time::{SILENCE, Timestamp};
 use crate::message::Target;
 use crate::state::{StateCell, states};
 
@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) kind: StateCell<StreamKind>,
     /// From when on the other side's silence counts, in nanoseconds.
     silence_from: AtomicU64,
+    /// When this side has said EndOfStream last, in nanoseconds.
+    ended_at: AtomicU64,
     /// The client has parked the channel.
     parked: AtomicBool,
     /// Pings of this side for which no Pong has come.
@@ -35,6 +37,7 @@ impl Shared {
             receiving: StateCell::new(ReceiveState::Idle),
             kind: StateCell::new(StreamKind::Pipe),
             silence_from: AtomicU64::new(0),
+            ended_at: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             unanswered_pings: AtomicUsize::new(0),
             owed_pong: OwedPong::default(),
@@ -67,7 +70,9 @@ impl Shared {
 
     /// Whether a stream is open that both sides keep up with signs of life.
     pub(super) fn is_kept_up(&self) -> bool {
-        self.kind.get().is_kept_up() && (self.owes_end() || self.awaits_end())
+        let kind = self.kind.get();
+        // Behind the end of a message this side waits for as long as it takes to hand it on.
+        kind.is_kept_up() && (self.owes_end() || (self.awaits_end() && kind != StreamKind::Message))
     }
 
     /// This side has sent data. Of a message that needs no answer: only from then on signs of life are due both ways.
@@ -77,13 +82,25 @@ impl Shared {
         }
     }
 
+    /// This side says EndOfStream.
+    pub(super) fn say_end(&self, now: Timestamp) {
+        self.ended_at.store(nanoseconds(now), Ordering::Relaxed);
+        self.sending.set(SendState::Idle);
+    }
+
+    /// Until when the other side has to end a flow of datagrams that this side has ended; `None` where it need not.
+    pub(super) fn end_due(&self) -> Option<Timestamp> {
+        let is_due = self.kind.get() == StreamKind::Datagrams && !self.owes_end() && self.awaits_end();
+        is_due.then(|| timestamp(self.ended_at.load(Ordering::Relaxed)).after(SILENCE))
+    }
+
     fn count_silence_from(&self, now: Timestamp) {
-        self.silence_from.store(u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.silence_from.store(nanoseconds(now), Ordering::Relaxed);
     }
 
     /// From when on the other side's silence counts, where it was silent before.
     pub(super) fn silence_from(&self) -> Timestamp {
-        Timestamp(Duration::from_nanos(self.silence_from.load(Ordering::Relaxed)))
+        timestamp(self.silence_from.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_parked(&self) -> bool {
@@ -103,6 +120,15 @@ impl Shared {
         let fewer = |pings: usize| pings.checked_sub(1);
         self.unanswered_pings.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
     }
+}
+
+/// A moment as it is shared.
+fn nanoseconds(moment: Timestamp) -> u64 {
+    u64::try_from(moment.0.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn timestamp(nanoseconds: u64) -> Timestamp {
+    Timestamp(Duration::from_nanos(nanoseconds))
 }
 
 /// How far what this side sends has come.

@@ -17,3 +17,14 @@ impl Timestamp {
         Self(self.0.saturating_add(later))
     }
 }
+
+/// A side that has sent nothing for this long in a tunnel, a flow of datagrams or a listening sends Ping, and so does the
+/// client of a message (section 7.1).
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A side that waits for records there, and gets none for this long, takes the channel as dead (section 7.1). The other side of
+/// a flow of datagrams has as long to answer EndOfStream with its own.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long one key may be in use (section 6).
+pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);

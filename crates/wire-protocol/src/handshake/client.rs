@@ -33,7 +33,6 @@ use crypto_core::secret::Secret;
 use rand_core::TryCryptoRng;
 
 use super::{BINDER_LEN, ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
-use crate::channel::append_control;
 use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
@@ -41,6 +40,7 @@ use crate::message::{
     Abort, ClientAuthPolicy, ClientHello, ControlMessage, HandshakeMessage, HelloAuth, Mode, SUITE,
     ServerHello, ServerLimits, Target, Ticket,
 };
+use crate::record::append_control;
 
 pub use key_offer::KeyFetch;
 use key_offer::{KEY_OFFERS, accept_key, parse_key_offer};

@@ -10,6 +10,7 @@ mod halves;
 mod handshake;
 mod opening;
 mod secure_stream;
+mod timer;
 mod tunnel;
 
 pub use channel::Incoming;

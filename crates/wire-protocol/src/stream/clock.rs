@@ -21,11 +21,9 @@ impl Clock {
     }
 
     /// The moment on the system's clock.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn instant(self, moment: Timestamp) -> tokio::time::Instant {
-        let instant = self.start.checked_add(moment.0);
+    pub(crate) fn instant(self, moment: Timestamp) -> Instant {
         // Beyond what the system counts is as good as the end of what a timer waits for.
-        instant.map_or_else(|| tokio::time::Instant::now() + FAR, tokio::time::Instant::from_std)
+        self.start.checked_add(moment.0).unwrap_or_else(|| now() + FAR)
     }
 }
 
@@ -38,5 +36,4 @@ fn now() -> Instant {
 }
 
 /// Later than any timer of a channel.
-#[cfg(feature = "tokio")]
 const FAR: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);

@@ -273,7 +273,7 @@ fn receive_all<R: Read, W>(
     if ends.send(received).is_err() {
         return;
     }
-    let closed = half.expect_close().map(|()| End::Closed);
+    let closed = half.expect_close_whenever().map(|()| End::Closed);
     ends.send(closed.map_err(RelayError::Channel)).ok();
 }
 

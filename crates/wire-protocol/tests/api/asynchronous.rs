@@ -22,8 +22,9 @@ use wire_protocol::message::{
 };
 use wire_protocol::record::batch;
 use wire_protocol::stream::{
-    Admission, Channel, HANDSHAKE_DEADLINE, Incoming, OpenError, Operation, Peer, Progress, RsaPool,
-    SecureStream, accept, accept_channel, connect, connect_channel, connect_open, error_in, fetch_server_key,
+    Admission, CLOSE_DEADLINE, Channel, HANDSHAKE_DEADLINE, HEARTBEAT, Incoming, OpenError, Operation, Peer,
+    Progress, RsaPool, SILENCE, SecureStream, accept, accept_channel, connect, connect_channel, connect_open,
+    error_in, fetch_server_key,
 };
 
 use super::keys;
@@ -265,6 +266,84 @@ async fn a_refused_stream_is_an_error_and_the_channel_goes_on() {
     let mut received = Vec::new();
     server.read_to_end(&mut received).await.unwrap();
     assert_eq!(received, b"and now");
+}
+
+/// A channel on which a tunnel is open.
+async fn tunneled() -> Ends<DuplexStream> {
+    let (client, mut server) = idle(knows_psk()).await;
+    let target = Target::Tcp { host: "localhost".into(), port: 22 };
+    let (opened, accepted) = tokio::join!(client.open(&target), async {
+        server.next_open().await?;
+        server.answer_open().await
+    });
+    (opened.unwrap(), accepted.unwrap())
+}
+
+/// As a relay would, though nothing but `AsyncRead` is called.
+#[tokio::test(start_paused = true)]
+async fn whoever_reads_a_tunnel_keeps_it_up() {
+    let (mut client, mut server) = tunneled().await;
+    let mut data = [0; 5];
+    let (read, ()) = tokio::join!(client.read_exact(&mut data), async {
+        // Long enough for two Pings, of which the second is no answer to anything.
+        tokio::time::sleep(HEARTBEAT * 5 / 2).await;
+        let start = tokio::time::Instant::now();
+        for _ in 0..2 {
+            assert_eq!(server.read_or_sign_of_life(&mut [0]).await.unwrap(), None);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        server.write_all(b"there").await.unwrap();
+        server.flush().await.unwrap();
+    });
+    read.unwrap();
+    assert_eq!(&data, b"there");
+}
+
+/// The timer of a stream that is not kept up, or not read, takes up a word; so does each of the three parts that are apart.
+#[test]
+fn a_stream_takes_up_little_beside_its_socket() {
+    let words = |bytes: usize| bytes / size_of::<usize>();
+    assert_eq!(words(size_of::<SecureStream<()>>()), 3 + words(size_of::<Option<Waker>>()) + 1);
+    assert_eq!(size_of::<Channel<()>>(), size_of::<SecureStream<()>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_reads_a_tunnel_notices_that_the_other_side_is_silent() {
+    let (mut client, _server) = tunneled().await;
+    let start = tokio::time::Instant::now();
+    let error = client.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!((SILENCE..SILENCE + Duration::from_secs(1)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    // A pipe is not kept up: somebody may type into it.
+    let (mut client, _server) = piped(knows_psk(), 1 << 16).await;
+    let mut byte = [0];
+    let read = tokio::time::timeout(10 * SILENCE, client.read(&mut byte));
+    read.await.unwrap_err();
+}
+
+/// The other side says Close and takes nothing any more.
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_close_is_waited_for_within_a_limit() {
+    let (there, here) = duplex(64);
+    let (pool, config) = (RsaPool::new(1), Arc::new(server_config()));
+    let (client, server) =
+        tokio::join!(connect_channel(here, knows_psk()), accept_channel(there, config, &pool, |_| Ok(())));
+    let mut server = server.unwrap();
+    // More than goes into the pipe, where the answer waits behind it.
+    for _ in 0..20 {
+        let _full = poll_once(pin!(server.begin_ping()));
+    }
+    let mut closing = pin!(client.unwrap().close());
+    loop {
+        assert!(poll_once(closing.as_mut()).is_pending());
+        match poll_once(pin!(server.next_incoming())) {
+            Poll::Ready(incoming) => break assert_eq!(incoming.unwrap(), Incoming::Close),
+            Poll::Pending => {}
+        }
+    }
+    let start = tokio::time::Instant::now();
+    assert_eq!(server.close().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(start.elapsed(), CLOSE_DEADLINE);
 }
 
 #[tokio::test]

@@ -5,18 +5,18 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire_protocol::Error;
 use wire_protocol::channel::KeyLimits;
 use wire_protocol::handshake::client::ClientConfig;
 use wire_protocol::handshake::server::ServerConfig;
-use wire_protocol::message::{AbortCode, DeniedCode, Mode, ResetCode};
-use wire_protocol::stream::blocking::{SecureStream, Timeouts, Unlimited, accept, connect};
-use wire_protocol::stream::error_in;
+use wire_protocol::message::{AbortCode, DeniedCode, Mode, RefusedCode, ResetCode, Target};
+use wire_protocol::stream::blocking::{Channel, SecureStream, Timeouts, Unlimited, accept, connect};
+use wire_protocol::stream::{CLOSE_DEADLINE, OpenError, error_in};
 
 use super::line::pattern;
-use super::pair::{knows_id, knows_key, knows_psk, server_config, with_identity};
+use super::pair::{knows_id, knows_key, knows_psk, opening, server_config, with_identity};
 
 type Ends<S> = (SecureStream<S>, SecureStream<S>);
 
@@ -68,6 +68,80 @@ fn every_kind_of_client_gets_its_stream() {
         client.close().unwrap();
         closing.join().unwrap().unwrap();
     }
+}
+
+/// An idle channel between the two.
+fn idle() -> (Channel<UnixStream>, Channel<UnixStream>) {
+    let (client, server) = over_unix(knows_psk());
+    let server = thread::spawn(move || server.finish().unwrap());
+    (client.finish().unwrap(), server.join().unwrap())
+}
+
+#[test]
+fn a_channel_carries_one_stream_after_the_other() {
+    let (mut client, mut server) = idle();
+    for target in [Target::Pipe, Target::Message] {
+        let serving = thread::spawn(move || {
+            let asked = server.next_open().unwrap();
+            let mut stream = server.answer_open().unwrap();
+            let mut received = String::new();
+            stream.read_to_string(&mut received).unwrap();
+            (asked, received, stream.finish().unwrap())
+        });
+        let mut stream = client.open(&target).unwrap();
+        stream.write_all(b"hello").unwrap();
+        client = stream.finish().unwrap();
+        let (asked, received, idle) = serving.join().unwrap();
+        assert_eq!((asked, &received[..]), (Some(target), "hello"));
+        server = idle;
+    }
+    let serving = thread::spawn(move || {
+        assert_eq!(server.next_open().unwrap(), None);
+        server.close()
+    });
+    client.close().unwrap();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_refused_stream_gives_the_channel_back() {
+    let (client, mut server) = idle();
+    let serving = thread::spawn(move || {
+        server.next_open().unwrap();
+        let mut server = server.refuse_open(RefusedCode::Busy).unwrap();
+        server.next_open().unwrap();
+        server.answer_open().unwrap();
+    });
+    let client = match client.open(&Target::Pipe).unwrap_err() {
+        OpenError::Refused { code: RefusedCode::Busy, channel } => channel,
+        error => panic!("{error}"),
+    };
+    client.open(&Target::Pipe).unwrap();
+    serving.join().unwrap();
+}
+
+#[test]
+fn a_client_whose_open_crosses_a_close_closes_too() {
+    let (client, server) = idle();
+    let closing = thread::spawn(move || server.close());
+    let error = io::Error::from(client.open(&Target::Pipe).unwrap_err());
+    assert_eq!(error_in(&error), Some(&Error::Closed));
+    closing.join().unwrap().unwrap();
+}
+
+/// Whoever waits for a Close before its own has no limit, and whoever waits behind it has one.
+#[test]
+fn a_close_that_does_not_come_is_waited_for_within_a_limit() {
+    let (client, server) = over_unix(knows_psk());
+    let serving = thread::spawn(move || server.finish().unwrap());
+    let (mut reader, mut writer) = client.into_split().unwrap();
+    writer.shutdown().unwrap();
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    writer.close().unwrap();
+    let _silent = serving.join().unwrap();
+    let start = Instant::now();
+    assert_eq!(reader.expect_close().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert!(start.elapsed() >= CLOSE_DEADLINE, "{:?}", start.elapsed());
 }
 
 /// A transport that lets nothing go before it is flushed.
@@ -265,6 +339,31 @@ mod with_tokio {
         client.read_to_end(&mut rest).unwrap();
         assert!(rest == pattern(200_000));
         drop(server.join().unwrap());
+    }
+
+    /// As a relay would, though nothing but `Read` is called.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_reads_a_tunnel_keeps_it_up() {
+        let (here, there) = tcp_pair();
+        there.set_nonblocking(true).unwrap();
+        let there = tokio::net::TcpStream::from_std(there).unwrap();
+        let client = thread::spawn(move || {
+            let target = Target::Tcp { host: "localhost".into(), port: 22 };
+            let mut client = connect(here, opening(knows_psk(), target)).unwrap();
+            client.read(&mut [0]).map_err(|error| error.kind())
+        });
+        let (pool, config) = (stream::RsaPool::new(1), Arc::new(server_config()));
+        let mut server = stream::accept_channel(there, config, &pool, |_| Ok(())).await.unwrap();
+        server.next_open().await.unwrap();
+        let mut server = server.answer_open().await.unwrap();
+        let start = Instant::now();
+        assert_eq!(server.read_or_sign_of_life(&mut [0]).await.unwrap(), None);
+        let elapsed = start.elapsed();
+        let expected = stream::HEARTBEAT - Duration::from_secs(1)..stream::HEARTBEAT + Duration::from_secs(5);
+        assert!(expected.contains(&elapsed), "{elapsed:?}");
+        drop(server);
+        let read = tokio::task::spawn_blocking(move || client.join().unwrap()).await.unwrap();
+        assert_eq!(read, Err(io::ErrorKind::UnexpectedEof));
     }
 
     /// A keepalive that crosses our Close, as the server sends them, is no reason to fail.

@@ -78,11 +78,46 @@ fn a_refused_stream_leaves_the_channel_idle() {
         let refused = server.control(&ControlMessage::Refused { code });
         assert_eq!(server.hear(&early[52..]), Ok(vec![]));
         assert_eq!(client.hear(&refused), event(Event::Refused(code)));
-        let end = client.control(&ControlMessage::EndOfStream);
+        assert!(client.sender.owes_answer());
+        let end = answer(&mut client);
+        assert!(!end.is_empty() && !client.sender.owes_answer());
+        assert_eq!(answer(&mut client), b"", "it is said once");
         assert_eq!(server.hear(&end), Ok(vec![]));
     }
     check_stream(&mut client, &mut server, Target::Pipe, b"and now");
     check_close(&mut client, &mut server);
+}
+
+/// What an end has to say to what has come.
+fn answer(end: &mut End) -> Vec<u8> {
+    let mut out = SendBuffer::default();
+    end.sender.answer(START, &mut out).unwrap();
+    out.to_vec()
+}
+
+/// Whether an idle channel is closed, or one on which a stream has just been asked for: nobody has to think of the answer.
+#[test]
+fn a_close_is_owed_a_close() {
+    for opens in [false, true] {
+        let (mut client, mut server) = ends();
+        assert!(!client.sender.owes_answer());
+        let close = server.control(&ControlMessage::Close);
+        if opens {
+            client.control(&ControlMessage::Open { target: Target::Pipe });
+        }
+        assert_eq!(client.hear(&close), event(Event::Close));
+        assert!(client.sender.owes_answer() && !client.sender.has_answered_close());
+        answer(&mut client);
+        assert!(client.sender.has_answered_close() && !client.sender.owes_answer());
+        assert_eq!(answer(&mut client), b"", "it is said once");
+    }
+    // Whoever has said it first owes nothing.
+    let (mut client, mut server) = ends();
+    let close = client.control(&ControlMessage::Close);
+    assert_eq!(server.hear(&close), event(Event::Close));
+    let answered = answer(&mut server);
+    assert_eq!(client.hear(&answered), event(Event::Close));
+    assert!(!client.sender.owes_answer());
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn a_ping_is_due_once_nothing_has_been_sent_for_long_enough() {
             _ => {
                 let ping = says(&mut server, START.after(HEARTBEAT));
                 client.hear(&ping).unwrap();
-                client.sender.answer_ping(now, &mut out).unwrap();
+                client.sender.answer(now, &mut out).unwrap();
             }
         }
         assert!(!out.is_empty());
@@ -131,6 +131,31 @@ fn silence_counts_from_when_bytes_are_waited_for() {
     assert_eq!(client.receiver.handle_timeout(end), Err(Error::Silent));
     let ping = server.control(&ControlMessage::Ping { nonce: 1 });
     assert_eq!(client.hear(&ping), Err(Error::Silent), "it stays so");
+}
+
+/// Also where the other side shows that it is there, and the other way round nothing is due.
+#[test]
+fn the_end_of_datagrams_is_answered_in_time_or_the_channel_ends() {
+    let (mut client, mut server) = open(Target::Udp { host: "localhost".into(), port: 53 });
+    let ended = START.after(Duration::from_secs(100));
+    let mut out = SendBuffer::default();
+    client.sender.send_control(&ControlMessage::EndOfStream, ended, &mut out).unwrap();
+    let last = ended.after(SILENCE - Duration::from_secs(1));
+    let ping = says(&mut server, last);
+    assert_eq!(client.hear(&ping), Ok(vec![Heard::Event(Event::Ping(0))]));
+    assert_eq!(client.receiver.poll_event(last), Ok(None));
+    assert_eq!(client.receiver.poll_timeout(), Some(ended.after(SILENCE)));
+    assert_eq!(client.receiver.handle_timeout(last), Ok(()));
+    server.hear(&out).unwrap();
+    assert_ne!(server.receiver.poll_timeout(), Some(ended.after(SILENCE)));
+    assert_eq!(client.receiver.handle_timeout(ended.after(SILENCE)), Err(Error::EndTimedOut));
+
+    let (mut client, mut server) = open(Target::Udp { host: "localhost".into(), port: 53 });
+    let end = client.control(&ControlMessage::EndOfStream);
+    server.hear(&end).unwrap();
+    let end = server.control(&ControlMessage::EndOfStream);
+    client.hear(&end).unwrap();
+    assert_eq!(client.receiver.poll_timeout(), None, "it is answered");
 }
 
 /// A record that comes to no event is a sign of life, too.
@@ -222,7 +247,7 @@ fn a_ping_that_has_come_is_answered_with_what_is_sent_next() {
         let (mut client, mut server) = open(tcp());
         let ping = client.control(&ControlMessage::Ping { nonce: 7 });
         server.hear(&ping).unwrap();
-        assert!(server.sender.owes_pong());
+        assert!(server.sender.owes_answer());
         let said = match round {
             0 => server.data(b"data"),
             1 => server.control(&ControlMessage::EndOfStream),
@@ -232,7 +257,7 @@ fn a_ping_that_has_come_is_answered_with_what_is_sent_next() {
                 out.to_vec()
             }
         };
-        assert!(!server.sender.owes_pong());
+        assert!(!server.sender.owes_answer());
         let heard = client.hear(&said).unwrap();
         assert_eq!(heard[0], Heard::Event(Event::Pong(7)), "round {round}");
         assert_eq!(heard.len(), 2);
@@ -246,9 +271,9 @@ fn a_ping_that_has_come_is_answered_with_what_is_sent_next() {
     let len = waiting.len();
     let ping = client.control(&ControlMessage::Ping { nonce: 8 });
     server.hear(&ping).unwrap();
-    server.sender.answer_ping(START, &mut waiting).unwrap();
+    server.sender.answer(START, &mut waiting).unwrap();
     assert_eq!(waiting.len(), len);
-    assert!(server.sender.owes_pong());
+    assert!(server.sender.owes_answer());
 }
 
 /// The states say what may be said, so that nothing has to be remembered by whoever drives the channel.
@@ -326,4 +351,14 @@ fn a_side_that_sends_a_message_waits_from_its_last_data_on() {
     // A Ping is no data, and wants an answer.
     assert_ne!(says(&mut client, now.after(HEARTBEAT)), b"");
     assert_eq!(client.receiver.handle_timeout(now.after(SILENCE)), Err(Error::Silent));
+}
+
+/// A server may have to wait for whatever the message is handed on to, and says nothing before that.
+#[test]
+fn a_message_that_has_been_sent_is_waited_for_without_a_limit() {
+    let (mut client, _server) = open(Target::Message);
+    client.control(&ControlMessage::EndOfStream);
+    assert_eq!(client.receiver.poll_event(START), Ok(None));
+    assert_eq!(due(&client), (None, None));
+    assert_eq!(client.receiver.handle_timeout(START.after(10 * SILENCE)), Ok(()));
 }

@@ -16,7 +16,7 @@ use crate::channel::Event;
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Open, Opening};
-use crate::stream::{Peer, idle_for, idle_timeout};
+use crate::stream::{CLOSE_DEADLINE, Peer, idle_for, idle_timeout, not_closed};
 
 /// What the other side wants of an idle channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,13 +163,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     ///
     /// # Errors
     /// [`Error::Truncated`] when the other side is gone without a Close, `TimedOut` when it has not said it after
-    /// [`CLOSE_DEADLINE`](crate::stream::CLOSE_DEADLINE).
+    /// [`CLOSE_DEADLINE`], or has not taken our answer to it by then.
     pub async fn close(mut self) -> io::Result<()> {
         if !self.reading.receiver.is_closed() {
             return self.exchange_closes().await;
         }
-        self.say(&ControlMessage::Close).await?;
-        self.io.shutdown().await
+        timeout(CLOSE_DEADLINE, async {
+            self.flush_all().await?;
+            self.io.shutdown().await
+        })
+        .await
+        .map_err(|_| not_closed())?
     }
 
     /// Whether the channel still stands, as far as can be seen without waiting: what has arrived is looked at.

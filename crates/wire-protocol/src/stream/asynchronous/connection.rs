@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{timeout, timeout_at};
 
+use super::timer::Timer;
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, ResetCode};
 use crate::stream::phase::{Idle, Open, Opening};
@@ -19,6 +20,58 @@ use crate::{Error, PeerMisbehaved};
 /// [`OpeningStream`], [`SecureStream`].
 ///
 /// Dropping it without [`Channel::close`] cuts the connection, and the other side knows it.
+///
+/// ```no_run
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # use wire_protocol::{message::Target, stream::Channel};
+/// # async fn example(channel: Channel<tokio::net::TcpStream>) -> std::io::Result<()> {
+/// let mut stream = channel.open(&Target::Pipe).await?;
+/// stream.write_all(b"hello").await?;
+/// let channel = stream.finish().await?;
+/// channel.close().await
+/// # }
+/// ```
+///
+/// A channel carries one stream at a time: opening twice does not compile,
+///
+/// ```compile_fail,E0382
+/// # use wire_protocol::{message::Target, stream::Channel};
+/// # async fn example(channel: Channel<tokio::net::TcpStream>) -> std::io::Result<()> {
+/// let one = channel.open(&Target::Pipe).await?;
+/// let another = channel.open(&Target::Pipe).await?;
+/// # Ok(()) }
+/// ```
+///
+/// nor opening on a stream that has not been finished,
+///
+/// ```compile_fail,E0599
+/// # use wire_protocol::{message::Target, stream::Channel};
+/// # async fn example(channel: Channel<tokio::net::TcpStream>) -> std::io::Result<()> {
+/// let one = channel.open(&Target::Pipe).await?;
+/// let another = one.open(&Target::Pipe).await?;
+/// # Ok(()) }
+/// ```
+///
+/// sending behind its end,
+///
+/// ```compile_fail,E0599
+/// # use tokio::io::AsyncWriteExt as _;
+/// # use wire_protocol::stream::SecureStream;
+/// # async fn example(stream: SecureStream<tokio::net::TcpStream>) -> std::io::Result<()> {
+/// let mut idle = stream.finish().await?;
+/// idle.write_all(b"hello").await
+/// # }
+/// ```
+///
+/// or using a channel that was closed.
+///
+/// ```compile_fail,E0382
+/// # use wire_protocol::{message::Target, stream::Channel};
+/// # async fn example(channel: Channel<tokio::net::TcpStream>) -> std::io::Result<()> {
+/// channel.close().await?;
+/// let stream = channel.open(&Target::Pipe).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Connection<S, P> {
     pub(super) io: S,
@@ -27,6 +80,8 @@ pub struct Connection<S, P> {
     pub(super) writing: Box<Writing>,
     /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
     pub(super) blocked_writer: Option<Waker>,
+    /// For the timers of the channel, while a stream that is kept up is read.
+    pub(super) timer: Timer,
     pub(super) phase: P,
 }
 
@@ -44,7 +99,7 @@ pub type SecureStream<S> = Connection<S, Open>;
 impl<S, P> Connection<S, P> {
     pub(super) fn new(io: S, parts: Parts, phase: P) -> Self {
         let Parts { session, reading, writing } = parts;
-        Self { io, session, reading, writing, blocked_writer: None, phase }
+        Self { io, session, reading, writing, blocked_writer: None, timer: Timer::default(), phase }
     }
 
     pub(super) fn take_apart(self) -> (S, Parts) {
@@ -54,7 +109,7 @@ impl<S, P> Connection<S, P> {
     /// The same channel in the `next` phase.
     pub(super) fn into_phase<Q>(self, next: Q) -> Connection<S, Q> {
         let Self { io, session, reading, writing, blocked_writer, .. } = self;
-        Connection { io, session, reading, writing, blocked_writer, phase: next }
+        Connection { io, session, reading, writing, blocked_writer, timer: Timer::default(), phase: next }
     }
 
     /// What the handshake has settled.
@@ -118,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P> Connection<S, P> {
                 Event::Pong(answered) if answered == nonce => return Ok(start.elapsed()),
                 Event::Ping(_) | Event::Pong(_) => {}
                 Event::Close => {
-                    self.writing.control(&ControlMessage::Close)?;
+                    // It is answered, as far as that is still of use to the other side.
                     self.flush_all().await.ok();
                     return Err(Error::Closed.into());
                 }

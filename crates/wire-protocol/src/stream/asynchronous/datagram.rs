@@ -24,7 +24,7 @@ use crate::channel::{Event, MAX_DATAGRAM_LEN};
 use crate::message::{ControlMessage, RefusedCode};
 use crate::record::{SLOT_LEN, grow};
 use crate::stream::phase::{Answer, Streaming};
-use crate::stream::{HEARTBEAT, SILENCE, memory};
+use crate::stream::{HEARTBEAT, SILENCE, end_timed_out, memory};
 use crate::{Error, PeerMisbehaved};
 
 /// Where datagrams come from and go to.
@@ -149,7 +149,7 @@ where
         last_datagram: now,
         asks,
         is_conversation: false,
-        ending_since: None,
+        ended_by_peer: None,
     };
     let mut alarm = pin!(sleep_until(now + HEARTBEAT));
     poll_fn(|cx| flow.poll(cx, alarm.as_mut())).await
@@ -166,8 +166,8 @@ struct Flow<'a, S, P, D> {
     asks: bool,
     /// Something was asked after an answer had come: more is likely to follow.
     is_conversation: bool,
-    /// Since when one side has said EndOfStream.
-    ending_since: Option<Instant>,
+    /// Since when the other side has said its last word on the stream, to which our answer is on its way.
+    ended_by_peer: Option<Instant>,
 }
 
 /// Whether something has changed, so that there may be more to do.
@@ -200,13 +200,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming, D: DatagramSocket> Flow<'_
             if received == Progress::Made {
                 continue;
             }
-            let expiry = match self.ending_since {
-                Some(since) if now >= since + SILENCE => return Poll::Ready(Err(unanswered())),
+            self.stream.reading.handle_timeout()?;
+            let expiry = match self.ended_by_peer {
+                Some(since) if now >= since + SILENCE => return Poll::Ready(Err(end_timed_out())),
                 Some(since) => Some(since + SILENCE),
-                None => {
-                    self.stream.reading.handle_timeout()?;
-                    self.stream.reading.poll_timeout()
-                }
+                None => self.stream.reading.poll_timeout(),
             };
             let duties = if blocked { [None; 2] } else { self.duties() };
             let due = duties.into_iter().chain([expiry]).flatten().min().unwrap_or(now + HEARTBEAT);
@@ -245,15 +243,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming, D: DatagramSocket> Flow<'_
                 self.refused = Some(code);
             }
             Event::Close => {
-                // In place of Opened: this side closes too, as far as the socket takes that at once.
-                self.stream.writing.control(&ControlMessage::Close)?;
-                let _said = self.stream.writing.poll_flush(&mut self.stream.io, cx);
+                // It is answered, as far as the socket takes that at once.
+                let _answered = self.stream.writing.poll_flush(&mut self.stream.io, cx);
                 return Err(Error::Closed.into());
             }
             _ => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
         }
         if reading.receiver.has_ended() {
-            self.ending_since.get_or_insert(now);
+            self.ended_by_peer.get_or_insert(now);
         }
         Ok(Progress::Made)
     }
@@ -263,7 +260,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming, D: DatagramSocket> Flow<'_
         let streaming = self.stream.writing.sender.is_streaming();
         let has_ended = self.stream.reading.receiver.has_ended();
         if streaming && (has_ended || self.idle_end().is_some_and(|end| now >= end)) {
-            self.ending_since.get_or_insert(now);
             self.stream.writing.control(&ControlMessage::EndOfStream)?;
         } else if streaming {
             self.take_datagrams(cx, now)?;
@@ -340,11 +336,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming, D: DatagramSocket> Flow<'_
         let idle = if self.is_answered() { self.idle.min(ANSWERED_IDLE) } else { self.idle };
         self.last_datagram.checked_add(idle)
     }
-}
-
-/// One side has said EndOfStream, and the other has not answered, or not taken our answer.
-fn unanswered() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the other side has not taken part in the end of the datagrams")
 }
 
 /// Whether an earlier datagram has come to nothing: the socket is as good as before.

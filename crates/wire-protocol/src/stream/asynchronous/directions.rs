@@ -42,20 +42,16 @@ impl Reading {
         }
     }
 
-    /// Looks at what has arrived before the end of a message is said: a confirmation that is there already confirms nothing,
-    /// which the channel can tell only until then.
-    pub(super) fn check_before_end<R: AsyncRead + Unpin>(
+    /// Hands what has arrived to the channel before the end of a message is said.
+    pub(super) fn look_before_end<R: AsyncRead + Unpin>(
         &mut self,
         io: &mut R,
         cx: &mut Context<'_>,
     ) -> io::Result<()> {
-        while self.receiver.awaits_confirmation() {
-            match self.poll_event(io, cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(Event::Ping(_) | Event::Pong(_))) => {}
-                Poll::Ready(Ok(_)) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
-                Poll::Ready(Err(error)) => return Err(error),
-            }
+        while self.receiver.awaits_confirmation()
+            && let Poll::Ready(event) = self.poll_event(io, cx)
+        {
+            event?;
         }
         Ok(())
     }
@@ -127,7 +123,7 @@ impl Writing {
         // A Pong may have had to wait for what was under way.
         loop {
             ready!(self.poll_send(io, cx))?;
-            self.answer_ping()?;
+            self.answer()?;
             if self.unsent().is_empty() {
                 return Pin::new(io).poll_flush(cx);
             }

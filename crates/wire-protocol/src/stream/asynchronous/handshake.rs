@@ -148,9 +148,10 @@ where
     let handshake = timeout(HANDSHAKE_DEADLINE, accept_channel(io, config, &pool, authorize));
     let mut channel = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
     match channel.next_open().await? {
-        Some(Target::Pipe) => channel.answer_open().await,
+        Some(Target::Pipe) => timeout(SILENCE, channel.answer_open()).await.unwrap_or_else(|_| Err(silent())),
         Some(_) => {
-            channel.refuse_open(RefusedCode::NotOffered).await?;
+            let refused = timeout(SILENCE, channel.refuse_open(RefusedCode::NotOffered)).await;
+            refused.unwrap_or_else(|_| Err(silent()))?;
             Err(Error::Refused(RefusedCode::NotOffered).into())
         }
         None => {

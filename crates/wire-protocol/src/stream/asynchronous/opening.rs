@@ -7,7 +7,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::{Channel, OpeningStream, SecureStream, unexpected};
 use crate::Error;
 use crate::channel::Event;
-use crate::message::ControlMessage;
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Answer, Idle, Open};
 
@@ -29,22 +28,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OpeningStream<S> {
 
     /// Takes note of the answer.
     pub(super) fn take_answer(&mut self, event: &Event) -> io::Result<()> {
-        let (answer, reply) = match event {
-            Event::Opened => (Answer::Opened, None),
-            Event::Listening(port) => (Answer::Listening(*port), None),
-            Event::Refused(code) => (Answer::Refused(*code), Some(ControlMessage::EndOfStream)),
-            // The stream never stood: this side closes too.
-            Event::Close => (Answer::Closed, Some(ControlMessage::Close)),
+        self.phase.answer = Some(match event {
+            Event::Opened => Answer::Opened,
+            Event::Listening(port) => Answer::Listening(*port),
+            Event::Refused(code) => Answer::Refused(*code),
+            Event::Close => Answer::Closed,
             _ => return Err(unexpected()),
-        };
-        if let Some(reply) = reply {
-            self.writing.control(&reply)?;
-        }
-        self.phase.answer = Some(answer);
+        });
         Ok(())
     }
 
-    /// Says what there is to say to an answer that is no stream.
+    /// Sends what the channel has to say to an answer that is no stream.
     pub(super) async fn acknowledge(&mut self) {
         if let Some(Answer::Refused(_) | Answer::Closed) = self.phase.answer {
             // That the other side is gone already changes nothing about its answer.

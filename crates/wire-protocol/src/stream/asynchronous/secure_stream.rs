@@ -78,6 +78,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> SecureStream<S> {
         }
     }
 
+    /// Has the timers of the channel hold, while its other side is waited for.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            // A Ping is no use while other bytes wait to go out.
+            let heartbeat = self.writing.poll_timeout().filter(|_| self.writing.unsent().is_empty());
+            let due = heartbeat.into_iter().chain(self.reading.poll_timeout()).min();
+            if self.timer.poll_due(due, cx).is_pending() {
+                return Ok(());
+            }
+            self.reading.handle_timeout()?;
+            self.writing.handle_timeout()?;
+        }
+    }
+
     /// Ends the channel, once both directions of the stream have ended: as [`Channel::close`].
     ///
     /// # Errors
@@ -106,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Streaming> Connection<S, P> {
     /// Says EndOfStream, where that has not been done.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.writing.sender.is_streaming() {
-            self.reading.check_before_end(&mut self.io, cx)?;
+            self.reading.look_before_end(&mut self.io, cx)?;
             self.writing.control(&ControlMessage::EndOfStream)?;
         }
         self.poll_flush_all(cx)
@@ -121,8 +135,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let polled = this.reading.poll_read(&mut this.io, cx, buf);
+        if polled.is_pending() {
+            this.poll_timers(cx)?;
+        }
         // A Ping that was seen on the way is answered at once; where the socket is full, with the next call.
-        this.writing.answer_ping()?;
+        this.writing.answer()?;
         if this.writing.unsent().is_empty() {
             return polled;
         }

@@ -81,7 +81,7 @@ impl<S: Read + Write + Timeouts> Channel<S> {
     /// [`CLOSE_DEADLINE`].
     pub fn close(mut self) -> io::Result<()> {
         if self.reading.receiver.is_closed() {
-            self.say_within(CLOSE_DEADLINE, &ControlMessage::Close)
+            self.flush_within(CLOSE_DEADLINE)
         } else {
             self.exchange_closes()
         }
@@ -95,12 +95,12 @@ impl<S: Read + Write + Timeouts> Connection<S, Opening> {
             Event::Opened => Ok(self.into_phase()),
             Event::Refused(code) => {
                 // That the other side is gone already changes nothing about its answer.
-                self.say_within(SILENCE, &ControlMessage::EndOfStream).ok();
+                self.flush_within(SILENCE).ok();
                 Err(OpenError::Refused { code, channel: self.into_phase() })
             }
             Event::Close => {
-                // The stream never stood: this side closes too, and that it does not arrive changes nothing.
-                self.say_within(CLOSE_DEADLINE, &ControlMessage::Close).ok();
+                // It is answered, as far as that is still of use to the other side.
+                self.flush_within(CLOSE_DEADLINE).ok();
                 Err(OpenError::Failed(Error::Closed.into()))
             }
             _ => Err(OpenError::Failed(unexpected())),

@@ -16,6 +16,48 @@ use crate::{Error, PeerMisbehaved};
 /// [`SecureStream`].
 ///
 /// Dropping it without [`Channel::close`] cuts the connection, and the other side knows it.
+///
+/// ```no_run
+/// # use std::io::Write as _;
+/// # use wire_protocol::{message::Target, stream::blocking::Channel};
+/// # fn example(channel: Channel<std::net::TcpStream>) -> std::io::Result<()> {
+/// let mut stream = channel.open(&Target::Pipe)?;
+/// stream.write_all(b"hello")?;
+/// let channel = stream.finish()?;
+/// channel.close()
+/// # }
+/// ```
+///
+/// A channel carries one stream at a time: opening twice does not compile,
+///
+/// ```compile_fail,E0382
+/// # use wire_protocol::{message::Target, stream::blocking::Channel};
+/// # fn example(channel: Channel<std::net::TcpStream>) -> std::io::Result<()> {
+/// let one = channel.open(&Target::Pipe)?;
+/// let another = channel.open(&Target::Pipe)?;
+/// # Ok(()) }
+/// ```
+///
+/// nor sending behind the end of a stream,
+///
+/// ```compile_fail,E0599
+/// # use std::io::Write as _;
+/// # use wire_protocol::stream::blocking::SecureStream;
+/// # fn example(stream: SecureStream<std::net::TcpStream>) -> std::io::Result<()> {
+/// let mut idle = stream.finish()?;
+/// idle.write_all(b"hello")
+/// # }
+/// ```
+///
+/// or using a channel that was closed.
+///
+/// ```compile_fail,E0382
+/// # use wire_protocol::{message::Target, stream::blocking::Channel};
+/// # fn example(channel: Channel<std::net::TcpStream>) -> std::io::Result<()> {
+/// channel.close()?;
+/// let stream = channel.open(&Target::Pipe)?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Connection<S, P> {
     pub(super) io: S,
@@ -112,6 +154,11 @@ impl<S: Read + Write + Timeouts, P> Connection<S, P> {
             writing.control(message)?;
             writing.flush(io)
         })
+    }
+
+    /// Sends what has been said, and what the channel has to answer.
+    pub(super) fn flush_within(&mut self, limit: Duration) -> io::Result<()> {
+        self.within(limit, silent, |_, writing, io| writing.flush(io))
     }
 
     fn within<T>(

@@ -8,7 +8,7 @@ use crate::stream::{Reading, Writing, cut_off};
 use crate::{Error, PeerMisbehaved};
 
 impl Reading {
-    pub(super) fn event(&mut self, io: &mut impl Read) -> io::Result<Event> {
+    pub(super) fn event(&mut self, io: &mut (impl Read + ?Sized)) -> io::Result<Event> {
         loop {
             if let Some(event) = self.next_event()? {
                 return Ok(event);
@@ -26,7 +26,7 @@ impl Reading {
     }
 
     /// Waits for data; `false` at the end of the stream.
-    pub(super) fn wait_for_data(&mut self, io: &mut impl Read) -> io::Result<bool> {
+    pub(super) fn wait_for_data(&mut self, io: &mut (impl Read + ?Sized)) -> io::Result<bool> {
         while !self.receiver.has_ended() {
             match self.event(io)? {
                 Event::Data => return Ok(true),
@@ -37,7 +37,7 @@ impl Reading {
         Ok(false)
     }
 
-    pub(super) fn read(&mut self, io: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, io: &mut (impl Read + ?Sized), buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() || !self.wait_for_data(io)? {
             return Ok(0);
         }
@@ -48,7 +48,7 @@ impl Reading {
         Ok(len)
     }
 
-    pub(super) fn expect_close(&mut self, io: &mut impl Read) -> io::Result<()> {
+    pub(super) fn expect_close(&mut self, io: &mut (impl Read + ?Sized)) -> io::Result<()> {
         loop {
             match self.event(io)? {
                 Event::Close => return Ok(()),
@@ -83,7 +83,7 @@ impl Writing {
 
     pub(super) fn flush(&mut self, io: &mut impl Write) -> io::Result<()> {
         self.send(io)?;
-        self.answer_ping()?;
+        self.answer()?;
         self.send(io)?;
         io.flush()
     }

@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 
 #[cfg(doc)]
 use super::connection::SecureStream;
+use super::timeouts::{Timeouts, within};
 use crate::Error;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;
-use crate::stream::{Reading, Writing};
+use crate::stream::{CLOSE_DEADLINE, Reading, Writing, not_closed};
 
 /// The reading half of a [`SecureStream`].
 #[derive(Debug)]
@@ -30,12 +31,25 @@ impl<R: Read> ReadHalf<R> {
         self.reading.receiver.consume(len);
     }
 
-    /// Waits for the other side's Close, after the end of its stream.
+    /// As [`ReadHalf::expect_close`], for as long as it takes: what the other side has received may have far to go.
+    pub(crate) fn expect_close_whenever(&mut self) -> io::Result<()> {
+        self.reading.expect_close(&mut self.io)
+    }
+}
+
+impl<R: Read + Timeouts> ReadHalf<R> {
+    /// Waits for the other side's Close, after the end of its stream, and once all of that has reached its place: the writing
+    /// half answers it with its next flush, or with [`WriteHalf::close`]. Where that has been said before, the other side has
+    /// [`CLOSE_DEADLINE`] for its answer.
     ///
     /// # Errors
-    /// [`Error::Truncated`] when the other side is gone without it.
+    /// [`Error::Truncated`] when the other side is gone without it, `TimedOut` when it has not said it in time.
     pub fn expect_close(&mut self) -> io::Result<()> {
-        self.reading.expect_close(&mut self.io)
+        if !self.reading.receiver.awaits_close() {
+            return self.expect_close_whenever();
+        }
+        let Self { io, reading } = self;
+        within(io, CLOSE_DEADLINE, not_closed, |io| reading.expect_close(io))
     }
 }
 
@@ -66,7 +80,10 @@ impl<W: Write> WriteHalf<W> {
     /// # Errors
     /// Those of the socket.
     pub fn close(&mut self) -> io::Result<()> {
-        self.writing.control(&ControlMessage::Close)?;
+        // A flush has said it already where the other side had said it before.
+        if !self.writing.sender.has_answered_close() {
+            self.writing.control(&ControlMessage::Close)?;
+        }
         self.writing.flush(&mut self.io)
     }
 

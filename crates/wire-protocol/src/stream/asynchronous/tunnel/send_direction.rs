@@ -71,7 +71,7 @@ impl SendDirection {
             if shared.sending.get() != Sending::HoldsOpened {
                 // Again behind what was under way, for which a Pong has to wait.
                 loop {
-                    self.writing.answer_ping().map_err(channel)?;
+                    self.writing.answer().map_err(channel)?;
                     if self.writing.unsent().is_empty() {
                         break;
                     }
