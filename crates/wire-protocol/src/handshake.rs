@@ -24,6 +24,7 @@
 //! After an error there is no state left to go on with: send what [`Error::abort_code`] says, if anything, and
 //! drop the connection. See `examples/by_hand.rs`.
 
+mod binder;
 pub mod client;
 pub mod server;
 
@@ -179,6 +180,3 @@ fn client_auth_message(transcript: &[u8; 32], key_id: &KeyId) -> Vec<u8> {
 }
 
 const CLIENT_AUTH_CONTEXT: &[u8] = b"sockseal v1 client auth\0";
-
-/// Length of a binder, which ends its frame.
-const BINDER_LEN: usize = 32;

@@ -15,7 +15,9 @@
 //!                                 Established
 //! ```
 
+mod config;
 mod key_offer;
+mod welcome;
 
 use alloc::boxed::Box;
 use alloc::string::ToString as _;
@@ -25,83 +27,26 @@ use alloc::vec::Vec;
 
 use crypto_core::exchange::ClientExchange;
 use crypto_core::hash::Transcript;
-use crypto_core::identity::{ClientKey, KeyId, PublicKey};
-use crypto_core::mac::MacKey;
-use crypto_core::psk::PreSharedKey;
-use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, ResumptionSecret, Side, TrafficSecret};
+use crypto_core::identity::ClientKey;
+use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
 use crypto_core::secret::Secret;
 use rand_core::TryCryptoRng;
 
-use super::{BINDER_LEN, ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
+use super::binder::{BINDER_LEN, write_binder};
+use super::{ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
 use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
     Abort, ClientAuthPolicy, ClientHello, ControlMessage, HandshakeMessage, HelloAuth, Mode, SUITE,
-    ServerHello, ServerLimits, Target, Ticket,
+    ServerHello, ServerLimits,
 };
 use crate::record::append_control;
 
+pub use config::{ClientConfig, Established, ExpectedServer, MAX_TICKET_LEN, ResumptionTicket};
 pub use key_offer::KeyFetch;
 use key_offer::{KEY_OFFERS, accept_key, parse_key_offer};
-
-/// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
-pub const MAX_TICKET_LEN: usize = 4096;
-
-/// What a client brings to a handshake.
-#[derive(Debug)]
-pub struct ClientConfig {
-    /// The server that is meant, and how it proves itself.
-    pub server: ExpectedServer,
-    /// Who the client is; with `None` it is anonymous, or who its pre-shared key says.
-    pub identity: Option<Arc<ClientKey>>,
-    /// Opens a stream right behind the handshake, which saves a round trip.
-    pub open: Option<Target>,
-}
-
-/// The server that a client means.
-#[derive(Debug)]
-pub enum ExpectedServer {
-    /// The holder of an RSA key.
-    Key {
-        /// The id that is trusted: the only thing that decides.
-        id: KeyId,
-        /// The key itself, where it is known already; else it is asked for, which costs a round trip.
-        key: Option<PublicKey>,
-        /// A ticket of an earlier channel. Used once.
-        ticket: Option<ResumptionTicket>,
-    },
-    /// The holder of a pre-shared key.
-    Psk(Arc<PreSharedKey>),
-}
-
-/// What a client keeps to resume a channel, once.
-#[derive(Debug)]
-pub struct ResumptionTicket {
-    /// As the server sealed it.
-    pub ticket: Vec<u8>,
-    /// The secret that goes with it.
-    pub secret: Secret<32>,
-    /// Seconds that it was good for when it came.
-    pub lifetime_seconds: u32,
-}
-
-/// A client's established channel.
-#[derive(Debug)]
-pub struct Established {
-    /// The keys.
-    pub keys: ChannelKeys,
-    /// How the two authenticated each other.
-    pub mode: Mode,
-    /// The server's key, in all modes but psk. Known by its id alone after a resumption.
-    pub server_key: Option<PublicKey>,
-    /// What the server will put up with.
-    pub limits: ServerLimits,
-    /// For the next channel.
-    pub ticket: Option<ResumptionTicket>,
-    /// The stream that was opened right behind the handshake, not yet confirmed.
-    pub opening: Option<Target>,
-}
+pub use welcome::ExpectWelcome;
 
 /// The states that wait for a message.
 #[derive(Debug)]
@@ -177,7 +122,7 @@ impl Handshake for ClientHandshake {
             Self::ServerHello(state) => state.handle(message, rng, out),
             Self::ServerReady(state) => state.handle(message),
             Self::ServerFinished(state) => state.handle(message, out),
-            Self::Welcome(state) => state.handle(message),
+            Self::Welcome(state) => state.handle(message).map(Step::Done),
         }
     }
 }
@@ -451,50 +396,4 @@ impl Answer {
             resumption: stage.resumption_secret(&t3),
         }))))
     }
-}
-
-/// Waits for the server's last word.
-#[derive(Debug)]
-pub struct ExpectWelcome {
-    config: ClientConfig,
-    mode: Mode,
-    limits: ServerLimits,
-    keys: ChannelKeys,
-    resumption: ResumptionSecret,
-}
-
-impl ExpectWelcome {
-    fn handle(mut self, message: &mut [u8]) -> Result<Step<ClientHandshake>, Error> {
-        let (message, _) = self.keys.receive(message)?;
-        match message {
-            HandshakeMessage::Welcome { ticket } => Ok(Step::Done(Established {
-                keys: self.keys,
-                mode: self.mode,
-                server_key: match self.config.server {
-                    ExpectedServer::Key { key, .. } => key,
-                    ExpectedServer::Psk(_) => None,
-                },
-                limits: self.limits,
-                ticket: ticket
-                    .filter(|ticket| ticket.ticket.len() <= MAX_TICKET_LEN)
-                    .map(|ticket| resumption_ticket(&self.resumption, ticket)),
-                opening: self.config.open,
-            })),
-            HandshakeMessage::Denied { code } => Err(Error::Denied(code)),
-            _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
-        }
-    }
-}
-
-fn resumption_ticket(resumption: &ResumptionSecret, ticket: Ticket) -> ResumptionTicket {
-    ResumptionTicket {
-        secret: resumption.ticket_secret(&ticket.nonce),
-        ticket: ticket.ticket,
-        lifetime_seconds: ticket.lifetime_seconds,
-    }
-}
-
-fn write_binder(hello: &mut [u8], key: &MacKey) {
-    let (before, binder) = hello.split_at_mut(hello.len() - BINDER_LEN);
-    binder.copy_from_slice(&key.tag(&[before]));
 }

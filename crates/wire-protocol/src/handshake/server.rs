@@ -17,10 +17,10 @@
 //! ```
 
 mod authorization;
+mod config;
+mod credentials;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -28,70 +28,24 @@ use core::time::Duration;
 use crypto_core::exchange;
 use crypto_core::hash::Transcript;
 use crypto_core::identity::{KeyId, PublicKey, ServerKey};
-use crypto_core::mac::MacKey;
-use crypto_core::psk::PreSharedKey;
-use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
+use crypto_core::schedule::{EarlyStage, HandshakeStage, Side, TrafficSecret};
 use crypto_core::secret::Secret;
-use crypto_core::ticket::TicketKey;
 use rand_core::TryCryptoRng;
-use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{BINDER_LEN, ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
+use super::{ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
 use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
     AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, HandshakeMessage, HelloAuth, KeyOffer, Mode,
-    SUITE, ServerHello, ServerLimits, TicketContent,
+    SUITE, ServerHello,
 };
 
 pub use authorization::Authorization;
+pub use config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
 
 /// Most KeyOffers on a connection (section 3): one for a first contact, one for a stale ticket.
 pub const MAX_KEY_OFFERS: u8 = 2;
-/// How long a ticket is good for.
-pub const TICKET_LIFETIME: Duration = Duration::from_hours(24);
-/// How long tickets may go on begetting tickets before a full handshake is due: what was proven with a key has
-/// to be proven again.
-pub const TICKET_CHAIN_LIFETIME: Duration = Duration::from_hours(7 * 24);
-
-/// What a server brings to its handshakes.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// Its identity; without one it is to be reached with pre-shared keys only.
-    pub identity: Option<Arc<ServerKey>>,
-    /// The pre-shared keys that it knows, by their ids.
-    pub psks: BTreeMap<String, Arc<PreSharedKey>>,
-    /// Seals tickets; without it there are none.
-    pub tickets: Option<Arc<TicketKey>>,
-    /// Whether clients in RSA mode have to say who they are.
-    pub client_auth: ClientAuth,
-    /// What the server will put up with.
-    pub limits: ServerLimits,
-}
-
-/// Whether clients in RSA mode have to say who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// They have to.
-    Required,
-    /// They may.
-    Optional,
-}
-
-/// A server's established channel.
-#[derive(Debug)]
-pub struct Established {
-    /// The keys.
-    pub keys: ChannelKeys,
-    /// How the two authenticated each other.
-    pub mode: Mode,
-    /// Who the client is.
-    pub client: ClientIdentity,
-    /// What the server will put up with.
-    pub limits: ServerLimits,
-}
-
 /// The states that wait for a message.
 #[derive(Debug)]
 pub enum ServerHandshake {
@@ -214,19 +168,21 @@ impl ExpectClientHello {
                 }
             },
             HelloAuth::Psk { id, .. } => {
-                let early = self.check_psk(id, hello.server_id, message)?;
+                let early = credentials::check_psk(&self.config, id, hello.server_id, message)?;
                 let client = ClientIdentity::Psk(id.clone());
                 let answer = self.into_answer(message, hello, Mode::Psk, full_handshake_at);
                 answer.send(early, None, Some(client), rng, out)
             }
-            HelloAuth::Ticket { ticket, .. } => match self.check_ticket(ticket, hello.server_id, message) {
-                Ok((early, content)) => {
-                    let full_handshake_at = Duration::from_secs(content.full_handshake_at);
-                    let answer = self.into_answer(message, hello, Mode::Resumption, full_handshake_at);
-                    answer.send(early, None, Some(content.client), rng, out)
+            HelloAuth::Ticket { ticket, .. } => {
+                match credentials::check_ticket(&self.config, self.now, ticket, hello.server_id, message) {
+                    Ok((early, content)) => {
+                        let full_handshake_at = Duration::from_secs(content.full_handshake_at);
+                        let answer = self.into_answer(message, hello, Mode::Resumption, full_handshake_at);
+                        answer.send(early, None, Some(content.client), rng, out)
+                    }
+                    Err(_) => self.offer_key(out),
                 }
-                Err(_) => self.offer_key(out),
-            },
+            }
         }
     }
 
@@ -241,48 +197,6 @@ impl ExpectClientHello {
         out.extend_from_slice(&frame::write(FrameKind::KeyOffer, &offer));
         let state = Self { key_offers: self.key_offers + 1, ..self };
         Ok(Step::Continue(ServerHandshake::ClientHello(state)))
-    }
-
-    /// An unknown id, another server's id and a wrong binder get the same answer after the same work.
-    fn check_psk(&self, id: &str, server_id: KeyId, message: &[u8]) -> Result<EarlyStage, Error> {
-        let psk = self.config.psks.get(id).filter(|psk| psk.server_id() == server_id);
-        let stand_in = Secret::new([0; 32]);
-        let early = EarlyStage::new(Some(psk.map_or(&stand_in, |psk| psk.secret())));
-        let bound = check_binder(message, &early.binder_key(BinderKind::PreSharedKey));
-        match (psk, bound) {
-            (Some(_), Ok(())) => Ok(early),
-            _ => Err(Error::UnknownServerOrPsk(AbortCode::UnknownPsk)),
-        }
-    }
-
-    fn check_ticket(
-        &self,
-        ticket: &[u8],
-        server_id: KeyId,
-        message: &[u8],
-    ) -> Result<(EarlyStage, TicketContent), Error> {
-        let key = self.config.tickets.as_ref().ok_or(Error::Authentication)?;
-        let own_id = self.config.identity.as_ref().map(|key| key.public().id());
-        let opened = Zeroizing::new(key.open(self.now, ticket)?);
-        let mut content: TicketContent = decode(&opened)?;
-        let secret = Secret::new(content.secret);
-        content.secret.zeroize();
-        // In seconds, and no ticket from the future: a clock that was set back must not lengthen lives.
-        let now = self.now.as_secs();
-        let age = now.checked_sub(content.issued_at).ok_or(Error::Authentication)?;
-        let chain_age = now.checked_sub(content.full_handshake_at).ok_or(Error::Authentication)?;
-        // Pre-shared keys get no tickets: one that names such a key was minted by nobody who decided on it.
-        if matches!(content.client, ClientIdentity::Psk(_))
-            || content.server_id != server_id
-            || own_id != Some(content.server_id)
-            || age > TICKET_LIFETIME.as_secs()
-            || chain_age > TICKET_CHAIN_LIFETIME.as_secs()
-        {
-            return Err(Error::Authentication);
-        }
-        let early = EarlyStage::new(Some(&secret));
-        check_binder(message, &early.binder_key(BinderKind::Resumption))?;
-        Ok((early, content))
     }
 
     fn into_answer(
@@ -475,9 +389,4 @@ impl ExpectClientFinished {
             verified,
         })))
     }
-}
-
-fn check_binder(message: &[u8], key: &MacKey) -> Result<(), Error> {
-    let (before, binder) = message.split_last_chunk::<BINDER_LEN>().ok_or(Error::Authentication)?;
-    Ok(key.verify(&[before], binder)?)
 }

@@ -6,13 +6,12 @@
 mod channel;
 mod connection;
 mod directions;
-mod halves;
+pub(super) mod halves;
 mod handshake;
 mod secure_stream;
 mod timeouts;
 
 pub use connection::{Channel, Connection, SecureStream};
-pub(super) use halves::SendError;
 pub use halves::{Halves, ReadHalf, Split, WriteHalf};
 pub use handshake::{accept, connect};
 pub use timeouts::{Timeouts, Unlimited};

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{RelayError, error_in};
+use super::error::error_in;
+use super::relay_error::RelayError;
 use crate::Error;
 use crate::message::RefusedCode;
 

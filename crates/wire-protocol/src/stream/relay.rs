@@ -13,8 +13,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::blocking::{ReadHalf, SendError, WriteHalf};
-use super::{RelayError, error_in};
+use super::blocking::halves::{ReadHalf, SendError, WriteHalf};
+use super::error::error_in;
+use super::relay_error::RelayError;
 use crate::Error;
 use crate::message::ResetCode;
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crypto_core::identity::PublicKey;
 
-use super::ExpectedServer;
+use super::config::ExpectedServer;
 use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};

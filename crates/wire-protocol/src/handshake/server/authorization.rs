@@ -11,7 +11,7 @@ use crypto_core::ticket::TicketKey;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize as _;
 
-use super::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
+use super::config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
 use crate::codec::encode;
 use crate::error::Error;
 use crate::handshake::{ChannelKeys, FinishedVerified};

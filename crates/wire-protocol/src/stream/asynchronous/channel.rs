@@ -14,9 +14,11 @@ use super::connection::{Channel, OpeningStream, SecureStream, unexpected};
 use crate::Error;
 use crate::channel::Event;
 use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
+use crate::stream::deadline::CLOSE_DEADLINE;
+use crate::stream::error::{idle_for, not_closed};
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Open, Opening};
-use crate::stream::{CLOSE_DEADLINE, Peer, idle_for, idle_timeout, not_closed};
+use crate::stream::session::{Peer, idle_timeout};
 
 /// What the other side wants of an idle channel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,12 @@ use tokio::time::{timeout, timeout_at};
 use super::timer::Timer;
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, ResetCode};
+use crate::stream::deadline::CLOSE_DEADLINE;
+use crate::stream::error::not_closed;
+use crate::stream::half::{ReceiveHalf, SendHalf};
+use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Open, Opening};
-use crate::stream::{CLOSE_DEADLINE, Parts, Reading, Session, Writing, not_closed};
+use crate::stream::session::Session;
 use crate::{Error, PeerMisbehaved};
 
 /// A channel over a socket. `P` is the phase that it is in, which decides on what can be done with it: [`Channel`],
@@ -76,8 +80,8 @@ use crate::{Error, PeerMisbehaved};
 pub struct Connection<S, P> {
     pub(super) io: S,
     pub(super) session: Box<Session>,
-    pub(super) reading: Box<Reading>,
-    pub(super) writing: Box<Writing>,
+    pub(super) reading: Box<ReceiveHalf>,
+    pub(super) writing: Box<SendHalf>,
     /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
     pub(super) blocked_writer: Option<Waker>,
     /// For the timers of the channel, while a stream that is kept up is read.

@@ -20,11 +20,12 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Connection;
-use crate::channel::{Event, MAX_DATAGRAM_LEN};
+use crate::channel::{Event, HEARTBEAT, MAX_DATAGRAM_LEN, SILENCE};
 use crate::message::{ControlMessage, RefusedCode};
 use crate::record::{SLOT_LEN, grow};
+use crate::stream::error::end_timed_out;
+use crate::stream::memory;
 use crate::stream::phase::{Answer, Streaming};
-use crate::stream::{HEARTBEAT, SILENCE, end_timed_out, memory};
 use crate::{Error, PeerMisbehaved};
 
 /// Where datagrams come from and go to.

@@ -8,10 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::channel::Event;
 use crate::message::ControlMessage;
-use crate::stream::{Reading, Writing, cut_off, memory};
+use crate::stream::error::cut_off;
+use crate::stream::half::{ReceiveHalf, SendHalf};
+use crate::stream::memory;
 use crate::{Error, PeerMisbehaved};
 
-impl Reading {
+impl ReceiveHalf {
     pub(super) fn poll_event<R: AsyncRead + Unpin>(
         &mut self,
         io: &mut R,
@@ -80,7 +82,7 @@ impl Reading {
     }
 }
 
-impl Writing {
+impl SendHalf {
     pub(super) fn poll_send<W: AsyncWrite + Unpin>(
         &mut self,
         io: &mut W,

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::stream::cut_off;
+use crate::stream::error::cut_off;
 
 /// A connected socket that both directions of a relay use at once, and vectored.
 ///

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::{Channel, OpeningStream, SecureStream};
 use super::duplex::{Duplex, is_transient};
 use crate::message::Target;
-use crate::stream::RelayError;
 use crate::stream::open_error::OpenError;
+use crate::stream::relay_error::RelayError;
 
 /// Opens a stream to `target` for a plain connection and sends what that says meanwhile, so that a request does
 /// not wait a round trip for Opened.

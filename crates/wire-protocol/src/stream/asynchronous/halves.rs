@@ -10,13 +10,13 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 #[cfg(doc)]
 use super::connection::SecureStream;
-use crate::stream::{Reading, Writing};
+use crate::stream::half::{ReceiveHalf, SendHalf};
 
 /// The reading half of a [`SecureStream`].
 #[derive(Debug)]
 pub struct ReadHalf<R> {
     pub(super) io: R,
-    pub(super) reading: Box<Reading>,
+    pub(super) reading: Box<ReceiveHalf>,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
@@ -34,7 +34,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for ReadHalf<R> {
 #[derive(Debug)]
 pub struct WriteHalf<W> {
     pub(super) io: W,
-    pub(super) writing: Box<Writing>,
+    pub(super) writing: Box<SendHalf>,
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {

@@ -13,15 +13,16 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::connection::{Channel, OpeningStream, SecureStream};
+use crate::channel::SILENCE;
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
+use crate::stream::deadline::HANDSHAKE_DEADLINE;
+use crate::stream::error::{closed_during_handshake, error_in, handshake_timed_out, silent};
+use crate::stream::handshake::{HANDSHAKE_CHUNK, abort_frame, target_of, unix_time};
+use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Opening};
-use crate::stream::{
-    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, SILENCE, abort_frame, closed_during_handshake, error_in,
-    handshake_timed_out, silent, target_of, unix_time,
-};
 use crate::{Error, PeerMisbehaved};
 
 /// One RSA operation of a handshake.

@@ -11,7 +11,7 @@ use super::halves::{ReadHalf, Split, WriteHalf};
 use crate::Error;
 use crate::channel::Event;
 use crate::message::ControlMessage;
-use crate::stream::Parts;
+use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Open, Streaming};
 
 impl<S> SecureStream<S> {

@@ -28,8 +28,9 @@ use self::together::{Progress, Together};
 use super::connection::{Channel, SecureStream};
 use super::duplex::Duplex;
 use crate::message::ResetCode;
+use crate::stream::parts::Parts;
 use crate::stream::phase::Idle;
-use crate::stream::{Parts, RelayError};
+use crate::stream::relay_error::RelayError;
 
 pub use self::pace::Pace;
 

@@ -5,11 +5,13 @@ use std::io::{self, Read, Write};
 use super::connection::{Channel, Connection, SecureStream, unexpected};
 use super::timeouts::Timeouts;
 use crate::Error;
-use crate::channel::Event;
+use crate::channel::{Event, SILENCE};
 use crate::message::{ControlMessage, RefusedCode, Target};
+use crate::stream::deadline::CLOSE_DEADLINE;
+use crate::stream::error::{idle_for, silent};
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::Opening;
-use crate::stream::{CLOSE_DEADLINE, SILENCE, idle_for, idle_timeout, silent};
+use crate::stream::session::idle_timeout;
 
 impl<S: Read + Write + Timeouts> Channel<S> {
     /// Opens a stream and waits until it stands: for [`SILENCE`] at most (but see [`Timeouts`] for the transport).

@@ -8,8 +8,12 @@ use std::time::Duration;
 use super::timeouts::{Limited, Timeouts, within};
 use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, ResetCode};
+use crate::stream::deadline::CLOSE_DEADLINE;
+use crate::stream::error::{not_closed, silent};
+use crate::stream::half::{ReceiveHalf, SendHalf};
+use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Open};
-use crate::stream::{CLOSE_DEADLINE, Parts, Reading, Session, Writing, not_closed, silent};
+use crate::stream::session::Session;
 use crate::{Error, PeerMisbehaved};
 
 /// A channel over a socket, for threads. `P` is the phase that it is in, which decides on what can be done with it: [`Channel`],
@@ -62,8 +66,8 @@ use crate::{Error, PeerMisbehaved};
 pub struct Connection<S, P> {
     pub(super) io: S,
     pub(super) session: Box<Session>,
-    pub(super) reading: Box<Reading>,
-    pub(super) writing: Box<Writing>,
+    pub(super) reading: Box<ReceiveHalf>,
+    pub(super) writing: Box<SendHalf>,
     phase: PhantomData<P>,
 }
 
@@ -165,7 +169,7 @@ impl<S: Read + Write + Timeouts, P> Connection<S, P> {
         &mut self,
         limit: Duration,
         late: impl FnOnce() -> io::Error,
-        work: impl FnOnce(&mut Reading, &mut Writing, &mut Limited<'_, S>) -> io::Result<T>,
+        work: impl FnOnce(&mut ReceiveHalf, &mut SendHalf, &mut Limited<'_, S>) -> io::Result<T>,
     ) -> io::Result<T> {
         let Self { io, reading, writing, .. } = self;
         within(io, limit, late, |io| work(reading, writing, io))
@@ -174,8 +178,8 @@ impl<S: Read + Write + Timeouts, P> Connection<S, P> {
 
 /// The next event; a Ping has been answered.
 fn next_event(
-    reading: &mut Reading,
-    writing: &mut Writing,
+    reading: &mut ReceiveHalf,
+    writing: &mut SendHalf,
     io: &mut (impl Read + Write),
 ) -> io::Result<Event> {
     let event = reading.event(io)?;

@@ -4,10 +4,11 @@ use std::io::{self, Read, Write};
 
 use crate::channel::Event;
 use crate::message::ControlMessage;
-use crate::stream::{Reading, Writing, cut_off};
+use crate::stream::error::cut_off;
+use crate::stream::half::{ReceiveHalf, SendHalf};
 use crate::{Error, PeerMisbehaved};
 
-impl Reading {
+impl ReceiveHalf {
     pub(super) fn event(&mut self, io: &mut (impl Read + ?Sized)) -> io::Result<Event> {
         loop {
             if let Some(event) = self.next_event()? {
@@ -59,7 +60,7 @@ impl Reading {
     }
 }
 
-impl Writing {
+impl SendHalf {
     pub(super) fn send(&mut self, io: &mut impl Write) -> io::Result<()> {
         while !self.unsent().is_empty() {
             match io.write(self.unsent()) {

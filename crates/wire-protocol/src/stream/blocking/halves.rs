@@ -11,13 +11,15 @@ use super::timeouts::{Timeouts, within};
 use crate::Error;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;
-use crate::stream::{CLOSE_DEADLINE, Reading, Writing, not_closed};
+use crate::stream::deadline::CLOSE_DEADLINE;
+use crate::stream::error::not_closed;
+use crate::stream::half::{ReceiveHalf, SendHalf};
 
 /// The reading half of a [`SecureStream`].
 #[derive(Debug)]
 pub struct ReadHalf<R> {
     pub(super) io: R,
-    pub(super) reading: Box<Reading>,
+    pub(super) reading: Box<ReceiveHalf>,
 }
 
 impl<R: Read> ReadHalf<R> {
@@ -63,7 +65,7 @@ impl<R: Read> Read for ReadHalf<R> {
 #[derive(Debug)]
 pub struct WriteHalf<W> {
     pub(super) io: W,
-    pub(super) writing: Box<Writing>,
+    pub(super) writing: Box<SendHalf>,
 }
 
 impl<W: Write> WriteHalf<W> {

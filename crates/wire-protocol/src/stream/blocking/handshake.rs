@@ -11,17 +11,17 @@ use getrandom::SysRng;
 use super::connection::{Channel, Connection, SecureStream};
 use super::timeouts::{Timeouts, within};
 use crate::Error;
+#[cfg(doc)]
+use crate::channel::SILENCE;
 use crate::handshake::client::{ClientConfig, ClientHandshake};
 use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work as _};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
-#[cfg(doc)]
-use crate::stream::SILENCE;
+use crate::stream::deadline::HANDSHAKE_DEADLINE;
+use crate::stream::error::{closed_during_handshake, error_in, handshake_timed_out};
+use crate::stream::handshake::{HANDSHAKE_CHUNK, abort_frame, target_of, unix_time};
+use crate::stream::parts::Parts;
 use crate::stream::phase::Opening;
-use crate::stream::{
-    HANDSHAKE_CHUNK, HANDSHAKE_DEADLINE, Parts, abort_frame, closed_during_handshake, error_in,
-    handshake_timed_out, target_of, unix_time,
-};
 
 /// Connects as a client and opens what `config` says, or else a pipe. A server has [`HANDSHAKE_DEADLINE`] for the handshake
 /// and [`SILENCE`] for its answer to the Open, also one that is silent (but see [`Timeouts`] for the transport).

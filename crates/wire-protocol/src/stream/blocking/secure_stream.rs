@@ -6,7 +6,9 @@ use std::time::Instant;
 use super::connection::{Channel, SecureStream, unexpected};
 use super::halves::{Halves, ReadHalf, Split, WriteHalf};
 use super::timeouts::{Timeouts, within};
-use crate::stream::{Parts, Reading, silent};
+use crate::stream::error::silent;
+use crate::stream::half::ReceiveHalf;
+use crate::stream::parts::Parts;
 
 impl<S> SecureStream<S> {
     /// Puts a stream on a socket again.
@@ -52,7 +54,7 @@ impl<S: Read + Write + Timeouts> SecureStream<S> {
     /// Waits with `wait` for the other side, again and again, and has the timers of the channel hold meanwhile.
     fn until_due<T>(
         &mut self,
-        mut wait: impl FnMut(&mut Reading, &mut dyn Read) -> io::Result<T>,
+        mut wait: impl FnMut(&mut ReceiveHalf, &mut dyn Read) -> io::Result<T>,
     ) -> io::Result<T> {
         loop {
             let Self { io, reading, writing, .. } = &mut *self;

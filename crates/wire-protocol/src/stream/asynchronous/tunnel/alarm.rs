@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::stream::HEARTBEAT;
+use crate::channel::HEARTBEAT;
 
 /// A timer that rings once the timers of the channel have to be looked at, which are due at this moment.
 pub(super) fn alarm(due: Option<Instant>) -> Sleep {

@@ -11,8 +11,8 @@ use super::ending::{AbortOnDrop, Failure, Sender};
 use super::pace::Pace;
 use super::together::Together;
 use crate::message::ResetCode;
-use crate::stream::RelayError;
 use crate::stream::asynchronous::duplex::Duplex;
+use crate::stream::relay_error::RelayError;
 
 /// Gives the sending direction a task of its own, and carries on to the end of both.
 pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(

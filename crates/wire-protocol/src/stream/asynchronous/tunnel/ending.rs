@@ -14,8 +14,8 @@ use super::receive_direction::ReceiveDirection;
 use super::send_direction::{RESET_DEADLINE, SendDirection};
 use super::shared_state::SharedState;
 use crate::message::ResetCode;
-use crate::stream::RelayError;
 use crate::stream::asynchronous::duplex::{Duplex, Shared};
+use crate::stream::relay_error::RelayError;
 
 /// What ends a relay before both its directions have ended well.
 pub(super) enum Failure {

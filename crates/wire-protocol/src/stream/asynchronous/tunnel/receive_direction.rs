@@ -11,17 +11,18 @@ use super::shared_state::{Sending, SharedState};
 use crate::channel::Event;
 use crate::record::MAX_BATCH;
 use crate::stream::asynchronous::duplex::{Duplex, Shared, is_transient};
-use crate::stream::{Reading, RelayError};
+use crate::stream::half::ReceiveHalf;
+use crate::stream::relay_error::RelayError;
 use crate::{Error, PeerMisbehaved};
 
 /// Opens what the channel brings, and writes it to the plain connection. It holds memory only while bytes are in it.
 pub(super) struct ReceiveDirection {
-    pub(super) reading: Box<Reading>,
+    pub(super) reading: Box<ReceiveHalf>,
     hold: Hold,
 }
 
 impl ReceiveDirection {
-    pub(super) fn new(reading: Box<Reading>) -> Self {
+    pub(super) fn new(reading: Box<ReceiveHalf>) -> Self {
         Self { reading, hold: Hold::default() }
     }
 

@@ -17,11 +17,12 @@ use crate::Error;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;
 use crate::stream::asynchronous::duplex::{Duplex, Shared, is_transient};
-use crate::stream::{RelayError, Writing};
+use crate::stream::half::SendHalf;
+use crate::stream::relay_error::RelayError;
 
 /// Seals what the plain connection says, and sends it. It holds memory only while bytes are in it.
 pub(super) struct SendDirection {
-    pub(super) writing: Box<Writing>,
+    pub(super) writing: Box<SendHalf>,
     input: Input,
     hold: Hold,
 }
@@ -54,7 +55,7 @@ impl From<FillError> for RelayError {
 }
 
 impl SendDirection {
-    pub(super) fn new(writing: Box<Writing>) -> Self {
+    pub(super) fn new(writing: Box<SendHalf>) -> Self {
         Self { writing, input: Input::Open { slots: 1 }, hold: Hold::default() }
     }
 

@@ -15,7 +15,8 @@ use super::send_direction::SendDirection;
 use super::shared_state::SharedState;
 use crate::message::ResetCode;
 use crate::stream::asynchronous::duplex::Duplex;
-use crate::stream::{Reading, RelayError, Writing};
+use crate::stream::half::{ReceiveHalf, SendHalf};
+use crate::stream::relay_error::RelayError;
 
 /// Both directions, and what they share.
 pub(super) struct Together<C, P, Q> {
@@ -34,7 +35,7 @@ pub(super) enum Progress {
 }
 
 impl<C: Duplex, P: Duplex, Q: Pace> Together<C, P, Q> {
-    pub(super) fn new(io: C, plain: P, pace: Q, reading: Box<Reading>, writing: Box<Writing>) -> Self {
+    pub(super) fn new(io: C, plain: P, pace: Q, reading: Box<ReceiveHalf>, writing: Box<SendHalf>) -> Self {
         Self {
             shared: SharedState::new(io, plain, pace),
             sending: SendDirection::new(writing),

@@ -1,0 +1,69 @@
+//! What a client brings to a handshake, and what the handshake comes to.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crypto_core::identity::{ClientKey, KeyId, PublicKey};
+use crypto_core::psk::PreSharedKey;
+use crypto_core::secret::Secret;
+
+use crate::handshake::ChannelKeys;
+use crate::message::{Mode, ServerLimits, Target};
+
+/// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
+pub const MAX_TICKET_LEN: usize = 4096;
+
+/// What a client brings to a handshake.
+#[derive(Debug)]
+pub struct ClientConfig {
+    /// The server that is meant, and how it proves itself.
+    pub server: ExpectedServer,
+    /// Who the client is; with `None` it is anonymous, or who its pre-shared key says.
+    pub identity: Option<Arc<ClientKey>>,
+    /// Opens a stream right behind the handshake, which saves a round trip.
+    pub open: Option<Target>,
+}
+
+/// The server that a client means.
+#[derive(Debug)]
+pub enum ExpectedServer {
+    /// The holder of an RSA key.
+    Key {
+        /// The id that is trusted: the only thing that decides.
+        id: KeyId,
+        /// The key itself, where it is known already; else it is asked for, which costs a round trip.
+        key: Option<PublicKey>,
+        /// A ticket of an earlier channel. Used once.
+        ticket: Option<ResumptionTicket>,
+    },
+    /// The holder of a pre-shared key.
+    Psk(Arc<PreSharedKey>),
+}
+
+/// What a client keeps to resume a channel, once.
+#[derive(Debug)]
+pub struct ResumptionTicket {
+    /// As the server sealed it.
+    pub ticket: Vec<u8>,
+    /// The secret that goes with it.
+    pub secret: Secret<32>,
+    /// Seconds that it was good for when it came.
+    pub lifetime_seconds: u32,
+}
+
+/// A client's established channel.
+#[derive(Debug)]
+pub struct Established {
+    /// The keys.
+    pub keys: ChannelKeys,
+    /// How the two authenticated each other.
+    pub mode: Mode,
+    /// The server's key, in all modes but psk. Known by its id alone after a resumption.
+    pub server_key: Option<PublicKey>,
+    /// What the server will put up with.
+    pub limits: ServerLimits,
+    /// For the next channel.
+    pub ticket: Option<ResumptionTicket>,
+    /// The stream that was opened right behind the handshake, not yet confirmed.
+    pub opening: Option<Target>,
+}

@@ -1,0 +1,35 @@
+//! What a handshake has settled about a channel.
+
+use std::time::Duration;
+
+use crypto_core::identity::PublicKey;
+
+use crate::handshake::client::ResumptionTicket;
+use crate::message::{ClientIdentity, Mode, ServerLimits};
+
+/// What a handshake has settled about a channel.
+#[derive(Debug)]
+pub struct Session {
+    /// How the two authenticated each other.
+    pub mode: Mode,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// What the server will put up with.
+    pub limits: ServerLimits,
+    /// For the client's next connection: to be taken out and kept.
+    pub ticket: Option<ResumptionTicket>,
+}
+
+/// Who is at the other end of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// The server with this key: known whole after a handshake in RSA mode.
+    Server(Option<PublicKey>),
+    /// This client.
+    Client(ClientIdentity),
+}
+
+/// How long a client may leave the channel of `session` idle.
+pub(super) fn idle_timeout(session: &Session) -> Duration {
+    Duration::from_secs(session.limits.idle_timeout_seconds.into())
+}
