@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::closing::into_io;
 use tunnel::dial::in_time;
-use tunnel::egress;
 use tunnel::listener::Source;
+use tunnel::relay::relay;
 use tunnel::socket::Socket;
 use wire_protocol::message::{LEASE_LEN, Target};
 use wire_protocol::stream::{Channel, Incoming};
@@ -172,7 +172,7 @@ impl Session {
             Served::Ended => return Ok(None),
             Served::Connection { stream, target } => (stream, target),
         };
-        egress::relay(stream, target, &self.terms()).await.map(Some).map_err(into_io)
+        relay(stream, target, &self.terms()).await.map(Some).map_err(into_io)
     }
 
     /// Opens a stream, or refuses it. All but connections is served to its end.

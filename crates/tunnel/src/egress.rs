@@ -5,7 +5,6 @@
 //! ```
 
 use std::borrow::Cow;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use wire_protocol::message::RefusedCode;
-use wire_protocol::stream::{Channel, RelayError, SecureStream, relay_datagrams, tunnel_until};
+use wire_protocol::stream::{Channel, SecureStream, relay_datagrams};
 
 use crate::address::Address;
 use crate::closing::{into_io, stop};
@@ -23,6 +22,7 @@ use crate::drops::FlowDrops;
 use crate::limited_datagrams::LimitedDatagrams;
 use crate::network::Network;
 use crate::proxy_header::ProxyHeader;
+use crate::relay::relay;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
@@ -113,18 +113,6 @@ pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Res
         }
         Opened::Over(channel) => Ok(channel),
     }
-}
-
-/// Relays a stream and its target on these terms, and gives the channel back, idle.
-///
-/// # Errors
-/// Those of [`tunnel_until`]: see [`into_io`].
-pub fn relay(
-    stream: SecureStream<Socket>,
-    target: Socket,
-    terms: &impl Terms,
-) -> impl Future<Output = Result<Channel<Socket>, RelayError>> + Send {
-    tunnel_until(stream, target, terms.pace(), terms.stopped())
 }
 
 /// Opens the stream whose Open has just come: connects to its target, and says that it stands. A stream of datagrams is carried

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use wire_protocol::Error as ProtocolError;
-use wire_protocol::stream::RelayError;
+use wire_protocol::stream::{RelayError, SecureStream};
 
 use self::attempts::Attempts;
-use crate::counter::Counter;
-use crate::pending_stream::{Carried, PendingStream, TurnedAway};
+use crate::counter::{Counted, Counter};
+use crate::pending_stream::{Carried, Opened, PendingStream, TurnedAway};
 use crate::pool::{Connect, Pool};
+use crate::relay::relay;
 use crate::socket::Socket;
 use crate::terms::Unlimited;
 
@@ -50,14 +51,24 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
     ///
     /// # Errors
     /// [`IngressError`]. A session of datagrams that has given way to another one is none.
-    pub async fn carry(&self, mut pending: PendingStream) -> Result<(), IngressError<C::Error>> {
-        let terms = Unlimited { udp_timeout: self.udp_timeout };
+    pub async fn carry(&self, pending: PendingStream) -> Result<(), IngressError<C::Error>> {
+        // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
+        let Some(standing) = Box::pin(self.open(pending)).await? else { return Ok(()) };
+        let Standing { stream, socket, _open } = standing;
+        let channel = relay(stream, socket, &self.terms()).await.map_err(IngressError::Stream)?;
+        self.pool.put(channel);
+        Ok(())
+    }
+
+    /// Opens the stream, on one channel after the other. `None` where it has come to its end already.
+    async fn open(&self, mut pending: PendingStream) -> Result<Option<Standing>, IngressError<C::Error>> {
+        let terms = self.terms();
         let mut attempts = Attempts::until(Instant::now() + self.wait);
         loop {
             let channel = tokio::select! {
                 channel = self.pool.get(attempts.deadline()) => channel,
                 // What waits in it is too old for anybody.
-                () = pending.given_up() => return Ok(()),
+                () = pending.given_up() => return Ok(None),
             };
             let channel = match channel {
                 Ok(channel) => channel,
@@ -67,10 +78,16 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                 }
             };
             let open = self.streams.begin();
-            match pending.carry(channel, &terms).await {
+            let carried = match pending.open(channel, &terms).await {
+                Opened::Connection(stream, socket) => {
+                    return Ok(Some(Standing { stream, socket, _open: open }));
+                }
+                Opened::Done(carried) => carried,
+            };
+            match carried {
                 Carried::ToEnd(channel, more) => {
                     self.pool.put(channel);
-                    let Some(more) = more else { return Ok(()) };
+                    let Some(more) = more else { return Ok(None) };
                     pending = more;
                     attempts = Attempts::until(Instant::now() + self.wait);
                 }
@@ -99,6 +116,18 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             }
         }
     }
+
+    fn terms(&self) -> Unlimited {
+        Unlimited { udp_timeout: self.udp_timeout }
+    }
+}
+
+/// A connection whose stream stands.
+struct Standing {
+    stream: SecureStream<Socket>,
+    socket: Socket,
+    /// Counts it.
+    _open: Counted,
 }
 
 /// How long a session of datagrams that the other side has refused is not asked for again.

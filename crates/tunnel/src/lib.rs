@@ -26,6 +26,7 @@ pub mod pending_stream;
 pub mod pool;
 pub mod proxied;
 pub mod proxy_header;
+pub mod relay;
 pub mod socket;
 pub mod socks;
 pub mod terms;

@@ -7,13 +7,13 @@ use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{
     Channel, Connection, OpenError, RelayError, SILENCE, SecureStream, error_in, relay_datagrams,
-    tunnel_until,
 };
 
 use crate::closing::stop;
 use crate::dial::in_time;
 use crate::drops::DropReason;
 use crate::limited_datagrams::LimitedDatagrams;
+use crate::relay::relay;
 use crate::socket::Socket;
 use crate::socks::{self, Dialect, NOWHERE, Reply};
 use crate::terms::Terms;
@@ -65,6 +65,21 @@ pub enum Carried {
     Broken(RelayError),
 }
 
+/// How a stream has been opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// It stands, and is to be relayed with the connection.
+    Connection(SecureStream<Socket>, Socket),
+    /// It does not stand, or has come to its end.
+    Done(Carried),
+}
+
+impl From<Carried> for Opened {
+    fn from(carried: Carried) -> Self {
+        Self::Done(carried)
+    }
+}
+
 /// Why something is turned away that has come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnedAway {
@@ -112,16 +127,29 @@ impl PendingStream {
 
     /// Opens the stream on an idle channel, and carries it to its end.
     pub async fn carry<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Carried {
+        // On the heap, so that the room for it is given back once it is done.
+        let (stream, socket) = match Box::pin(self.open(channel, terms)).await {
+            Opened::Connection(stream, socket) => (stream, socket),
+            Opened::Done(carried) => return carried,
+        };
+        match relay(stream, socket, terms).await {
+            Ok(channel) => Carried::ToEnd(channel, None),
+            Err(error) => Carried::Broken(error),
+        }
+    }
+
+    /// Opens the stream on an idle channel. A session of datagrams is carried to its end.
+    pub async fn open<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Opened {
         match self {
             Self::Connection { socket, target, early } => {
-                carry_connection(channel, socket, target, early, terms).await
+                open_connection(channel, socket, target, early, terms).await
             }
-            // On the heap, so that the many connections have no room for it.
+            // On the heap, so that a connection has no room for it.
             Self::Socks { socket, dialect, target } => {
-                Box::pin(carry_socks(channel, socket, dialect, target, terms)).await
+                Box::pin(open_socks(channel, socket, dialect, target, terms)).await
             }
             Self::Datagrams { session, target } => {
-                Box::pin(carry_datagrams(channel, session, target, terms)).await
+                Box::pin(carry_datagrams(channel, session, target, terms)).await.into()
             }
         }
     }
@@ -147,70 +175,67 @@ impl PendingStream {
 }
 
 /// What the connection says is sent before the other side has answered.
-async fn carry_connection<T: Terms>(
+async fn open_connection<T: Terms>(
     channel: Channel<Socket>,
     socket: Socket,
     target: Arc<Target>,
     mut early: Vec<u8>,
     terms: &T,
-) -> Carried {
+) -> Opened {
     let mut opening = match channel.begin_open(&target) {
         Ok(opening) => opening,
-        Err(error) => return Carried::Broken(RelayError::Channel(error.into())),
+        Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
     let answered = tokio::select! {
         biased;
-        code = terms.stopped() => return stopped(opening, code).await,
+        code = terms.stopped() => return stopped(opening, code).await.into(),
         answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
     };
     let opened = match answered {
         Ok(Ok(())) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
         Ok(Err(error)) => Err(OpenError::Failed(error)),
-        Err(_) => return Carried::Unanswered(PendingStream::Connection { socket, target, early }),
+        Err(_) => return Carried::Unanswered(PendingStream::Connection { socket, target, early }).into(),
     };
     match opened {
-        Ok(stream) => {
-            drop((early, target));
-            relay(stream, socket, terms).await
-        }
+        Ok(stream) => Opened::Connection(stream, socket),
         Err(error) => {
             let is_retryable = error.is_retryable(&early);
             let pending = PendingStream::Connection { socket, target, early };
-            not_opened(pending, error, is_retryable)
+            not_opened(pending, error, is_retryable).into()
         }
     }
 }
 
 /// A SOCKS client is told whether its connection stands, so that this waits for the answer of the other side.
-async fn carry_socks<T: Terms>(
+async fn open_socks<T: Terms>(
     channel: Channel<Socket>,
     mut socket: Socket,
     dialect: Dialect,
     target: Arc<Target>,
     terms: &T,
-) -> Carried {
+) -> Opened {
     let mut opening = match channel.begin_open(&target) {
         Ok(opening) => opening,
-        Err(error) => return Carried::Broken(RelayError::Channel(error.into())),
+        Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
     let answered = tokio::select! {
         biased;
-        code = terms.stopped() => return stopped(opening, code).await,
+        code = terms.stopped() => return stopped(opening, code).await.into(),
         answered = timeout(SILENCE, opening.answered()) => answered,
     };
     let opened = match answered {
         Ok(Ok(())) => opening.confirm().await,
         Ok(Err(error)) => Err(OpenError::Failed(error)),
-        Err(_) => return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }),
+        Err(_) => return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }).into(),
     };
     let error = match opened {
         Ok(stream) => {
             if let Err(error) = socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await {
                 // It has left meanwhile. Whether the other side hears why changes nothing.
                 in_time(stream.reset(ResetCode::Output)).await.ok();
-                return Carried::Broken(RelayError::Output(error));
+                return Carried::Broken(RelayError::Output(error)).into();
             }
-            return relay(stream, socket, terms).await;
+            return Opened::Connection(stream, socket);
         }
         Err(error) => error.map_failed(RelayError::Channel),
     };
@@ -219,9 +244,9 @@ async fn carry_socks<T: Terms>(
     match error {
         OpenError::Failed(error) if !is_retryable => {
             pending.turn_away(TurnedAway::NoChannel).await;
-            Carried::Broken(error)
+            Carried::Broken(error).into()
         }
-        error => not_opened(pending, error, is_retryable),
+        error => not_opened(pending, error, is_retryable).into(),
     }
 }
 
@@ -284,13 +309,6 @@ fn not_opened(
         error if is_retryable => Carried::NotOpened(pending, error.into()),
         OpenError::Refused { code, channel } => Carried::Refused(channel, pending, code),
         error => Carried::Broken(error.into()),
-    }
-}
-
-async fn relay<T: Terms>(stream: SecureStream<Socket>, socket: Socket, terms: &T) -> Carried {
-    match tunnel_until(stream, socket, terms.pace(), terms.stopped()).await {
-        Ok(channel) => Carried::ToEnd(channel, None),
-        Err(error) => Carried::Broken(error),
     }
 }
 
