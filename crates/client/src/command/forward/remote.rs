@@ -35,6 +35,8 @@ pub(super) async fn supervise(
     let forward = Arc::new(forward);
     let mut history = History::NeverHeld;
     let mut pauses = Backoff::default();
+    // A claim that nobody has answered in time may still reach the server, and take the address from a later one.
+    let mut has_late_claim = false;
     while !upstream.is_draining() {
         let claimed = tokio::select! {
             biased;
@@ -58,7 +60,7 @@ pub(super) async fn supervise(
                 }
                 if !upstream.is_draining() {
                     let error = ended.err();
-                    if error.as_ref().is_some_and(is_replaced) {
+                    if error.as_ref().is_some_and(is_replaced) && !std::mem::take(&mut has_late_claim) {
                         let listen = address.to_string();
                         return Err(Error::Replaced { listen, address: upstream.address() });
                     }
@@ -68,6 +70,7 @@ pub(super) async fn supervise(
             }
             Err(error) if is_final(&error, history) => return Err(error),
             Err(error) => {
+                has_late_claim |= is_unanswered(&error);
                 tracing::warn!(listen = %address, %error, "the server does not listen: asking again");
             }
         }
@@ -99,6 +102,12 @@ fn is_final(error: &Error, history: History) -> bool {
 /// Whether another program of this client listens there from now on.
 fn is_replaced(error: &std::io::Error) -> bool {
     matches!(error_in(error), Some(wire_protocol::Error::Reset(ResetCode::Replaced)))
+}
+
+/// Whether the server may have been asked, and has not answered.
+fn is_unanswered(error: &Error) -> bool {
+    let Error::Listening { source, .. } = error else { return false };
+    !matches!(error_in(source), Some(wire_protocol::Error::Refused(_)))
 }
 
 /// Whether the server refused because somebody else has the address.
