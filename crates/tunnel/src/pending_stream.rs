@@ -267,35 +267,34 @@ async fn carry_datagrams<T: Terms>(
         code = terms.stopped() => return stopped(stream, code).await,
     };
     drop(datagrams);
-    let refused = match relayed {
+    let error = match relayed {
         Ok(end) => {
             tracing::debug!(%target, ?end, "datagrams have ended");
-            None
+            return match stream.finish().await {
+                Ok(channel) => {
+                    let more = session.has_waiting().then(|| PendingStream::Datagrams { session, target });
+                    Carried::ToEnd(channel, more)
+                }
+                Err(error) => Carried::Broken(RelayError::Channel(error)),
+            };
         }
-        Err(error) => match error_in(&error) {
-            Some(ProtocolError::Refused(code)) => Some(*code),
-            // What was sent on it is lost, as datagrams may be.
-            Some(ProtocolError::Closed) => {
+        Err(error) => error,
+    };
+    match error_in(&error) {
+        // Also where the other side is gone behind its refusal.
+        Some(ProtocolError::Refused(_)) => match stream.confirm().await {
+            Ok(_) => Carried::Broken(RelayError::Channel(error)),
+            Err(refusal) => {
+                let is_retryable = matches!(refusal, OpenError::Refused { code: RefusedCode::Stopping, .. });
                 let pending = PendingStream::Datagrams { session, target };
-                return Carried::NotOpened(pending, RelayError::Channel(error));
+                not_opened(pending, refusal.map_failed(RelayError::Channel), is_retryable)
             }
-            _ => return Carried::Broken(RelayError::Channel(error)),
         },
-    };
-    let channel = match stream.finish().await {
-        Ok(channel) => channel,
-        Err(error) => return Carried::Broken(RelayError::Channel(error)),
-    };
-    match refused {
-        Some(code) => {
-            let pending = PendingStream::Datagrams { session, target };
-            let error = OpenError::Refused { code, channel };
-            not_opened(pending, error, code == RefusedCode::Stopping)
+        // What was sent on it is lost, as datagrams may be.
+        Some(ProtocolError::Closed) => {
+            Carried::NotOpened(PendingStream::Datagrams { session, target }, RelayError::Channel(error))
         }
-        None => {
-            let more = session.has_waiting().then(|| PendingStream::Datagrams { session, target });
-            Carried::ToEnd(channel, more)
-        }
+        _ => Carried::Broken(RelayError::Channel(error)),
     }
 }
 

@@ -4,6 +4,7 @@
 mod api {
     #[cfg(feature = "memory-network")]
     mod carrying;
+    mod datagrams;
     mod pool;
     mod server;
 }
