@@ -33,6 +33,8 @@ mod api {
     #[cfg(feature = "std-io")]
     mod relay;
     #[cfg(feature = "tokio")]
+    mod relay_waits;
+    #[cfg(feature = "tokio")]
     mod tunnel;
 
     mod keys;

@@ -22,9 +22,10 @@ pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(
     let Together { shared, sending, mut receiving } = together;
     let shared = Arc::new(shared);
     let mut task = AbortOnDrop(tokio::spawn(sending.run(Arc::clone(&shared))));
+    let mut sent = None;
     let ended = {
         let mut alarm = pin!(alarm(receiving.poll_timeout()));
-        let (mut sent, mut has_received) = (None, false);
+        let mut has_received = false;
         poll_fn(|cx| {
             if let Poll::Ready(code) = stop.as_mut().poll(cx) {
                 return Poll::Ready(Err(Failure::Stopped(code)));
@@ -56,7 +57,11 @@ pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(
             let shared = Arc::into_inner(shared).ok_or_else(still_held)?;
             Ok(Together { shared, sending, receiving })
         }
-        Err(failure) => Err(failure.conclude(&shared, Sender::Apart(&mut task), &mut receiving).await),
+        Err(failure) => {
+            // A task that has ended cannot be waited for again.
+            let sender = sent.as_mut().map_or_else(|| Sender::Apart(&mut task), Sender::Here);
+            Err(failure.conclude(&shared, sender, &mut receiving).await)
+        }
     }
 }
 

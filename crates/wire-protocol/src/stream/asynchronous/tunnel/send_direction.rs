@@ -14,6 +14,7 @@ use super::alarm::{alarm, poll_alarm, set_alarm};
 use super::pace::{Hold, Pace};
 use super::shared_state::{Sending, SharedState};
 use crate::Error;
+use crate::channel::HEARTBEAT;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;
 use crate::stream::asynchronous::duplex::{Duplex, Shared, is_transient};
@@ -69,6 +70,8 @@ impl SendDirection {
         let channel = |error: Error| RelayError::Channel(error.into());
         self.begin(shared);
         loop {
+            // Asked first: a moment that has passed is not waited for again, whatever else this waits for.
+            let is_held = self.hold.lasts();
             if shared.sending.get() != Sending::HoldsOpened {
                 // Again behind what was under way, for which a Pong has to wait.
                 loop {
@@ -84,7 +87,7 @@ impl SendDirection {
                 shared.sending.set(shared.sending.get().ended());
                 return if self.writing.sender.is_idle() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
-            if self.hold.lasts() {
+            if is_held {
                 return Poll::Pending;
             }
             match ready!(self.fill(shared.pace.records(), &shared.plain, cx))? {
@@ -157,9 +160,11 @@ impl SendDirection {
         self.writing.handle_timeout().map_err(|error| RelayError::Channel(error.into()))
     }
 
-    /// When [`SendDirection::handle_timeout`] is due, if that can be said.
+    /// When [`SendDirection::handle_timeout`] is due, if that can be said. It does nothing while bytes wait to go out, which may
+    /// be for longer than that takes: so it is due later then.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.writing.poll_timeout()
+        let due = self.writing.poll_timeout()?;
+        Some(if self.writing.unsent().is_empty() { due } else { due.max(Instant::now() + HEARTBEAT) })
     }
 
     /// Until when it is held up.
