@@ -281,7 +281,7 @@ async fn carry_datagrams<T: Terms>(
         Err(error) => error,
     };
     match error_in(&error) {
-        // Also where the other side is gone behind its refusal.
+        // A refusal counts even where the other side is gone by now.
         Some(ProtocolError::Refused(_)) => match stream.confirm().await {
             Ok(_) => Carried::Broken(RelayError::Channel(error)),
             Err(refusal) => {
