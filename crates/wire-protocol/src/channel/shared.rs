@@ -88,9 +88,12 @@ impl Shared {
         self.sending.set(SendState::Idle);
     }
 
-    /// Until when the other side has to end a flow of datagrams that this side has ended; `None` where it need not.
+    /// Until when the other side has to end a flow of datagrams that this side has ended; `None` where it need not. One that this
+    /// side has refused it has not ended.
     pub(super) fn end_due(&self) -> Option<Timestamp> {
-        let is_due = self.kind.get() == StreamKind::Datagrams && !self.owes_end() && self.awaits_end();
+        let is_due = self.kind.get() == StreamKind::Datagrams
+            && self.sending.get() == SendState::Idle
+            && matches!(self.receiving.get(), ReceiveState::Opening | ReceiveState::Streaming);
         is_due.then(|| timestamp(self.ended_at.load(Ordering::Relaxed)).after(SILENCE))
     }
 

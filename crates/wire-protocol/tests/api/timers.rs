@@ -158,6 +158,33 @@ fn the_end_of_datagrams_is_answered_in_time_or_the_channel_ends() {
     assert_eq!(client.receiver.poll_timeout(), None, "it is answered");
 }
 
+/// The end of a refused flow is waited for as after any other refusal, however long the channel has stood.
+#[test]
+fn the_end_of_a_refused_flow_of_datagrams_is_not_late_before_its_time() {
+    let (mut client, mut server) = opening(Target::Udp { host: "localhost".into(), port: 53 });
+    let heard = START.after(Duration::from_secs(100));
+    let ping = says(&mut client, heard);
+    server.receiver.spare()[..ping.len()].copy_from_slice(&ping);
+    server.receiver.handle_input(ping.len());
+    assert_eq!(server.receiver.poll_event(heard), Ok(Some(Event::Ping(0))));
+    assert_eq!(server.receiver.poll_event(heard), Ok(None));
+    let mut out = SendBuffer::default();
+    let refusal = ControlMessage::Refused { code: RefusedCode::NotAllowed };
+    server.sender.send_control(&refusal, heard, &mut out).unwrap();
+    assert_eq!(server.receiver.poll_timeout(), Some(heard.after(SILENCE)));
+    assert_eq!(server.receiver.handle_timeout(heard), Ok(()));
+    client.hear(&out).unwrap();
+    let end = answer(&mut client);
+    assert_eq!(server.hear(&end), Ok(vec![]));
+}
+
+/// What an end has to say to what has come.
+fn answer(end: &mut End) -> Vec<u8> {
+    let mut out = SendBuffer::default();
+    end.sender.answer(START, &mut out).unwrap();
+    out.to_vec()
+}
+
 /// A record that comes to no event is a sign of life, too.
 #[test]
 fn any_record_breaks_the_silence() {
