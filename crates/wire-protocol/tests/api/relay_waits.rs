@@ -4,12 +4,13 @@ use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::thread::sleep;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::UnixStream;
+use tokio::task::coop::poll_proceed;
 use tokio::time::Instant;
 use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
@@ -47,7 +48,7 @@ async fn the_last_word_of_a_peer_is_heard_behind_a_short_wait_of_the_pace() {
     drop(client.reset(ResetCode::Output).await.unwrap());
     let mut readable = Vec::new();
     there.read_to_end(&mut readable).await.unwrap();
-    let socket = Socket { readable: Mutex::new(readable), ..Socket::default() };
+    let socket = Socket { readable: Mutex::new(readable), max_read: 4096, ..Socket::default() };
     let (plain, mut application) = UnixStream::pair().unwrap();
     application.write_all(b"nobody takes this").await.unwrap();
     let stream = SecureStream::from_parts(socket, parts);
@@ -79,6 +80,26 @@ async fn a_relay_that_is_stopped_while_it_ends_says_so() {
     assert!(matches!(relayed, Err(RelayError::Stopped(ResetCode::NotAllowed))), "{relayed:?}");
 }
 
+/// A peer that always has more to say does not keep this side from saying anything.
+#[tokio::test]
+async fn a_peer_that_never_pauses_lets_the_other_direction_through() {
+    let (mut client, mut there, parts) = streaming().await;
+    client.write_all(&pattern(500_000)).await.unwrap();
+    client.flush().await.unwrap();
+    let mut readable = vec![0; 1 << 20];
+    let len = there.read(&mut readable).await.unwrap();
+    readable.truncate(len);
+    let unread = Arc::new(AtomicUsize::new(0));
+    let readable = Mutex::new(readable);
+    let socket = Socket { readable, max_read: 64, unread: Arc::clone(&unread), ..Socket::default() };
+    let (plain, mut application) = UnixStream::pair().unwrap();
+    application.write_all(b"nobody takes this").await.unwrap();
+    let relayed = tunnel(SecureStream::from_parts(socket, parts), plain, ()).await;
+    assert!(matches!(relayed, Err(RelayError::Channel(_))), "{relayed:?}");
+    let unread = unread.load(Ordering::Relaxed);
+    assert!(unread > 450_000, "{unread} bytes were unread when the other direction came to write");
+}
+
 /// A stream that is kept up: its client, the server's end of the socket, and the server's stream without it.
 async fn streaming() -> (SecureStream<DuplexStream>, DuplexStream, Parts) {
     let (here, there) = duplex(1 << 20);
@@ -106,38 +127,46 @@ impl Pace for Held {
     }
 }
 
-/// A socket that gives what is readable, and either takes nothing for now, or fails when it is written to.
+/// A socket that gives what is readable, so much at once, and either takes nothing for now, or fails when it is written to.
 #[derive(Debug, Default)]
 struct Socket {
     readable: Mutex<Vec<u8>>,
+    /// Bytes that a read gives at most.
+    max_read: usize,
     takes_nothing: bool,
     /// How often a writer has waited.
     asked: AtomicUsize,
+    /// What was readable when it was written to first.
+    unread: Arc<AtomicUsize>,
 }
 
 impl Duplex for Socket {
-    fn poll_read_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.readable.lock().unwrap().is_empty() {
             return Poll::Pending;
         }
+        ready!(poll_proceed(cx)).made_progress();
         Poll::Ready(Ok(()))
     }
 
     fn try_read_vectored(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let mut readable = self.readable.lock().unwrap();
-        let len = readable.len().min(places[0].len());
+        let len = readable.len().min(places[0].len()).min(self.max_read);
         places[0][..len].copy_from_slice(&readable[..len]);
         readable.drain(..len);
         Ok(len)
     }
 
-    fn poll_write_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(poll_proceed(cx)).made_progress();
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         assert!(asked < 1000, "it asks again and again");
         if self.takes_nothing { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn try_write_vectored(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        let unread = self.readable.lock().unwrap().len();
+        self.unread.fetch_max(unread, Ordering::Relaxed);
         Err(io::ErrorKind::BrokenPipe.into())
     }
 

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use super::alarm::{alarm, poll_alarm, set_alarm};
@@ -52,14 +53,20 @@ impl<C: Duplex, P: Duplex, Q: Pace> Together<C, P, Q> {
         let mut alarm = pin!(alarm(earliest(sending.poll_timeout(), receiving.poll_timeout())));
         // On the heap, so that the many relays that never come there have no room for it.
         let mut reset = None;
+        let mut sends_first = false;
         poll_fn(|cx| {
             if let Poll::Ready(code) = stop.as_mut().poll(cx) {
                 return Poll::Ready(Err(Failure::Stopped(code)));
+            }
+            if sends_first && let Poll::Ready(Err(error)) = sending.poll(shared, cx) {
+                return Poll::Ready(Err(Failure::Sending(error)));
             }
             loop {
                 if let Poll::Ready(progress) = advance(shared, sending, receiving, cx) {
                     return Poll::Ready(progress);
                 }
+                // A peer that always has more to say uses up the turns of the task: each second one is sending's then.
+                sends_first = !sends_first && !has_budget_remaining();
                 if sending.input_has_ended() {
                     let reset = reset.get_or_insert_with(|| Box::pin(shared.plain.reset()));
                     if let Poll::Ready(error) = reset.as_mut().poll(cx) {
