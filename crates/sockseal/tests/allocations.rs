@@ -99,7 +99,7 @@ mod allocations {
     const LENGTHS: [usize; 4] = [1, 16_384, 16_385, MAX];
     const MAX: usize = 5 * 16_384;
     const ROUNDS: usize = 20;
-    /// Less than a batch, so that a writer has to wait.
+    /// Less than a batch, so that a writer waits for the reader, and the reader in the middle of a record.
     #[cfg(feature = "tokio")]
-    const TRANSPORT: usize = 8 * 16_384;
+    const TRANSPORT: usize = 2 * 16_384;
 }

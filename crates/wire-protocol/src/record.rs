@@ -73,18 +73,22 @@ impl RecordBuffer {
         buffer
     }
 
-    /// Gives the buffer memory to use while it has none beyond what has arrived. What is in it counts for nothing.
+    /// Gives the buffer memory to use while it has none beyond what has arrived, or no more than one record where there is
+    /// more to come. What is in it counts for nothing. Gives back the memory that is not used.
     #[cfg(feature = "tokio")]
-    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
+    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
         let rest = self.pending.len();
-        if self.bytes.len() > rest {
-            return;
+        let is_too_small = self.was_filled && self.bytes.len() <= MAX_RECORD_LEN;
+        if self.bytes.len() > rest && !is_too_small {
+            return None;
         }
         let mut memory = memory();
-        if memory.len() > rest {
-            memory[..rest].copy_from_slice(&self.bytes[self.pending.clone()]);
-            (self.bytes, self.pending) = (memory, 0..rest);
+        if memory.len() <= self.bytes.len() {
+            return Some(memory);
         }
+        memory[..rest].copy_from_slice(&self.bytes[self.pending.clone()]);
+        self.pending = 0..rest;
+        Some(core::mem::replace(&mut self.bytes, memory))
     }
 
     /// Room for what arrives next, never empty. Everything opened has to be consumed before.
@@ -113,17 +117,21 @@ impl RecordBuffer {
     }
 
     /// As [`RecordBuffer::release`], and gives memory of more than `most` bytes back even where part of a record is in it:
-    /// that keeps memory of its own length.
-    pub(crate) fn shrink(&mut self, most: usize) -> Option<Vec<u8>> {
+    /// that moves to `memory`, which is used as far as it is no longer than `most`, or else to memory of its own length.
+    pub(crate) fn shrink(&mut self, most: usize, memory: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
         if self.pending.is_empty() {
             return self.release();
         }
-        if self.bytes.len() <= most.max(self.pending.len()) {
+        let rest = self.pending.len();
+        if self.bytes.len() <= most.max(rest) {
             return None;
         }
-        let rest = self.bytes[self.pending.clone()].to_vec();
-        self.pending = 0..rest.len();
-        Some(core::mem::replace(&mut self.bytes, rest))
+        let mut kept = if most > 0 { memory() } else { Vec::new() };
+        kept.truncate(most);
+        grow(&mut kept, rest);
+        kept[..rest].copy_from_slice(&self.bytes[self.pending.clone()]);
+        self.pending = 0..rest;
+        Some(core::mem::replace(&mut self.bytes, kept))
     }
 
     /// The bytes of a [`Content::Data`].

@@ -137,16 +137,21 @@ impl Receiver {
     /// Gives memory back while there is nothing to read. Outside a stream the part of a record that has arrived keeps
     /// no more than its own length; within one, where the rest is on its way, it keeps room for one record at most.
     pub fn release(&mut self) -> Option<Vec<u8>> {
+        self.release_to(Vec::new)
+    }
+
+    /// As [`Receiver::release`]. The part of a record that has arrived within a stream moves to `memory`.
+    pub(crate) fn release_to(&mut self, memory: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
         if !self.ready.is_empty() {
             return None;
         }
-        self.buffer.shrink(if self.state() == ReceiveState::Idle { 0 } else { MAX_RECORD_LEN })
+        self.buffer.shrink(if self.state() == ReceiveState::Idle { 0 } else { MAX_RECORD_LEN }, memory)
     }
 
-    /// Gives the receiver memory for what arrives, while it has none.
+    /// Gives the receiver memory for what arrives, while it has none or too little. Gives back the memory that is not used.
     #[cfg(feature = "tokio")]
-    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) {
-        self.buffer.lend(memory);
+    pub(crate) fn lend(&mut self, memory: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>> {
+        self.buffer.lend(memory)
     }
 
     /// The socket has come to its end.

@@ -6,15 +6,31 @@
 use std::cell::RefCell;
 use std::vec::Vec;
 
+use crypto_core::record::MAX_RECORD_LEN;
+
 use crate::record::{MAX_BATCH, SLOT_LEN};
 
-std::thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+/// Memory of this thread that nothing uses now.
+struct Spare {
+    /// Room for more than one record.
+    batches: Vec<Vec<u8>>,
+    /// Room for one record at most.
+    records: Vec<Vec<u8>>,
 }
 
-/// Memory that was used before on this thread, if there is any.
+std::thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { batches: Vec::new(), records: Vec::new() }) };
+}
+
+/// Memory that was used before on this thread, if there is any, the larger first.
 pub(crate) fn take() -> Vec<u8> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    SPARE.with_borrow_mut(|spare| spare.batches.pop().or_else(|| spare.records.pop())).unwrap_or_default()
+}
+
+/// As [`take`], for one record at most.
+#[cfg(feature = "tokio")]
+pub(crate) fn take_record() -> Vec<u8> {
+    SPARE.with_borrow_mut(|spare| spare.records.pop()).unwrap_or_default()
 }
 
 /// Keeps memory for the next that asks.
@@ -23,13 +39,14 @@ pub(crate) fn give_back(memory: Vec<u8>) {
         return;
     }
     SPARE.with_borrow_mut(|spare| {
-        if spare.len() < MAX_SPARE {
-            spare.push(memory);
+        let kept = if memory.len() <= MAX_RECORD_LEN { &mut spare.records } else { &mut spare.batches };
+        if kept.len() < MAX_SPARE {
+            kept.push(memory);
         }
     });
 }
 
-/// For each thread: as many as are in use between two waits, and a few more.
+/// For each thread and each of the two sizes: as many as are in use between two waits, and a few more.
 const MAX_SPARE: usize = 8;
 /// A batch of records and control messages beside it. A buffer that has grown beyond that is not kept.
 const MAX_LEN: usize = (MAX_BATCH + 1) * SLOT_LEN;

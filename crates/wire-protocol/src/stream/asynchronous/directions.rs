@@ -23,7 +23,9 @@ impl ReceiveHalf {
             if let Some(event) = self.next_event()? {
                 return Poll::Ready(Ok(event));
             }
-            self.receiver.lend(memory::take);
+            if let Some(unused) = self.receiver.lend(memory::take) {
+                memory::give_back(unused);
+            }
             let mut spare = ReadBuf::new(self.receiver.spare());
             match Pin::new(&mut *io).poll_read(cx, &mut spare) {
                 Poll::Ready(Ok(())) => match spare.filled().len() {
@@ -35,7 +37,7 @@ impl ReceiveHalf {
                 },
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(cut_off(error))),
                 Poll::Pending => {
-                    if let Some(unused) = self.receiver.release() {
+                    if let Some(unused) = self.receiver.release_to(memory::take_record) {
                         memory::give_back(unused);
                     }
                     return Poll::Pending;
