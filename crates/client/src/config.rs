@@ -1,4 +1,4 @@
-//! `client.toml`: the servers that a client forwards to, and what.
+//! `client.toml`: the servers that a client uses, and what it forwards through each.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::Error;
 use crate::cli::Trust;
 use crate::trust::TrustPolicy;
 
-/// What `client.toml` says, or what holds where it says nothing. Paths in it are absolute.
+/// The settings of `client.toml`, with defaults for missing ones. Paths are absolute.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientConfig {
@@ -29,7 +29,7 @@ pub struct ClientConfig {
     pub forwards: Vec<Forward>,
 }
 
-/// One server, and what is forwarded to it, from it and through it: something is.
+/// A `[[forward]]` table of `client.toml`: one server, and at least one forward through it.
 #[derive(Debug, Clone)]
 pub struct Forward {
     /// Where the server is.

@@ -1,4 +1,4 @@
-//! From an address to a channel: dial, decide on the server's key, do the handshake.
+//! Connects to a server: dials its address, decides on its key, and does the handshake.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::tickets::{TicketCache, Tickets};
 use crate::trust::{KnownServer, KnownServers, TrustPolicy};
 
-/// Who a client is, and what it knows of servers.
+/// The key of a client, and the home that holds its known servers and tickets.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     home: Home,
@@ -59,7 +59,7 @@ impl Credentials {
     }
 }
 
-/// The server that is meant.
+/// The server to connect to, and how it is authenticated.
 #[derive(Debug)]
 pub struct Server {
     /// Where it is.
@@ -192,7 +192,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
         Some(known) => (known, None),
         None => {
             let contact = first_contact(server, &mut patience).await?;
-            // Whoever was asked may have taken their time, which says nothing of the server.
+            // The user may have taken their time to answer, which says nothing of the server.
             patience = Patience::new();
             contact
         }
@@ -224,7 +224,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
         let proven = KnownServer { id: key.id(), key: Some(key.clone()) };
         if known_servers.find(&server.address)?.as_ref() != Some(&proven) {
             match known_servers.remember(&server.address, &proven) {
-                // Whoever says which key it has to be does not need it remembered.
+                // A user who says which key it has to be does not need it remembered.
                 Err(error) if server.pinned.is_some() => {
                     tracing::debug!(%error, "cannot remember the server");
                 }

@@ -1,15 +1,15 @@
-//! How the program around forwards that run speaks to them: asks how they are, ends them.
+//! Control events, by which the program asks running forwards for their status, or ends them.
 
 use cli_support::admin::Status;
 use cli_support::control::{Events, Sender, channel};
 use tokio::sync::oneshot;
 
-/// Speaks to forwards that run in [`Forwards::run`](crate::command::forward::Forwards::run). Clones speak to the same
-/// ones.
+/// Sends control events to forwards that run in [`Forwards::run`](crate::command::forward::Forwards::run). Clones send
+/// to the same forwards.
 #[derive(Debug, Clone)]
 pub struct Control(Sender<ControlEvent>);
 
-/// What a [`Control`] has said, for the forwards that it speaks to.
+/// The receiving end of a [`Control`], which the forwards take.
 #[derive(Debug)]
 pub struct ControlEvents(pub(crate) Events<ControlEvent>);
 

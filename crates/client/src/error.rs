@@ -1,4 +1,4 @@
-//! What can go wrong in a client.
+//! The errors of a client: the reasons why a command has failed.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode, Targ
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
 
-/// Why a command has failed.
+/// The reason why a command of the client has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,7 +35,7 @@ pub enum Error {
     /// The server does not let this pre-shared key in.
     #[error("the server at {address} does not let the pre-shared key {id} in: {source}")]
     Psk {
-        /// Which server.
+        /// The server's address.
         address: String,
         /// The key's id.
         id: String,
@@ -75,7 +75,7 @@ pub enum Error {
     /// Nobody has vouched for the server, and nobody can be asked.
     #[error("the server at {address} is unknown; its key is {offered}")]
     UnknownServer {
-        /// Which.
+        /// The server's address.
         address: String,
         /// The key that it offers.
         offered: KeyId,
@@ -83,7 +83,7 @@ pub enum Error {
     /// The server is unknown, and only known ones are wanted.
     #[error("the server at {address} is unknown, and --trust strict connects to known servers only")]
     NotKnown {
-        /// Which.
+        /// The server's address.
         address: String,
     },
     /// The user did not trust the key.
@@ -95,15 +95,15 @@ pub enum Error {
     /// `known_servers` does not make sense.
     #[error("cannot understand line {line} of {path}: it is not ADDRESS SHA256:...")]
     KnownServers {
-        /// Which file.
+        /// The path of the file.
         path: String,
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
     /// Standard input or output failed.
     #[error("cannot use {stream}: {source}")]
     Stdio {
-        /// Which.
+        /// The name of the stream.
         stream: &'static str,
         /// Why not.
         source: io::Error,
@@ -142,7 +142,7 @@ pub enum Error {
     /// An address here cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Which.
+        /// The address that cannot be listened on.
         address: String,
         /// Why not.
         source: io::Error,
@@ -160,15 +160,15 @@ pub enum Error {
     Replaced {
         /// Where the server listens.
         listen: String,
-        /// Which server.
+        /// The server's address.
         address: String,
     },
     /// The server does not connect to a target.
     #[error("no connection to {target} through {address}: {source}")]
     Target {
-        /// Which target.
+        /// The target.
         target: String,
-        /// Which server.
+        /// The server's address.
         address: String,
         /// Why not.
         source: io::Error,

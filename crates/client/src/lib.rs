@@ -1,4 +1,4 @@
-//! Sockseal's client.
+//! Sockseal's client, which sends messages, forwards connections and datagrams through a server, and opens pipes.
 //!
 #![doc = include_str!("../README.md")]
 //!

@@ -1,4 +1,4 @@
-//! Which server key belongs to which address: the file `known_servers`.
+//! The file `known_servers`, which holds the server key that belongs to each address.
 //!
 //! A line is `ADDRESS SHA256:... [KEY]`, the key itself in base64 where it has been seen: with it the first
 //! message can be sealed at once, which saves a round trip. The fingerprint alone decides.
@@ -26,7 +26,7 @@ pub enum TrustPolicy {
     Strict,
 }
 
-/// A server that is known.
+/// The key of a known server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
     /// The id of its key.
@@ -233,7 +233,7 @@ mod tests {
         check(true);
         symlink("/no/such/place", folder.join(NAME)).unwrap();
         check(false);
-        // Whoever can write to the folder may have taken the file away.
+        // Another user who can write to the folder may have taken the file away.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         check(false);
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();

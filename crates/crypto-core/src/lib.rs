@@ -1,4 +1,4 @@
-//! Sockseal's cryptography: bytes in, bytes out.
+//! Sockseal's cryptography: RSA identities and key files, key exchange, key schedule and record encryption.
 //!
 #![doc = include_str!("../README.md")]
 //!

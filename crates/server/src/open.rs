@@ -1,4 +1,4 @@
-//! The streams that clients have open, as `server status` shows them.
+//! The table of the streams that clients have open, which `server status` shows.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

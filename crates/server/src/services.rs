@@ -28,7 +28,7 @@ use crate::services::pipe::{Pipe, ServedPipe};
 use crate::services::request::RequestContext;
 use crate::services::tunnels::Tunnels;
 
-/// What a server offers to its clients: nothing that is not named here.
+/// The services that a server offers to its clients: messages, a pipe, tunnels, and listening for them.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Services {

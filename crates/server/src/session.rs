@@ -1,4 +1,4 @@
-//! A client that is in: one stream after another, for as long as it may.
+//! The session of an authorized client: serves one stream after another until the client leaves or loses its rights.
 
 use std::io;
 use std::pin::pin;

@@ -13,7 +13,7 @@ use crate::client_config::ClientConfig;
 use crate::error::Error;
 use crate::server_config::ServerConfig;
 
-/// A stream of bytes that nobody in between can read, change, replay or cut short unseen.
+/// A stream of bytes that is encrypted and authenticated: no change, replay or cut by others goes unnoticed.
 ///
 /// `flush` sends what was written, and `shutdown` says that no more will come. An end of file means that the other side has
 /// said so; where the connection was cut before, reading fails, and `Error::from` makes

@@ -18,7 +18,7 @@ use crate::server_config::ServerConfig;
 pub use halves::{Halves, ReadHalf, WriteHalf};
 pub use wire_protocol::stream::blocking::{Split, Timeouts, Unlimited};
 
-/// A stream of bytes that nobody in between can read, change, replay or cut short unseen.
+/// A stream of bytes that is encrypted and authenticated: no change, replay or cut by others goes unnoticed.
 ///
 /// `flush` sends what was written, and [`SecureStream::shutdown`] says that no more will come. An end of file means that the
 /// other side has said so; where the connection was cut before, reading fails, and `Error::from` makes

@@ -8,7 +8,7 @@ use wire_protocol::handshake::client::{self, ExpectedServer, ResumptionTicket};
 
 use crate::error::Error;
 
-/// What a client brings to a connection: which server it means, and who it is itself (section 5 of PROTOCOL.md).
+/// The configuration of a client: the server that it expects, and its own identity (section 5 of PROTOCOL.md).
 ///
 /// A contradiction, such as a pre-shared key and an RSA key for one client, is an error when it is connected with, before
 /// anything is sent.

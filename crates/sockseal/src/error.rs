@@ -4,7 +4,7 @@ use std::io;
 
 use wire_protocol::stream::error_in;
 
-/// Why a connection failed.
+/// The reason why a connection failed.
 ///
 /// Reading and writing give `std::io::Error`, as their traits ask; `Error::from` finds in it what is here.
 ///

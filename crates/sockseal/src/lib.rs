@@ -1,4 +1,4 @@
-//! A secure stream over any transport, for applications.
+//! The library for applications: an encrypted and authenticated stream over any transport.
 //!
 #![cfg_attr(feature = "tokio", doc = include_str!("../README.md"))]
 //!

@@ -10,10 +10,10 @@ use crypto_core::ticket::TicketKey;
 use wire_protocol::handshake::server::{self, ClientAuth};
 use wire_protocol::message::ServerLimits;
 
-/// What a server brings to its connections: how it proves itself, and what it asks of clients. Cheap to clone.
+/// The configuration of a server: how it proves itself, and what it asks of clients. Cheap to clone.
 ///
-/// Whoever has the right keys still comes in only where the function says so that [`accept`](crate::blocking::accept) is
-/// given.
+/// A client that has the right keys still comes in only where the function says so that
+/// [`accept`](crate::blocking::accept) is given.
 ///
 /// ```
 /// # use sockseal::{Error, ServerConfig, ServerKey, SysRng};
@@ -58,8 +58,8 @@ impl ServerConfig {
         })
     }
 
-    /// Takes no anonymous client: each has to prove that it has the key that it names. Which keys may come in is for the
-    /// function to say that [`accept`](crate::blocking::accept) is given.
+    /// Takes no anonymous client: each has to prove that it has the key that it names. The function that
+    /// [`accept`](crate::blocking::accept) is given decides which keys may come in.
     pub fn require_client(self) -> Self {
         self.with(|config| config.client_auth = ClientAuth::Required)
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where to connect or listen.
+/// An address to connect to or to listen on: a TCP port of a host, or a unix socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP port of a host.
@@ -79,7 +79,7 @@ pub struct AddressError {
     pub problem: AddressProblem,
 }
 
-/// Why a text is no address.
+/// The reason why a text is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressProblem {

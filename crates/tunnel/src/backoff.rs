@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// Longer and longer pauses, from [`MIN_PAUSE`] to [`MAX_PAUSE`] without their jitter, for ever. No two clients' are alike.
+/// Exponential backoff with jitter: endless pauses that grow from [`MIN_PAUSE`] to [`MAX_PAUSE`], before the jitter.
 #[derive(Debug)]
 pub struct Backoff(ExponentialBackoff);
 

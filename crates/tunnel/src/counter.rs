@@ -1,9 +1,9 @@
-//! How many of a kind there are now.
+//! A counter of things of one kind that exist now, such as open streams.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts what has begun and has not ended. Clones count together.
+/// Counts things that exist now, such as open streams. Clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<AtomicUsize>);
 
@@ -22,7 +22,7 @@ impl Counter {
     }
 }
 
-/// One of those that are counted, until it is dropped.
+/// Keeps one thing counted by a [`Counter`] until it is dropped.
 #[derive(Debug)]
 pub struct Counted(Arc<AtomicUsize>);
 

@@ -1,4 +1,4 @@
-//! The UDP socket towards a target: at the first of its addresses where somebody is.
+//! The UDP socket towards a target: uses the first of its addresses that does not refuse datagrams.
 //!
 //! Nobody says that a datagram has arrived, but a port where nobody listens is told of as a rule. So what goes out is
 //! kept for a moment where there are other addresses, and sent to the next one when the first refuses.
@@ -21,7 +21,7 @@ use wire_protocol::stream::{DatagramSocket, Dropped, send_past_earlier_errors};
 
 use crate::drops::FlowDrops;
 
-/// A UDP socket of its own that exchanges datagrams with one address, and with nobody else.
+/// A connected UDP socket that exchanges datagrams with one address of a target.
 pub struct DatagramTarget<'a> {
     socket: Arc<UdpSocket>,
     /// Where to go when nobody is there.
@@ -147,7 +147,7 @@ impl DatagramSocket for DatagramTarget<'_> {
             match self.socket.poll_recv(cx, &mut room) {
                 Poll::Ready(Ok(())) => {
                     let len = room.filled().len();
-                    // Somebody is there.
+                    // A service listens there.
                     self.stay();
                     return Poll::Ready(Ok(len));
                 }
@@ -295,7 +295,7 @@ mod tests {
             DatagramTarget::connect(vec![first, second], drops.flow("x".into()), |_| {}).unwrap();
         target.try_send(b"one").unwrap();
         target.try_send(b"two").unwrap();
-        // Somebody comes; the refusal of the one before is still to be told of.
+        // A service begins to listen; the refusal of the datagram before is still to be told of.
         let mut buf = [0; 100];
         let service = UdpSocket::bind(second).await.unwrap();
         target.try_send(b"three").unwrap();

@@ -1,4 +1,4 @@
-//! Datagrams that are dropped: counted for `status`, and said in the log, once for each flow and reason.
+//! Counts dropped datagrams for `status`, and logs them, once for each flow and reason.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wire_protocol::channel::MAX_DATAGRAM_LEN;
 use wire_protocol::stream::Dropped;
 
-/// The datagrams that a program has dropped. Clones count together.
+/// Counts the datagrams that a program has dropped. Clones share one count.
 #[derive(Debug, Clone, Default)]
 pub struct DropCounter(Arc<Counted>);
 
@@ -28,7 +28,7 @@ struct Lines {
     held_back: u64,
 }
 
-/// The datagrams of one flow that are dropped. Clones are of the same flow.
+/// Counts and logs the dropped datagrams of one flow. Clones are of the same flow.
 #[derive(Debug, Clone)]
 pub struct FlowDrops(Arc<Flow>);
 
@@ -48,7 +48,7 @@ struct Said {
     untold: u64,
 }
 
-/// Why a datagram is dropped.
+/// The reason why a datagram is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropReason {
     /// It is longer than this many bytes.

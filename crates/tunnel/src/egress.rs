@@ -1,4 +1,4 @@
-//! Egress: what the other side asks for is resolved, permitted, dialed and relayed.
+//! Egress: serves a stream that the other side opens; its target is resolved, permitted, dialed and relayed.
 //!
 //! ```text
 //! Open -> destination -> resolve -> permit each address -> dial -> PROXY header -> Opened -> relay -> idle channel
@@ -26,8 +26,8 @@ use crate::relay::relay;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
-/// What one stream that the other side asks for may reach, and what has to be known about it. The program that dials
-/// decides.
+/// The request of the other side for one stream. The program that dials decides by it what the stream may reach, and
+/// takes note of the outcome.
 pub trait Request: Send + Sync {
     /// On which terms the stream is carried.
     type Terms: Terms;
@@ -68,7 +68,7 @@ pub trait Request: Send + Sync {
     fn refuse(&self, refusal: Self::Refusal) -> RefusedCode;
 }
 
-/// Where a stream leads to.
+/// The destination that a stream is to be connected to.
 #[derive(Debug)]
 pub enum Destination<'a> {
     /// A host, each of whose addresses has to be permitted.
@@ -87,7 +87,7 @@ struct Reached {
     header: ProxyHeader,
 }
 
-/// What has become of a stream that the other side asks for.
+/// The outcome of a request for a stream: connected to its target, or over, because it was refused or has ended.
 #[derive(Debug)]
 pub enum Opened {
     /// It stands, and its target is connected to: the two are to be relayed.

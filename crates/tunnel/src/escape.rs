@@ -1,4 +1,4 @@
-//! What comes from a peer, made fit for a terminal: one line, no control character, nothing that cannot be seen or
+//! Escapes the text of a peer for a terminal: one line, no control character, nothing that cannot be seen or
 //! that changes how the rest of the screen reads.
 //!
 //! A backslash is written as `\\`, so that an escape can be told from text that looks like one.
@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Shows a text as [`escape`] writes it, whatever is in it.
+/// Displays the text of a value as [`escape`] writes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<T>(pub T);
 
@@ -19,7 +19,7 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
     }
 }
 
-/// Escapes all that is written through it.
+/// A writer that escapes the text that is written through it.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a wrapper")]
 pub struct Escaping<W>(pub W);

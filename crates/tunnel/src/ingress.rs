@@ -1,4 +1,4 @@
-//! Ingress over a pool: what has come in is carried on the pool's channels, on another one where its stream never stood.
+//! Ingress: carries accepted connections and UDP sessions on channels of a pool, and retries on another if none opened.
 //!
 //! ```text
 //! Listener, SOCKS client, UDP session -> channel of the pool -> Open, early data -> relay -> idle channel
@@ -24,7 +24,7 @@ use crate::relay::relay;
 use crate::socket::Socket;
 use crate::terms::Unlimited;
 
-/// Carries what has come in over the channels of a pool.
+/// Carries accepted connections and UDP sessions over the channels of a pool.
 #[derive(Debug)]
 pub struct Ingress<C: Connect> {
     /// The channels.
@@ -37,7 +37,7 @@ pub struct Ingress<C: Connect> {
     pub udp_timeout: Duration,
 }
 
-/// Why something was not carried to its end.
+/// The reason why a connection or UDP session was not carried to its end.
 #[derive(Debug)]
 pub enum IngressError<E> {
     /// There was no channel, or the other side did not answer.

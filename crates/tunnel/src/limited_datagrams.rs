@@ -1,4 +1,4 @@
-//! Datagrams within the limit of their terms.
+//! A datagram socket that drops datagrams beyond the limit of their terms.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use wire_protocol::stream::{DatagramSocket, Dropped};
 use crate::drops::FlowDrops;
 use crate::terms::Terms;
 
-/// A socket whose datagrams beyond the limit are lost, and that has none any more once its terms are drained.
+/// A datagram socket that drops datagrams beyond the limit of its terms, and ends once the terms are drained.
 pub struct LimitedDatagrams<'a, D, T> {
     socket: &'a mut D,
     terms: &'a T,

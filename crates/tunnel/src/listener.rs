@@ -1,4 +1,4 @@
-//! Sockets that are listened on.
+//! Listening sockets for connections: TCP, unix, and in memory.
 
 pub(crate) mod bind;
 mod source;
@@ -24,7 +24,7 @@ pub use self::source::Source;
 pub use self::tcp::TcpListeners;
 pub use self::unix::SocketFile;
 
-/// What is listened on: one socket, or one for each address of a name.
+/// A listener for connections: one socket, or one for each address of a name.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP, and what becomes of accepted connections.

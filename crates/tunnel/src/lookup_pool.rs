@@ -117,7 +117,7 @@ impl Pool {
         loop {
             if let Some(Waiting { asker, lookup, done }) = state.get_or_insert_default().take() {
                 drop(state);
-                // A panic must not cost a thread, or a place of the asker. Whoever waits learns of it as an error.
+                // A panic must not cost a thread, or a place of the asker. The caller learns of it as an error.
                 if let Ok(found) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(lookup)) {
                     done.send(found).ok();
                 }

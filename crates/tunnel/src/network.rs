@@ -14,7 +14,7 @@ use crate::socket::{OnDrop, Socket};
 #[cfg(feature = "memory-network")]
 use crate::memory::MemoryHost;
 
-/// The network that a program dials and listens on. Datagrams always go by that of the system.
+/// The network that a program dials and listens on. Datagrams always use that of the system.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Network {

@@ -20,7 +20,7 @@ use crate::pending_stream::{Carried, TurnedAway};
 use crate::socket::Socket;
 use crate::terms::Terms;
 
-/// What a parked channel serves, and for how long.
+/// The queue that a parked channel takes its streams from, and the conditions under which it stops.
 #[derive(Debug)]
 pub struct Parked<'a> {
     /// What has come in by the lease.

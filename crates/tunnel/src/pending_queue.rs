@@ -1,4 +1,4 @@
-//! The queue of what has come in by a lease: several parked channels take from it, and nothing stays in it for long.
+//! The queue of connections and UDP sessions of one lease, which wait a limited time for a parked channel to take them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use crate::drops::DropReason;
 use crate::pending_stream::PendingStream;
 use crate::udp_sessions::UdpSession;
 
-/// What waits for the client.
+/// A connection or UDP session that waits for a parked channel of the client.
 #[derive(Debug)]
 pub struct Pending {
     /// Since when.
@@ -22,7 +22,7 @@ pub struct Pending {
     pub stream: PendingStream,
 }
 
-/// The queue of one lease.
+/// The queue of connections and UDP sessions that have come in by one lease.
 #[derive(Debug)]
 pub struct PendingQueue {
     queue: Mutex<Queue>,
@@ -40,7 +40,7 @@ struct Queue {
     is_closed: bool,
 }
 
-/// Room for one stream that waits: in its lease, and where it has a descriptor, among all visitors of the server.
+/// A permit to wait in the queue of a lease and, with a descriptor, among all visitors of the server.
 #[derive(Debug)]
 pub struct QueuePermit {
     _in_lease: Option<OwnedSemaphorePermit>,

@@ -19,7 +19,7 @@ use crate::socks::{self, Dialect, NOWHERE, Reply};
 use crate::terms::Terms;
 use crate::udp_sessions::UdpSession;
 
-/// What has come in here and waits for a channel. Dropped, a connection is reset.
+/// A connection or UDP session that waits for a channel. Dropping it resets a connection.
 #[derive(Debug)]
 pub enum PendingStream {
     /// A connection.
@@ -49,7 +49,7 @@ pub enum PendingStream {
     },
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt to carry a connection or UDP session on one channel.
 #[derive(Debug)]
 pub enum Carried {
     /// The stream has come to its end, and the channel is idle. A session for which a datagram came while the end was said is
@@ -65,7 +65,7 @@ pub enum Carried {
     Broken(RelayError),
 }
 
-/// How a stream has been opened.
+/// The outcome of opening a stream: open for a connection, or already at its end.
 #[derive(Debug)]
 pub enum Opened {
     /// It stands, and is to be relayed with the connection.
@@ -80,7 +80,7 @@ impl From<Carried> for Opened {
     }
 }
 
-/// Why something is turned away that has come in.
+/// The reason why a connection or UDP session that has come in is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnedAway {
     /// No channel came about in time.

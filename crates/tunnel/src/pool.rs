@@ -1,4 +1,4 @@
-//! Channels that are through the handshake before they are needed, so that opening a stream costs no round trip.
+//! Keeps channels whose handshakes are done before they are needed, so that opening a stream costs no round trip.
 //!
 //! A channel whose stream has ended well comes back. How many are kept follows what is asked for: each time that
 //! none is there one more is wanted from then on, and what lies around unused is wanted less and less.
@@ -25,7 +25,7 @@ use crate::dial::in_time;
 pub use self::connect::{Attempt, Connect, Fault};
 pub use self::state::MAX_WARM;
 
-/// Warm channels to one server.
+/// A pool of channels to one server whose handshakes are done in advance.
 pub struct Pool<C: Connect> {
     connector: C,
     state: Mutex<State<C::Socket>>,

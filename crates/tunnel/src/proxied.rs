@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ppp::{HeaderResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// What a proxy says of a connection.
+/// The content of a received PROXY header: the addresses of a client, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proxied {
     /// It hands on a client's.

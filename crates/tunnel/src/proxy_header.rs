@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ppp::v2::{Addresses, Builder, Command, Protocol, Version};
 
-/// Whether a target is told who connects, in front of the data.
+/// The PROXY header that is sent to a target in front of the data, to tell it who connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// It is not.

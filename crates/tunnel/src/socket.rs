@@ -17,7 +17,7 @@ use wire_protocol::stream::{Duplex, blocking};
 #[cfg(feature = "memory-network")]
 use crate::memory::MemorySocket;
 
-/// What dropping an accepted connection means.
+/// The effect of dropping an accepted connection: an orderly end, or a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDrop {
     /// A good end.
@@ -26,7 +26,7 @@ pub enum OnDrop {
     Resets,
 }
 
-/// A connected socket of the reactor.
+/// A connected socket for asynchronous code.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -248,7 +248,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A connected socket for threads.
+/// A connected socket with blocking reads and writes, for threads.
 #[derive(Debug)]
 pub enum BlockingSocket {
     /// TCP.

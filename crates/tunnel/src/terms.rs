@@ -1,4 +1,4 @@
-//! On which terms a stream is carried: at what pace, for how long without a datagram, and until when.
+//! The terms on which a stream is carried: its limit of bytes per second, its idle limit, and its end.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wire_protocol::stream::Pace;
 
 use crate::drops::DropReason;
 
-/// The terms of one stream, which the program that carries it sets.
+/// The terms of one stream, such as its limit of bytes per second, which the program that carries it sets.
 pub trait Terms: Send + Sync {
     /// The limit of bytes a second of a connection.
     type Pace: Pace;
@@ -35,7 +35,7 @@ pub trait Terms: Send + Sync {
     fn drained(&self) -> impl Future<Output = ()> + Send + 'static;
 }
 
-/// No limit, and no end but the stream's own.
+/// Terms without a limit of bytes per second, under which a stream is never stopped early.
 #[derive(Debug, Clone, Copy)]
 pub struct Unlimited {
     /// See [`Terms::udp_timeout`].

@@ -1,6 +1,6 @@
-//! UDP sockets that others send to. What goes back to them leaves from the address that they have sent to, also where the
-//! socket is bound to all of the machine's: left to itself the system would choose the one that the route begins with,
-//! and whoever has asked another does not take the answer.
+//! Listening UDP sockets, which answer from the address that a datagram was sent to, also where they are bound to all
+//! addresses of the machine: by default the system would choose the source address by the route, and a peer that has
+//! sent to another address would not accept the answer.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ use crate::address::Address;
 use crate::dial::explain::{lacks_scope, scope_missing};
 use crate::listener::bind::{Families, LocalAddress, bind_by_one_port, candidates};
 
-/// What others send to: one UDP socket, or one for each address of a name.
+/// A listener for datagrams: one UDP socket, or one for each address of a name.
 #[derive(Debug)]
 pub struct UdpListener {
     /// At least one, all with one port.
@@ -45,8 +45,8 @@ impl LocalAddress for Bound {
     }
 }
 
-/// Where a datagram came from, and by which socket and to which address of this machine. As it is written, where it came
-/// from.
+/// The sender of a datagram, with the socket and the address of this machine that it was sent to. Displayed as the
+/// address of the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Correspondent {
     /// The other side.

@@ -1,5 +1,5 @@
-//! Sessions of datagrams: what comes in at one UDP socket, told apart by where it comes from or, with SOCKS, by where it
-//! is to go, each for a channel of its own.
+//! UDP sessions: the datagrams that arrive at one socket, separated by their source or, with SOCKS, by their
+//! destination. Each session is carried on a channel of its own.
 //!
 //! ```text
 //! UDP socket -> UdpSessions: by key -> the queue of a session -> relay_datagrams -> channel
@@ -29,7 +29,7 @@ use crate::udp::{Correspondent, UdpListener};
 
 pub use self::session::UdpSession;
 
-/// The sessions at one UDP socket.
+/// The UDP sessions at one listener, with the queues of their datagrams.
 #[derive(Debug)]
 pub struct UdpSessions<K> {
     socket: Arc<UdpListener>,
@@ -63,7 +63,7 @@ struct GaveWay {
     since: u64,
 }
 
-/// The session that a datagram is of.
+/// The session that a datagram belongs to, and the place of its payload.
 #[derive(Debug)]
 pub struct SessionKey<K> {
     /// What tells it from other sessions.
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(&buf[..len], b"from 53: that");
     }
 
-    /// Whoever asks `localhost` asks either family.
+    /// A program that asks `localhost` may ask either family.
     #[tokio::test]
     async fn one_port_is_listened_on_at_all_addresses_of_a_name() {
         let all = ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"].map(|address| address.parse().unwrap());

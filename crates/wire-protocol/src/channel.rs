@@ -13,7 +13,7 @@
 //! one does tells the other what may come: whoever has said Open waits for its answer, whoever has said Refused discards what
 //! was sent before that was heard. What has come may ask for an answer, which [`Sender::answer`] says.
 //!
-//! The channel owns its timers. Whoever drives it says what time it is ([`Timestamp`]), and calls
+//! The channel owns its timers. Its driver says what time it is ([`Timestamp`]), and calls
 //!
 //! - [`Sender::handle_timeout`] once [`Sender::poll_timeout`] has come: a Ping is due;
 //! - [`Receiver::handle_timeout`] once [`Receiver::poll_timeout`] has come: the other side has been silent for too long.

@@ -96,7 +96,7 @@ impl From<crypto_core::Error> for Error {
     }
 }
 
-/// What is wrong with bytes that are not a message.
+/// The reason why bytes that were received are not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidMessage {
@@ -120,7 +120,7 @@ pub enum InvalidMessage {
     Malformed,
 }
 
-/// What else may be knocking at a port.
+/// The other protocol that a peer seems to speak, as its first bytes show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Foreign {
@@ -145,7 +145,7 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// Which rule a peer broke.
+/// The rule of the protocol that a peer broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerMisbehaved {

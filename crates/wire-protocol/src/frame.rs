@@ -14,7 +14,7 @@ use crate::error::{Error, Foreign, InvalidMessage, PeerMisbehaved};
 /// Length of a frame header in bytes.
 pub const HEADER_LEN: usize = 8;
 
-/// What a frame holds.
+/// The kind of a frame, which says what message it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameKind {

@@ -41,7 +41,7 @@ use crate::error::{Error, InvalidMessage, PeerMisbehaved};
 use crate::message::HandshakeMessage;
 use crate::record::append_message;
 
-/// What is common to both state machines: what the loop that drives them needs.
+/// The interface of the state machines of both sides, for the loop that drives a handshake.
 pub trait Handshake: Sized {
     /// RSA to be done before the handshake can go on.
     type Work: Work<Self>;
@@ -72,7 +72,7 @@ pub trait Handshake: Sized {
     ) -> Result<Step<Self>, Error>;
 }
 
-/// RSA that a handshake waits for. It takes milliseconds, so that a server does it away from its reactor.
+/// An RSA operation that a handshake waits for. It takes milliseconds, so a server does it on another thread.
 pub trait Work<H: Handshake>: Send {
     /// Does it.
     ///
@@ -81,7 +81,7 @@ pub trait Work<H: Handshake>: Send {
     fn run<R: TryCryptoRng + ?Sized>(self, rng: &mut R, out: &mut Vec<u8>) -> Result<Step<H>, Error>;
 }
 
-/// What comes next.
+/// The next step of a handshake.
 #[must_use]
 #[derive(Debug)]
 pub enum Step<H: Handshake> {

@@ -1,4 +1,4 @@
-//! Sockseal's protocol: what goes over the wire, and when.
+//! Sockseal's protocol: messages, handshake and channel as state machines without I/O, and streams over sockets.
 //!
 #![doc = include_str!("../README.md")]
 //!

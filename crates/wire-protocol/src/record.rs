@@ -215,8 +215,8 @@ impl fmt::Debug for RecordBuffer {
     }
 }
 
-/// Sealed records on their way out, and room behind them for data that is to be sealed in place. Reads as the bytes
-/// that are to be sent.
+/// A buffer of sealed records that are to be sent, with room behind them for data that is to be sealed in place.
+/// Dereferences to the bytes that are to be sent.
 #[derive(Default)]
 pub struct SendBuffer {
     /// What is behind `len` is left over from before.

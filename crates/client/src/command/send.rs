@@ -1,4 +1,4 @@
-//! `client send`: one message, confirmed by the server or not sent.
+//! `client send`: sends one message, and reports success only once the server has confirmed it.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;

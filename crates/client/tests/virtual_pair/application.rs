@@ -108,7 +108,7 @@ async fn follow(socket: MemorySocket, connection: u64, side: Side, script: Scrip
         ledger.note(connection, side.other(), |direction| direction.outcome = Some(outcome));
         return;
     }
-    // Whoever leaves reads nothing any more, and has seen no end.
+    // An application that leaves reads nothing any more, and has seen no end.
     let mut reading = std::pin::pin!(reading);
     let mut writing = std::pin::pin!(writing);
     let outcome = tokio::select! {

@@ -155,8 +155,9 @@ impl Opening {
         opening
     }
 
-    /// One that comes to its end where nothing happens. Whoever reads too slowly may see what was sent last cut off: a channel
-    /// on which both sides have ended is asked for a sign of life, which comes behind what it still carries.
+    /// One that comes to its end where nothing happens. An application that reads too slowly may see what was sent last
+    /// cut off: a channel on which both sides have ended is asked for a sign of life, which comes behind what it still
+    /// carries.
     fn prompt(random: &mut Random) -> Self {
         let mut opening = Self::whole(random);
         for script in [&mut opening.visitor, &mut opening.target] {

@@ -1,5 +1,5 @@
-//! What unfinished messages take up, in memory and on the disk: so much for each client, and so much in all. A client
-//! that keeps many of them open pays with its own.
+//! The budget of unfinished messages, which limits the memory and disk space that they take up, for each client and in
+//! all. A client that keeps many of them open uses up its own share.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

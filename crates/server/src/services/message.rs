@@ -1,4 +1,4 @@
-//! Messages: each is printed on a line of its own once all of it is there, and only then confirmed.
+//! The service for messages: prints each on a line of its own once it is complete, and then confirms it.
 
 mod output;
 
@@ -27,7 +27,7 @@ use crate::services::message::output::Output;
 use crate::services::request::RequestContext;
 use crate::services::reset::revoke;
 
-/// Takes messages and prints them.
+/// The service that accepts messages of clients and prints them.
 pub struct Messages {
     format: MessageFormat,
     max_len: u64,
@@ -137,7 +137,7 @@ impl Messages {
                 return Err(error);
             }
         }
-        // Whoever is told that a message has arrived can rely on it: nothing is confirmed before it is out.
+        // A client that is told that its message has arrived can rely on it: nothing is confirmed before it is out.
         let mut output = tokio::select! {
             biased;
             // One that is being printed already was whole before the right was lost.

@@ -1,4 +1,4 @@
-//! The pipe: an input to one client, that client to an output.
+//! The service for a pipe: sends an input of the server to one client, and what the client sends to an output.
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::open::Meter;
 use crate::services::handler::{Handler, Served};
 use crate::services::request::RequestContext;
 
-/// One end of a pipe, for the first client that opens it.
+/// The input and output of the server that the first client to open the pipe is connected to.
 #[derive(Debug)]
 pub struct Pipe {
     /// `None` once somebody has opened it.

@@ -1,4 +1,4 @@
-//! Which addresses were reached lately, and the order in which those of a name are tried (RFC 8305, section 4).
+//! The addresses that were reached lately, and the order in which those of a name are tried (RFC 8305, section 4).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -85,7 +85,7 @@ impl Lookups {
         drop(under_way);
         tokio::spawn(async move {
             let answer = asked.await.map_err(|error| (error.kind(), error.to_string()));
-            // Whoever comes after the answer asks anew.
+            // A caller that comes after the answer asks anew.
             drop(entry);
             tell.send_replace(Some(answer));
         });
@@ -134,7 +134,7 @@ mod tests {
                 _ => Err(io::Error::new(io::ErrorKind::NotFound, "nobody knows it")),
             }
         };
-        // Whoever has begun it goes away.
+        // The caller that has begun it goes away.
         let mut begun: Vec<_> = (0..=100).map(|_| Box::pin(LOOKUPS.find("", "one", look_up))).collect();
         let mut other = Box::pin(LOOKUPS.find("", "two", look_up));
         let mut cx = Context::from_waker(Waker::noop());

@@ -50,7 +50,7 @@ enum Cause {
     NotInTime,
     /// There is no way to the address, or this machine does not have it.
     NoWay,
-    /// Somebody else has it.
+    /// Another program has it.
     InUse,
     /// It does not exist here.
     NotSupported,

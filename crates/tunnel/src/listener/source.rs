@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Where an accepted connection comes from.
+/// The source of an accepted connection: its name in the log, and its address.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// As it is written, for the log.

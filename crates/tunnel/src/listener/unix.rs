@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// The file of a unix socket. Goes with it, unless another socket has taken its place.
+/// The file of a listening unix socket. Dropping it removes the file, unless another socket has taken its place.
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,

@@ -1,4 +1,4 @@
-//! What the two ends of a connection in memory share: what is under way in each direction, and how it has ended.
+//! The state that both ends of a connection in memory share: the bytes under way in each direction, and how it ended.
 
 use std::collections::VecDeque;
 use std::fmt;

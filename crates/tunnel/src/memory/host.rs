@@ -8,7 +8,7 @@ use super::listener::MemoryListener;
 use super::registry::Registry;
 use super::socket::MemorySocket;
 
-/// A machine on a network in memory: whatever it dials comes from its address.
+/// A machine on a network in memory, whose address is the source of the connections that it dials.
 #[derive(Debug, Clone)]
 pub struct MemoryHost {
     registry: Arc<Registry>,

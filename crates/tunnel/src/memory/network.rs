@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::host::MemoryHost;
 use super::registry::{Conditions, Registry};
 
-/// A network in memory, with all that stands on it.
+/// A simulated network in memory, with its listeners and connections, for tests.
 #[derive(Debug, Clone)]
 pub struct MemoryNetwork(Arc<Registry>);
 

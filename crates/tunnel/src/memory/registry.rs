@@ -15,7 +15,7 @@ use super::connection::{Connection, Side};
 use super::random::Random;
 use super::socket::MemorySocket;
 
-/// What connections that are made from now on are like.
+/// The delay and the capacity of connections that are made from now on.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "tests give all of it")]
 pub struct Conditions {

@@ -6,7 +6,7 @@ use std::future::Future;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire_protocol::stream::Channel;
 
-/// Makes one channel after another to one server.
+/// Makes the channels of a pool, all to one server.
 pub trait Connect: Send + Sync + 'static {
     /// The socket that a channel is on.
     type Socket: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug + 'static;
@@ -20,13 +20,13 @@ pub trait Connect: Send + Sync + 'static {
     fn no_channel(&self) -> Self::Error;
 }
 
-/// An error that says what it means for the attempts that follow.
+/// The error of an attempt to make a channel, which tells whether further attempts make sense.
 pub trait Attempt {
     /// What it means.
     fn fault(&self) -> Fault;
 }
 
-/// What an attempt that has failed means for those that follow.
+/// The kind of a failed attempt to make a channel, which decides whether another attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Trying again does not mend it: the server is not the one that is trusted, or something is wrong on this side.

@@ -17,7 +17,7 @@ use crate::socket::Socket;
 use crate::udp::UdpListener;
 use crate::udp_sessions::{SessionKey, UdpSession, UdpSessions};
 
-/// What a client's datagrams come in by, for as long as its connection stands.
+/// A UDP ASSOCIATE request in effect: the socket for the datagrams of one client, and their sessions.
 #[derive(Debug)]
 pub struct Association {
     sessions: UdpSessions<Destination>,

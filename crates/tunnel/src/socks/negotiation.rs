@@ -1,4 +1,4 @@
-//! Reading the request of a client that may speak any of the protocols, and answering it in its own.
+//! Reads the request of a client in any of the proxy protocols, and answers it in the same one.
 
 use std::io;
 use std::net::SocketAddr;

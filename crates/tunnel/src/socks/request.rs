@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use wire_protocol::message::RefusedCode;
 
-/// What a client asks for.
+/// The request of a client to a proxy: a connection, or an association for datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// A connection.
@@ -20,7 +20,7 @@ pub enum Request {
     Associate,
 }
 
-/// How a client speaks.
+/// The proxy protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// SOCKS5.
@@ -31,7 +31,7 @@ pub enum Dialect {
     Http,
 }
 
-/// What a client is told.
+/// The reply of a proxy to a request, apart from its encoding in each protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// It has what it asked for.
@@ -77,7 +77,7 @@ impl From<RefusedCode> for Reply {
     }
 }
 
-/// Why a client gets nothing. It has been told, where its protocol has a word for that.
+/// The reason why a request to a proxy failed. The client has been told, where its protocol has a reply for that.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocksError {

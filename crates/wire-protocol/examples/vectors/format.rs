@@ -89,7 +89,7 @@ pub(crate) struct Keys {
 pub(crate) struct Record {
     pub(crate) from: &'static str,
     pub(crate) name: &'static str,
-    /// Which of `keys` seals it.
+    /// The name of the entry of `keys` that seals it.
     pub(crate) keys: &'static str,
     pub(crate) sequence: u64,
     pub(crate) content_type: &'static str,

@@ -1,4 +1,4 @@
-//! What the other side of a channel sends.
+//! The receiving direction of a channel: opens records, and checks what the other side may send by now.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -43,7 +43,7 @@ pub enum Event {
     Close,
 }
 
-/// What the other side sends.
+/// The receiving direction of a channel, which turns the records of the other side into events.
 #[derive(Debug)]
 pub struct Receiver {
     side: Side,
@@ -181,7 +181,7 @@ impl Receiver {
     }
 
     /// Ends the channel where nothing has come for [`SILENCE`] in a stream that is kept up, or a flow of datagrams has not been
-    /// ended within that. Whoever calls this has taken all events that there are.
+    /// ended within that. The caller has taken all events that there are.
     ///
     /// # Errors
     /// [`Error::Silent`] and [`Error::EndTimedOut`] then.

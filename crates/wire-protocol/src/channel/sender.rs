@@ -1,4 +1,4 @@
-//! What this side of a channel sends.
+//! The sending direction of a channel: seals messages and data into records, in the order that the protocol permits.
 
 use alloc::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::message::{ControlMessage, Target};
 use crate::record::{DataSlots, SendBuffer, append_control, append_record, batch};
 
-/// When a key has done its duty (section 6), beside its age. Whichever comes first.
+/// The amounts of records and bytes after which a key is replaced (section 6), beside its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyLimits {
     /// Records under one key.
@@ -28,7 +28,7 @@ impl Default for KeyLimits {
     }
 }
 
-/// What this side sends.
+/// The sending direction of a channel, which seals messages and data into records.
 #[derive(Debug)]
 pub struct Sender {
     pub(super) side: Side,

@@ -1,4 +1,4 @@
-//! What the two directions of a channel tell each other: a state of each, what the stream is, and what became of Pings.
+//! The state that both directions of a channel share: the state of each, the kind of stream, and the Pings.
 //!
 //! A state changes before the record that it speaks of can have left, and is looked at when a record is processed.
 

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-/// A moment on the clock of whoever drives a channel: the time since a start of its choosing, which is the same for both
-/// directions. Such a clock does not go back.
+/// A moment on the clock of the driver of a channel: the time since a start that the driver chooses, the same for both
+/// directions. The clock does not go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub Duration);
 

@@ -48,7 +48,7 @@ pub use key_offer::KeyFetch;
 use key_offer::{KEY_OFFERS, accept_key, parse_key_offer};
 pub use welcome::ExpectWelcome;
 
-/// The states that wait for a message.
+/// The states of a client's handshake that wait for a message.
 #[derive(Debug)]
 pub enum ClientHandshake {
     /// For the server's key.
@@ -282,7 +282,7 @@ impl ExpectServerHello {
     }
 }
 
-/// Waits for what the server wants of the client.
+/// Waits for ServerReady, which says whether the client has to authenticate.
 #[derive(Debug)]
 pub struct ExpectServerReady {
     config: ClientConfig,
@@ -334,7 +334,7 @@ impl ExpectServerFinished {
     }
 }
 
-/// The client's signature, to be made.
+/// The RSA operation that makes the signature of the client.
 #[derive(Debug)]
 pub struct SignClientAuth {
     answer: Box<Answer>,

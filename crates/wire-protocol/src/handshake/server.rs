@@ -46,7 +46,7 @@ pub use config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, T
 
 /// Most KeyOffers on a connection (section 3): one for a first contact, one for a stale ticket.
 pub const MAX_KEY_OFFERS: u8 = 2;
-/// The states that wait for a message.
+/// The states of a server's handshake that wait for a message.
 #[derive(Debug)]
 pub enum ServerHandshake {
     /// For the client's first words.
@@ -98,7 +98,7 @@ impl Handshake for ServerHandshake {
     }
 }
 
-/// RSA that a server has to do.
+/// An RSA operation that a server has to do during a handshake.
 #[derive(Debug)]
 pub enum ServerWork {
     /// Open the secret in a hello.
@@ -120,7 +120,7 @@ impl Work<ServerHandshake> for ServerWork {
     }
 }
 
-/// Waits for the client's first words.
+/// Waits for ClientHello, or for a request for the server's key.
 #[derive(Debug)]
 pub struct ExpectClientHello {
     config: Arc<ServerConfig>,
@@ -212,7 +212,7 @@ impl ExpectClientHello {
     }
 }
 
-/// A secret in a hello, to be opened.
+/// The RSA operation that decrypts the secret in a ClientHello.
 #[derive(Debug)]
 pub struct OpenSecret {
     identity: Arc<ServerKey>,
@@ -315,7 +315,7 @@ struct Pending {
     flight: Flight,
 }
 
-/// Waits for who the client is.
+/// Waits for ClientAuth, with which the client names its key and proves that it has it, or stays anonymous.
 #[derive(Debug)]
 pub struct ExpectClientAuth {
     pending: Pending,
@@ -341,7 +341,7 @@ impl ExpectClientAuth {
     }
 }
 
-/// A client's signature, to be checked.
+/// The RSA operation that verifies the signature of a client.
 #[derive(Debug)]
 pub struct VerifyClientAuth {
     pending: Pending,
@@ -361,7 +361,7 @@ impl VerifyClientAuth {
     }
 }
 
-/// Waits for the proof that the client has the keys, which makes it whoever it said it is.
+/// Waits for ClientFinished, the proof that the client has the keys of the handshake.
 #[derive(Debug)]
 pub struct ExpectClientFinished {
     pending: Pending,

@@ -55,7 +55,7 @@ pub enum ControlMessage {
     },
 }
 
-/// Why there will be no stream.
+/// The reason why a request to open a stream is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefusedCode {
     /// There is nothing of the kind here.
@@ -106,7 +106,7 @@ impl fmt::Display for RefusedCode {
     }
 }
 
-/// Why a stream has failed.
+/// The reason why a stream is reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResetCode {
     /// What the data goes to has failed, or is gone.

@@ -49,7 +49,7 @@ pub enum HelloAuth {
     },
     /// A key that both sides have.
     Psk {
-        /// Which one.
+        /// The key's id.
         id: String,
         /// HMAC over the frame before it.
         binder: [u8; 32],
@@ -75,7 +75,7 @@ pub struct ServerHello {
     /// ML-KEM-768 ciphertext.
     #[serde(with = "BigArray")]
     pub ciphertext: [u8; 1088],
-    /// Which authentication was taken.
+    /// The kind of authentication that was taken.
     pub mode: Mode,
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Frame kind 5: why there will be no channel. Not authenticated, so only a hint.
+/// Frame kind 5: a server gives up a handshake. It is not authenticated, so the reason is only a hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abort {
     /// The reason.
@@ -181,14 +181,14 @@ pub enum ClientAuthPolicy {
     Settled,
 }
 
-/// What a server will put up with, so that a client can keep to it.
+/// The limits of a server, which it tells a client so that the client can keep to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerLimits {
     /// Seconds that a channel may stay idle before the server closes it.
     pub idle_timeout_seconds: u32,
 }
 
-/// What resumes this channel, once.
+/// A ticket, with which the client can resume this channel once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// Seconds from now until the server will not take it any more.
@@ -205,7 +205,7 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Why a client may not come in.
+/// The reason why a server denies a client the channel at the end of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeniedCode {
     /// The server wants to know who the client is.
@@ -226,7 +226,7 @@ impl fmt::Display for DeniedCode {
     }
 }
 
-/// What a ticket holds, for the server's eyes alone (section 5).
+/// The content of a ticket, which only the server can read (section 5).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TicketContent {
     /// The server that minted it: another one refuses it.

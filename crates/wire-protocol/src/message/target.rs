@@ -5,7 +5,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What is at the other end of a stream.
+/// The target of a stream, which the side that opens it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The stream is one message to the server. Its EndOfStream says that the message has been handed on.

@@ -11,7 +11,7 @@ use crate::channel::{Receiver, Sender};
 use crate::handshake::{ChannelKeys, client, server};
 use crate::message::Target;
 
-/// A channel without its socket, between the two kinds of stream: see `SecureStream::into_parts`.
+/// A channel without its socket, for a move between asynchronous and blocking: see `SecureStream::into_parts`.
 ///
 /// Its two directions, and what the handshake has settled, stay where they are as it is moved: keys leave no copies behind,
 /// and what holds a stream across an `await` is small.

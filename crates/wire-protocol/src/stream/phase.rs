@@ -35,7 +35,7 @@ pub trait Streaming: sealed::Sealed {}
 impl Streaming for Opening {}
 impl Streaming for Open {}
 
-/// What the other side has said to an Open.
+/// The answer of the other side to a request to open a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The stream stands.
@@ -51,7 +51,7 @@ pub enum Answer {
 mod sealed {
     use super::{Answer, Open, Opening};
 
-    /// So that nobody adds a phase.
+    /// Keeps other crates from implementing the traits of phases.
     pub trait Sealed {
         /// Takes note of the answer to an Open.
         fn note(&mut self, answer: Answer);

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::message::ResetCode;
 
-/// How a relay between a channel and something plain ended badly.
+/// The error of a relay between a channel and a plain connection, or an input and an output.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayError {

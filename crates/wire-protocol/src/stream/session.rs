@@ -7,7 +7,7 @@ use crypto_core::identity::PublicKey;
 use crate::handshake::client::ResumptionTicket;
 use crate::message::{ClientIdentity, Mode, ServerLimits};
 
-/// What a handshake has settled about a channel.
+/// The results of a handshake that a channel keeps, such as the identity of the peer.
 #[derive(Debug)]
 pub struct Session {
     /// How the two authenticated each other.

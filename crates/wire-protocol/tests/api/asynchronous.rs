@@ -411,7 +411,7 @@ async fn a_peer_that_leaves_during_the_handshake_is_an_error_on_both_sides() {
     let (there, here) = duplex(1 << 16);
     drop(there);
     assert!(connect(here, knows_psk()).await.is_err());
-    // Whoever only looks whether somebody is there has done nothing wrong, other than who breaks off a hello.
+    // A peer that only looks whether the port is open has done nothing wrong, unlike one that breaks off a hello.
     for (said, expected) in
         [(&b""[..], io::ErrorKind::ConnectionAborted), (b"SKS", io::ErrorKind::UnexpectedEof)]
     {
@@ -585,7 +585,7 @@ async fn a_ping_that_crosses_a_close_does_not_spoil_it() {
     closing.await.unwrap();
 }
 
-/// Whoever asks for a sign of life and gets a Close has lost nothing.
+/// A side that asks for a sign of life and gets a Close has lost nothing.
 #[tokio::test]
 async fn a_close_in_reply_to_a_ping_is_not_a_cut_connection() {
     let (client, mut server) = idle(knows_psk()).await;

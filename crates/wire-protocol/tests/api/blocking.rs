@@ -129,7 +129,7 @@ fn a_client_whose_open_crosses_a_close_closes_too() {
     closing.join().unwrap().unwrap();
 }
 
-/// Whoever waits for a Close before its own has no limit, and whoever waits behind it has one.
+/// A side that waits for a Close before its own has no limit, and one that waits behind it has one.
 #[test]
 fn a_close_that_does_not_come_is_waited_for_within_a_limit() {
     let (client, server) = over_unix(knows_psk());

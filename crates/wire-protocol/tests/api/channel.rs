@@ -111,7 +111,7 @@ fn a_close_is_owed_a_close() {
         assert!(client.sender.has_answered_close() && !client.sender.owes_answer());
         assert_eq!(answer(&mut client), b"", "it is said once");
     }
-    // Whoever has said it first owes nothing.
+    // The side that has said it first owes nothing.
     let (mut client, mut server) = ends();
     let close = client.control(&ControlMessage::Close);
     assert_eq!(server.hear(&close), event(Event::Close));

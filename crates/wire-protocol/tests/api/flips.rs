@@ -1,4 +1,4 @@
-//! Somebody on the line changes one byte, or cuts a message short, or loses, doubles, swaps or returns one.
+//! An attacker on the line changes one byte, or cuts a message short, or loses, doubles, swaps or returns one.
 //!
 //! Each side is fed the genuine messages of a recorded handshake up to the one that was changed. It has to fail
 //! there or soon after; where it has something to say to it instead, the other side gets to hear that, and the

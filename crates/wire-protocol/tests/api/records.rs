@@ -430,7 +430,7 @@ fn a_datagram_beyond_the_limit_is_not_sent_and_not_received() {
     }
 }
 
-/// Whoever logs a channel must not log what it carries.
+/// The `Debug` form of a channel does not show what the channel carries.
 #[test]
 fn a_datagram_that_is_not_whole_is_not_shown() {
     let (mut client, mut server) = streaming_ends();

@@ -1,4 +1,4 @@
-//! What forwards tell of themselves while they run.
+//! The events that forwards report to the user while they run, as text or as JSON.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cli_support::forward::Transport;
 use serde::Serialize;
 
-/// What a person, or a program, wants to know.
+/// An event that forwards report to the user, or to the program that has started them.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event<'a> {
@@ -26,7 +26,7 @@ pub enum Event<'a> {
     },
 }
 
-/// How connections are taken.
+/// The kind of a forward: the side that listens, and the one that names the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {

@@ -85,7 +85,7 @@ pub(super) async fn supervise(
 /// Whether the server has listened for this client before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
-    /// Somebody is there to be told that it does not want to.
+    /// It has not: a refusal is final, and the user learns of it.
     NeverHeld,
     HeldBefore,
 }

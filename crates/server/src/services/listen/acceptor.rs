@@ -1,4 +1,4 @@
-//! Accepting what comes in by a lease: it waits in the queue until a parked channel takes it.
+//! Accepts connections and datagrams for a lease, and queues them until a parked channel takes them.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,4 +1,4 @@
-//! Leases: who has an address listened on, until when, and who waits there.
+//! Leases: the addresses on which the server listens, each for one client, and their queues.
 
 use std::collections::HashMap;
 use std::io;

@@ -13,7 +13,7 @@ use crate::message::{Mode, ServerLimits, Target};
 /// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
 pub const MAX_TICKET_LEN: usize = 4096;
 
-/// What a client brings to a handshake.
+/// The configuration of a client for one handshake.
 #[derive(Debug)]
 pub struct ClientConfig {
     /// The server that is meant, and how it proves itself.
@@ -40,7 +40,7 @@ pub enum ExpectedServer {
     Psk(Arc<PreSharedKey>),
 }
 
-/// What a client keeps to resume a channel, once.
+/// A ticket with its secret, which a client keeps to resume a channel once.
 #[derive(Debug)]
 pub struct ResumptionTicket {
     /// As the server sealed it.

@@ -7,7 +7,7 @@ use crate::error::{Error, PeerMisbehaved};
 use crate::handshake::ChannelKeys;
 use crate::message::{HandshakeMessage, Mode, ServerLimits, Ticket};
 
-/// Waits for the server's last word.
+/// Waits for Welcome, the last message of the server in a handshake.
 #[derive(Debug)]
 pub struct ExpectWelcome {
     pub(super) config: ClientConfig,

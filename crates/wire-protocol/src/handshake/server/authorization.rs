@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::handshake::{ChannelKeys, FinishedVerified};
 use crate::message::{ClientIdentity, DeniedCode, HandshakeMessage, Mode, Ticket, TicketContent};
 
-/// A client that has proven who it is, or that it will not say. Whether it may come in is the caller's to
-/// decide, afresh on every connection: a ticket says who somebody is, not what they may do today.
+/// A handshake that waits for the caller to admit or deny the client, which is authenticated or anonymous by now. The
+/// caller decides afresh on every connection: a ticket says who a client is, not what it may do today.
 #[derive(Debug)]
 pub struct Authorization {
     pub(super) config: Arc<ServerConfig>,

@@ -18,7 +18,7 @@ pub const TICKET_LIFETIME: Duration = Duration::from_hours(24);
 /// to be proven again.
 pub const TICKET_CHAIN_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// What a server brings to its handshakes.
+/// The configuration of a server for its handshakes.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Its identity; without one it is to be reached with pre-shared keys only.

@@ -20,7 +20,7 @@ use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Open, Opening};
 use crate::stream::session::{Peer, idle_timeout};
 
-/// What the other side wants of an idle channel.
+/// A message of the other side on an idle channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     /// A stream: to be answered with [`Channel::answer_open`] or [`Channel::refuse_open`].

@@ -82,7 +82,7 @@ pub struct Connection<S, P> {
     pub(super) session: Box<Session>,
     pub(super) reading: Box<ReceiveHalf>,
     pub(super) writing: Box<SendHalf>,
-    /// Whoever waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
+    /// The task that waits to write. A socket keeps one waker for that, and reading takes it over when it sends a Pong.
     pub(super) blocked_writer: Option<Waker>,
     /// For the timers of the channel, while a stream that is kept up is read.
     pub(super) timer: Timer,

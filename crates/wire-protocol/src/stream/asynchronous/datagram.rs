@@ -28,7 +28,7 @@ use crate::stream::memory;
 use crate::stream::phase::{Answer, Streaming};
 use crate::{Error, PeerMisbehaved};
 
-/// Where datagrams come from and go to.
+/// A local socket for datagrams, which a relay receives from and sends to.
 pub trait DatagramSocket {
     /// Receives a datagram into `buf` and gives its length. What does not fit is cut off: there is room for everything
     /// that UDP carries.
@@ -58,7 +58,7 @@ pub trait DatagramSocket {
     fn dropped(&mut self, _len: usize, _why: &Dropped<'_>) {}
 }
 
-/// Why the relay has dropped a datagram.
+/// The reason why the relay has dropped a datagram.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Dropped<'a> {
@@ -102,7 +102,7 @@ pub fn send_past_earlier_errors(mut send: impl FnMut() -> io::Result<usize>) -> 
     }
 }
 
-/// What a flow of datagrams came to.
+/// The numbers of datagrams that a relay has carried and dropped by its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatagramsEnd {
     /// Datagrams from the local socket that went into the channel.

@@ -62,7 +62,7 @@ macro_rules! duplex {
                 let read = self.try_io(Interest::READABLE, || {
                     let read = (&*SockRef::from(self)).read_vectored(places)?;
                     if (1..room).contains(&read) {
-                        // The socket had no more. Whoever is told WouldBlock in here waits for the next event
+                        // The socket had no more. A caller that is told WouldBlock in here waits for the next event
                         // and does not ask the socket again before that.
                         short = Some(read);
                         return Err(io::ErrorKind::WouldBlock.into());

@@ -54,8 +54,8 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for WriteHalf<W> {
     }
 }
 
-/// A socket that comes apart into two halves. Sockets do so without a lock; for anything else there is
-/// `tokio::io::split`, whose lock is its own.
+/// A socket that can be split into a reading and a writing half. Sockets need no lock for it; for anything else there
+/// is `tokio::io::split`, whose lock is its own.
 pub trait Split {
     /// The reading half.
     type Read: AsyncRead + Unpin;

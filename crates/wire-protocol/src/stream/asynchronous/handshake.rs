@@ -28,7 +28,7 @@ use crate::{Error, PeerMisbehaved};
 /// One RSA operation of a handshake.
 pub type Operation = Box<dyn FnOnce() + Send>;
 
-/// How far a server's handshake has come.
+/// A point that a server's handshake has reached, of which [`Admission`] takes note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The client has said something.
@@ -37,7 +37,7 @@ pub enum Progress {
     Hello,
 }
 
-/// What a server has to say about a connection while its handshake goes on: where its RSA is done, and whether it is
+/// A server's control of handshakes that are in progress: where the RSA of a connection is done, and whether it is
 /// given up for others. [`RsaPool`] is the simplest one.
 pub trait Admission: Sync {
     /// Runs `operation` where it does not stand in the reactor's way, and waits for its end. Where the future is dropped
@@ -314,7 +314,7 @@ where
                 next
             }
             Step::Work(work) => {
-                // Whoever has closed the connection meanwhile is not worked for.
+                // No work is done for a client that has closed the connection meanwhile.
                 let (step, filled) = tokio::select! {
                     biased;
                     done = run(admission, work, std::mem::take(&mut out)) => done?,

@@ -115,7 +115,7 @@ impl<W: Write> WriteHalf<W> {
     }
 }
 
-/// Which end of a relay failed.
+/// The error of sending from an input to a channel, by the end that failed.
 #[derive(Debug)]
 pub(crate) enum SendError {
     /// Where the data comes from.
@@ -149,7 +149,7 @@ impl<W: Write> Write for WriteHalf<W> {
 /// The two halves of a stream over `S`.
 pub type Halves<S> = (ReadHalf<<S as Split>::Read>, WriteHalf<<S as Split>::Write>);
 
-/// A socket that comes apart into two halves for two threads.
+/// A socket that can be split into a reading and a writing half for two threads.
 pub trait Split {
     /// The reading half.
     type Read: Read;

@@ -1,4 +1,4 @@
-//! The parked channels of one lease: enough of them wait for the server to open streams.
+//! The parked channels of one lease: keeps enough of them waiting for the server to open streams.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
