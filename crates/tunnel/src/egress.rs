@@ -90,14 +90,14 @@ struct Reached {
 /// The outcome of a request for a stream: connected to its target, or over, because it was refused or has ended.
 #[derive(Debug)]
 pub enum Opened {
-    /// It stands, and its target is connected to: the two are to be relayed.
+    /// The stream stands, and its target is connected to: the two are to be relayed.
     Connection {
         /// The stream.
         stream: SecureStream<Socket>,
         /// Where it leads to.
         target: Socket,
     },
-    /// It was refused, or has come to its end: the channel is idle.
+    /// The stream was refused, or has come to its end: the channel is idle.
     Over(Channel<Socket>),
 }
 

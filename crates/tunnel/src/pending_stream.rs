@@ -68,9 +68,9 @@ pub enum Carried {
 /// The outcome of opening a stream: open for a connection, or already at its end.
 #[derive(Debug)]
 pub enum Opened {
-    /// It stands, and is to be relayed with the connection.
+    /// The stream stands, and is to be relayed with the connection.
     Connection(SecureStream<Socket>, Socket),
-    /// It does not stand, or has come to its end.
+    /// The stream was not opened, or was carried to its end.
     Done(Carried),
 }
 

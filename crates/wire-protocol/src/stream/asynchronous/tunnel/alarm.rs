@@ -26,11 +26,9 @@ pub(super) fn poll_alarm(
     alarm.poll(cx)
 }
 
-/// Sets the timer again, once it has rung. What is due even so could not be done, since other bytes wait to go out: it is
-/// looked at again a heartbeat later, and not again and again.
+/// Sets the timer again, once it has rung and what was due has been done.
 pub(super) fn set_alarm(alarm: Pin<&mut Sleep>, due: Option<Instant>) {
-    let now = Instant::now();
-    alarm.reset(ringing_at(due.filter(|due| *due > now)));
+    alarm.reset(ringing_at(due));
 }
 
 /// Where nothing is waited for now, the alarm rings no later than something could be due by then.
@@ -46,16 +44,18 @@ mod tests {
 
     use super::*;
 
-    /// A Ping is due for as long as the transport takes nothing, which is up to the other side.
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_and_cannot_be_done_is_looked_at_a_heartbeat_later() {
+    async fn where_nothing_is_due_the_alarm_rings_a_heartbeat_later_or_at_the_end_of_a_hold() {
         let begun = Instant::now();
         let due = begun + Duration::from_secs(1);
         let mut alarm = pin!(alarm(Some(due)));
         for heartbeats in 0..3 {
             poll_fn(|cx| poll_alarm(alarm.as_mut(), None, cx)).await;
             assert_eq!(begun.elapsed(), Duration::from_secs(1) + heartbeats * HEARTBEAT);
-            set_alarm(alarm.as_mut(), Some(due));
+            set_alarm(alarm.as_mut(), None);
         }
+        let held_until = Instant::now() + Duration::from_secs(2);
+        poll_fn(|cx| poll_alarm(alarm.as_mut(), Some(held_until), cx)).await;
+        assert_eq!(Instant::now(), held_until);
     }
 }

@@ -19,7 +19,7 @@ use crate::stream::relay_error::RelayError;
 
 /// What ends a relay before both its directions have ended well.
 pub(super) enum Failure {
-    /// It is stopped from here.
+    /// This side has stopped the relay, for this reason.
     Stopped(ResetCode),
     /// The sending direction has failed.
     Sending(RelayError),
