@@ -124,7 +124,9 @@ impl Handlers {
                 serve_with(self.tunnels.as_ref(), channel, request).await
             }
             Target::Listen { .. } => Box::pin(serve_with(self.listening.as_ref(), channel, request)).await,
-            Target::Forwarded { .. } => not_offered(channel, request).await,
+            Target::Files { .. } | Target::Shares | Target::Forwarded { .. } => {
+                not_offered(channel, request).await
+            }
         }
     }
 

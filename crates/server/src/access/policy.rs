@@ -162,7 +162,9 @@ fn open(
         Target::Listen { address, .. } => {
             (Permission::Listen, rights.allows_listen(address), ProxyHeader::None)
         }
-        Target::Forwarded { .. } => return Err(Denial::NotForClients),
+        Target::Files { .. } | Target::Shares | Target::Forwarded { .. } => {
+            return Err(Denial::NotForClients);
+        }
     };
     match (is_held, address) {
         (false, None) => Err(Denial::Missing(permission)),

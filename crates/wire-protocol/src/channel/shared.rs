@@ -196,7 +196,12 @@ impl StreamKind {
             (Target::Listen { .. }, Opener::ThisSide) => Self::Listening,
             (Target::Listen { .. }, Opener::OtherSide) => Self::ListeningForPeer,
             (
-                Target::Tcp { .. } | Target::Unix { .. } | Target::Service { .. } | Target::Forwarded { .. },
+                Target::Tcp { .. }
+                | Target::Unix { .. }
+                | Target::Service { .. }
+                | Target::Forwarded { .. }
+                | Target::Files { .. }
+                | Target::Shares,
                 _,
             ) => Self::Tunnel,
         }

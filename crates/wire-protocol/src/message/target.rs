@@ -5,6 +5,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesAccess;
+
 /// The target of a stream, which the side that opens it asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
@@ -53,6 +55,15 @@ pub enum Target {
         /// To which address, likewise: the one that somebody has connected to, also where the server listens on all.
         destination: String,
     },
+    /// Client: files below a directory that the server shares under a name (section 7.5).
+    Files {
+        /// The share: 1 to 64 characters out of `A-Z a-z 0-9 . _ -`.
+        share: String,
+        /// What for.
+        access: FilesAccess,
+    },
+    /// Client: which shares there are for it (section 7.5).
+    Shares,
 }
 
 /// Bytes of a lease's id.
@@ -73,6 +84,8 @@ impl fmt::Display for Target {
                 ListenKind::Socks => write!(f, "a SOCKS proxy on {address}"),
             },
             Self::Forwarded { origin, .. } => write!(f, "a connection from {origin}"),
+            Self::Files { share, .. } => write!(f, "files of {share}"),
+            Self::Shares => f.write_str("the list of shares"),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::boxed::Box;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -285,7 +285,7 @@ fn receive_stream<R: Read>(
     stop: &OnceLock<ResetCode>,
 ) -> Result<(), RelayError> {
     loop {
-        let data = half.next_data().map_err(RelayError::Channel)?;
+        let data = half.fill_buf().map_err(RelayError::Channel)?;
         let len = data.len();
         if len == 0 {
             return output.flush().map_err(RelayError::Output);

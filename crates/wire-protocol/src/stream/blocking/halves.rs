@@ -1,19 +1,20 @@
 //! The two halves of a [`SecureStream`], and the transports that come apart into two.
 
 use std::boxed::Box;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, IoSliceMut, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 #[cfg(doc)]
 use super::connection::SecureStream;
 use super::timeouts::{Timeouts, within};
-use crate::Error;
+use crate::channel::Event;
 use crate::message::{ControlMessage, ResetCode};
 use crate::record::batch;
 use crate::stream::deadline::CLOSE_DEADLINE;
 use crate::stream::error::not_closed;
 use crate::stream::half::{ReceiveHalf, SendHalf};
+use crate::{Error, PeerMisbehaved};
 
 /// The reading half of a [`SecureStream`].
 #[derive(Debug)]
@@ -23,14 +24,20 @@ pub struct ReadHalf<R> {
 }
 
 impl<R: Read> ReadHalf<R> {
-    /// The next data where it lies, as long as one record at most; empty at the end of the stream.
-    pub(crate) fn next_data(&mut self) -> io::Result<&[u8]> {
-        if self.reading.wait_for_data(&mut self.io)? { Ok(self.reading.receiver.data()) } else { Ok(&[]) }
-    }
-
-    /// The first `len` bytes of [`ReadHalf::next_data`] are done with.
-    pub(crate) fn consume(&mut self, len: usize) {
-        self.reading.receiver.consume(len);
+    /// Whether data has been received that has not been read, or the end of the stream has: reading does not wait then.
+    ///
+    /// # Errors
+    /// Whatever ends the stream before its end.
+    pub fn has_received(&mut self) -> io::Result<bool> {
+        while !self.reading.receiver.has_ended() {
+            match self.reading.next_event()? {
+                Some(Event::Data) => return Ok(true),
+                Some(Event::EndOfStream | Event::Ping(_) | Event::Pong(_)) => {}
+                Some(_) => return Err(Error::from(PeerMisbehaved::UnexpectedMessage).into()),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// As [`ReadHalf::expect_close`], for as long as it takes: what the other side has received may have far to go.
@@ -58,6 +65,17 @@ impl<R: Read + Timeouts> ReadHalf<R> {
 impl<R: Read> Read for ReadHalf<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.reading.read(&mut self.io, buf)
+    }
+}
+
+/// Gives the data where it was decrypted, as long as one record at most; empty at the end of the stream.
+impl<R: Read> BufRead for ReadHalf<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.reading.wait_for_data(&mut self.io)? { Ok(self.reading.receiver.data()) } else { Ok(&[]) }
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.reading.receiver.consume(len);
     }
 }
 
@@ -96,6 +114,31 @@ impl<W: Write> WriteHalf<W> {
     pub fn reset(&mut self, code: ResetCode) -> io::Result<()> {
         self.writing.control(&ControlMessage::Reset { code })?;
         self.writing.flush(&mut self.io)
+    }
+
+    /// Seals what `fill` puts into the places of so many records, and sends it: without a copy between where data comes from and the
+    /// record. `records` is 1 to [`batch`]. `fill` fills each place but the last one to its end, and says how many
+    /// bytes that are; where it fails nothing is sent.
+    ///
+    /// # Errors
+    /// That of `fill`, or those of the socket; [`Error::ApiMisuse`] for more records.
+    pub fn write_with(
+        &mut self,
+        records: usize,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let len = self.writing.data_with(records, fill)?;
+        self.writing.send(&mut self.io)?;
+        Ok(len)
+    }
+
+    /// Sends a sign of life, where one is due (section 7.1): to be called every few seconds in a stream that has them.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn keep_alive(&mut self) -> io::Result<()> {
+        self.writing.handle_timeout()?;
+        self.writing.send(&mut self.io)
     }
 
     /// Reads once from `input` straight into the places where records are sealed, seals and sends them. Gives the

@@ -1,0 +1,8 @@
+//! Moves and lists trees of files over a stream (PROTOCOL.md, section 7.5): a sender and a receiver, which server and client
+//! both use in either role. What a peer names is reached beneath one directory alone, and never through a symbolic link.
+//!
+//! It knows neither command lines nor configuration files, and does not decide who may do what.
+
+pub mod error;
+pub mod event;
+pub mod framing;
