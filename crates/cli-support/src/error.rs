@@ -113,6 +113,12 @@ pub enum Error {
         /// The text as the user gave it.
         text: String,
     },
+    /// A rate cannot be parsed.
+    #[error("{text:?} is not a size such as 10MiB")]
+    Rate {
+        /// The text as the user gave it.
+        text: String,
+    },
     /// A passphrase is needed, and there is no terminal to ask for it.
     #[error("{} is protected by a passphrase, and there is no terminal to ask for it", path.display())]
     NoTerminal {
@@ -230,6 +236,7 @@ impl Report for Error {
             | Self::Address(_)
             | Self::Config { .. }
             | Self::Duration { .. }
+            | Self::Rate { .. }
             | Self::ClassicTooLong { .. }
             | Self::EmptyPassphrase
             | Self::PassphraseMismatch

@@ -29,7 +29,6 @@ mod host;
 mod network;
 mod ports;
 mod proxied;
-mod rate;
 mod rule;
 mod special;
 
@@ -59,7 +58,6 @@ pub(crate) use self::permission::with_permissions;
 pub(crate) use self::policy::{Action, Denial, Permit, Request, permits};
 pub(crate) use self::principal::{Enrolment, Origin, Principal};
 pub use self::proxied::Proxied;
-pub use self::rate::Rate;
 pub use self::rights::Rights;
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
 pub(crate) use self::snapshot::Snapshot;

@@ -44,7 +44,7 @@ mod ticket_file;
 pub use accept::Listeners;
 pub use access::{
     Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup,
-    Name, Network, Proxied, Rate, Rights, SocketPath, Surroundings, TargetRule,
+    Name, Network, Proxied, Rights, SocketPath, Surroundings, TargetRule,
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;

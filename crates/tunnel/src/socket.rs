@@ -304,6 +304,36 @@ impl Write for BlockingSocket {
     }
 }
 
+impl blocking::Timeouts for BlockingSocket {
+    fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        match self {
+            Self::Tcp(stream) => stream.read_timeout(),
+            Self::Unix(stream) => stream.read_timeout(),
+        }
+    }
+
+    fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(limit),
+            Self::Unix(stream) => stream.set_read_timeout(limit),
+        }
+    }
+
+    fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        match self {
+            Self::Tcp(stream) => stream.write_timeout(),
+            Self::Unix(stream) => stream.write_timeout(),
+        }
+    }
+
+    fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(limit),
+            Self::Unix(stream) => stream.set_write_timeout(limit),
+        }
+    }
+}
+
 impl blocking::Split for BlockingSocket {
     type Read = Self;
     type Write = Self;

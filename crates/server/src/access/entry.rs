@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use cli_support::rate::Rate;
 use crypto_core::identity::KeyId;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -13,7 +14,6 @@ use crate::access::name::Name;
 use crate::access::network::Network;
 use crate::access::permission::{Held, with_permissions};
 use crate::access::proxied::Proxied;
-use crate::access::rate::Rate;
 use crate::access::rights::Rights;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::Text;

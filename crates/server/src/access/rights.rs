@@ -3,10 +3,11 @@
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 
+use cli_support::rate::Rate;
+
 use crate::access::name::Name;
 use crate::access::permission::{Held, Permission, with_permissions};
 use crate::access::proxied::Proxied;
-use crate::access::rate::Rate;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::option;
 use crate::error::Error;

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use cli_support::rate::Rate;
 use jiff::Timestamp;
 
 use crate::access::{
-    Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rate, Rights,
+    Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rights,
     SocketPath, TargetRule, with_permissions,
 };
 use crate::error::Error;

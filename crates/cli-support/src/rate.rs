@@ -6,14 +6,16 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 
-use crate::error::Error;
+use crate::Error;
 
-/// Most bytes that a client may transfer per second.
+/// Most bytes that may be moved per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate(NonZeroU64);
 
 impl Rate {
-    pub(super) fn bytes_per_second(self) -> NonZeroU64 {
+    /// The bytes per second.
+    #[must_use]
+    pub fn bytes_per_second(self) -> NonZeroU64 {
         self.0
     }
 }
@@ -26,7 +28,7 @@ impl FromStr for Rate {
             .ok()
             .and_then(|size| NonZeroU64::new(size.as_u64()))
             .map(Self)
-            .ok_or_else(|| Error::Rule { text: text.into(), problem: "is not a size such as 10MiB" })
+            .ok_or_else(|| Error::Rate { text: text.into() })
     }
 }
 
