@@ -27,6 +27,14 @@ pub struct Verbosity {
     quiet: bool,
 }
 
+impl Verbosity {
+    /// Returns whether the user wants to see errors alone.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
 /// Starts the log. `RUST_LOG` decides the level where it is set. `NO_COLOR` turns colors off.
 pub fn start(verbosity: &Verbosity) {
     let level = match (verbosity.quiet, verbosity.verbose) {

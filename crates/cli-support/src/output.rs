@@ -3,7 +3,9 @@
 
 pub(crate) mod notice;
 mod print;
+mod progress;
 mod queue;
 
-pub use self::notice::{flush, say, tell_json};
-pub use self::print::{print, print_as_it_is, print_json, print_lines, print_row};
+pub use self::notice::{flush, say, say_escaped, tell_json};
+pub use self::print::{print, print_as_it_is, print_bytes, print_json, print_lines, print_row};
+pub use self::progress::progress_target;

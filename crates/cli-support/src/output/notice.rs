@@ -15,6 +15,11 @@ pub fn say(line: impl Display) {
     STANDARD_ERROR.push(format!("{}\n", Escaped(line)).as_bytes());
 }
 
+/// Writes a line whose parts from a peer have been escaped already, as [`say`] does.
+pub fn say_escaped(line: &str) {
+    STANDARD_ERROR.push(format!("{line}\n").as_bytes());
+}
+
 /// Writes an event to standard output, as a JSON object on its own line. It is lost where the output is closed or
 /// blocked, as with [`say`].
 pub fn tell_json(event: &impl Serialize) {
@@ -32,6 +37,11 @@ pub fn flush() {
 /// Returns whether standard error is a terminal.
 pub(crate) fn is_terminal() -> bool {
     standard_error().is_terminal()
+}
+
+/// Writes bytes to standard error as they are, in order with the notices.
+pub(super) fn push(bytes: &[u8]) {
+    STANDARD_ERROR.push(bytes);
 }
 
 /// The output of the log: the queue of standard error, which loses lines that cannot be written.

@@ -1,10 +1,10 @@
 //! Results that the user has asked for, on standard output.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
-use tunnel::escape::{Escaped, escape_json};
+use tunnel::escape::{Escaped, escape, escape_json};
 
 use super::notice::flush;
 use crate::error::Error;
@@ -32,6 +32,21 @@ pub fn print_row<T: Display>(fields: impl IntoIterator<Item = T>) -> Result<(), 
 /// Those of [`print()`].
 pub fn print_lines(lines: &str) -> Result<(), Error> {
     written(print_as_it_is(&format!("{lines}\n")))
+}
+
+/// Prints a line of bytes from a peer, such as a file's name: escaped on a terminal, and as they are elsewhere. See
+/// [`print()`].
+///
+/// # Errors
+/// Those of [`print()`].
+pub fn print_bytes(line: &[u8]) -> Result<(), Error> {
+    if standard_output().is_terminal() {
+        return print_lines(&escape(line));
+    }
+    flush();
+    let mut stdout = standard_output().lock();
+    let all = stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    written(all.map_err(failed))
 }
 
 /// Prints an object as one line of JSON on standard output, as [`print()`] does.
