@@ -5,4 +5,5 @@
 
 pub mod error;
 pub mod event;
+pub mod filter;
 pub mod framing;
