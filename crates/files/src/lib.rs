@@ -3,7 +3,11 @@
 //!
 //! It knows neither command lines nor configuration files, and does not decide who may do what.
 
+pub mod chunks;
+pub mod control;
+pub mod directory;
 pub mod error;
 pub mod event;
 pub mod filter;
 pub mod framing;
+pub mod path;

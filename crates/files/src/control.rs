@@ -1,0 +1,55 @@
+//! What an exchange asks of the program that runs it: whether to go on, how fast, and how much may be stored.
+
+use wire_protocol::message::FilesCode;
+
+use crate::error::Error;
+
+/// Holds an exchange to a rate, and ends it.
+pub trait Control: Send + Sync {
+    /// So many bytes of content have moved. It may sleep, for a rate.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], which ends the exchange.
+    fn moved(&self, bytes: usize) -> Result<(), Error>;
+
+    /// Whether the exchange is to end.
+    fn is_stopped(&self) -> bool;
+}
+
+/// Neither holds to a rate nor ends anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlimited;
+
+impl Control for Unlimited {
+    fn moved(&self, _: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+}
+
+/// How much may be stored in a share.
+pub trait Room: Send + Sync {
+    /// Takes room for `bytes`.
+    ///
+    /// # Errors
+    /// The reason why there is none, and then none is taken.
+    fn reserve(&self, bytes: u64) -> Result<(), FilesCode>;
+
+    /// Gives back what was reserved and is not used, or not any more.
+    fn release(&self, bytes: u64);
+}
+
+/// As much as the disk has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unbounded;
+
+impl Room for Unbounded {
+    fn reserve(&self, _: u64) -> Result<(), FilesCode> {
+        Ok(())
+    }
+
+    fn release(&self, _: u64) {}
+}
