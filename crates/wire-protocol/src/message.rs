@@ -11,8 +11,8 @@ mod target;
 pub use control::{ControlMessage, RefusedCode, ResetCode};
 pub use files::{
     Entry, EntryKind, Existing, FileTime, FilesAccess, FilesCode, FilesMessage, HASH_LEN, MAX_DATA_LEN,
-    MAX_DEPTH, MAX_ENTRIES, MAX_HASHES, MAX_LINK_LEN, MAX_NAME_LEN, MAX_OUTSTANDING, MAX_PATH_LEN, Part,
-    Placement, ShareAccess, TransferOptions,
+    MAX_DEPTH, MAX_ENTRIES, MAX_HASHES, MAX_LINK_LEN, MAX_NAME_LEN, MAX_OUTSTANDING, MAX_PATH_LEN, MAX_PATHS,
+    Part, Placement, ShareAccess, TransferOptions,
 };
 pub use handshake::{
     Abort, AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, DeniedCode, HandshakeMessage, HelloAuth,

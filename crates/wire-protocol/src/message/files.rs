@@ -23,7 +23,7 @@ pub enum FilesMessage {
         placement: Placement,
         /// How to store.
         options: TransferOptions,
-        /// Which of the files come on this stream.
+        /// The part of the files that comes on this stream.
         part: Part,
     },
     /// Client, before Get: a file or directory that it wants.
@@ -35,7 +35,7 @@ pub enum FilesMessage {
     Get {
         /// Whether hashes are to be told.
         checksum: bool,
-        /// Which of the files are to come on this stream.
+        /// The part of the files that is to come on this stream.
         part: Part,
     },
     /// Client: it wants to know what there is; on a stream to shares, with an empty path, which shares there are.
@@ -45,11 +45,11 @@ pub enum FilesMessage {
         /// Whether what is in the directories is listed as well.
         is_recursive: bool,
     },
-    /// Server: what the client wants can begin.
+    /// Server: what the client wants with a Put or Get can begin.
     Ready {
         /// Put with [`Placement::Automatic`]: the destination is a directory, and what comes is stored in it.
         is_directory: bool,
-        /// Get: there is so much that several streams are worth while.
+        /// Get, on the stream with index 0: there is so much that several streams are worth while. Else all comes on this one.
         is_large: bool,
     },
     /// Server, in place of Ready or in the middle of a listing: it cannot.
@@ -76,7 +76,7 @@ pub enum FilesMessage {
         /// The entry.
         entry: Entry,
     },
-    /// Sender: it cannot send an entry.
+    /// Sender: it cannot send an entry. Server, in a listing: it cannot list one.
     Unreadable {
         /// The path, as in an offer.
         path: Box<[u8]>,
@@ -114,7 +114,7 @@ pub enum FilesMessage {
         /// Its SHA-256, where that was asked for.
         sha256: Option<[u8; HASH_LEN]>,
     },
-    /// Sender, in place of End: it cannot send the rest of the file.
+    /// Sender, in place of End: it does not send the rest of the file. Answered with Rejected, unless that is the reason.
     Abandon {
         /// The reason.
         code: FilesCode,
@@ -137,7 +137,7 @@ pub enum FilesMessage {
         /// The SHA-256 of a file, where that was asked for.
         sha256: Option<[u8; HASH_LEN]>,
     },
-    /// Receiver: it wants the content of a file.
+    /// Receiver: it wants the content of a file; in a dry run, it would.
     Want {
         /// The number of the offer.
         number: u32,
@@ -160,14 +160,14 @@ pub enum FilesMessage {
         /// The name that it was given, where that differs from the one that was offered.
         stored_as: Option<Box<[u8]>>,
     },
-    /// Receiver: the entry is not stored. Where its content is under way, the sender goes on to its end.
+    /// Receiver: the entry is not stored. Where its content is under way, the sender abandons it.
     Rejected {
         /// The number of the offer.
         number: u32,
         /// The reason.
         code: FilesCode,
     },
-    /// Receiver, in a Get: all streams have brought what they have to, and the Attributes of directories may come.
+    /// Receiver, in a Get, always: all streams have brought what they have to, and the Attributes of directories may come.
     AskAttributes,
 }
 
@@ -187,6 +187,8 @@ pub const MAX_NAME_LEN: usize = 255;
 pub const MAX_DEPTH: usize = 256;
 /// Most bytes of what a symbolic link leads to.
 pub const MAX_LINK_LEN: usize = 4000;
+/// Most [`FilesMessage::Path`] before a [`FilesMessage::Get`].
+pub const MAX_PATHS: usize = 1024;
 /// Most entries that one stream offers or lists.
 pub const MAX_ENTRIES: u32 = 4_000_000;
 
@@ -261,7 +263,7 @@ pub enum Existing {
     Rename,
 }
 
-/// Which files of a transfer a stream carries. Each stream of the transfer has the same request with another index; a file
+/// The part of a transfer's files that a stream carries. Each stream of the transfer has the same request with another index; a file
 /// belongs to the stream that section 7.5 says, and all that is no file to the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
