@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
+#[path = "vectors/files.rs"]
+mod files;
+#[path = "vectors/files_exchanges.rs"]
+mod files_exchanges;
+#[path = "vectors/files_violations.rs"]
+mod files_violations;
 #[path = "vectors/format.rs"]
 mod format;
 #[path = "vectors/handshakes.rs"]
@@ -48,18 +54,19 @@ fn main() -> ExitCode {
 }
 
 /// Every file, by its name.
-pub(crate) fn files() -> Vec<(&'static str, String)> {
+pub(crate) fn all() -> Vec<(&'static str, String)> {
     let handshakes = handshakes::all();
     let hostile = hostile::cases(&handshakes);
     let mut files: Vec<_> =
         handshakes.iter().map(|handshake| (handshake.file, format::to_json(&handshake.vector))).collect();
     files.push(("hostile.json", format::to_json(&hostile)));
+    files.push(("files.json", format::to_json(&files::vectors())));
     files
 }
 
 fn write(folder: &Path) -> io::Result<Vec<String>> {
     fs::create_dir_all(folder)?;
-    for (name, text) in files() {
+    for (name, text) in all() {
         fs::write(folder.join(name), text)?;
     }
     Ok(Vec::new())
@@ -67,7 +74,7 @@ fn write(folder: &Path) -> io::Result<Vec<String>> {
 
 fn check(folder: &Path) -> io::Result<Vec<String>> {
     let mut differences = Vec::new();
-    for (name, text) in files() {
+    for (name, text) in all() {
         let there = match fs::read_to_string(folder.join(name)) {
             Ok(there) => there,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

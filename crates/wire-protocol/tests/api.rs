@@ -11,6 +11,7 @@ mod api {
     mod timers;
 
     mod client_auth;
+    mod files;
     mod flips;
     mod hostile_client;
     mod hostile_server;

@@ -35,6 +35,7 @@ const HANDSHAKES: [(&str, &str); 3] = [
     ("handshake_resumption.json", include_str!("../vectors/handshake_resumption.json")),
 ];
 const HOSTILE: &str = include_str!("../vectors/hostile.json");
+const FILES: &str = include_str!("../vectors/files.json");
 
 fn file(name: &str) -> Value {
     let (_, text) = HANDSHAKES.iter().find(|(file, _)| *file == name).expect("a file that there is");
@@ -189,8 +190,8 @@ fn replayed(vector: &Value) -> (End, End) {
 
 #[test]
 fn the_files_are_what_the_code_makes() {
-    let recorded = HANDSHAKES.into_iter().chain([("hostile.json", HOSTILE)]);
-    for ((name, recorded), (made_name, made)) in recorded.zip(crate::vectors::files()) {
+    let recorded = HANDSHAKES.into_iter().chain([("hostile.json", HOSTILE), ("files.json", FILES)]);
+    for ((name, recorded), (made_name, made)) in recorded.zip(crate::vectors::all()) {
         assert_eq!(name, made_name);
         assert!(recorded == made, "{name} differs: see `cargo xtask vectors`");
     }
