@@ -6,6 +6,9 @@ connection after the other. `--fault` makes the peer break the protocol at one p
 can do.
 
 sockseal.py client HOST:PORT send|pipe|ping [options]    sends its standard input
+sockseal.py client HOST:PORT put PATH... NAME:[path]     sends files to a share, or `-` for its standard input
+sockseal.py client HOST:PORT get NAME:path... DIR        fetches files from a share
+sockseal.py client HOST:PORT ls [NAME:path]              lists a share, or the shares
 sockseal.py server [options]                             writes messages and a pipe's data to standard output
 """
 
@@ -27,39 +30,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import mlkem, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-
-class Failure(Exception):
-    """A failed connection. `code` is the exit code, as with the two programs."""
-
-    code = 4
-
-
-class Truncated(Failure):
-    """The connection ended without the peer's Close (section 7)."""
-
-
-class TimedOut(Failure):
-    """The peer was silent for too long."""
-
-    code = 6
-
-
-class Distrusted(Failure):
-    """The peer has not proven the expected identity."""
-
-    code = 3
-
-
-class Refused(Failure):
-    """The peer answered with Abort, Denied or Refused."""
-
-    code = 5
-
-
-def require(condition, what):
-    if not condition:
-        raise Failure(what)
-
+import sockseal_files
+from sockseal_encoding import (
+    Distrusted, Failure, Reader, Refused, TimedOut, Truncated, blob, require, u8, u16, u32, u64,
+)
 
 # Section 2: primitives.
 
@@ -113,67 +87,6 @@ def shown(key_id):
 
 def unpadded_base64(text):
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-
-
-# Section 2.1: encoding.
-
-
-def u8(number):
-    return number.to_bytes(1, "big")
-
-
-def u16(number):
-    return number.to_bytes(2, "big")
-
-
-def u32(number):
-    return number.to_bytes(4, "big")
-
-
-def u64(number):
-    return number.to_bytes(8, "big")
-
-
-def blob(content):
-    return u64(len(content)) + content
-
-
-class Reader:
-    """Reads a message field by field. `end` checks that no bytes are left."""
-
-    def __init__(self, message):
-        require(len(message) <= 8192, "a message over the limit")
-        self.rest = message
-
-    def array(self, length):
-        require(length <= len(self.rest), "a message that ends too early")
-        taken, self.rest = self.rest[:length], self.rest[length:]
-        return taken
-
-    def number(self, width):
-        return int.from_bytes(self.array(width), "big")
-
-    def blob(self):
-        return self.array(self.number(8))
-
-    def string(self):
-        try:
-            return self.blob().decode()
-        except UnicodeDecodeError as error:
-            raise Failure("a string that is not UTF-8") from error
-
-    def choice(self, count):
-        number = self.number(4)
-        require(number < count, f"choice {number} of {count}")
-        return number
-
-    def optional(self):
-        number = self.number(1)
-        require(number < 2, "an optional that is neither there nor not there")
-        return number == 1
-
-    def end(self):
-        require(not self.rest, "a message with something behind it")
 
 
 # Section 3: frames.
@@ -726,7 +639,8 @@ class TicketKeys:
 
 OPEN, OPENED, REFUSED, END_OF_STREAM, RESET, PING, PONG, KEY_UPDATE, CLOSE = range(9)
 MESSAGE, PIPE = range(2)
-CODES = {OPEN: 2, REFUSED: 13, RESET: 6}
+FILES, SHARES = 8, 9
+CODES = {REFUSED: 13, RESET: 6}
 NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "KeyUpdate", "Close"]
 
 
@@ -767,7 +681,9 @@ class Channel:
             reader = Reader(payload)
             number = reader.choice(len(NAMES))
             value = None
-            if number in CODES:
+            if number == OPEN:
+                value = self.target(reader)
+            elif number in CODES:
                 value = reader.choice(CODES[number])
             elif number in (PING, PONG):
                 value = reader.number(8)
@@ -786,6 +702,35 @@ class Channel:
                 raise Truncated("Close in the middle of a stream")
             else:
                 raise Failure(f"{NAMES[number]} where it may not come")
+
+    @staticmethod
+    def target(reader):
+        """Reads the target of an Open, as far as this server may be asked for it."""
+        number = reader.choice(10)
+        require(number in (MESSAGE, PIPE, FILES, SHARES), "a target that is not asked for here")
+        return (number, reader.string(), sockseal_files.ACCESS[reader.choice(3)]) if number == FILES else number
+
+    def read_data(self):
+        """Returns the next data of the stream, or None at its end."""
+        kind, payload = self.expect(DATA, (CONTROL, END_OF_STREAM))
+        return payload if kind == DATA else None
+
+    def send_data(self, data):
+        for start in range(0, len(data), PAYLOAD):
+            self.send(DATA, data[start:start + PAYLOAD])
+
+    def end_data(self):
+        self.say(END_OF_STREAM)
+
+    def open_files(self, share, access):
+        self.open(u32(FILES) + sockseal_files.target(share, access))
+
+    def open_shares(self):
+        self.open(u32(SHARES))
+
+    def open(self, target):
+        self.say(OPEN, target)
+        self.expect_opened()
 
     def round_trip(self):
         self.ping = int.from_bytes(os.urandom(8), "big")
@@ -829,13 +774,16 @@ class Channel:
         """Runs one stream from its Open on. `opened` means that the Open was sent already."""
         if not opened:
             self.say(OPEN, u32(target))
+        self.expect_opened()
+        self.stream(source, sink, *[DATA] if target == PIPE else [])
+
+    def expect_opened(self):
         kind, value = self.expect((CONTROL, OPENED), (CONTROL, REFUSED), (CONTROL, CLOSE))
         if kind == (CONTROL, REFUSED):
             self.say(END_OF_STREAM)
             self.finish()
             raise Refused(f"refused with code {value}")
         require(kind == (CONTROL, OPENED), "the server closed instead of opening a stream")
-        self.stream(source, sink, *[DATA] if target == PIPE else [])
 
     def finish(self):
         """Closes an idle channel from the client's side, where only Close may come from the server."""
@@ -851,6 +799,12 @@ class Channel:
                 self.close()
                 self.wire.end()
                 return
+            if isinstance(target, tuple) and not sockseal_files.may_open(self.options.shares, *target[1:]):
+                self.say(REFUSED, u32(1))
+                while self.read_data() is not None:
+                    pass
+                self.say(END_OF_STREAM)
+                continue
             if target == PIPE and self.options.message_only:
                 self.say(REFUSED, u32(0))
                 while self.expect(DATA, (CONTROL, END_OF_STREAM))[0] == DATA:
@@ -862,7 +816,12 @@ class Channel:
                 self.wire.write(b"".join(answers))
                 raise Failure("a confirmation before there is a message")
             self.say(OPENED)
-            if target == PIPE:
+            if isinstance(target, tuple):
+                directory, share_access = self.options.shares[target[1]]
+                sockseal_files.serve(self, self.options, directory, share_access, target[2])
+            elif target == SHARES:
+                sockseal_files.serve_shares(self, self.options.shares)
+            elif target == PIPE:
                 self.stream(pieces(self.options), output, DATA)
             else:
                 self.receive_message(name)
@@ -1035,6 +994,12 @@ def client(options):
         HARM.get(options.fault, lambda channel: None)(channel)
         for _ in range(3):
             channel.round_trip()
+    elif options.what in JOBS:
+        try:
+            JOBS[options.what](channel, options)
+        except sockseal_files.Incomplete:
+            channel.finish()
+            raise
     elif options.what == "pipe":
         channel.client_stream(PIPE, pieces(options), output, eager)
     else:
@@ -1044,7 +1009,11 @@ def client(options):
     channel.finish()
 
 
+JOBS = {"put": sockseal_files.put, "get": sockseal_files.get, "ls": sockseal_files.ls}
+
+
 def server(options):
+    options.shares = sockseal_files.read_shares(options.share)
     options.key = options.key and read_private_key(options.key)
     options.psks = {psk[0]: psk for psk in map(read_psk, options.psk)}
     options.tickets = TicketKeys(read_ticket_key(options.ticket_keys) if options.ticket_keys else os.urandom(32))
@@ -1067,13 +1036,25 @@ def command_line():
     shared.add_argument("--every-padding", action="store_true", help="records with each padding in turn")
     shared.add_argument("--update-every", type=int, help="this many records under one traffic secret")
     shared.add_argument("--piece", type=int, default=4096, help="bytes in one record of data")
+    shared.add_argument("--stop-after", type=int, help="end without a word behind so many bytes of files")
+    shared.add_argument("--compare", action="store_true", help="compare what is there of a file, whatever its source")
     parser = argparse.ArgumentParser()
     programs = parser.add_subparsers(required=True)
 
     program = programs.add_parser("client", parents=[shared])
     program.set_defaults(run=client)
     program.add_argument("address")
-    program.add_argument("what", choices=["send", "pipe", "ping"])
+    program.add_argument("what", choices=["send", "pipe", "ping", *JOBS])
+    program.add_argument("files", nargs="*", help="what to put, get or list")
+    program.add_argument("--existing", choices=["refuse", "replace", "rename"], default="refuse")
+    program.add_argument("--placement", choices=["into", "as", "automatic"], default="automatic")
+    program.add_argument("--part", help="INDEX/COUNT: the part of a transfer over several channels")
+    program.add_argument("--recursive", action="store_true", help="list what is in directories too")
+    program.add_argument("--eager-offers", action="store_true", help="offers before Ready")
+    program.add_argument("--no-preserve", action="store_true")
+    program.add_argument("--checksum", action="store_true")
+    program.add_argument("--verify-disk", action="store_true")
+    program.add_argument("--dry-run", action="store_true")
     program.add_argument("--server-key", help="the only fingerprint to trust; any, unless given")
     program.add_argument("--known-key", help="the server's key in DER: not asked for if there, kept there")
     program.add_argument("--client-key")
@@ -1090,6 +1071,7 @@ def command_line():
     program.add_argument("--allow", action="append", help="a client's fingerprint; all may come in, unless given")
     program.add_argument("--connections", type=int, default=1)
     program.add_argument("--message-only", action="store_true")
+    program.add_argument("--share", action="append", default=[], help="NAME=DIR[:ro|rw|drop]")
     return parser.parse_args()
 
 

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use crate::workspace;
 
 /// The environment of the Python peers: programs written with PyCryptodome for the classic exchanges, and the
-/// second implementation of the protocol, which uses the package cryptography.
+/// second implementation of the protocol, which uses the packages cryptography and blake3.
 pub(crate) const PEERS: Venv =
-    Venv { name: "peers", requirements: &["pycryptodome==3.23.0", "cryptography==50.0.2"] };
+    Venv { name: "peers", requirements: &["pycryptodome==3.23.0", "cryptography==50.0.2", "blake3==1.0.11"] };
 
 /// The environment of the dependency policy's tool, which is prebuilt.
 pub(crate) const POLICY: Venv =
