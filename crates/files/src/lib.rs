@@ -10,4 +10,5 @@ pub mod error;
 pub mod event;
 pub mod filter;
 pub mod framing;
+pub mod parts;
 pub mod path;
