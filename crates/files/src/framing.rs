@@ -100,6 +100,10 @@ impl<R: Input> MessageReader<R> {
     ///
     /// # Errors
     /// [`Error::Channel`], also where the stream ends within a message; [`Error::Protocol`] for what is no message.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a stream is no iterator: it has an end of its own and errors"
+    )]
     pub fn next(&mut self) -> Result<Option<FilesMessage>, Error> {
         let mut length = [0; 2];
         if self.input.fill_buf()?.is_empty() {
@@ -162,6 +166,20 @@ impl<R: Input> MessageReader<R> {
         Ok(self.input.has_received()?)
     }
 
+    /// Reads to the end of the stream, whatever comes.
+    ///
+    /// # Errors
+    /// [`Error::Channel`].
+    pub fn discard(&mut self) -> Result<(), Error> {
+        loop {
+            let length = self.input.fill_buf()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.input.consume(length);
+        }
+    }
+
     /// What it reads from.
     pub fn into_inner(self) -> R {
         self.input
@@ -203,6 +221,9 @@ impl<W: Output> MessageWriter<W> {
     ///
     /// # Errors
     /// [`Error::Channel`].
+    ///
+    /// # Panics
+    /// For 4 GiB and more.
     pub fn say_content(&self, content: &[u8]) -> Result<(), Error> {
         let length = u32::try_from(content.len()).expect("content comes in pieces");
         self.with(|writer| {

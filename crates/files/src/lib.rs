@@ -3,12 +3,20 @@
 //!
 //! It knows neither command lines nor configuration files, and does not decide who may do what.
 
+mod answers;
 pub mod chunks;
+mod content;
 pub mod control;
 pub mod directory;
 pub mod error;
 pub mod event;
 pub mod filter;
 pub mod framing;
+mod offers;
 pub mod parts;
 pub mod path;
+pub mod root;
+pub mod sender;
+pub mod size_up;
+mod source;
+mod walk;
