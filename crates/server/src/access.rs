@@ -25,6 +25,7 @@ mod permission;
 mod rights;
 mod targets;
 
+mod files_rule;
 mod host;
 mod network;
 mod ports;
@@ -49,6 +50,7 @@ pub use self::clients::Access;
 pub use self::credential::Credential;
 pub use self::doubt::{Lookup, Surroundings};
 pub use self::file::AccessFile;
+pub use self::files_rule::FilesRule;
 pub use self::grant::{Expiry, Grant};
 pub use self::name::Name;
 pub use self::network::Network;

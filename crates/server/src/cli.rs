@@ -2,6 +2,7 @@
 
 mod allow;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tunnel::address::Address;
 pub use crate::cli::allow::{Allow, Permissions};
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::file_share::FileShare;
 use crate::proxy_source::ProxySource;
 
 /// Takes messages over an encrypted socket, or is one end of an encrypted pipe.
@@ -69,7 +71,7 @@ impl Cli {
 /// The commands of a server.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take messages and print each on a line of its own, and serve tunnels to allowed clients (the default)
+    /// Take messages and print each on a line of its own, and serve tunnels and files to allowed clients (the default)
     ///
     /// In a message that is printed as text, what would move the cursor or cannot be seen is written as an escape, such
     /// as \n or \u{1b}, and a backslash as \\: so that an escape can be told from text that looks like one.
@@ -129,6 +131,12 @@ pub struct Run {
     /// Longest message that is taken, such as 64MiB [default: 4GiB]
     #[arg(long, value_name = "SIZE")]
     pub max_message: Option<ByteSize>,
+    /// Let allowed clients get files from this directory, or put them there, under this name; may be given several times
+    ///
+    /// `ro` is to list and get (the default), `rw` also to put and to replace, `drop` to put where nothing of the name stands
+    /// yet, and neither to list nor to get. Nobody may use it who has not been allowed to: server allow ... --files NAME.
+    #[arg(long, value_name = "NAME=DIR[:ro|rw|drop]")]
+    pub files: Vec<FileShare>,
     /// How long open streams have to come to their end once the server is told to end [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub grace: Option<Duration>,
@@ -142,12 +150,19 @@ impl Run {
     /// The configuration file's settings, overridden by the command line.
     ///
     /// # Errors
-    /// Those of [`crate::config::read`].
+    /// Those of [`crate::config::read`], and [`Error::DuplicateShare`].
     pub fn config(&self) -> Result<ServerConfig, Error> {
         let (config, _) = crate::config::read(self.config.as_deref())?;
         let mut config = self.listen.overlay(config);
         config.max_message = self.max_message.unwrap_or(config.max_message);
         config.grace = self.grace.unwrap_or(config.grace);
+        if !self.files.is_empty() {
+            config.files.clone_from(&self.files);
+            let mut names = BTreeSet::new();
+            if let Some(share) = config.files.iter().find(|share| !names.insert(&share.name)) {
+                return Err(Error::DuplicateShare { name: share.name.clone() });
+            }
+        }
         Ok(config)
     }
 }

@@ -1,20 +1,22 @@
-//! `server.toml`: the settings of the command line, and the services that clients reach by name.
+//! `server.toml`: the settings of the command line, and the services and shares that clients reach by name.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod named_tables;
+mod share_table;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use cli_support::config;
-use crypto_core::psk::is_valid_id;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::de::Deserializer;
 use tunnel::address::{Address, AddressError};
 use tunnel::proxy_header::ProxyHeader;
 
+use crate::config::named_tables::{NamedTable, NamedTables, TableName};
 use crate::error::Error;
+use crate::file_share::FileShare;
 use crate::proxy_source::ProxySource;
 
 /// The settings of `server.toml`, with defaults for missing ones. Paths are absolute.
@@ -48,6 +50,9 @@ pub struct ServerConfig {
     /// The services that clients reach by name. Names are unique.
     #[serde(rename = "service", deserialize_with = "services")]
     pub services: Vec<NamedService>,
+    /// The directories that clients get files from and put files to, by name. Names are unique.
+    #[serde(deserialize_with = "share_table::files")]
+    pub files: Vec<FileShare>,
 }
 
 /// A service that clients know only by its name.
@@ -74,6 +79,7 @@ impl Default for ServerConfig {
             idle_timeout: Duration::from_secs(60),
             max_channels: None,
             services: Vec::new(),
+            files: Vec::new(),
         }
     }
 }
@@ -99,6 +105,9 @@ impl ServerConfig {
         let targets = self.services.iter_mut().map(|service| &mut service.target);
         for address in self.listen.iter_mut().chain(targets) {
             config::resolve_address(address, folder);
+        }
+        for share in &mut self.files {
+            share.resolve(folder);
         }
     }
 }
@@ -147,65 +156,33 @@ fn max_channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usi
 }
 
 fn services<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NamedService>, D::Error> {
-    deserializer.deserialize_seq(ServicesVisitor)
-}
-
-struct ServicesVisitor;
-
-impl<'de> Visitor<'de> for ServicesVisitor {
-    type Value = Vec<NamedService>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[[service]] tables")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<Self::Value, A::Error> {
-        let mut services = Vec::new();
-        let mut names = BTreeSet::new();
-        while let Some(service) = tables.next_element_seed(ServiceSeed { names: &mut names })? {
-            services.push(service);
-        }
-        Ok(services)
-    }
-}
-
-/// Parses a service with the names of those before it, so that the error of a duplicate name has its line.
-struct ServiceSeed<'a> {
-    names: &'a mut BTreeSet<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for ServiceSeed<'_> {
-    type Value = NamedService;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NamedService, D::Error> {
-        config::table(deserializer, |ServiceTable { name: ServiceName(name), target, proxy_protocol }| {
-            if !self.names.insert(name.clone()) {
-                return Err(format!("another service is called {name:?}"));
-            }
-            let header = if proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
-            Ok(NamedService { name, target: target.0, header })
-        })
-    }
+    deserializer.deserialize_seq(NamedTables::<ServiceTable>::new())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     #[serde(deserialize_with = "config::text")]
-    name: ServiceName,
+    name: TableName,
     #[serde(deserialize_with = "config::text")]
     target: ServiceTarget,
     #[serde(default)]
     proxy_protocol: bool,
 }
 
-struct ServiceName(String);
+impl NamedTable for ServiceTable {
+    type Value = NamedService;
+    const KEY: &'static str = "service";
+    const NOUN: &'static str = "service";
 
-impl FromStr for ServiceName {
-    type Err = Error;
+    fn name(&self) -> &str {
+        &self.name.0
+    }
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        if is_valid_id(text) { Ok(Self(text.into())) } else { Err(Error::BadName { name: text.into() }) }
+    fn into_value(self) -> NamedService {
+        let Self { name: TableName(name), target: ServiceTarget(target), proxy_protocol } = self;
+        let header = if proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None };
+        NamedService { name, target, header }
     }
 }
 
@@ -235,6 +212,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::share_mode::ShareMode;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -268,7 +246,15 @@ mod tests {
             [[service]]\n\
             name = 'web.1'\n\
             target = 'unix:web.sock'\n\
-            proxy_protocol = true\n";
+            proxy_protocol = true\n\
+            [[files]]\n\
+            name = 'docs'\n\
+            dir = 'docs'\n\
+            [[files]]\n\
+            name = 'in'\n\
+            dir = '/srv/in'\n\
+            mode = 'drop'\n\
+            quota = '10GiB'\n";
         let (folder, path) = file(text);
         let folder = folder.path();
         let expected = ServerConfig {
@@ -291,6 +277,20 @@ mod tests {
                     name: "web.1".into(),
                     target: Address::Unix(folder.join("web.sock")),
                     header: ProxyHeader::V2,
+                },
+            ],
+            files: vec![
+                FileShare {
+                    name: "docs".into(),
+                    dir: folder.join("docs"),
+                    mode: ShareMode::default(),
+                    quota: None,
+                },
+                FileShare {
+                    name: "in".into(),
+                    dir: "/srv/in".into(),
+                    mode: "drop".parse().unwrap(),
+                    quota: Some(ByteSize::gib(10)),
                 },
             ],
         };
@@ -342,6 +342,21 @@ mod tests {
         check(&format!("{good}\n{good}"), 5, "another service is called \"db\"");
         check("\n[service]\nname = 'db'\ntarget = 'a:1'", 2, "expected [[service]] tables");
         check("service = ['db']", 1, "expected a table");
+    }
+
+    #[test]
+    fn a_share_that_makes_no_sense_is_named_with_its_line() {
+        let good = "[[files]]\nname = 'in'\ndir = 'in'\n";
+        check("[[files]]\nname = 'in'\n", 1, "missing field `dir`");
+        check("[[files]]\ndir = 'in'\n", 1, "missing field `name`");
+        check("[[files]]\nname = 'i n'\ndir = 'in'\n", 2, "\"i n\" is not a name");
+        check(&format!("{good}mode = 'wr'"), 4, "\"wr\" is none of ro, rw and drop");
+        check(&format!("{good}mode = true"), 4, "expected a string");
+        check(&format!("{good}quota = 'much'"), 4, "\"much\" is not a size such as 10GiB");
+        check(&format!("{good}quota = '0B'"), 4, "\"0B\" is not a size such as 10GiB");
+        check(&format!("{good}path = 'x'"), 4, "unknown field `path`");
+        check(&format!("{good}\n{good}"), 5, "another share is called \"in\"");
+        check("\n[files]\nname = 'in'\ndir = 'in'", 2, "expected [[files]] tables");
     }
 
     #[test]

@@ -89,6 +89,22 @@ pub enum Error {
         /// The problem, as the rest of a sentence.
         problem: &'static str,
     },
+    /// A share has no directory that could be used.
+    #[error("the share {name} has no directory at {}: {source}", dir.display())]
+    Share {
+        /// The name of the share.
+        name: String,
+        /// The path.
+        dir: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Two shares have the same name.
+    #[error("two shares are called {name:?}")]
+    DuplicateShare {
+        /// The common name.
+        name: String,
+    },
     /// A command would add or remove rights, and names none.
     #[error("nothing is named that could be added or removed")]
     NothingNamed,
@@ -167,6 +183,8 @@ impl Report for Error {
             | Self::BadClientName { .. }
             | Self::NotHeld { .. }
             | Self::Rule { .. }
+            | Self::Share { .. }
+            | Self::DuplicateShare { .. }
             | Self::NoName
             | Self::NothingNamed
             | Self::PskName { .. }
@@ -217,6 +235,8 @@ impl Report for Error {
                 Some(format!("server list shows those that were; server keygen --psk {id} makes it"))
             }
             Self::RevokedPsk { .. } => Some("make one with another name: server keygen --psk NAME".into()),
+            Self::Share { .. } => Some("make it, or name another one".into()),
+            Self::DuplicateShare { .. } => Some("give each a name of its own: --files NAME=DIR".into()),
             Self::NotDrained { .. } => Some("give them longer with --grace".into()),
             Self::NotReloaded { hint, .. } => hint.clone(),
             Self::DuplicatePsk { .. } => {

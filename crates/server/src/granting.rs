@@ -59,7 +59,8 @@ pub(crate) fn warn_of_doubts(access: &Access, config: &ServerConfig) {
 
 fn surroundings(config: &ServerConfig) -> Surroundings {
     let services = config.services.iter().map(|service| service.name.clone()).collect();
-    Surroundings { services, listen: config.listen.clone() }
+    let shares = config.files.iter().map(|share| (share.name.clone(), share.mode)).collect();
+    Surroundings { services, shares, listen: config.listen.clone() }
 }
 
 /// Resolves names within a short time limit, since a warning is not worth a longer wait.

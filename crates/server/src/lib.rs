@@ -26,6 +26,7 @@ pub mod config;
 mod control;
 mod descriptors;
 mod error;
+mod file_share;
 mod keys;
 mod limits;
 mod log;
@@ -38,16 +39,18 @@ mod server;
 mod services;
 mod session;
 mod settings;
+mod share_mode;
 mod throttle;
 mod ticket_file;
 
 pub use accept::Listeners;
 pub use access::{
-    Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, Grant, ListenRule, Lookup,
-    Name, Network, Proxied, Rights, SocketPath, Surroundings, TargetRule,
+    Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, FilesRule, Grant,
+    ListenRule, Lookup, Name, Network, Proxied, Rights, SocketPath, Surroundings, TargetRule,
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;
+pub use file_share::FileShare;
 pub use keys::{has_identity, keygen_psk, make_psk, read_identity};
 pub use proxy_source::ProxySource;
 pub use reloadable_config::ReloadableConfig;
@@ -56,4 +59,5 @@ pub use services::Services;
 pub use services::message::{MessageFormat, Messages};
 pub use services::pipe::Pipe;
 pub use settings::{Identity, Settings};
+pub use share_mode::ShareMode;
 pub use ticket_file::read_or_make_ticket_key;

@@ -22,8 +22,8 @@ use getrandom::SysRng;
 use server::cli::{Cli, Command, MakeKey};
 use server::config::{self, ServerConfig};
 use server::{
-    AccessFile, Control, Error, MessageFormat, Messages, Pipe, ReloadableConfig, Services, Settings,
-    has_identity, keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
+    AccessFile, Control, Error, FileShare, MessageFormat, Messages, Pipe, ReloadableConfig, Services,
+    Settings, has_identity, keygen_psk, listen, read_identity, read_or_make_ticket_key, serve,
 };
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
@@ -161,20 +161,26 @@ fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     for psk in &config.psk {
         identity::read_psk(psk)?;
     }
+    config.files.iter().try_for_each(FileShare::check)?;
     if let Some(access) = access {
         granting::warn_of_doubts(&access, &config);
     }
     match path {
         Some(path) => {
-            output::print(format_args!("{}: good, {}", path.display(), services(config.services.len())))?;
+            let services = count(config.services.len(), "service");
+            let shares = match config.files.len() {
+                0 => String::new(),
+                shares => format!(", {}", count(shares, "share")),
+            };
+            output::print(format_args!("{}: good, {services}{shares}", path.display()))?;
         }
         None => output::print("no configuration file: the defaults hold")?,
     }
     Ok(())
 }
 
-fn services(count: usize) -> String {
-    format!("{count} service{}", if count == 1 { "" } else { "s" })
+fn count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Tells running servers of this home that rights have changed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
+use crate::file_share::FileShare;
 use crate::proxy_source::ProxySource;
 
 /// The part of the configuration that can be reloaded. Each connection reads it when it needs it.
@@ -17,6 +18,8 @@ pub struct ReloadableConfig {
     pub proxies: Vec<ProxySource>,
     /// The services that clients may ask for by name.
     pub services: BTreeMap<String, NamedService>,
+    /// The directories that clients get files from and put files to, by name.
+    pub files: BTreeMap<String, FileShare>,
     /// Time that a channel may be idle between streams.
     pub idle_timeout: Duration,
     /// Most channels in all; `None` for as many as the system has descriptors for.
@@ -43,6 +46,7 @@ impl From<&ServerConfig> for ReloadableConfig {
             anonymous: if config.anyone { AnonymousPolicy::Admit } else { AnonymousPolicy::Refuse },
             proxies: config.proxy_from.clone(),
             services: services.map(|service| (service.name.clone(), service.clone())).collect(),
+            files: config.files.iter().map(|share| (share.name.clone(), share.clone())).collect(),
             idle_timeout: config.idle_timeout,
             max_channels: config.max_channels,
             grace: config.grace,

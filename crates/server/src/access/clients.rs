@@ -168,6 +168,7 @@ tcp = ["db.example.org:5432", "[fd00::/8]:8000-8100", "*:443"]
 udp = ["10.0.0.53:53"]
 unix = ["/run/db.sock"]
 service = ["db"]
+files = ["docs", "in:drop"]
 listen = ["8080", "0.0.0.0:9000-9010", "unix:/run/web.sock"]
 max_channels = 8
 max_rate = "10MiB"

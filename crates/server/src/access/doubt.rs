@@ -1,25 +1,32 @@
 //! Rights of a client that have no effect, as far as that can be told. The user who grants them is warned, and so
 //! does not search for the fault in the network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use tunnel::address::Address;
+use wire_protocol::message::FilesAccess;
 
 use crate::access::grant::Grant;
 use crate::access::rights::Rights;
 use crate::access::rule::{TOO_LONG, Transport};
 use crate::access::text::option;
+use crate::share_mode::ShareMode;
 
-/// The services and addresses of a server.
+/// The services, shares and addresses of a server.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// The names of the server's services.
     pub services: BTreeSet<String>,
+    /// What may be done with each of the server's shares, by its name.
+    pub shares: BTreeMap<String, ShareMode>,
     /// The addresses that the server listens on.
     pub listen: Vec<Address>,
 }
+
+/// All that can be done with a share.
+const FILES_ACCESS: [FilesAccess; 3] = [FilesAccess::Read, FilesAccess::Add, FilesAccess::Replace];
 
 /// A function that resolves names, each with a port, to addresses in the same order.
 pub type Lookup<'a> = dyn Fn(&[(String, u16)]) -> Vec<Vec<SocketAddr>> + 'a;
@@ -34,6 +41,23 @@ impl Grant {
         let mut doubt = |option: String, why: &str| doubts.push(format!("{option}: {why}"));
         for name in rights.service.iter().filter(|name| !surroundings.services.contains(name.as_str())) {
             doubt(option("--service", name), "server.toml has no [[service]] of this name");
+        }
+        for rule in &rights.files {
+            let Some(mode) = surroundings.shares.get(rule.share.as_str()) else {
+                doubt(
+                    option("--files", rule),
+                    "server.toml has no [[files]] of this name; one of server run --files it does not know",
+                );
+                continue;
+            };
+            if let Some(wanted) = rule.mode
+                && FILES_ACCESS.iter().any(|access| wanted.permits(*access) && !mode.permits(*access))
+            {
+                doubt(
+                    option("--files", rule),
+                    &format!("the share is {mode}, and nobody may do more with it"),
+                );
+            }
         }
         let tcp = rights.tcp.iter().map(|proxied| (option("--tcp", proxied), &proxied.rule));
         for (option, rule) in tcp {
@@ -108,7 +132,8 @@ mod tests {
 
     fn surroundings(listen: &[&str]) -> Surroundings {
         let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
-        Surroundings { services: BTreeSet::from(["db".to_owned()]), listen }
+        let shares = ["ro", "rw", "drop"].map(|mode| (format!("the-{mode}"), mode.parse().unwrap())).into();
+        Surroundings { services: BTreeSet::from(["db".to_owned()]), shares, listen }
     }
 
     fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
@@ -141,6 +166,22 @@ mod tests {
         check(
             Rights { service: read(&["db", "dB", "web"]), ..Rights::none() },
             &["--service dB: ", "--service web: "],
+        );
+    }
+
+    #[test]
+    fn shares_that_do_not_exist_or_permit_less_are_named() {
+        let good =
+            ["the-ro", "the-ro:ro", "the-rw:rw", "the-rw:ro", "the-rw:drop", "the-drop", "the-drop:drop"];
+        check(Rights { files: read(&good), ..Rights::none() }, &[]);
+        check(
+            Rights { files: read(&["the", "the-ro:rw", "the-ro:drop", "the-drop:ro"]), ..Rights::none() },
+            &[
+                "--files the: server.toml has no [[files]]",
+                "--files the-ro:rw: the share is ro",
+                "--files the-ro:drop: the share is ro",
+                "--files the-drop:ro: the share is drop",
+            ],
         );
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::access::client_name::ClientName;
+use crate::access::files_rule::FilesRule;
 use crate::access::grant::{Grant, moment};
 use crate::access::name::Name;
 use crate::access::network::Network;

@@ -45,6 +45,13 @@ macro_rules! with_permissions {
             #[arg(value_name = "NAME")]
             service: Vec<Name>, Service;
 
+            /// Let it get, put and list files of a share (NAME), but no more than NAME:ro, NAME:rw or NAME:drop says
+            ///
+            /// `ro` is to list and get, `rw` also to put and to replace, `drop` to put where nothing of the name stands yet, and
+            /// neither to list nor to get. The share's own mode is the most that anybody may do.
+            #[arg(value_name = "NAME[:ro|rw|drop]")]
+            files: Vec<FilesRule>, Files;
+
             /// Let it have the server listen: `[ADDR:]PORT`, `[ADDR:]LO-HI`, `[ADDR:]*` or `unix:/PATH`
             ///
             /// ADDR is the address of an interface, a network, or `*`; without it, loopback is meant. Only a rule for all ports

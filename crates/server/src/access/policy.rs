@@ -162,9 +162,11 @@ fn open(
         Target::Listen { address, .. } => {
             (Permission::Listen, rights.allows_listen(address), ProxyHeader::None)
         }
-        Target::Files { .. } | Target::Shares | Target::Forwarded { .. } => {
-            return Err(Denial::NotForClients);
+        Target::Files { share, access } => {
+            (Permission::Files, rights.allows_files(share, *access), ProxyHeader::None)
         }
+        Target::Shares => (Permission::Files, !rights.files.is_empty(), ProxyHeader::None),
+        Target::Forwarded { .. } => return Err(Denial::NotForClients),
     };
     match (is_held, address) {
         (false, None) => Err(Denial::Missing(permission)),
@@ -182,7 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use crypto_core::identity::KeyId;
-    use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind};
+    use wire_protocol::message::{FilesAccess, LEASE_LEN, ListenAddress, ListenKind};
 
     use super::*;
     use crate::access::grant::Grant;
@@ -265,6 +267,8 @@ mod tests {
             (Target::Udp { host: host(), port: 5432 }, Permission::Udp),
             (Target::Unix { path: "/run/db.sock".into() }, Permission::Unix),
             (Target::Service { name: "db".into() }, Permission::Service),
+            (Target::Files { share: "in".into(), access: FilesAccess::Add }, Permission::Files),
+            (Target::Shares, Permission::Files),
             (Target::Listen { address, kind: ListenKind::Stream, lease }, Permission::Listen),
         ] {
             let denial = decide(Rights::none(), &target, None, None).unwrap_err();
@@ -278,6 +282,31 @@ mod tests {
         assert_eq!(denial.to_string(), "no --tcp permits 127.0.0.1:5432, where the name leads");
         let forwarded = Target::Forwarded { origin: String::new(), destination: String::new() };
         assert_eq!(decide(Rights::usual(), &forwarded, None, None), Err(Denial::NotForClients));
+    }
+
+    #[test]
+    fn a_rule_about_files_is_for_one_share_and_no_more_than_it_says() {
+        use FilesAccess::{Add, Read, Replace};
+        for (rules, share, permitted) in [
+            (&["in:ro"][..], "in", &[Read][..]),
+            (&["in:rw"], "in", &[Read, Add, Replace]),
+            (&["in:drop"], "in", &[Add]),
+            (&["in"], "in", &[Read, Add, Replace]),
+            (&["in:ro", "in:drop"], "in", &[Read, Add]),
+            (&["in:rw"], "IN", &[]),
+            (&["in:rw"], "i", &[]),
+            (&["in:rw"], "in/sub", &[]),
+            (&["in:rw"], "", &[]),
+            (&[], "in", &[]),
+        ] {
+            let files: Vec<_> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+            let rights = || Rights { files: files.clone(), ..Rights::usual() };
+            for access in [Read, Add, Replace] {
+                let decision = decide(rights(), &Target::Files { share: share.into(), access }, None, None);
+                assert_eq!(decision.is_ok(), permitted.contains(&access), "{rules:?}: {share} {access:?}");
+            }
+            assert_eq!(decide(rights(), &Target::Shares, None, None).is_ok(), !rules.is_empty());
+        }
     }
 
     #[test]

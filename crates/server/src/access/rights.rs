@@ -5,6 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use cli_support::rate::Rate;
 
+use crate::access::files_rule::FilesRule;
 use crate::access::name::Name;
 use crate::access::permission::{Held, Permission, with_permissions};
 use crate::access::proxied::Proxied;

@@ -1,4 +1,4 @@
-//! Decides which hosts, unix sockets and services the rights of a client permit as targets.
+//! Decides which hosts, unix sockets, services and shares the rights of a client permit as targets.
 //!
 //! A tunnel to a host asks [`Rights::may_resolve`], then the resolver, then [`Rights::allows_address`] for each
 //! address of the answer. The server only connects to addresses that were permitted.
@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use tunnel::proxy_header::ProxyHeader;
+use wire_protocol::message::FilesAccess;
 
 use crate::access::host::Host;
 use crate::access::proxied::{Proxied, header_of};
@@ -66,6 +67,11 @@ impl Rights {
     /// Returns whether the client may use the service of this name.
     pub(super) fn allows_service(&self, name: &str) -> bool {
         self.service.iter().any(|known| known.as_str() == name)
+    }
+
+    /// Returns whether the client may do this with the share of this name, as far as that permits it.
+    pub(super) fn allows_files(&self, share: &str, access: FilesAccess) -> bool {
+        self.files.iter().any(|rule| rule.permits(share, access))
     }
 
     fn targets(&self, transport: Transport) -> impl Iterator<Item = &TargetRule> {

@@ -9,8 +9,8 @@ use cli_support::rate::Rate;
 use jiff::Timestamp;
 
 use crate::access::{
-    Access, Allowed, ClientName, Credential, Expiry, Grant, ListenRule, Name, Network, Proxied, Rights,
-    SocketPath, TargetRule, with_permissions,
+    Access, Allowed, ClientName, Credential, Expiry, FilesRule, Grant, ListenRule, Name, Network, Proxied,
+    Rights, SocketPath, TargetRule, with_permissions,
 };
 use crate::error::Error;
 
@@ -29,7 +29,7 @@ pub struct Allow {
     /// Remove what is named, and leave the rest
     #[arg(long, conflicts_with_all = ["expires", "max_channels", "max_rate"])]
     pub remove: bool,
-    /// Configuration file of the server, to look up services in for a warning [default: as for server run]
+    /// Configuration file of the server, to look up services and shares in for a warning [default: as for server run]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The rights of the client.
@@ -44,7 +44,7 @@ pub struct Allow {
     /// Most channels that it may have at once
     #[arg(long, help_heading = LIMITS, value_name = "N")]
     pub max_channels: Option<NonZeroUsize>,
-    /// Most bytes that it may move in a second through tunnels, such as 10MiB; as many again in datagrams
+    /// Most bytes that it may move in a second through tunnels and in files, such as 10MiB; as many again in datagrams
     #[arg(long, help_heading = LIMITS, value_name = "SIZE")]
     pub max_rate: Option<Rate>,
 }
@@ -127,7 +127,7 @@ mod tests {
     use clap::Parser as _;
     use cli_support::home::Home;
     use crypto_core::identity::KeyId;
-    use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, Target};
+    use wire_protocol::message::{ClientIdentity, FilesAccess, LEASE_LEN, ListenAddress, ListenKind, Target};
 
     use super::*;
     use crate::access::{Action, Advice, Denial, Enrolment, Permission, Principal, Request, permits};
@@ -175,6 +175,7 @@ mod tests {
             "--tcp 10.0.0.1:5432,proxy --tcp '*:80,proxy' --unix /run/x,proxy",
         );
         check(&["--listen", "8080", "--listen", "*"], "--listen 8080 --listen '*'");
+        check(&["--files", "in:drop", "--files", "docs"], "--files in:drop --files docs");
         check(&["--service", "db", "--max-rate", "1.5MiB"], "--service db --max-rate 1536KiB");
     }
 
@@ -189,6 +190,12 @@ mod tests {
             ("--udp", "host:53,proxy"),
             ("--unix", "x.sock"),
             ("--service", "a b"),
+            ("--files", "a b"),
+            ("--files", "docs:rx"),
+            ("--files", "docs:"),
+            ("--files", ":ro"),
+            ("--files", "docs:ro:rw"),
+            ("--files", "docs/sub"),
             ("--listen", "host:80"),
             ("--expires", "90"),
             ("--expires", "-90d"),
@@ -221,6 +228,9 @@ mod tests {
             Permission::Udp => (Some("10.0.0.1:53"), Target::Udp { host: host(), port: 53 }),
             Permission::Unix => (Some("/run/db.sock"), Target::Unix { path: "/run/db.sock".into() }),
             Permission::Service => (Some("db"), Target::Service { name: "db".into() }),
+            Permission::Files => {
+                (Some("docs:rw"), Target::Files { share: "docs".into(), access: FilesAccess::Replace })
+            }
             Permission::Listen => {
                 let address = ListenAddress::Port { host: "127.0.0.1".into(), port: 8080 };
                 let (kind, lease) = (ListenKind::Stream, [0; LEASE_LEN]);
