@@ -1,4 +1,4 @@
-//! The library through its public API, over streams in memory.
+//! files through its public API: exchanges over streams in memory, what peers may name, and what may stand or move on disk meanwhile.
 
 #[cfg(test)]
 mod api {
@@ -6,4 +6,15 @@ mod api {
     mod peer;
     mod sender;
     mod sender_hostile;
+
+    mod hostile_entries;
+    mod hostile_names;
+    mod paths;
+    #[cfg(target_os = "linux")]
+    mod races;
+    #[cfg(target_os = "linux")]
+    mod swapper;
+
+    mod operations;
+    mod world;
 }

@@ -1,4 +1,4 @@
-//! Which code of the protocol says what has gone wrong on disk.
+//! The code of the protocol for what has gone wrong on disk.
 
 use std::io::{self, ErrorKind};
 
