@@ -84,11 +84,7 @@ impl Upstream {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((socket, source, permit)) => {
-                    self.tunnels.spawn(serve(socket, source, permit));
-                    // Another connection is seldom there yet, and to find that out takes a call that this one need not wait for.
-                    tokio::task::yield_now().await;
-                }
+                Ok((socket, source, permit)) => self.tunnels.spawn(serve(socket, source, permit)),
                 Err(error) => {
                     // Mostly descriptors that have run out: accepting at once would fail at once.
                     tracing::warn!(%error, "cannot accept a connection");
