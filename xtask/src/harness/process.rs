@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::ioctl_fionread;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use wait_timeout::ChildExt as _;
@@ -72,9 +73,8 @@ impl Process {
         Ok((process, heard))
     }
 
-    /// Starts a program whose standard error is read up to a line that begins with `last`, and no further.
-    /// Returns the text that was read, and the reading end of the pipe, which has room for next to nothing
-    /// more.
+    /// Starts a program whose standard error is read up to a line that begins with `last`, and up to what follows it
+    /// at once. Returns the text that was read, and the reading end of the pipe, which is empty and holds one page.
     pub(crate) fn start_unread(mut command: Command, last: &str) -> Result<(Self, String, PipeReader)> {
         let shown = workspace::shown(&command);
         let (reader, writer) = io::pipe()?;
@@ -86,11 +86,14 @@ impl Process {
         let stdout = Recording::of(child.stdout.take().context("no standard output")?);
         let process = Self { stdin: child.stdin.take(), child, shown, stdout, stderr: Recording::over() };
         let mut read = String::new();
-        // The text is read byte by byte, so that nothing behind the line is taken out of the pipe.
         let mut byte = [0];
-        while !read.lines().last().is_some_and(|line| line.starts_with(last)) || !read.ends_with('\n') {
+        let mut is_found = false;
+        // A page that was read in part has less room, so that the pipe is left only once it is empty.
+        while !is_found || ioctl_fionread(&reader)? > 0 {
             (&reader).read_exact(&mut byte).with_context(|| format!("no {last:?} in {read:?}"))?;
             read.push(char::from(byte[0]));
+            is_found |=
+                read.ends_with('\n') && read.lines().last().is_some_and(|line| line.starts_with(last));
         }
         Ok((process, read, reader))
     }

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::pipe::fcntl_getpipe_size;
 
 use crate::harness::{
     DEADLINE, Done, End, Exchange, Exit, Fixture, Forward, Harness, Hosts, Load, Port, Process, Server, Tap,
@@ -281,8 +282,8 @@ fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
     let arguments = ["-v", "forward", &address, "--server-key", fixture.key(), "-L", &local];
     let forward = harness.client(fixture.alice(), &arguments).into_command();
     let (client, said, client_log) = Process::start_unread(forward, "local")?;
-    let listening = said.lines().last().and_then(|line| line.split_ascii_whitespace().nth(1));
-    let listening = listening.context("no address")?;
+    let listening = said.lines().rfind(|line| line.starts_with("local"));
+    let listening = listening.and_then(|line| line.split_ascii_whitespace().nth(1)).context("no address")?;
     for _ in 0..200 {
         // The server logs each of these connections.
         drop(std::net::TcpStream::connect(&address)?);
@@ -293,7 +294,10 @@ fn log_that_is_not_read_holds_up_no_tunnel(harness: &Harness) -> Result<()> {
         process.finish_within(Duration::from_secs(10))?.expect(Exit::Done)?;
         let mut read = String::new();
         log.read_to_string(&mut read)?;
-        ensure!(read.len() >= 4000, "the log was not full: {read:?}");
+        // A line is written whole or not at all, so that the log is full once none of its lines has room.
+        let longest = read.split_inclusive('\n').map(str::len).max().unwrap_or(0);
+        let room = fcntl_getpipe_size(&log)? - read.len();
+        ensure!(room < longest, "room for {room} bytes was left in the log: {read:?}");
     }
     Ok(())
 }
