@@ -135,7 +135,7 @@ pub async fn open<R: Request>(channel: Channel<Socket>, request: &R) -> io::Resu
         code = request.terms().stopped() => return Err(stop(channel, code).await),
         reached = timeout(REACH_DEADLINE, reach(request, destination)) => reached,
     };
-    let reached = reached.unwrap_or_else(|_| Err(RefusedCode::TargetTimedOut.into()));
+    let reached = reached.unwrap_or_else(|_| Err(not_reached().into()));
     let Reached { mut socket, address, header } = match reached {
         Ok(reached) => reached,
         Err(refusal) => return refuse(channel, request, refusal).await.map(Opened::Over),
@@ -237,6 +237,12 @@ async fn refuse<R: Request>(
     refusal: R::Refusal,
 ) -> io::Result<Channel<Socket>> {
     channel.refuse_open(request.refuse(refusal)).await
+}
+
+/// Tells the log of this side too that the target was not reached in time.
+fn not_reached() -> io::Error {
+    let message = format!("the target was not reached within {} seconds", REACH_DEADLINE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 /// For resolving a name and trying all its addresses: less than the other side waits.
