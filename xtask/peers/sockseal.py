@@ -803,7 +803,6 @@ class Channel:
                 self.say(REFUSED, u32(1))
                 while self.read_data() is not None:
                     pass
-                self.say(END_OF_STREAM)
                 continue
             if target == PIPE and self.options.message_only:
                 self.say(REFUSED, u32(0))
