@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod chunks;
+pub mod claims;
 mod content;
 pub mod control;
 pub mod directory;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod filter;
 pub mod framing;
+mod journal;
 mod offers;
 pub mod parts;
 pub mod path;
