@@ -1,0 +1,347 @@
+//! A file that is being received: written under a name of its own beside its goal, and renamed once it is whole.
+
+mod read_back;
+pub(crate) mod resume;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
+use wire_protocol::message::{FileTime, FilesCode};
+
+use crate::directory::{Directory, code_of, set_attributes};
+use crate::journal::{Hash, Journal, Subject};
+use crate::path::{journal_name, part_name};
+
+/// Where the names of a partial file and its journal are.
+#[derive(Debug)]
+pub(crate) struct PartialPlace {
+    directory: Directory,
+    part: Vec<u8>,
+    journal: Vec<u8>,
+    /// Stands for owner and name.
+    hash: Hash,
+}
+
+impl PartialPlace {
+    /// That of `name` in `directory`, for what `owner` sends.
+    pub(crate) fn new(directory: Directory, owner: &[u8], name: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(owner).update(&[0]).update(name);
+        Self {
+            directory,
+            part: part_name(owner, name),
+            journal: journal_name(owner, name),
+            hash: *hasher.finalize().as_bytes(),
+        }
+    }
+
+    /// What the journal of a file is about; `None` where it needs none, or could not be told from another one's.
+    pub(crate) fn subject(&self, size: Option<u64>, chunk_len: u64, source: Hash) -> Option<Subject> {
+        let size = size.filter(|size| *size > chunk_len && source != [0; 32])?;
+        Some(Subject { size, chunk_len, source, name: self.hash })
+    }
+
+    /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode.
+    fn open(&self, create: Option<u16>) -> Result<Option<File>, FilesCode> {
+        for _ in 0..ATTEMPTS {
+            let created = match create {
+                Some(mode) => match self.directory.create_new(&self.part, mode) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                    created => Some(created.map_err(|error| code_of(&error))?),
+                },
+                None => None,
+            };
+            let file = match created {
+                Some(file) => file,
+                None => match self.directory.open_partial(&self.part) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => match create {
+                        Some(_) => continue,
+                        None => return Ok(None),
+                    },
+                    opened => opened.map_err(|error| code_of(&error))?,
+                },
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Err(FilesCode::Busy),
+                locked => locked.map_err(|error| code_of(&error.into()))?,
+            }
+            // Its name may have gone to a whole file while the lock was taken.
+            let opened = file.metadata().map_err(|error| code_of(&error))?;
+            let named = self.directory.stat(&self.part).map_err(|error| code_of(&error))?;
+            if named.is_some_and(|named| named.dev == opened.dev() && named.ino == opened.ino()) {
+                return Ok(Some(file));
+            }
+        }
+        Err(FilesCode::Busy)
+    }
+
+    fn open_journal(&self) -> io::Result<File> {
+        match self.directory.open_partial(&self.journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.directory.create_new(&self.journal, PRIVATE)
+            }
+            opened => opened,
+        }
+    }
+}
+
+/// How often a name that another process takes away is tried again.
+const ATTEMPTS: usize = 8;
+/// The mode of what nobody else is to read.
+const PRIVATE: u16 = 0o600;
+
+/// A partial file that is written.
+#[derive(Debug)]
+pub(crate) struct PartialFile {
+    place: PartialPlace,
+    file: File,
+    /// The length of the file on disk.
+    length: u64,
+    /// Where the next byte goes.
+    position: u64,
+    /// Hashes of the chunks up to there.
+    hashes: Vec<Hash>,
+    /// Has entries for files alone that a later attempt can go on with.
+    journal: Option<Journal>,
+    sync: Sync,
+    is_published: bool,
+}
+
+/// How far the content is known to be on disk.
+#[derive(Debug)]
+struct Sync {
+    /// Bytes of chunks that the last sync does not have.
+    unsynced: u64,
+    last: Instant,
+    running: Option<JoinHandle<(u32, io::Result<()>)>>,
+}
+
+/// So many bytes may have to be sent again, after a crash of the system.
+const SYNC_BYTES: u64 = 64 * 1024 * 1024;
+/// So much time of writing may.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+impl PartialFile {
+    /// Begins or goes on: with the first `held` chunks that an earlier attempt has brought, and with other content of it where
+    /// `has_content` says so. A private one can be read by nobody else before it has its permissions.
+    ///
+    /// # Errors
+    /// The reason why it cannot, [`FilesCode::Busy`] where the earlier attempt's work is not what it was.
+    pub(crate) fn begin(
+        place: PartialPlace,
+        subject: Option<&Subject>,
+        held: u32,
+        has_content: bool,
+        is_private: bool,
+    ) -> Result<Self, FilesCode> {
+        let create = if is_private { PRIVATE } else { 0o666 };
+        let file = place.open(Some(create))?.ok_or(FilesCode::Busy)?;
+        let mut partial = Self {
+            file,
+            length: 0,
+            position: 0,
+            hashes: Vec::new(),
+            journal: None,
+            sync: Sync { unsynced: 0, last: Instant::now(), running: None },
+            is_published: false,
+            place,
+        };
+        match partial.go_on(subject, held, has_content) {
+            Ok(()) => Ok(partial),
+            Err(code) => {
+                // What an earlier attempt has left stays as it is.
+                partial.is_published = held > 0 || has_content;
+                Err(code)
+            }
+        }
+    }
+
+    /// Writes what comes next.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.position)?;
+        self.advance(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    /// Leaves a hole.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn hole(&mut self, length: u64) -> io::Result<()> {
+        let end = self.position.saturating_add(length);
+        if self.position < self.length {
+            // There is something of an earlier attempt.
+            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let stale = end.min(self.length) - self.position;
+            if fallocate(&self.file, punch, self.position, stale).is_err() {
+                self.write_zeros(stale)?;
+            }
+        }
+        if end > self.length {
+            self.file.set_len(end)?;
+        }
+        self.advance(length);
+        Ok(())
+    }
+
+    fn write_zeros(&self, length: u64) -> io::Result<()> {
+        let zeros = [0; 64 * 1024];
+        let mut offset = self.position;
+        let end = offset.saturating_add(length);
+        while offset < end {
+            let piece = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
+            self.file.write_all_at(&zeros[..piece], offset)?;
+            offset = offset.saturating_add(u64::try_from(piece).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, length: u64) {
+        self.position = self.position.saturating_add(length);
+        self.length = self.length.max(self.position);
+        self.sync.unsynced = self.sync.unsynced.saturating_add(length);
+    }
+
+    /// Passes over a chunk that is there.
+    ///
+    /// # Errors
+    /// As [`PartialFile::end_chunk`].
+    pub(crate) fn pass(&mut self, length: u64, hash: &Hash) -> io::Result<()> {
+        self.position = self.position.saturating_add(length);
+        self.end_chunk(hash)
+    }
+
+    /// The content up to here is as it should be, to the end of a chunk with this hash.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn end_chunk(&mut self, hash: &Hash) -> io::Result<()> {
+        let number = u32::try_from(self.hashes.len()).unwrap_or(u32::MAX);
+        self.hashes.push(*hash);
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.add_chunk(number, hash)?;
+        }
+        if self.sync.running.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.end_sync()?;
+        }
+        if self.sync.unsynced >= SYNC_BYTES || self.sync.last.elapsed() >= SYNC_INTERVAL {
+            self.end_sync()?;
+            self.begin_sync()?;
+        }
+        Ok(())
+    }
+
+    /// Brings what is written to the disk, while more is written.
+    fn begin_sync(&mut self) -> io::Result<()> {
+        let count = u32::try_from(self.hashes.len()).unwrap_or(u32::MAX);
+        let file = self.file.try_clone()?;
+        self.sync.unsynced = 0;
+        self.sync.last = Instant::now();
+        let sync = thread::Builder::new().name("sync".into()).stack_size(64 * 1024);
+        self.sync.running = Some(sync.spawn(move || (count, file.sync_data()))?);
+        Ok(())
+    }
+
+    /// Notes how far the content is on disk.
+    fn end_sync(&mut self) -> io::Result<()> {
+        let Some(running) = self.sync.running.take() else { return Ok(()) };
+        let (count, synced) = running.join().map_err(|_| io::Error::other("a sync has failed"))?;
+        synced?;
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.add_sync(count))
+    }
+
+    /// Cuts off what an earlier attempt has left behind the end.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if self.length > self.position {
+            self.file.set_len(self.position)?;
+            self.length = self.position;
+        }
+        self.end_sync()
+    }
+
+    /// Gives the file its permissions and its time.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn set_attributes(&self, mode: u16, modified: FileTime) -> io::Result<()> {
+        set_attributes(&self.file, mode, modified)
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its length on disk.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether a later attempt could go on with it.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Whether it has got its name.
+    pub(crate) fn is_published(&self) -> bool {
+        self.is_published
+    }
+
+    /// Gives the file, which is whole and on disk, its name: one that is free, or one that it takes from something else.
+    ///
+    /// # Errors
+    /// Those of the system, `AlreadyExists` where the name is not free.
+    pub(crate) fn publish(&mut self, name: &[u8], replaces: bool) -> io::Result<()> {
+        let Self { place, .. } = self;
+        if replaces {
+            place.directory.rename(&place.part, name)?;
+        } else {
+            place.directory.rename_new(&place.part, name)?;
+        }
+        self.is_published = true;
+        Ok(())
+    }
+
+    /// Removes the journal: once the name is on disk, or where nothing of the file is to stay.
+    pub(crate) fn remove_journal(&mut self) {
+        if self.journal.take().is_some() {
+            // One that stays behind is of a name that has no partial file: it does not count.
+            let _ = self.place.directory.remove(&self.place.journal);
+        }
+    }
+}
+
+/// What has not got its name stays for a later attempt, which finds on disk what the journal says; where there is no journal
+/// nothing stays.
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.is_published {
+            return;
+        }
+        if self.journal.is_none() {
+            // What does not go away is of no harm: the next attempt writes over it.
+            let _ = self.place.directory.remove(&self.place.part);
+            return;
+        }
+        let count = u32::try_from(self.hashes.len()).unwrap_or(u32::MAX);
+        let synced = self.end_sync().and_then(|()| self.file.sync_data());
+        if let (Ok(()), Some(journal)) = (synced, &mut self.journal) {
+            // Without this mark the chunks behind the last one are hashed first.
+            let _ = journal.add_sync(count);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Entries that are complete, and get their names and their places on disk several at a time.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wire_protocol::message::{Existing, FilesCode};
+
+use crate::claims::Claim;
+use crate::directory::{Directory, code_of};
+use crate::journal::Hash;
+use crate::partial::PartialFile;
+use crate::receiver::existing::numbered;
+use crate::receiver::goals::Parent;
+use crate::receiver::reservation::Reservation;
+
+/// An entry that is answered with Done once it is on disk.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) number: u32,
+    pub(super) path: Arc<PathBuf>,
+    pub(super) size: u64,
+    pub(super) sha256: Option<Hash>,
+    pub(super) parent: Arc<Parent>,
+    /// The name that it was given, where that is another one.
+    pub(super) stored_as: Option<Vec<u8>>,
+    /// A file, which has not got its name yet.
+    pub(super) file: Option<PendingFile>,
+}
+
+/// A file that is whole.
+#[derive(Debug)]
+pub(super) struct PendingFile {
+    pub(super) partial: PartialFile,
+    pub(super) name: Vec<u8>,
+    pub(super) stored: Stored,
+}
+
+/// What is known of the place that a file takes.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) reservation: Reservation,
+    /// Bytes of the file that it replaces.
+    pub(super) replaced: u64,
+    /// Bytes that an earlier attempt had left.
+    pub(super) before: u64,
+    /// Keeps others away from the name.
+    pub(super) claim: Claim,
+}
+
+impl Stored {
+    /// The file has got its name.
+    fn published(mut self, size: u64) {
+        self.reservation.spend(u64::MAX);
+        self.reservation.release(self.replaced);
+        self.reservation.release(self.before.saturating_sub(size));
+    }
+
+    /// The file has not got its name.
+    pub(super) fn failed(mut self, partial: PartialFile) {
+        if partial.is_resumable() {
+            self.reservation.spend(partial.length().saturating_sub(self.before));
+        } else {
+            self.reservation.release(self.before);
+        }
+        drop(partial);
+    }
+}
+
+/// What has become of an entry.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) number: u32,
+    pub(super) path: Arc<PathBuf>,
+    pub(super) size: u64,
+    pub(super) sha256: Option<Hash>,
+    /// The name that it was given, where that is another one; or why it is not stored.
+    pub(super) result: Result<Option<Vec<u8>>, FilesCode>,
+}
+
+/// Entries that are complete.
+#[derive(Debug)]
+pub(super) struct Group {
+    existing: Existing,
+    pending: Vec<Pending>,
+    bytes: u64,
+    parents: HashMap<(u64, u64), Directory>,
+}
+
+/// Most entries in a group.
+const MOST_ENTRIES: usize = 256;
+/// Most open directories in a group.
+const MOST_PARENTS: usize = 64;
+/// Bytes that make a group full.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Group {
+    pub(super) fn new(existing: Existing) -> Self {
+        Self { existing, pending: Vec::new(), bytes: 0, parents: HashMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether no more may come before it is committed.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= MOST_ENTRIES || self.parents.len() >= MOST_PARENTS || self.bytes >= MOST_BYTES
+    }
+
+    pub(super) fn push(&mut self, pending: Pending) {
+        let Parent { identity, directory } = &*pending.parent;
+        if !self.parents.contains_key(identity) {
+            self.parents.insert(*identity, directory.clone());
+        }
+        self.bytes = self.bytes.saturating_add(pending.size);
+        self.pending.push(pending);
+    }
+
+    /// Brings all of them to the disk and gives the files their names.
+    /// With `above` they fail in the end: the directories above them are not on disk.
+    pub(super) fn commit(&mut self, above: Option<FilesCode>) -> Vec<Outcome> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let files: Vec<_> = self
+            .pending
+            .iter()
+            .filter_map(|pending| pending.file.as_ref().map(|file| file.partial.file()))
+            .collect();
+        let mut synced = sync(&files).into_iter();
+        let mut results = Vec::with_capacity(self.pending.len());
+        for pending in &mut self.pending {
+            let result = match &mut pending.file {
+                None => Ok(pending.stored_as.take()),
+                Some(file) => match synced.next() {
+                    Some(Ok(())) => publish(file, self.existing),
+                    Some(Err(error)) => Err(code_of(&error)),
+                    None => Err(FilesCode::Io),
+                },
+            };
+            results.push(above.map_or(result, Err));
+        }
+        // Names are on disk where their directory is.
+        let failed: HashMap<_, _> = self
+            .parents
+            .drain()
+            .filter_map(|(identity, directory)| Some((identity, code_of(&directory.sync().err()?))))
+            .collect();
+        self.bytes = 0;
+        let ended = self.pending.drain(..).zip(results);
+        ended.map(|(pending, result)| outcome(pending, result, &failed)).collect()
+    }
+}
+
+fn outcome(
+    pending: Pending,
+    result: Result<Option<Vec<u8>>, FilesCode>,
+    failed: &HashMap<(u64, u64), FilesCode>,
+) -> Outcome {
+    let Pending { number, path, size, sha256, parent, file, .. } = pending;
+    let result = result.and_then(|stored_as| match failed.get(&parent.identity) {
+        Some(code) => Err(*code),
+        None => Ok(stored_as),
+    });
+    if let Some(PendingFile { mut partial, stored, .. }) = file {
+        if partial.is_published() {
+            partial.remove_journal();
+            stored.published(size);
+        } else {
+            stored.failed(partial);
+        }
+    }
+    Outcome { number, path, size, sha256, result }
+}
+
+/// Gives a file its name, and tells it where that is another one.
+fn publish(file: &mut PendingFile, existing: Existing) -> Result<Option<Vec<u8>>, FilesCode> {
+    let PendingFile { partial, name, .. } = file;
+    match partial.publish(name, existing == Existing::Replace) {
+        Ok(()) => return Ok(None),
+        Err(error) if existing == Existing::Rename && error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(code_of(&error)),
+    }
+    first_free(name, |name| partial.publish(name, false))
+}
+
+/// Tries one name after the other until one is free.
+pub(super) fn first_free(
+    name: &[u8],
+    mut attempt: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Option<Vec<u8>>, FilesCode> {
+    for number in 1..=MOST_NUMBERS {
+        let name = numbered(name, number);
+        match attempt(&name) {
+            Ok(()) => return Ok(Some(name)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(code_of(&error)),
+        }
+    }
+    Err(FilesCode::Exists)
+}
+
+/// Most names that are tried.
+const MOST_NUMBERS: u32 = 10_000;
+
+/// Brings files to the disk: on several threads where that takes time, since a file system does it for several at once.
+fn sync(files: &[&File]) -> Vec<io::Result<()>> {
+    let Some((first, others)) = files.split_first() else { return Vec::new() };
+    let begun = Instant::now();
+    let mut results = vec![first.sync_all()];
+    if others.len() < 2 || begun.elapsed() < QUICK {
+        results.extend(others.iter().map(|file| file.sync_all()));
+        return results;
+    }
+    thread::scope(|scope| {
+        let threads: Vec<_> = others
+            .chunks(others.len().div_ceil(THREADS))
+            .map(|files| {
+                let work = move || files.iter().map(|file| file.sync_all()).collect::<Vec<_>>();
+                (files, thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, work))
+            })
+            .collect();
+        for (files, thread) in threads {
+            match thread.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(synced)) => results.extend(synced),
+                // There are no threads left, or this one has failed.
+                _ => results.extend(files.iter().map(|file| file.sync_all())),
+            }
+        }
+    });
+    results
+}
+
+/// A sync that takes less is worth no thread.
+const QUICK: Duration = Duration::from_micros(300);
+/// Threads that sync at once.
+const THREADS: usize = 16;

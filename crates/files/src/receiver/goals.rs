@@ -1,0 +1,155 @@
+//! Where what is offered goes: the paths of offers, and the directories that their goals are in.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use wire_protocol::message::FilesCode;
+
+use crate::directory::{Directory, code_of};
+use crate::path::RelativePath;
+
+/// What the destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// A directory, in which what is offered is stored.
+    Into,
+    /// What the only root of the offers is stored as.
+    As,
+}
+
+/// A directory with the goals of entries.
+#[derive(Debug)]
+pub(super) struct Parent {
+    pub(super) directory: Directory,
+    pub(super) identity: (u64, u64),
+}
+
+/// A place for an entry.
+#[derive(Debug)]
+pub(super) struct Goal {
+    /// `None` in a dry run, where it does not exist.
+    pub(super) parent: Option<Arc<Parent>>,
+    pub(super) name: Vec<u8>,
+}
+
+/// Finds goals beneath one directory.
+#[derive(Debug)]
+pub(super) struct Goals {
+    directory: Directory,
+    base: RelativePath,
+    placed: Placed,
+    /// Whether missing directories are made.
+    makes: bool,
+    /// Directories that were found a moment ago.
+    found: HashMap<Box<[u8]>, Arc<Parent>>,
+    /// Directories in which others were made, which is not on disk yet.
+    made_in: Vec<Directory>,
+    /// Directories that were made on this stream, by device and inode.
+    made: HashSet<(u64, u64)>,
+}
+
+/// Most directories that are kept open for the next entry.
+const MOST_FOUND: usize = 64;
+/// Most directories that are remembered as made.
+const MOST_MADE: usize = 65_536;
+
+impl Goals {
+    pub(super) fn new(directory: Directory, base: RelativePath, placed: Placed, makes: bool) -> Self {
+        Self {
+            directory,
+            base,
+            placed,
+            makes,
+            found: HashMap::new(),
+            made_in: Vec::new(),
+            made: HashSet::new(),
+        }
+    }
+
+    /// The path of what is offered as `offered`, below the directory.
+    pub(super) fn path(&self, offered: &[u8]) -> Result<RelativePath, FilesCode> {
+        let path = RelativePath::parse(offered)?;
+        if path.has_reserved_name() || self.base.has_reserved_name() {
+            return Err(FilesCode::BadPath);
+        }
+        let below = match self.placed {
+            Placed::Into => offered,
+            Placed::As => match offered.iter().position(|byte| *byte == b'/') {
+                Some(separator) => &offered[separator + 1..],
+                None => return Ok(self.base.clone()),
+            },
+        };
+        if self.base.is_root() {
+            return RelativePath::parse(below);
+        }
+        RelativePath::parse(&[self.base.as_bytes(), b"/", below].concat())
+    }
+
+    /// The goal at `path`, with the directories above it.
+    pub(super) fn goal(&mut self, path: &RelativePath) -> Result<Goal, FilesCode> {
+        let Some(name) = path.name() else { return Err(FilesCode::BadPath) };
+        let name = name.to_vec();
+        let above = path.parent().unwrap_or_else(RelativePath::root);
+        match self.parent(&above) {
+            Ok(parent) => Ok(Goal { parent: Some(parent), name }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.makes => {
+                Ok(Goal { parent: None, name })
+            }
+            Err(error) => Err(code_of(&error)),
+        }
+    }
+
+    fn parent(&mut self, path: &RelativePath) -> io::Result<Arc<Parent>> {
+        if let Some(parent) = self.found.get(path.as_bytes()) {
+            return Ok(Arc::clone(parent));
+        }
+        let directory = match self.directory.walk_to(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.makes => {
+                let made = &mut self.made_in;
+                self.directory.make_all_telling(path, &mut |directory, _| made.push(directory.clone()))?
+            }
+            walked => walked?,
+        };
+        if self.made_in.len() >= MOST_FOUND {
+            self.sync()?;
+        }
+        let parent = Arc::new(Parent { identity: directory.identity()?, directory });
+        if self.found.len() >= MOST_FOUND {
+            self.found.clear();
+        }
+        self.found.insert(path.as_bytes().into(), Arc::clone(&parent));
+        Ok(parent)
+    }
+
+    /// Brings the directories that were made for entries to the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        // Several in one directory are one call.
+        let mut synced = HashSet::new();
+        for directory in self.made_in.drain(..) {
+            if synced.insert(directory.identity()?) {
+                directory.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory at `path`, with nothing made.
+    pub(super) fn walk_to(&self, path: &RelativePath) -> io::Result<Directory> {
+        self.directory.walk_to(path)
+    }
+
+    /// Remembers a directory as made on this stream.
+    pub(super) fn remember(&mut self, path: &RelativePath) {
+        if self.made.len() < MOST_MADE
+            && let Ok(identity) = self.walk_to(path).and_then(|directory| directory.identity())
+        {
+            self.made.insert(identity);
+        }
+    }
+
+    /// Whether it was made on this stream.
+    pub(super) fn has_made(&self, identity: (u64, u64)) -> bool {
+        self.made.contains(&identity)
+    }
+}

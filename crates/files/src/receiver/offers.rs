@@ -1,0 +1,318 @@
+//! Answers offers: what is there already, what is made at once, and the files whose content is wanted.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wire_protocol::message::{
+    Entry, EntryKind, Existing, FilesCode, FilesMessage, MAX_ENTRIES, MAX_HASHES, MAX_LINK_LEN,
+    MAX_OUTSTANDING,
+};
+
+use crate::chunks::chunk_len;
+use crate::directory::{Kind, code_of};
+use crate::error::Error;
+use crate::event::{Event, Side};
+use crate::failure::Failure;
+use crate::framing::Output;
+use crate::partial::PartialPlace;
+use crate::partial::resume::Leftover;
+use crate::path::part_name;
+use crate::receiver::commit::{Pending, Stored, first_free};
+use crate::receiver::exchange::{Exchange, Wanted, bytes_of, into_path};
+use crate::receiver::existing::{OfferedFile, Verdict, judge_file, judge_link};
+use crate::receiver::goals::Goal;
+use crate::receiver::reservation::Reservation;
+
+/// What is known of an offer.
+struct Offered {
+    number: u32,
+    path: Arc<PathBuf>,
+    entry: Entry,
+}
+
+impl<W: Output> Exchange<'_, W> {
+    /// Answers an offer.
+    ///
+    /// # Errors
+    /// What ends the exchange.
+    pub(super) fn offer(&mut self, mut entry: Entry) -> Result<(), Error> {
+        if self.has_all || self.offers >= MAX_ENTRIES {
+            return Err(Error::Protocol("there are more offers than there may be"));
+        }
+        if self.unresolved() >= MAX_OUTSTANDING {
+            return Err(Error::Protocol("more offers are not answered than may be"));
+        }
+        if entry.modified.nanoseconds > 999_999_999 {
+            return Err(Error::Protocol("a time is none"));
+        }
+        let number = self.offers;
+        self.offers += 1;
+        let path = Arc::new(into_path(std::mem::take(&mut entry.path).into_vec()));
+        let (size, is_directory) = match &entry.kind {
+            EntryKind::File { size, .. } => (size.unwrap_or(0), false),
+            EntryKind::Directory => (0, true),
+            EntryKind::Symlink { .. } => (0, false),
+        };
+        if !self.is_asked_for(bytes_of(&path)) {
+            return self.reject(number, path, size, FilesCode::BadPath, Side::Receiver);
+        }
+        if let Some(filter) = &mut self.filter
+            && !filter(bytes_of(&path), is_directory)
+        {
+            return self.say(&FilesMessage::Have { number, sha256: None });
+        }
+        (self.events)(Event::Found { path: Arc::clone(&path), size });
+        let offered = Offered { number, path: Arc::clone(&path), entry };
+        match self.answer(offered) {
+            Ok(()) => Ok(()),
+            Err(Failure::Entry(code)) => self.reject(number, path, size, code, Side::Receiver),
+            Err(Failure::Exchange(error)) => Err(error),
+        }
+    }
+
+    pub(super) fn is_asked_for(&self, path: &[u8]) -> bool {
+        let Some(roots) = &self.roots else { return true };
+        path.split(|byte| *byte == b'/').next().is_some_and(|root| roots.contains(root))
+    }
+
+    fn answer(&mut self, offered: Offered) -> Result<(), Failure> {
+        match &offered.entry.kind {
+            EntryKind::File { .. } if self.sink.is_some() => self.answer_for_sink(offered),
+            _ if self.sink.is_some() => Err(FilesCode::IsDirectory.into()),
+            EntryKind::File { .. } => self.answer_file(offered),
+            EntryKind::Directory => self.answer_directory(&offered),
+            EntryKind::Symlink { .. } => self.answer_link(&offered),
+        }
+    }
+
+    fn goal(&mut self, offered: &Offered) -> Result<Goal, FilesCode> {
+        let path = self.goals.path(bytes_of(&offered.path))?;
+        self.goals.goal(&path)
+    }
+
+    fn answer_directory(&mut self, offered: &Offered) -> Result<(), Failure> {
+        let path = self.goals.path(bytes_of(&offered.path))?;
+        let Goal { parent: Some(parent), name } = self.goals.goal(&path)? else {
+            return Ok(self.would_make(offered)?);
+        };
+        let is_made = match parent.directory.stat(&name).map_err(|error| code_of(&error))? {
+            Some(status) if status.kind == Kind::Directory => false,
+            Some(_) => return Err(FilesCode::Exists.into()),
+            None if self.options.dry_run => return Ok(self.would_make(offered)?),
+            None => match parent.directory.make_directory(&name) {
+                // Another stream of the transfer has made it for what is in it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                made => made.map(|()| true).map_err(|error| code_of(&error))?,
+            },
+        };
+        if !is_made {
+            return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?);
+        }
+        if self.only_made {
+            self.goals.remember(&path);
+        }
+        Ok(self.complete(Pending {
+            number: offered.number,
+            path: Arc::clone(&offered.path),
+            size: 0,
+            sha256: None,
+            parent,
+            stored_as: None,
+            file: None,
+        })?)
+    }
+
+    /// In a dry run: a directory or a link would be made.
+    fn would_make(&mut self, offered: &Offered) -> Result<(), Error> {
+        let number = offered.number;
+        self.say(&if self.tells_dry_run {
+            FilesMessage::Done { number, sha256: None, stored_as: None }
+        } else {
+            FilesMessage::Have { number, sha256: None }
+        })?;
+        (self.events)(Event::Would { path: Arc::clone(&offered.path), size: 0 });
+        Ok(())
+    }
+
+    fn answer_link(&mut self, offered: &Offered) -> Result<(), Failure> {
+        let EntryKind::Symlink { target } = &offered.entry.kind else {
+            return Err(FilesCode::BadPath.into());
+        };
+        if target.is_empty() || target.len() > MAX_LINK_LEN || target.contains(&0) {
+            return Err(FilesCode::BadPath.into());
+        }
+        let Goal { parent: Some(parent), name } = self.goal(offered)? else {
+            return Ok(self.would_make(offered)?);
+        };
+        let claim = self.claims.claim(parent.identity, &name).ok_or(FilesCode::Busy)?;
+        let judged = judge_link(&parent.directory, &name, target, self.options.existing);
+        let replaced = match judged.map_err(|error| code_of(&error))?? {
+            Verdict::Same(_) => return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?),
+            Verdict::Store { replaced } => replaced,
+        };
+        if self.options.dry_run {
+            return Ok(self.would_make(offered)?);
+        }
+        let made = parent.directory.make_link(target, &name);
+        let stored_as = match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.options.existing {
+                Existing::Refuse => return Err(FilesCode::Exists.into()),
+                Existing::Rename => first_free(&name, |name| parent.directory.make_link(target, name))?,
+                Existing::Replace => {
+                    let part = part_name(&self.owner, &name);
+                    let replace = || {
+                        // What is left there of another attempt was of a file, or of this link.
+                        if parent.directory.stat(&part)?.is_some() {
+                            parent.directory.remove(&part)?;
+                        }
+                        parent.directory.make_link(target, &part)?;
+                        let renamed = parent.directory.rename(&part, &name);
+                        if renamed.is_err() {
+                            parent.directory.remove(&part)?;
+                        }
+                        renamed
+                    };
+                    replace().map_err(|error| code_of(&error))?;
+                    if replaced > 0 {
+                        self.room.release(replaced);
+                    }
+                    None
+                }
+            },
+            made => made.map(|()| None).map_err(|error| code_of(&error))?,
+        };
+        drop(claim);
+        if self.options.preserve {
+            // Not all file systems have such times, and nothing compares them.
+            let name = stored_as.as_ref().unwrap_or(&name);
+            let _ = parent.directory.set_link_time(name, offered.entry.modified);
+        }
+        Ok(self.complete(Pending {
+            number: offered.number,
+            path: Arc::clone(&offered.path),
+            size: 0,
+            sha256: None,
+            parent,
+            stored_as,
+            file: None,
+        })?)
+    }
+
+    fn answer_for_sink(&mut self, offered: Offered) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.is_sink_taken, true) {
+            return Err(FilesCode::Exists.into());
+        }
+        let EntryKind::File { size, source, sha256 } = offered.entry.kind else {
+            return Err(FilesCode::IsDirectory.into());
+        };
+        if self.options.dry_run {
+            return Ok(self.would_move(offered.number, offered.path, size, 0)?);
+        }
+        self.say(&FilesMessage::Want { number: offered.number, held: 0, compare: 0 })?;
+        let wanted = Wanted {
+            path: offered.path,
+            size,
+            source,
+            sha256,
+            mode: 0,
+            modified: offered.entry.modified,
+            held: 0,
+            compare: 0,
+            stored: None,
+        };
+        self.wanted.insert(offered.number, wanted);
+        Ok(())
+    }
+
+    /// In a dry run: a file would move, but for its first `held` chunks.
+    fn would_move(
+        &mut self,
+        number: u32,
+        path: Arc<PathBuf>,
+        size: Option<u64>,
+        held: u32,
+    ) -> Result<(), Error> {
+        self.say(&if self.tells_dry_run {
+            FilesMessage::Want { number, held, compare: 0 }
+        } else {
+            FilesMessage::Have { number, sha256: None }
+        })?;
+        let there = u64::from(held).saturating_mul(chunk_len(size));
+        (self.events)(Event::Would { path, size: size.unwrap_or(0).saturating_sub(there) });
+        Ok(())
+    }
+
+    fn answer_file(&mut self, offered: Offered) -> Result<(), Failure> {
+        let EntryKind::File { size, source, sha256 } = offered.entry.kind else {
+            return Err(FilesCode::IsDirectory.into());
+        };
+        let Offered { number, ref path, ref entry } = offered;
+        let Goal { parent: Some(parent), name } = self.goal(&offered)? else {
+            return Ok(self.would_move(number, offered.path, size, 0)?);
+        };
+        let claim = self.claims.claim(parent.identity, &name).ok_or(FilesCode::Busy)?;
+        let file = OfferedFile { size, modified: entry.modified, sha256 };
+        let replaced = match judge_file(&parent.directory, &name, &file, &self.options, self.control)? {
+            Verdict::Same(sha256) => {
+                return Ok(self.have(number, Arc::clone(path), size.unwrap_or(0), sha256)?);
+            }
+            Verdict::Store { replaced } => replaced,
+        };
+        let chunk = chunk_len(size);
+        let leftover = match size {
+            Some(size) if size > chunk => {
+                let place = PartialPlace::new(parent.directory.clone(), &self.owner, &name);
+                let subject = place.subject(Some(size), chunk, source);
+                Leftover::find(&place, size, chunk, subject.as_ref(), self.options.dry_run)?
+            }
+            _ => None,
+        };
+        let before = leftover.as_ref().map_or(0, |leftover| leftover.length);
+        let needed = size.unwrap_or(0).saturating_sub(before);
+        if size.is_some_and(|size| size > chunk)
+            && parent.directory.free_space().map_err(|error| code_of(&error))? < needed
+        {
+            return Err(FilesCode::NoSpace.into());
+        }
+        let (held, compare) = leftover.as_ref().map_or((0, 0), |leftover| (leftover.held, leftover.compare));
+        if self.options.dry_run {
+            return Ok(self.would_move(number, offered.path, size, held)?);
+        }
+        let reservation = Reservation::new(&self.room, needed)?;
+        self.say(&FilesMessage::Want { number, held, compare })?;
+        if let Some(leftover) = leftover {
+            self.tell_hashes(&leftover)?;
+        }
+        let wanted = Wanted {
+            path: Arc::clone(path),
+            size,
+            source,
+            sha256,
+            mode: entry.mode,
+            modified: entry.modified,
+            held,
+            compare,
+            stored: Some(Stored { reservation, replaced, before, claim }),
+        };
+        self.wanted.insert(number, wanted);
+        Ok(())
+    }
+
+    /// Says the hashes of chunks that may differ.
+    fn tell_hashes(&self, leftover: &Leftover) -> Result<(), Error> {
+        let mut hashes = Vec::new();
+        let mut number = leftover.held;
+        for left in (0..leftover.compare).rev() {
+            if self.control.is_stopped() {
+                return Err(Error::Stopped);
+            }
+            hashes.push(leftover.hash(number));
+            number = number.saturating_add(1);
+            if hashes.len() == MAX_HASHES || left == 0 {
+                self.say(&FilesMessage::Hashes { hashes: std::mem::take(&mut hashes) })?;
+            }
+        }
+        Ok(())
+    }
+}
