@@ -142,6 +142,7 @@ impl<W: Output> Running<'_, '_, W> {
             Sources::Roots(roots) => self.run_roots(roots)?,
             Sources::Stream { input, name } => self.run_stream(&mut **input, name)?,
         }
+        writer.flush()?;
         if is_put {
             answers.wait_ready(control)?;
         }
@@ -310,15 +311,13 @@ impl<W: Output> Running<'_, '_, W> {
 
     /// Waits until the attributes of directories may be sent: whether they are to be.
     fn meet(&mut self) -> Result<bool, Error> {
-        let Sink { writer, answers, control, .. } = self.sink;
+        let Sink { answers, control, .. } = self.sink;
         match &mut self.sender.ending {
             Ending::Meeting { rendezvous, has_attributes } => {
-                writer.flush()?;
                 let all_are_there = rendezvous.arrive(control)?;
                 Ok(all_are_there && *has_attributes && !self.sender.is_dry_run && self.sender.part.index == 0)
             }
             Ending::Asked if self.sender.part.index == 0 => {
-                writer.flush()?;
                 answers.wait_asked(control)?;
                 Ok(true)
             }
