@@ -92,6 +92,11 @@ impl<'a> Walk<'a> {
         Self { roots, next_root: 0, filter, part, order, most_levels: usize::MAX, levels: Vec::new() }
     }
 
+    /// The walk that does not go into directories below those that were named.
+    pub(crate) fn shallow(self) -> Self {
+        Self { most_levels: 1, ..self }
+    }
+
     /// Goes to the next root.
     fn enter_root(&mut self, root: &Root) -> Option<Step> {
         let path = root.offered().clone();

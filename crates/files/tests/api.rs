@@ -4,8 +4,12 @@
 mod api {
     mod memory_stream;
     mod peer;
+    mod requests;
+    mod round_trip;
     mod sender;
     mod sender_hostile;
+    mod transfer;
+    mod trees;
 
     mod hostile_entries;
     mod hostile_names;

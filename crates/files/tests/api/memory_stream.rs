@@ -10,7 +10,7 @@ use files::framing::{Input, MessageReader, MessageWriter, Output};
 /// Bytes that are on their way at most.
 const CAPACITY: usize = 64 * 1024;
 /// How long a test waits for the other side at most: by then something hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(20);
 /// The payload of a record.
 const RECORD: usize = 16_384;
 
@@ -28,6 +28,9 @@ struct State {
     has_ended: bool,
     /// One of the two is gone.
     is_cut: bool,
+    /// Bytes that still get through before it is cut.
+    cut_after: Option<usize>,
+    carried: usize,
 }
 
 /// The reading half.
@@ -53,6 +56,18 @@ pub(super) fn pair() -> (MemoryStream, MemoryStream) {
         (MessageReader::new(input), MessageWriter::new(MemoryOutput(Arc::clone(to))))
     };
     (side(&back, &there), side(&there, &back))
+}
+
+impl MemoryOutput {
+    /// Lets so many more bytes through, and cuts the stream then.
+    pub(super) fn cut_after(&self, bytes: usize) {
+        self.0.state.lock().unwrap().cut_after = Some(bytes);
+    }
+
+    /// Bytes that it has carried.
+    pub(super) fn carried(&self) -> usize {
+        self.0.state.lock().unwrap().carried
+    }
 }
 
 impl Direction {
@@ -94,7 +109,9 @@ impl BufRead for MemoryInput {
                     state.bytes.is_empty() && !state.has_ended && !state.is_cut
                 })
                 .unwrap();
-            assert!(!waited.timed_out(), "nothing comes any more");
+            if waited.timed_out() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             if state.bytes.is_empty() && !state.has_ended {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
@@ -128,12 +145,20 @@ impl Write for MemoryOutput {
             .changed
             .wait_timeout_while(state, DEADLINE, |state| state.bytes.len() >= CAPACITY && !state.is_cut)
             .unwrap();
-        assert!(!waited.timed_out(), "nothing is taken any more");
-        if state.is_cut || state.has_ended {
+        if waited.timed_out() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if state.is_cut || state.has_ended || state.cut_after == Some(0) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let length = bytes.len().min(CAPACITY - state.bytes.len());
+        let mut length = bytes.len().min(CAPACITY - state.bytes.len());
+        if let Some(left) = &mut state.cut_after {
+            length = length.min(*left);
+            *left -= length;
+            state.is_cut = *left == 0;
+        }
         state.bytes.extend(&bytes[..length]);
+        state.carried += length;
         drop(state);
         self.0.changed.notify_all();
         Ok(length)
