@@ -61,7 +61,8 @@ mod tests {
     fn a_name_is_taken_once() {
         let claims = Claims::new();
         let first = claims.claim((1, 2), b"a").unwrap();
-        assert!(claims.clone().claim((1, 2), b"a").is_none());
+        let shared = claims.clone();
+        assert!(shared.claim((1, 2), b"a").is_none());
         assert!(claims.claim((1, 3), b"a").is_some());
         assert!(claims.claim((1, 2), b"b").is_some());
         drop(first);

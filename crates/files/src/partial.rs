@@ -46,6 +46,14 @@ impl PartialPlace {
         Some(Subject { size, chunk_len, source, name: self.hash })
     }
 
+    /// Removes a journal that was left behind when its file had got its name.
+    pub(crate) fn remove_stale_journal(&self) {
+        if matches!(self.directory.stat(&self.part), Ok(None)) {
+            // There is none but after a crash at that very point.
+            let _ = self.directory.remove(&self.journal);
+        }
+    }
+
     /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode.
     fn open(&self, create: Option<u16>) -> Result<Option<File>, FilesCode> {
         for _ in 0..ATTEMPTS {
@@ -102,6 +110,8 @@ pub(crate) struct PartialFile {
     file: File,
     /// The length of the file on disk.
     length: u64,
+    /// That which it had when it was opened.
+    found: u64,
     /// Where the next byte goes.
     position: u64,
     /// Hashes of the chunks up to there.
@@ -144,6 +154,7 @@ impl PartialFile {
         let mut partial = Self {
             file,
             length: 0,
+            found: 0,
             position: 0,
             hashes: Vec::new(),
             journal: None,
@@ -284,6 +295,11 @@ impl PartialFile {
     /// The file.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The length of what an earlier attempt had left.
+    pub(crate) fn found(&self) -> u64 {
+        self.found
     }
 
     /// Its length on disk.

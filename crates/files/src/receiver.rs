@@ -54,7 +54,7 @@ pub struct Receiver {
     pub options: TransferOptions,
     /// The request.
     pub role: Role,
-    /// Which of the files come on this stream.
+    /// The files that come on this stream.
     pub part: Part,
     /// Room for what is stored.
     pub room: Arc<dyn Room>,
@@ -204,7 +204,7 @@ fn receive<R: Input, W: Output>(
             }
             FilesMessage::Begin { number } => exchange.content(reader, number)?,
             FilesMessage::Attributes { path, mode, modified } => {
-                exchange.attributes(&path, mode, modified)?
+                exchange.attributes(&path, mode, modified)?;
             }
             FilesMessage::Finish if exchange.has_all && exchange.unresolved() == 0 => {
                 exchange.say(&FilesMessage::Finish)?;

@@ -80,6 +80,11 @@ impl PartialFile {
     ) -> Result<(), FilesCode> {
         let io = |error: io::Error| code_of(&error);
         self.length = self.file.metadata().map_err(io)?.len();
+        if subject.is_none() && self.length > 0 {
+            // A journal of what was there would outlive it.
+            let _ = self.place.directory.remove(&self.place.journal);
+        }
+        self.found = self.length;
         let Some(subject) = subject else {
             if !has_content && self.length > 0 {
                 self.file.set_len(0).map_err(io)?;

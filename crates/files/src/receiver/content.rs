@@ -19,6 +19,7 @@ use crate::receiver::goals::Parent;
 use crate::receiver::progress::Progress;
 
 /// Where content goes.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Target {
     /// A file, in its directory and under its name.
     File { partial: PartialFile, stored: Stored, parent: Arc<Parent>, name: Vec<u8> },
@@ -153,6 +154,10 @@ impl<W: Output> Exchange<'_, W> {
         let has_content = wanted.compare > 0;
         let is_private = self.preserves(wanted);
         let partial = PartialFile::begin(place, subject.as_ref(), wanted.held, has_content, is_private)?;
+        if stored.before == 0 {
+            // What was there of a small file, or of a stream, is not gone on with.
+            stored.reservation.release(partial.found());
+        }
         Ok(Target::File { partial, stored, parent, name: goal.name })
     }
 

@@ -255,6 +255,9 @@ impl<W: Output> Exchange<'_, W> {
         let file = OfferedFile { size, modified: entry.modified, sha256 };
         let replaced = match judge_file(&parent.directory, &name, &file, &self.options, self.control)? {
             Verdict::Same(sha256) => {
+                if !self.options.dry_run && size.is_some_and(|size| size > chunk_len(Some(size))) {
+                    PartialPlace::new(parent.directory.clone(), &self.owner, &name).remove_stale_journal();
+                }
                 return Ok(self.have(number, Arc::clone(path), size.unwrap_or(0), sha256)?);
             }
             Verdict::Store { replaced } => replaced,
