@@ -11,6 +11,12 @@ mod api {
     mod transfer;
     mod trees;
 
+    mod receiver_hostile;
+    mod receiver_outcomes;
+    mod receiver_resume;
+    mod receiver_room;
+    mod scripted_sender;
+
     mod hostile_entries;
     mod hostile_names;
     mod paths;

@@ -1,0 +1,96 @@
+//! Room in a share: set aside before content comes, and given back where it does not.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use files::control::Room;
+use wire_protocol::message::{Existing, FilesCode, FilesMessage, TransferOptions};
+
+use super::scripted_sender::*;
+
+/// A share that may hold so much.
+#[derive(Debug)]
+struct Quota {
+    most: u64,
+    held: AtomicU64,
+}
+
+impl Room for Quota {
+    fn reserve(&self, bytes: u64) -> Result<(), FilesCode> {
+        if self.held.load(Ordering::SeqCst) + bytes > self.most {
+            return Err(FilesCode::Quota);
+        }
+        self.held.fetch_add(bytes, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn release(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn room_is_set_aside_before_content_comes_and_given_back() {
+    let goal = tempfile::tempdir().unwrap();
+    let most = u64::try_from(4 * CHUNK).unwrap();
+    let quota = Arc::new(Quota { most, held: AtomicU64::new(0) });
+    let held = || quota.held.load(Ordering::SeqCst);
+    let size = |chunks: usize| u64::try_from(chunks * CHUNK).unwrap();
+    let mut first = receiver(goal.path(), TransferOptions { existing: Existing::Replace, ..OPTIONS });
+    first.room = quota.clone();
+    let content = content(3 * CHUNK, 5);
+    let (received, _, ()) = exchange(first, |peer| {
+        for (name, chunks) in [(&b"a"[..], 3), (b"b", 2), (b"c", 1)] {
+            peer.offer(entry(name, file(Some(size(chunks)), [1; 32])));
+        }
+        assert!(matches!(peer.next(), FilesMessage::Want { number: 0, .. }));
+        assert_eq!(peer.next(), FilesMessage::Rejected { number: 1, code: FilesCode::Quota });
+        assert!(matches!(peer.next(), FilesMessage::Want { number: 2, .. }));
+        assert_eq!(held(), size(4));
+        // A chunk of the first one comes, and the other one not at all.
+        peer.say(&FilesMessage::Begin { number: 2 }).unwrap();
+        peer.say(&FilesMessage::Abandon { code: FilesCode::Changed }).unwrap();
+        assert_eq!(peer.next(), FilesMessage::Rejected { number: 2, code: FilesCode::Changed });
+        assert_eq!(held(), size(3));
+        peer.say(&FilesMessage::Begin { number: 0 }).unwrap();
+        peer.data(&content[..CHUNK]);
+        peer.say(&FilesMessage::ChunkEnd { hash: chunk_hash(&content[..CHUNK]) }).unwrap();
+    });
+    assert!(received.is_err());
+    assert_eq!(held(), size(1), "what is there of the first one still counts");
+    let mut second = receiver(goal.path(), TransferOptions { existing: Existing::Replace, ..OPTIONS });
+    second.room = quota.clone();
+    let sent = [SentFile { path: b"a".to_vec(), content: content.clone(), source: [1; 32] }];
+    let (received, _, answers) = exchange(second, |peer| peer.send(&sent).unwrap());
+    received.unwrap();
+    assert_eq!(answers[&0], Answer::Done(None));
+    assert_eq!(held(), size(3));
+    // In its place comes another one.
+    fs::File::options().append(true).open(goal.path().join("a")).unwrap().set_len(size(2)).unwrap();
+    quota.held.store(size(2), Ordering::SeqCst);
+    let mut third = receiver(goal.path(), TransferOptions { existing: Existing::Replace, ..OPTIONS });
+    third.room = quota.clone();
+    let sent = [SentFile::new("a", content[..CHUNK].to_vec())];
+    let (received, _, _) = exchange(third, |peer| peer.send(&sent).unwrap());
+    received.unwrap();
+    assert_eq!(held(), size(1));
+}
+
+#[test]
+fn what_a_smaller_file_does_not_go_on_with_is_given_back() {
+    let goal = tempfile::tempdir().unwrap();
+    let part = String::from_utf8(files::path::part_name(b"owner", b"f")).unwrap();
+    let journal = String::from_utf8(files::path::journal_name(b"owner", b"f")).unwrap();
+    fs::write(goal.path().join(part), [7; 5000]).unwrap();
+    fs::write(goal.path().join(journal), "of a larger file").unwrap();
+    let quota = Arc::new(Quota { most: 10_000, held: AtomicU64::new(5000) });
+    let mut receiver = receiver(goal.path(), OPTIONS);
+    receiver.room = quota.clone();
+    let sent = [SentFile::new("f", vec![1; 10])];
+    let (received, _, answers) = exchange(receiver, |peer| peer.send(&sent).unwrap());
+    received.unwrap();
+    assert_eq!(answers[&0], Answer::Done(None));
+    assert_eq!(quota.held.load(Ordering::SeqCst), 10);
+    assert_eq!(names(goal.path()), ["f"]);
+}
