@@ -243,8 +243,12 @@ fn get<R: Input + Send, W: Output>(
     Ok(sender.run(reader, writer, None, control, events)?)
 }
 
-/// Says that it cannot be done, and reads what comes until the client has heard it.
-fn refuse<R: Input, W: Output>(
+/// Says that what the client asks for cannot be done, and reads what comes until it has heard that. Both directions of the stream are at
+/// their end then.
+///
+/// # Errors
+/// As [`serve`].
+pub fn refuse<R: Input, W: Output>(
     reader: &mut MessageReader<R>,
     writer: &MessageWriter<W>,
     code: FilesCode,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use cli_support::output::say;
-use server::{Error, Identity, Listeners, Services};
+use server::{Error, FileShare, Identity, Listeners, Services};
 use tunnel::address::Address;
 
 /// The parts of the command to paste.
@@ -17,6 +17,8 @@ pub(crate) struct Start<'a> {
     pub(crate) home: Option<&'a Path>,
     /// The files of pre-shared keys.
     pub(crate) psks: &'a [PathBuf],
+    /// The directories whose files clients can have.
+    pub(crate) shares: &'a [FileShare],
     /// Whether no client has been allowed yet, and anonymous clients are refused.
     pub(crate) admits_nobody: bool,
 }
@@ -44,6 +46,9 @@ pub(crate) fn announce(
             say(format_args!("server id   psk:{}", names.join(",")));
         }
     }
+    for FileShare { name, dir, mode, .. } in start.shares {
+        say(format_args!("share       {name} ({mode}): {}", dir.display()));
+    }
     if let Some(address) = addresses.first() {
         let task = if services.takes_messages() {
             Task::Send
@@ -58,6 +63,9 @@ pub(crate) fn announce(
         };
         // The line contains words of the user's own, paths above all, and none of a peer.
         say(format_args!("try:        {}", start.command(task, address, key.as_deref())));
+        if !start.shares.is_empty() {
+            say(format_args!("try:        {}", start.command(Task::Files, address, key.as_deref())));
+        }
     }
     Ok(())
 }
@@ -68,6 +76,7 @@ enum Task {
     Send,
     Ping,
     Pipe,
+    Files,
 }
 
 impl Start<'_> {
@@ -85,16 +94,27 @@ impl Start<'_> {
             Task::Ping => format!("{client} ping {address} {trust}"),
             // Anonymous clients may only send messages from this machine.
             Task::Pipe if self.admits_nobody => {
-                let home = self.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
-                format!(
-                    "{} allow \"$({client} fingerprint 2>/dev/null || {client} keygen)\" --name me{} \
-                     && {client} pipe {address} {trust}",
-                    word(&self.program.to_string_lossy()),
-                    home.unwrap_or_default()
-                )
+                format!("{} && {client} pipe {address} {trust}", self.allow(&client, ""))
             }
             Task::Pipe => format!("{client} pipe {address} {trust}"),
+            Task::Files if self.admits_nobody => {
+                let shares: Vec<String> =
+                    self.shares.iter().map(|share| format!(" --files {}", word(&share.name))).collect();
+                let allow = self.allow(&client, &format!(" --messages{}", shares.concat()));
+                format!("{allow} && {client} ls {address} {trust}")
+            }
+            Task::Files => format!("{client} ls {address} {trust}"),
         }
+    }
+
+    /// The command that allows the user of this machine, with these `rights`.
+    fn allow(&self, client: &str, rights: &str) -> String {
+        let home = self.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
+        format!(
+            "{} allow \"$({client} fingerprint 2>/dev/null || {client} keygen)\" --name me{rights}{}",
+            word(&self.program.to_string_lossy()),
+            home.unwrap_or_default()
+        )
     }
 
     /// The command for the program `name`: beside this program where that was started by its path.
@@ -136,7 +156,7 @@ mod tests {
     use super::*;
 
     fn start<'a>(program: &'a str, psks: &'a [PathBuf]) -> Start<'a> {
-        Start { program: OsStr::new(program), home: None, psks, admits_nobody: false }
+        Start { program: OsStr::new(program), home: None, psks, shares: &[], admits_nobody: false }
     }
 
     #[test]
@@ -165,6 +185,22 @@ mod tests {
         assert_eq!(
             start("server", &[]).command(Task::Pipe, &address, Some("K")),
             "client pipe 127.0.0.1:1 --server-key K"
+        );
+    }
+
+    #[test]
+    fn files_that_nobody_may_have_are_allowed_first() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let shares = ["docs=/srv/docs", "in=/srv/in:drop"].map(|share| share.parse().unwrap());
+        let fresh = Start { admits_nobody: true, shares: &shares, ..start("server", &[]) };
+        assert_eq!(
+            fresh.command(Task::Files, &address, Some("K")),
+            "server allow \"$(client fingerprint 2>/dev/null || client keygen)\" --name me --messages --files docs \
+             --files in && client ls 127.0.0.1:1 --server-key K"
+        );
+        assert_eq!(
+            start("server", &[]).command(Task::Files, &address, Some("K")),
+            "client ls 127.0.0.1:1 --server-key K"
         );
     }
 

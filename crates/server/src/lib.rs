@@ -1,4 +1,5 @@
-//! Sockseal's server, which accepts messages, connects tunnels to their targets, and can be one end of a pipe.
+//! Sockseal's server, which accepts messages, connects tunnels to their targets, shares files, and can be one end of a
+//! pipe.
 //!
 #![doc = include_str!("../README.md")]
 //!
@@ -9,6 +10,7 @@
 //!                                            +--> services::tunnels   a stream to a target that the client may reach
 //!                                            +--> services::listen    listening for a client, and its parked channels
 //!                                            +--> services::pipe      standard input and output
+//!                                            +--> services::files     files below directories that the server shares
 //! ```
 //!
 //! [`serve()`] runs the server on sockets that are bound already. `main.rs` parses the command line and reports

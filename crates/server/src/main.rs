@@ -59,9 +59,12 @@ fn run(cli: Cli) -> Result<(), Error> {
                 tracing::warn!("there is no standard output to print messages on: they are refused");
             }
             let reload = Box::new(move || {
-                options.config().map(|config| (ReloadableConfig::from(&config), config.listen))
+                options.config().map(|config| {
+                    warn_of_missing_shares(&config);
+                    (ReloadableConfig::from(&config), config.listen)
+                })
             });
-            let services = Services::new().messages(messages).tunnels().listening();
+            let services = Services::new().messages(messages).tunnels().listening().files();
             listen_and_serve(&home, given_home.as_deref(), &config, services, reload)
         }
         Command::Pipe(options) => {
@@ -107,6 +110,7 @@ fn listen_and_serve(
     reload: Reload,
 ) -> Result<(), Error> {
     let access = AccessFile::new(home.clone());
+    warn_of_missing_shares(config);
     // An invalid file would refuse all clients later, so the error is reported now.
     let admits_nobody = access.read()?.is_none() && !config.anyone && config.psk.is_empty();
     // The passphrase is asked for before a client can connect and wait. A new key is made only once the address is
@@ -130,7 +134,13 @@ fn listen_and_serve(
         // once.
         let signals = Signals::listen(home)?;
         let program = std::env::args_os().next().unwrap_or_else(|| "server".into());
-        let start = Start { program: &program, home: given_home, psks: &config.psk, admits_nobody };
+        let start = Start {
+            program: &program,
+            home: given_home,
+            psks: &config.psk,
+            shares: &config.files,
+            admits_nobody,
+        };
         announce(&listeners, &identity, &services, &start)?;
         let settings = Settings {
             identity,
@@ -152,6 +162,13 @@ fn listen_and_serve(
     // A thread that still waits for standard input must not keep the process running.
     runtime.shutdown_background();
     result
+}
+
+/// Warns about shares that are not there now. They may be later: each is looked for when it is asked for.
+fn warn_of_missing_shares(config: &ServerConfig) {
+    for error in config.files.iter().filter_map(|share| share.check().err()) {
+        tracing::warn!("{error}");
+    }
 }
 
 /// Checks the configuration and the files of keys and clients without starting a server.

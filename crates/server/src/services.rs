@@ -1,6 +1,7 @@
 //! The services of a server: a set of handlers, one for each kind of streams, which stand side by side.
 
 mod budget;
+mod files;
 pub(crate) mod handler;
 pub(crate) mod listen;
 pub(crate) mod message;
@@ -21,6 +22,7 @@ use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCo
 use wire_protocol::stream::Channel;
 
 use crate::error::Error;
+use crate::services::files::Files;
 use crate::services::handler::{Handler, Served};
 use crate::services::listen::{Listening, Parking};
 use crate::services::message::Messages;
@@ -28,7 +30,7 @@ use crate::services::pipe::{Pipe, ServedPipe};
 use crate::services::request::RequestContext;
 use crate::services::tunnels::Tunnels;
 
-/// The services that a server offers to its clients: messages, a pipe, tunnels, and listening for them.
+/// The services that a server offers to its clients: messages, a pipe, tunnels, listening for them, and files.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Services {
@@ -36,6 +38,7 @@ pub struct Services {
     pipe: Option<Pipe>,
     tunnels: bool,
     listening: bool,
+    files: bool,
 }
 
 impl Services {
@@ -64,6 +67,11 @@ impl Services {
         Self { listening: true, ..self }
     }
 
+    /// With the files of the shares of the configuration.
+    pub fn files(self) -> Self {
+        Self { files: true, ..self }
+    }
+
     /// Whether messages are offered, and there is an output to print them on.
     #[must_use]
     pub fn takes_messages(&self) -> bool {
@@ -85,13 +93,14 @@ impl Services {
         visitors: usize,
         done: mpsc::Sender<Result<(), Error>>,
     ) -> Handlers {
-        let Self { messages, pipe, tunnels, listening } = self;
-        let is_pipe_alone = messages.is_none() && !tunnels && !listening;
+        let Self { messages, pipe, tunnels, listening, files } = self;
+        let is_pipe_alone = messages.is_none() && !tunnels && !listening && !files;
         Handlers {
             messages,
             pipe: pipe.map(|pipe| ServedPipe::new(pipe, is_pipe_alone.then_some(done))),
             tunnels: tunnels.then_some(Tunnels),
             listening: listening.then(|| Listening::new(network.clone(), drops.clone(), visitors)),
+            files: files.then(Files::default),
         }
     }
 }
@@ -103,6 +112,7 @@ pub(crate) struct Handlers {
     pipe: Option<ServedPipe>,
     tunnels: Option<Tunnels>,
     listening: Option<Listening>,
+    files: Option<Files>,
 }
 
 impl Handlers {
@@ -124,9 +134,10 @@ impl Handlers {
                 serve_with(self.tunnels.as_ref(), channel, request).await
             }
             Target::Listen { .. } => Box::pin(serve_with(self.listening.as_ref(), channel, request)).await,
-            Target::Files { .. } | Target::Shares | Target::Forwarded { .. } => {
-                not_offered(channel, request).await
+            Target::Files { .. } | Target::Shares => {
+                Box::pin(serve_with(self.files.as_ref(), channel, request)).await
             }
+            Target::Forwarded { .. } => not_offered(channel, request).await,
         }
     }
 

@@ -12,6 +12,10 @@ use crate::error::Error;
 pub struct ShareMode(pub ShareAccess);
 
 impl ShareMode {
+    /// All that can be done with a share.
+    pub(crate) const ALL_ACCESS: [FilesAccess; 3] =
+        [FilesAccess::Read, FilesAccess::Add, FilesAccess::Replace];
+
     /// Whether it includes `access`.
     pub(crate) fn permits(self, access: FilesAccess) -> bool {
         self.0.permits(access)

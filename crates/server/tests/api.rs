@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod api {
+    mod files;
     mod library;
     mod running;
     mod services;

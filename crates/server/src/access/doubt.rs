@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use tunnel::address::Address;
-use wire_protocol::message::FilesAccess;
 
 use crate::access::grant::Grant;
 use crate::access::rights::Rights;
@@ -24,9 +23,6 @@ pub struct Surroundings {
     /// The addresses that the server listens on.
     pub listen: Vec<Address>,
 }
-
-/// All that can be done with a share.
-const FILES_ACCESS: [FilesAccess; 3] = [FilesAccess::Read, FilesAccess::Add, FilesAccess::Replace];
 
 /// A function that resolves names, each with a port, to addresses in the same order.
 pub type Lookup<'a> = dyn Fn(&[(String, u16)]) -> Vec<Vec<SocketAddr>> + 'a;
@@ -51,7 +47,9 @@ impl Grant {
                 continue;
             };
             if let Some(wanted) = rule.mode
-                && FILES_ACCESS.iter().any(|access| wanted.permits(*access) && !mode.permits(*access))
+                && ShareMode::ALL_ACCESS
+                    .into_iter()
+                    .any(|access| wanted.permits(access) && !mode.permits(access))
             {
                 doubt(
                     option("--files", rule),

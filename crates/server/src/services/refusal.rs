@@ -7,6 +7,7 @@ use wire_protocol::message::{RefusedCode, Target};
 
 use crate::access::Denial;
 use crate::log::LogLimits;
+use crate::share_mode::ShareMode;
 
 /// Why there is no stream.
 #[derive(Debug)]
@@ -23,6 +24,12 @@ impl Refusal {
     /// The address cannot be listened on.
     pub(crate) fn of_listening(error: io::Error) -> Self {
         Self { code: dial::listen_refusal(&error), error: Some(error), denial: None }
+    }
+
+    /// A share does not permit what the client may do otherwise.
+    pub(crate) fn of_share(mode: ShareMode) -> Self {
+        let error = io::Error::other(format!("the share is {mode}"));
+        Self { code: RefusedCode::NotAllowed, error: Some(error), denial: None }
     }
 
     /// Tells the log, within its limit, and gives what the client is to be told. `peer` and `client` say whose it is.

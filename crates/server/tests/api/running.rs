@@ -87,6 +87,11 @@ impl Running {
         timeout(DEADLINE, stream::connect_channel(socket, config)).await.unwrap()
     }
 
+    /// The addresses that the server listens on.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        vec!["127.0.0.1:0".parse().unwrap()]
+    }
+
     /// Returns whether no server listens any more.
     pub(super) async fn is_gone(&self) -> bool {
         timeout(DEADLINE, TcpStream::connect(self.address)).await.unwrap().is_err()

@@ -1,0 +1,38 @@
+//! What a transfer has come to, for the log.
+
+use files::event::Event;
+
+/// Counts the entries of a transfer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Entries that were moved or made.
+    pub(super) done: u64,
+    /// Bytes of content that were moved.
+    pub(super) bytes: u64,
+    /// Entries that were there already.
+    pub(super) unchanged: u64,
+    /// Entries that have failed.
+    pub(super) failed: u64,
+}
+
+impl Tally {
+    /// Counts `event`. `client` and `share` say where it has happened.
+    pub(super) fn note(&mut self, event: &Event, client: &str, share: &str) {
+        match event {
+            Event::Advanced { bytes, is_moved: true } => self.bytes = self.bytes.saturating_add(*bytes),
+            Event::Done { .. } => self.done += 1,
+            Event::Unchanged { .. } => self.unchanged += 1,
+            Event::Failed { path, code, side, .. } => {
+                self.failed += 1;
+                let path = path.display();
+                tracing::debug!(client, share, %path, reason = %code, ?side, "entry failed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether there was anything to move.
+    pub(super) fn has_entries(&self) -> bool {
+        self.done + self.unchanged + self.failed > 0
+    }
+}
