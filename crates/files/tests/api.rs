@@ -8,6 +8,9 @@ mod api {
     mod round_trip;
     mod sender;
     mod sender_hostile;
+    mod sender_put;
+    mod sender_walk;
+    mod sources;
     mod transfer;
     mod trees;
 

@@ -326,7 +326,7 @@ fn servers_that_say_what_they_may_not_are_given_up() {
         &[entry(b"/x")],
         &[entry(b"")],
         &[late],
-        &[share.clone()],
+        &[share],
         &[ready.clone()],
         &[FilesMessage::Finish],
         &[FilesMessage::ListEnd, entry(b"a")],

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::{TempDir, tempdir, tempdir_in};
 use wire_protocol::message::*;
 
-use super::transfer::{OPTIONS, Outcome, get, put, share};
+use super::transfer::{OPTIONS, Outcome, get, get_first_of, put, share};
 use super::trees;
 
 /// A directory in memory, where there is one: to wait for disks is not what is tested.
@@ -110,4 +110,19 @@ fn a_large_tree_comes_on_several_streams() {
     assert!(again.carried < before.len() * 200, "{} bytes", again.carried);
     let checked = TransferOptions { checksum: true, ..OPTIONS };
     check_unchanged(&put(&source, &share, checked, 2, None).unwrap(), before.len());
+}
+
+#[test]
+fn a_small_tree_comes_on_one_stream_though_more_were_asked_for() {
+    let places = places();
+    let [stored, back] = ["stored", "back"].map(|name| places.path().join(name));
+    fs::create_dir_all(stored.join("tree/sub")).unwrap();
+    fs::create_dir(&back).unwrap();
+    for number in 0..20 {
+        fs::write(stored.join(format!("tree/sub/{number}")), number.to_string()).unwrap();
+    }
+    let before = trees::read(&stored.join("tree"));
+    let is_large = get_first_of(3, b"tree", &share(&stored), &back);
+    assert!(!is_large);
+    assert_eq!(trees::read(&back.join("tree")), before);
 }

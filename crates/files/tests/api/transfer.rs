@@ -150,3 +150,27 @@ pub(super) fn get(
         client::get(reader, writer, &request, receiver, &mut |_| {}, &Unlimited, events)
     })
 }
+
+/// Asks for the first of `count` parts, and leaves the others out. Gives whether the server wanted them to be asked for.
+pub(super) fn get_first_of(count: u16, name: &[u8], share: &Share, destination: &Path) -> bool {
+    let wanted = Mutex::new(None);
+    exchange(share, FilesAccess::Read, 1, None, |(reader, writer), _, _, events| {
+        let part = Part { index: 0, count };
+        let request = GetRequest { paths: vec![RelativePath::parse(name).unwrap()], checksum: false, part };
+        let directory = Directory::open_trusted(destination).unwrap();
+        let mut parts = Rendezvous::new(count);
+        let others = Mutex::new(parts.split_off(1));
+        let mut receiver = Receiver::new(directory, RelativePath::root(), Placed::Into, OPTIONS, b"server");
+        receiver.role = Role::Get;
+        receiver.part = part;
+        receiver.roots = Some(BTreeSet::from([name.into()]));
+        receiver.rendezvous = parts.remove(0);
+        let mut on_ready = |is_large| {
+            *wanted.lock().unwrap() = Some(is_large);
+            others.lock().unwrap().clear();
+        };
+        client::get(reader, writer, &request, receiver, &mut on_ready, &Unlimited, events)
+    })
+    .unwrap();
+    wanted.into_inner().unwrap().expect("the server was ready")
+}

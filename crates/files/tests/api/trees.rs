@@ -94,7 +94,9 @@ pub(super) fn make(root: &Path, plan: &[Planned]) {
     made.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
     for (path, planned) in made {
         if !matches!(planned.node, Node::Link(_)) {
-            fs::set_permissions(&path, fs::Permissions::from_mode(planned.mode)).unwrap();
+            // A directory that its owner cannot read is no tree that can be sent.
+            let extra = if matches!(planned.node, Node::Directory) { 0o500 } else { 0 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(planned.mode | extra)).unwrap();
         }
         let (tv_sec, tv_nsec) = planned.time;
         let times = Timestamps {
