@@ -222,12 +222,14 @@ impl Directory {
         let (from, to) = (checked(from)?, checked(to)?);
         match fs::renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
             // Some file systems cannot do it in one step, NFS among them.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                fs::linkat(self, from, self, to, AtFlags::empty())?;
-                Ok(fs::unlinkat(self, from, AtFlags::empty())?)
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename_by_link(from, to),
             renamed => Ok(renamed?),
         }
+    }
+
+    fn rename_by_link(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        fs::linkat(self, from, self, to, AtFlags::empty())?;
+        Ok(fs::unlinkat(self, from, AtFlags::empty())?)
     }
 
     /// Removes the file or symbolic link `name`.
@@ -293,4 +295,33 @@ fn checked(name: &[u8]) -> io::Result<&[u8]> {
 
 fn bits(mode: u16) -> Mode {
     Mode::from_bits_truncate((mode & 0o777).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn where_a_rename_cannot_refuse_to_replace_a_link_does() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open_trusted(root.path()).unwrap();
+        let path = |name| root.path().join(name);
+        std::fs::write(path("from"), "new").unwrap();
+        std::fs::write(path("there"), "old").unwrap();
+        symlink("there", path("link")).unwrap();
+        for taken in [&b"there"[..], b"link"] {
+            let error = directory.rename_by_link(b"from", taken).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(std::fs::read(path("there")).unwrap(), b"old");
+        directory.rename_by_link(b"from", b"to").unwrap();
+        assert_eq!(std::fs::read(path("to")).unwrap(), b"new");
+        assert_eq!(directory.stat(b"from").unwrap(), None);
+        // The link itself gets the name, and not what it leads to.
+        directory.rename_by_link(b"link", b"moved").unwrap();
+        assert_eq!(directory.stat(b"moved").unwrap().unwrap().kind, Kind::Symlink);
+        assert_eq!(directory.stat(b"there").unwrap().unwrap().links, 1);
+    }
 }

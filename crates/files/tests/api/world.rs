@@ -23,13 +23,19 @@ impl World {
         let root = TempDir::new().unwrap();
         for (side, content) in [("inside/a/victim", INSIDE), ("outside", OUTSIDE)] {
             let side = root.path().join(side);
-            fs::create_dir_all(side.join("sub/deep")).unwrap();
-            for name in ["file", "doomed", "from", "sub/deep/file"] {
-                fs::write(side.join(name), content).unwrap();
+            fs::create_dir_all(side.join("sub/sub/deep")).unwrap();
+            fs::write(side.join("sub/sub/deep/file"), content).unwrap();
+            // The same once more further down.
+            for directory in [side.clone(), side.join("sub")] {
+                for name in ["file", "doomed", "from"] {
+                    fs::write(directory.join(name), content).unwrap();
+                }
+                std::os::unix::fs::symlink(content, directory.join("link")).unwrap();
             }
-            std::os::unix::fs::symlink(content, side.join("link")).unwrap();
         }
-        fs::write(root.path().join("outside/secret"), OUTSIDE).unwrap();
+        for directory in ["outside", "outside/sub"] {
+            fs::write(root.path().join(directory).join("secret"), OUTSIDE).unwrap();
+        }
         Self { root }
     }
 
