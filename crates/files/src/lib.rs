@@ -2,6 +2,8 @@
 //! both use in either role. What a peer names is reached beneath one directory alone, and never through a symbolic link.
 //!
 //! It knows neither command lines nor configuration files, and does not decide who may do what.
+//!
+#![doc = include_str!("../README.md")]
 
 mod answers;
 pub mod chunks;

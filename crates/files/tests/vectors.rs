@@ -1,15 +1,19 @@
 //! The test vectors of files (PROTOCOL.md, section 7.5), held against what this crate makes of paths, names and content.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IoSliceMut, Read, Write};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use files::chunks::{ChunkHasher, FileHasher, chunk_count, chunk_len, part_of, source_identity};
-use files::directory::{Kind, Status};
+use files::claims::Claims;
+use files::control::{Unbounded, Unlimited};
+use files::directory::{Directory, Kind, Status};
 use files::error::Error;
-use files::framing::{Input, MessageReader};
+use files::framing::{Input, MessageReader, MessageWriter, Output};
 use files::path::{RelativePath, is_reserved, journal_name, part_name};
+use files::serve::{Share, serve};
 use serde_json::Value;
-use wire_protocol::message::{FileTime, FilesMessage};
+use wire_protocol::message::{FileTime, FilesAccess, FilesMessage, ShareAccess};
 
 const FILES: &str = include_str!("../../wire-protocol/tests/vectors/files.json");
 
@@ -155,5 +159,83 @@ fn what_is_no_message_is_refused_for_the_reason_given() {
         };
         let expected = if case["error"] == "truncated" { "truncated" } else { "protocol" };
         assert_eq!(class, expected, "{case}");
+    }
+}
+
+/// Takes all that is said, and gives it to nobody.
+#[derive(Debug)]
+struct Unheard;
+
+impl Write for Unheard {
+    fn write(&mut self, said: &[u8]) -> io::Result<usize> {
+        Ok(said.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output for Unheard {
+    fn write_with(
+        &mut self,
+        _most: usize,
+        _fill: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        panic!("a receiver sends no content")
+    }
+
+    fn keep_alive(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn shutdown(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a server makes of a client that says all this and then ends its stream.
+fn served(said: &[u8]) -> Result<(), Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let share = Share {
+        directory: Directory::open_trusted(folder.path()).unwrap(),
+        access: ShareAccess::ReadWrite,
+        room: Arc::new(Unbounded),
+        claims: Claims::new(),
+    };
+    let mut reader = MessageReader::new(Arrived(said));
+    let writer = MessageWriter::new(Unheard);
+    serve(&mut reader, &writer, &share, FilesAccess::Add, b"client", &Unlimited, &mut |_| {})
+}
+
+#[test]
+fn what_a_client_may_not_say_ends_a_put_and_nothing_before_it_does() {
+    for case in list("violations") {
+        let said: Vec<Vec<u8>> = case["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|said| {
+                let content = said.get("content").map(bytes).unwrap_or_default();
+                [bytes(&said["bytes"]), content].concat()
+            })
+            .collect();
+        let (last, before) = said.split_last().unwrap();
+        let before = before.concat();
+        if !before.is_empty() {
+            match served(&before) {
+                Ok(()) | Err(Error::Channel(_)) => {}
+                Err(Error::Protocol(text)) => {
+                    assert!(text.contains("stream ends"), "{}: too early: {text}", case["name"])
+                }
+                Err(other) => panic!("{}: too early: {other}", case["name"]),
+            }
+        }
+        match served(&[&before[..], last].concat()) {
+            Err(Error::Protocol(text)) => {
+                assert!(!text.contains("stream ends"), "{}: too late: {text}", case["name"])
+            }
+            other => panic!("{}: {other:?}", case["name"]),
+        }
     }
 }
