@@ -24,7 +24,7 @@ pub struct PutRequest {
     pub placement: Placement,
     /// How it is stored.
     pub options: TransferOptions,
-    /// Which of it goes on this stream.
+    /// The part of it that goes on this stream.
     pub part: Part,
 }
 
@@ -35,7 +35,7 @@ pub struct GetRequest {
     pub paths: Vec<RelativePath>,
     /// Whether hashes are told.
     pub checksum: bool,
-    /// Which of it comes on this stream.
+    /// The part of it that comes on this stream.
     pub part: Part,
 }
 

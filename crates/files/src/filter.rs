@@ -1,4 +1,4 @@
-//! Which entries of a tree are taken: patterns to include and to exclude, in the form of .gitignore.
+//! Decides which entries of a tree are taken: patterns to include and to exclude, in the form of .gitignore.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

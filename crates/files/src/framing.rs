@@ -100,10 +100,7 @@ impl<R: Input> MessageReader<R> {
     ///
     /// # Errors
     /// [`Error::Channel`], also where the stream ends within a message; [`Error::Protocol`] for what is no message.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a stream is no iterator: it has an end of its own and errors"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "a stream is no iterator: it ends or fails")]
     pub fn next(&mut self) -> Result<Option<FilesMessage>, Error> {
         let mut length = [0; 2];
         if self.input.fill_buf()?.is_empty() {

@@ -54,7 +54,7 @@ pub struct Sender<'a> {
     pub sources: Sources,
     /// What is left out.
     pub filter: &'a Filter,
-    /// Which of it goes on this stream.
+    /// The part of it that goes on this stream.
     pub part: Part,
     /// Whether files are offered with their SHA-256.
     pub has_checksums: bool,
@@ -86,7 +86,8 @@ impl Sender<'_> {
     /// stream is at its end in both directions then, also where the other side has refused all of it.
     ///
     /// # Errors
-    /// What has ended it. Apart from [`Error::Refused`], the stream is of no more use.
+    /// What has ended it. Apart from [`Error::Refused`], the stream is of no more use. It waits for the other side's end even then: to
+    /// be sure of an end, shut the socket down.
     pub fn run<R: Input + Send, W: Output>(
         self,
         reader: &mut MessageReader<R>,

@@ -34,7 +34,7 @@ pub struct Share {
     pub access: ShareAccess,
     /// How much may be stored in it.
     pub room: Arc<dyn Room>,
-    /// Which names are being written now, by whatever client.
+    /// The names that are being written now, by whatever client.
     pub claims: Claims,
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Step {
 /// An entry that a walk has found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// Which of the roots it belongs to.
+    /// The number of the root that it belongs to.
     pub(crate) root: usize,
     /// Its path, as it is offered.
     pub(crate) path: RelativePath,

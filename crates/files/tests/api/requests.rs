@@ -327,7 +327,7 @@ fn servers_that_say_what_they_may_not_are_given_up() {
         &[entry(b"")],
         &[late],
         &[share],
-        &[ready.clone()],
+        std::slice::from_ref(&ready),
         &[FilesMessage::Finish],
         &[FilesMessage::ListEnd, entry(b"a")],
     ] {
