@@ -54,8 +54,9 @@ impl PartialPlace {
         }
     }
 
-    /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode.
-    fn open(&self, create: Option<u16>) -> Result<Option<File>, FilesCode> {
+    /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode. Gives its
+    /// length, too.
+    fn open(&self, create: Option<u16>) -> Result<Option<(File, u64)>, FilesCode> {
         for _ in 0..ATTEMPTS {
             let created = match create {
                 Some(mode) => match self.directory.create_new(&self.part, mode) {
@@ -82,7 +83,7 @@ impl PartialPlace {
             let opened = file.metadata().map_err(|error| code_of(&error))?;
             let named = self.directory.stat(&self.part).map_err(|error| code_of(&error))?;
             if named.is_some_and(|named| named.dev == opened.dev() && named.ino == opened.ino()) {
-                return Ok(Some(file));
+                return Ok(Some((file, opened.len())));
             }
         }
         Err(FilesCode::Busy)
@@ -150,11 +151,11 @@ impl PartialFile {
         is_private: bool,
     ) -> Result<Self, FilesCode> {
         let create = if is_private { PRIVATE } else { 0o666 };
-        let file = place.open(Some(create))?.ok_or(FilesCode::Busy)?;
+        let (file, length) = place.open(Some(create))?.ok_or(FilesCode::Busy)?;
         let mut partial = Self {
             file,
-            length: 0,
-            found: 0,
+            length,
+            found: length,
             position: 0,
             hashes: Vec::new(),
             journal: None,

@@ -36,8 +36,7 @@ impl Leftover {
         subject: Option<&Subject>,
         is_read_only: bool,
     ) -> Result<Option<Self>, FilesCode> {
-        let Some(file) = place.open(None)? else { return Ok(None) };
-        let length = file.metadata().map_err(|error| code_of(&error))?.len();
+        let Some((file, length)) = place.open(None)? else { return Ok(None) };
         let journal = match place.directory.open_partial(&place.journal) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             opened => Some(opened.map_err(|error| code_of(&error))?),
@@ -79,12 +78,10 @@ impl PartialFile {
         has_content: bool,
     ) -> Result<(), FilesCode> {
         let io = |error: io::Error| code_of(&error);
-        self.length = self.file.metadata().map_err(io)?.len();
         if subject.is_none() && self.length > 0 {
             // A journal of what was there would outlive it.
             let _ = self.place.directory.remove(&self.place.journal);
         }
-        self.found = self.length;
         let Some(subject) = subject else {
             if !has_content && self.length > 0 {
                 self.file.set_len(0).map_err(io)?;
