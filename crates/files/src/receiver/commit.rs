@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use wire_protocol::message::{Existing, FilesCode};
 
 use crate::claims::Claim;
@@ -86,6 +87,8 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Group {
     existing: Existing,
+    /// Most entries before it is full.
+    most: usize,
     pending: Vec<Pending>,
     bytes: u64,
     parents: HashMap<(u64, u64), Directory>,
@@ -100,7 +103,10 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Group {
     pub(super) fn new(existing: Existing) -> Self {
-        Self { existing, pending: Vec::new(), bytes: 0, parents: HashMap::new() }
+        // Each file is open. Others of this process need open files as well.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = usize::try_from(limit / 8).unwrap_or(usize::MAX).clamp(1, MOST_ENTRIES);
+        Self { existing, most, pending: Vec::new(), bytes: 0, parents: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -109,7 +115,7 @@ impl Group {
 
     /// Whether no more may come before it is committed.
     pub(super) fn is_full(&self) -> bool {
-        self.pending.len() >= MOST_ENTRIES || self.parents.len() >= MOST_PARENTS || self.bytes >= MOST_BYTES
+        self.pending.len() >= self.most || self.parents.len() >= MOST_PARENTS || self.bytes >= MOST_BYTES
     }
 
     pub(super) fn push(&mut self, pending: Pending) {
