@@ -1,13 +1,15 @@
 //! Trees that are put and got again are what they were.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use files::error::Error;
 use files::event::Event;
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir, tempdir_in};
 use wire_protocol::message::*;
 
-use super::transfer::{OPTIONS, Outcome, get, get_first_of, put, share};
+use super::transfer::{OPTIONS, Outcome, exchange, get, get_first_of, put, put_part, share};
 use super::trees;
 
 /// A directory in memory, where there is one: to wait for disks is not what is tested.
@@ -125,4 +127,33 @@ fn a_small_tree_comes_on_one_stream_though_more_were_asked_for() {
     let is_large = get_first_of(3, b"tree", &share(&stored), &back);
     assert!(!is_large);
     assert_eq!(trees::read(&back.join("tree")), before);
+}
+
+#[test]
+fn a_stream_that_fails_holds_up_no_other_and_leaves_the_attributes_of_directories_out() {
+    let places = places();
+    let [source, stored] = ["tree", "stored"].map(|name| places.path().join(name));
+    fs::create_dir(&source).unwrap();
+    fs::create_dir(&stored).unwrap();
+    for number in 0..20 {
+        fs::write(source.join(number.to_string()), b"x").unwrap();
+    }
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o555)).unwrap();
+    let share = share(&stored);
+    let outcome = exchange(&share, FilesAccess::Add, 2, None, |stream, part, rendezvous, events| {
+        if part.index == 0 {
+            put_part(&source, OPTIONS, stream, part, rendezvous, events)
+        } else {
+            Err(Error::Stopped)
+        }
+    });
+    let [(first, served), (second, lost)] = <[_; 2]>::try_from(outcome.results).unwrap();
+    first.unwrap();
+    served.unwrap();
+    assert!(second.is_err() && lost.is_err());
+    let mode = |path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_ne!(mode(stored.join("tree")), 0o555, "the next run has to write there");
+    put(&source, &share, OPTIONS, 2, None).unwrap();
+    assert_eq!(trees::read(&stored.join("tree")), trees::read(&source));
+    trees::unlock(places.path());
 }

@@ -120,13 +120,25 @@ pub(super) fn put(
         Existing::Replace => FilesAccess::Replace,
         _ => FilesAccess::Add,
     };
-    exchange(share, access, count, cut, |(reader, writer), part, rendezvous, events| {
-        let request =
-            PutRequest { destination: RelativePath::root(), placement: Placement::Into, options, part };
-        let sources = Sources::Roots(vec![Root::new(tree).unwrap()]);
-        let filter = Filter::all();
-        client::put(reader, writer, sources, &request, &filter, rendezvous, None, &Unlimited, events)
+    exchange(share, access, count, cut, |stream, part, rendezvous, events| {
+        put_part(tree, options, stream, part, rendezvous, events)
     })
+}
+
+/// Puts a part of `tree` on one stream.
+pub(super) fn put_part(
+    tree: &Path,
+    options: TransferOptions,
+    (reader, writer): &mut MemoryStream,
+    part: Part,
+    rendezvous: Rendezvous,
+    events: &mut dyn FnMut(Event),
+) -> Result<(), Error> {
+    let destination = RelativePath::root();
+    let request = PutRequest { destination, placement: Placement::Into, options, part };
+    let sources = Sources::Roots(vec![Root::new(tree).unwrap()]);
+    let filter = Filter::all();
+    client::put(reader, writer, sources, &request, &filter, rendezvous, None, &Unlimited, events)
 }
 
 /// Gets what has `name` in `share`, into `destination`.
