@@ -105,6 +105,8 @@ impl Journal {
         let header = subject.header();
         file.set_len(0)?;
         file.write_all_at(&header, 0)?;
+        // What it said before is not true any more as soon as anything is written to the partial file.
+        file.sync_data()?;
         Ok(Self { file, header_check: header_check(&header), records: 0 })
     }
 
