@@ -138,7 +138,7 @@ impl Group {
             .iter()
             .filter_map(|pending| pending.file.as_ref().map(|file| file.partial.file()))
             .collect();
-        let mut synced = sync(&files).into_iter();
+        let mut synced = sync(&files, QUICK).into_iter();
         let mut results = Vec::with_capacity(self.pending.len());
         for pending in &mut self.pending {
             let result = match &mut pending.file {
@@ -215,11 +215,11 @@ pub(super) fn first_free(
 const MOST_NUMBERS: u32 = 10_000;
 
 /// Brings files to the disk: on several threads where that takes time, since a file system does it for several at once.
-fn sync(files: &[&File]) -> Vec<io::Result<()>> {
+fn sync(files: &[&File], quick: Duration) -> Vec<io::Result<()>> {
     let Some((first, others)) = files.split_first() else { return Vec::new() };
     let begun = Instant::now();
     let mut results = vec![first.sync_all()];
-    if others.len() < 2 || begun.elapsed() < QUICK {
+    if others.len() < 2 || begun.elapsed() < quick {
         results.extend(others.iter().map(|file| file.sync_all()));
         return results;
     }
@@ -246,3 +246,29 @@ fn sync(files: &[&File]) -> Vec<io::Result<()>> {
 const QUICK: Duration = Duration::from_micros(300);
 /// Threads that sync at once.
 const THREADS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn each_file_has_its_own_result() {
+        let mut files: Vec<_> = (0..100).map(|_| tempfile::tempfile().unwrap()).collect();
+        // The ends of a pipe have no place on a disk.
+        let (reader, writer) = std::io::pipe().unwrap();
+        files[41] = OwnedFd::from(reader).into();
+        files[99] = OwnedFd::from(writer).into();
+        let files: Vec<_> = files.iter().collect();
+        for quick in [Duration::ZERO, Duration::MAX] {
+            for count in [0, 1, 2, 3, 17, 100] {
+                let results = sync(&files[..count], quick);
+                assert_eq!(results.len(), count);
+                for (number, result) in results.iter().enumerate() {
+                    assert_eq!(result.is_err(), [41, 99].contains(&number), "{number} of {count}");
+                }
+            }
+        }
+    }
+}
