@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal;
@@ -14,6 +15,7 @@ pub struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
     first: Option<Instant>,
+    last: i32,
 }
 
 /// The meaning of a signal.
@@ -39,15 +41,22 @@ impl EndSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             first: None,
+            last: SIGTERM,
         })
+    }
+
+    /// The number of the signal that came last.
+    #[must_use]
+    pub fn last(&self) -> i32 {
+        self.last
     }
 
     /// Waits for the next signal. The future is cancel-safe.
     pub async fn next(&mut self) -> End {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => self.last = SIGTERM,
+                _ = self.interrupt.recv() => self.last = SIGINT,
             }
             match self.first {
                 None => {
@@ -60,6 +69,12 @@ impl EndSignals {
             }
         }
     }
+}
+
+/// Ends the process as a signal does by default, so that the one that waits for it knows that it was interrupted.
+pub fn end_by(signal: i32) {
+    // Where that is not possible, the exit code tells it.
+    emulate_default_handler(signal).ok();
 }
 
 /// Signals within this time of the first count as one.

@@ -1,5 +1,8 @@
 //! The command line.
 
+mod files;
+mod trust;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +19,8 @@ use crypto_core::identity::KeyId;
 use tunnel::address::Address;
 use tunnel::escape::Escaped;
 
-use crate::trust::TrustPolicy;
+pub use self::files::{Get, Ls, Put, Transfer};
+pub use self::trust::Trust;
 
 /// Sends messages and streams over an encrypted socket.
 #[derive(Debug, Parser)]
@@ -86,6 +90,15 @@ pub enum Command {
         #[command(flatten)]
         trust: Trust,
     },
+    /// Send files and directories into a share of the server; the same command again goes on where it stopped
+    #[command(after_help = files::PUT_EXAMPLES)]
+    Put(Box<Put>),
+    /// Fetch files and directories out of a share of the server; the same command again goes on where it stopped
+    #[command(after_help = files::GET_EXAMPLES)]
+    Get(Box<Get>),
+    /// List the shares of the server, or what is in one
+    #[command(after_help = files::LS_EXAMPLES)]
+    Ls(Ls),
     /// Tunnels that stay up: ports here to targets there (-L, -D), ports there to targets here (-R)
     Forward(Forward),
     /// Check the configuration file, the keys that it names, and the file of known servers
@@ -120,20 +133,6 @@ pub enum Command {
     /// Speak with the tutorial's programs: neither authenticated nor forward-secret
     #[command(subcommand)]
     Classic(Classic),
-}
-
-/// How the server proves itself.
-#[derive(Debug, Clone, Args)]
-pub struct Trust {
-    /// Fingerprint that the server's key must have
-    #[arg(long, value_name = "SHA256:...")]
-    pub server_key: Option<KeyId>,
-    /// What to do about a server that is not known
-    #[arg(long, value_enum, default_value = "ask")]
-    pub trust: TrustPolicy,
-    /// Use this pre-shared key and no RSA key
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["server_key", "trust"])]
-    pub psk: Option<PathBuf>,
 }
 
 /// Options of `forward`.
@@ -204,6 +203,8 @@ pub struct Ping {
 #[cfg(test)]
 mod tests {
     use cli_support::hint_of_usage;
+
+    use crate::trust::TrustPolicy;
 
     use super::*;
 

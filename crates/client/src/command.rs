@@ -2,8 +2,12 @@
 
 pub mod check;
 pub mod forward;
+pub mod get;
 pub mod keygen;
+pub mod ls;
 pub mod ping;
 pub mod pipe;
+pub mod put;
 pub mod send;
+mod transfer;
 pub mod trust;

@@ -9,6 +9,8 @@ use wire_protocol::message::{AbortCode, DeniedCode, RefusedCode, ResetCode, Targ
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
 
+use crate::files::error::FilesError;
+
 /// The reason why a command of the client has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,6 +18,9 @@ pub enum Error {
     /// A file, key, address or classic exchange.
     #[error(transparent)]
     Program(#[from] cli_support::Error),
+    /// Files were not moved or listed.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// No connection came about.
     #[error("cannot connect to {address}: {source}")]
     Connect {
@@ -218,6 +223,7 @@ impl Report for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Program(error) => error.exit(),
+            Self::Files(error) => error.exit(),
             Self::Connect { source, .. } | Self::Handshake { source, .. } => {
                 exit_of_io(source, Phase::Handshake)
             }
@@ -258,6 +264,7 @@ impl Report for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
+            Self::Files(error) => error.hint(),
             Self::Connect { address, source } => Some(connect_hint(address, source).into()),
             Self::Psk { id, .. } => Some(format!(
                 "its owner has revoked it, or limits it: server list shows what it may do, and server keygen --psk NAME \

@@ -23,6 +23,7 @@ mod connect;
 mod control;
 mod error;
 mod fault;
+pub mod files;
 mod tickets;
 mod trust;
 

@@ -14,12 +14,13 @@ use cli_support::{admin, classic, hardening, logging, output, report};
 use client::cli::{Cli, Command};
 use client::command::forward::Event;
 use client::config::{self, ClientConfig, Forward};
+use client::files::FilesError;
 use client::{Control, Credentials, Error, Server, cli, command};
 use tokio_util::sync::CancellationToken;
 use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 
-use crate::signals::Signals;
+use crate::signals::{Interruption, Signals};
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -30,11 +31,19 @@ fn main() -> ExitCode {
     };
     hardening::keep_memory_private();
     logging::start(&cli.verbosity);
-    report::finish(run(cli))
+    let interruption = Interruption::default();
+    let result = run(cli, &interruption);
+    let is_interrupted = matches!(result, Err(Error::Files(FilesError::Stopped)));
+    let code = report::finish(result);
+    if is_interrupted {
+        interruption.end_process();
+    }
+    code
 }
 
-fn run(cli: Cli) -> Result<(), Error> {
+fn run(cli: Cli, interruption: &Interruption) -> Result<(), Error> {
     let home = Home::resolve(cli.home)?;
+    let is_quiet = cli.verbosity.is_quiet();
     match cli.command {
         Command::Send { address, text, trust } => {
             let server = Server::from_options(address, &trust)?;
@@ -46,6 +55,27 @@ fn run(cli: Cli) -> Result<(), Error> {
             let server = Server::from_options(address, &trust)?;
             let credentials = Credentials::read(home)?;
             block_on(command::pipe::pipe(&credentials, &server))
+        }
+        Command::Put(options) => {
+            let server = Server::from_options(options.address.clone(), &options.trust)?;
+            let credentials = Credentials::read(home)?;
+            block_on(async {
+                let interrupted = interruption.listen()?.cancelled_owned();
+                command::put::put(&credentials, &server, &options, is_quiet, interrupted).await
+            })
+        }
+        Command::Get(options) => {
+            let server = Server::from_options(options.address.clone(), &options.trust)?;
+            let credentials = Credentials::read(home)?;
+            block_on(async {
+                let interrupted = interruption.listen()?.cancelled_owned();
+                command::get::get(&credentials, &server, &options, is_quiet, interrupted).await
+            })
+        }
+        Command::Ls(options) => {
+            let server = Server::from_options(options.address.clone(), &options.trust)?;
+            let credentials = Credentials::read(home)?;
+            block_on(command::ls::ls(&credentials, &server, &options))
         }
         Command::Forward(options) => {
             let credentials = Credentials::read(home)?;

@@ -1,10 +1,45 @@
-//! What the `client` program is told while it forwards: by signals, and by commands of the same user.
+//! What the `client` program is told while it runs: by signals, and by commands of the same user.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use cli_support::admin::{AdminSocket, Answer, Command};
-use cli_support::end_signals::{End, EndSignals};
+use cli_support::end_signals::{End, EndSignals, end_by};
 use cli_support::home::Home;
 use client::{Control, Error};
 use tokio_util::sync::CancellationToken;
+
+/// The signal that has interrupted a command, where one has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interruption(Arc<AtomicI32>);
+
+impl Interruption {
+    /// Listens for signals: the first one cancels what is returned, and the next one ends the process.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where the system gives no signals.
+    pub(crate) fn listen(&self) -> Result<CancellationToken, Error> {
+        let mut signals = EndSignals::listen().map_err(Error::Runtime)?;
+        let (signal, interrupted) = (Arc::clone(&self.0), CancellationToken::new());
+        let first = interrupted.clone();
+        tokio::spawn(async move {
+            while signals.next().await == End::InOrder {
+                signal.store(signals.last(), Ordering::SeqCst);
+                first.cancel();
+            }
+            end_by(signals.last());
+        });
+        Ok(interrupted)
+    }
+
+    /// Ends the process by the signal, where there was one.
+    pub(crate) fn end_process(&self) {
+        let signal = self.0.load(Ordering::SeqCst);
+        if signal != 0 {
+            end_by(signal);
+        }
+    }
+}
 
 /// Where a running client's orders come from.
 #[derive(Debug)]

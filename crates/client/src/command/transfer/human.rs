@@ -1,0 +1,179 @@
+//! The events of a transfer for a person: lines for what is to be known, and how far it is.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ::files::event::Event;
+use bytesize::ByteSize;
+use cli_support::output::{self, progress_target, say_escaped};
+use indicatif::{ProgressBar, ProgressStyle};
+use wire_protocol::message::HASH_LEN;
+
+use super::meter::{Meter, shown};
+use super::names::{hex, shown_path};
+use crate::Error;
+use crate::files::names::Names;
+use crate::files::summary::{Direction, Summary};
+
+/// Shows a transfer on standard error, and what was asked for on standard output.
+#[derive(Debug)]
+pub(super) struct Human {
+    is_quiet: bool,
+    /// Whether standard output is for the content of a file.
+    is_output_taken: bool,
+    bar: Option<ProgressBar>,
+    next_line: Instant,
+}
+
+impl Human {
+    pub(super) fn new(is_quiet: bool, is_output_taken: bool, now: Instant) -> Self {
+        let target = if is_quiet { None } else { progress_target() };
+        let bar = target.map(|target| {
+            let bar = ProgressBar::with_draw_target(Some(0), target);
+            if let Ok(style) = ProgressStyle::with_template("{bar:20} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { is_quiet, is_output_taken, bar, next_line: now + LINE_INTERVAL }
+    }
+
+    /// Shows an event.
+    pub(super) fn show(&mut self, event: &Event, names: &Names, summary: &Summary) -> Result<(), Error> {
+        let named = |path: &Path| shown_path(&names.of_offer(path));
+        match event {
+            Event::Started { path, size, held, compare } if *held > 0 => {
+                self.say(&resuming(&named(path), *size, *held, *compare));
+            }
+            Event::Done { path, sha256, stored_as, .. } => {
+                if let Some(name) = stored_as {
+                    let name = shown_path(name.as_os_str().as_encoded_bytes());
+                    self.say(&format!("{} is stored as {name}", named(path)));
+                }
+                self.print_hash(&named(path), sha256.as_ref())?;
+            }
+            Event::Unchanged { path, sha256, .. } => self.print_hash(&named(path), sha256.as_ref())?,
+            Event::Would { path, size } => {
+                let verb = match summary.direction {
+                    Direction::Put => "would send",
+                    Direction::Get => "would fetch",
+                };
+                self.print(&format!("{verb} {} ({})", named(path), ByteSize(*size)))?;
+            }
+            Event::Failed { path, code, side, .. } => {
+                let place = if summary.direction.is_server(*side) { "at the server" } else { "here" };
+                self.say_always(&format!("error: {}: {code} ({place})", named(path)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Shows how far the transfer is.
+    pub(super) fn progress(&mut self, meter: &Meter, names: &Names, now: Instant) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(meter.total.max(1));
+            bar.set_position(meter.position());
+            let current = meter.current().map(|path| shown_path(&names.of_offer(path)));
+            bar.set_message(format!("{}  {}", far(meter), current.unwrap_or_default()));
+            bar.tick();
+        } else if now >= self.next_line && !self.is_quiet {
+            self.next_line = now + LINE_INTERVAL;
+            say_escaped(&far(meter));
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Shows the closing line.
+    pub(super) fn summary(&mut self, summary: &Summary, taken: Duration) {
+        self.clear();
+        if !self.is_quiet {
+            let rest = summary.rest_words().map(|rest| format!("; {rest}")).unwrap_or_default();
+            say_escaped(&format!("{} in {}{rest}", summary.moved_words(), shown(taken)));
+        }
+    }
+
+    fn print_hash(&self, path: &str, sha256: Option<&[u8; HASH_LEN]>) -> Result<(), Error> {
+        match sha256 {
+            Some(hash) => self.print(&format!("SHA256 ({path}) = {}", hex(hash))),
+            None => Ok(()),
+        }
+    }
+
+    /// Prints a line that was asked for.
+    fn print(&self, line: &str) -> Result<(), Error> {
+        if self.is_output_taken {
+            self.say_always(line);
+            return Ok(());
+        }
+        let print = || output::print_lines(line);
+        Ok(self.bar.as_ref().map_or_else(print, |bar| bar.suspend(print))?)
+    }
+
+    fn say(&self, line: &str) {
+        if !self.is_quiet {
+            self.say_always(line);
+        }
+    }
+
+    fn say_always(&self, line: &str) {
+        let say = || say_escaped(line);
+        self.bar.as_ref().map_or_else(say, |bar| bar.suspend(say));
+    }
+}
+
+/// What is said of a file of which something is there.
+fn resuming(path: &str, size: u64, held: u64, compare: u64) -> String {
+    let percent = held.saturating_mul(100).checked_div(size).unwrap_or(100);
+    let left = ByteSize(size.saturating_sub(held));
+    if compare == 0 {
+        format!("resuming {path} at {percent} %, {left} to go")
+    } else {
+        format!(
+            "resuming {path} at {percent} %, {left} to go where the {} that are compared first are the same",
+            ByteSize(compare)
+        )
+    }
+}
+
+/// How far a transfer is, without the file that it is at.
+fn far(meter: &Meter) -> String {
+    let of = if meter.has_found_all { "of" } else { "of at least" };
+    let mut text = format!(
+        "{} {of} {}, {}/s, {} {of} {} files",
+        ByteSize(meter.position()),
+        ByteSize(meter.total),
+        ByteSize(meter.rate()),
+        meter.ended,
+        meter.found
+    );
+    if let Some(left) = meter.time_left() {
+        // Writing to a String cannot fail.
+        write!(text, ", {} left", shown(left)).ok();
+    }
+    text
+}
+
+/// How often a line says how far it is, where no bar can be drawn.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_told_in_parts_of_the_whole() {
+        let gib = 1 << 30;
+        assert_eq!(resuming("a", 10 * gib, 7 * gib, 0), "resuming a at 70 %, 3.0 GiB to go");
+        assert!(resuming("a", 10 * gib, 7 * gib, gib).contains("the 1.0 GiB that are compared"));
+        assert!(resuming("a", 0, 5, 0).contains("100 %"));
+        assert!(resuming("a", u64::MAX, u64::MAX, 0).contains("0 B to go"));
+    }
+}
