@@ -8,7 +8,7 @@ use cli_support::rate::Rate;
 use tunnel::address::Address;
 
 use super::trust::Trust;
-use crate::files::RemotePath;
+use crate::files::remote_path::RemotePath;
 
 /// Options of `put`.
 #[derive(Debug, Args)]

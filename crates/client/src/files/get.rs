@@ -39,7 +39,7 @@ pub struct Get {
     /// Whether all that is in the share is to be got.
     has_contents: bool,
     goal: Goal,
-    /// Which offers are wanted, where not all are.
+    /// The offers that are wanted, where not all are.
     only: Option<Arc<BTreeSet<Vec<u8>>>>,
     options: Options,
 }

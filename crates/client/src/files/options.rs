@@ -25,7 +25,7 @@ pub struct Options {
     pub streams: Option<NonZeroU16>,
     /// Most bytes that are moved in a second.
     pub rate: Option<Rate>,
-    /// Which entries are moved.
+    /// Decides which entries are moved.
     pub filter: Filter,
 }
 
