@@ -7,7 +7,7 @@ from sockseal_encoding import Refused, blob, require, u32
 from sockseal_files_messages import MAX_PATHS, is_good_path
 from sockseal_files_receiver import Receiver, beneath
 from sockseal_files_sender import (
-    Sender, Stream, Unusable, children, code_of, report, stream_entry, walk,
+    Sender, Stream, Unusable, children, code_of, report, shown, stream_entry, walk,
 )
 
 ACCESS = ["read", "add", "replace"]
@@ -134,10 +134,6 @@ def ls(channel, options):
             lines.append(listed(fields["entry"]))
     stream.end()
     print("\n".join(sorted(lines)))
-
-
-def shown(path):
-    return path.decode("ascii", "backslashreplace")
 
 
 def listed(entry):

@@ -36,8 +36,13 @@ def code_of(error):
     }.get(type(error), "io")
 
 
+def shown(name):
+    """Returns bytes as text of a line of its own."""
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in name)
+
+
 def report(what, path, *more):
-    words = [what, path.decode("ascii", "backslashreplace"), *map(str, more)]
+    words = [what, shown(path), *map(str, more)]
     print(*words, file=sys.stderr, flush=True)
 
 
@@ -260,7 +265,7 @@ class Sender:
             report("rejected", path, fields["code"])
         elif name == "Done":
             stored_as = fields["stored_as"]
-            report("done", path, *[stored_as.decode("ascii", "backslashreplace")] if stored_as else [])
+            report("done", path, *[shown(stored_as)] if stored_as else [])
         else:
             report("have", path)
 

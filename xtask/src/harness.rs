@@ -31,6 +31,7 @@ pub(crate) mod socks;
 mod tap;
 mod target;
 mod tool;
+mod tree;
 
 pub(crate) use self::arguments::{local, word};
 pub(crate) use self::balancer::Balancer;
@@ -63,3 +64,4 @@ pub(crate) use self::tap::Tap;
 pub(crate) use self::tap::fault::{Fault, Side, Way};
 pub(crate) use self::target::{Gate, Target, echo, serve_unix};
 pub(crate) use self::tool::{Tool, printed};
+pub(crate) use self::tree::{make_file, nothing_partial, same_trees};

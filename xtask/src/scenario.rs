@@ -33,6 +33,7 @@ mod resumption;
 mod reverse;
 mod rights;
 mod second;
+mod second_files;
 mod secret;
 mod socks;
 mod terminal;
@@ -98,6 +99,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         python::SCENARIOS,
         key_files::SCENARIOS,
         second::SCENARIOS,
+        second_files::SCENARIOS,
         tunnel::SCENARIOS,
         reverse::SCENARIOS,
         socks::SCENARIOS,
