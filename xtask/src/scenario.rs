@@ -10,6 +10,8 @@ mod drain;
 mod fail2ban;
 mod fault;
 mod file;
+mod files;
+mod files_resume;
 mod half_close;
 mod hostile;
 mod impostor;
@@ -94,6 +96,8 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         pipe::SCENARIOS,
         cut::SCENARIOS,
         file::SCENARIOS,
+        files::SCENARIOS,
+        files_resume::SCENARIOS,
         secret::SCENARIOS,
         classic::SCENARIOS,
         python::SCENARIOS,

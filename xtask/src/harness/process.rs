@@ -251,6 +251,11 @@ impl Outcome {
         bail!("{}: exit {code}, expected {expected}\n{}", self.shown, self.printed())
     }
 
+    /// Whether a signal has ended the program.
+    pub(crate) fn ended_by_signal(&self) -> bool {
+        self.code.is_none()
+    }
+
     /// Checks that the program failed with any of the exit codes for failures.
     pub(crate) fn expect_failure(self) -> Result<Self> {
         self.expect_any(&[Exit::Network, Exit::Identity, Exit::Integrity, Exit::Refused, Exit::TimedOut])
