@@ -309,7 +309,7 @@ impl Job {
             only_made: false,
         };
         let result = get(&mut reader, &writer, &asked, receiver, on_ready, pace.as_ref(), &mut |event| {
-            events.send(event)
+            events.send(event);
         });
         end(result, reader, &writer, &request.address, &stop)
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -162,7 +161,7 @@ impl Put {
         let (source, wanted) = match source {
             Source::Input { input, waker, name } => {
                 stop.add_input(waker);
-                (Sources::Stream { input: Box::new(input) as Box<dyn Read + Send>, name }, 1)
+                (Sources::Stream { input: Box::new(input), name }, 1)
             }
             Source::Roots(roots) => {
                 let filter = options.filter.clone();
@@ -297,7 +296,9 @@ impl Job {
             rendezvous,
             on_ready,
             &running.pace,
-            &mut |event| events.send(event),
+            &mut |event| {
+                events.send(event);
+            },
         );
         end(result, reader, &writer, &running.address, &running.stop)
     }

@@ -87,9 +87,8 @@ impl Transfer {
                 Err(FilesError::Stdio { stream: "a thread", source })
             });
             // Where one fails the others are stopped, which says nothing.
-            match (&first_error, ended) {
-                (None | Some(FilesError::Stopped), Err(error)) => first_error = Some(error),
-                _ => {}
+            if let (None | Some(FilesError::Stopped), Err(error)) = (&first_error, ended) {
+                first_error = Some(error);
             }
         }
         self.stop.forget_sockets();
