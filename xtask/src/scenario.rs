@@ -12,6 +12,7 @@ mod fault;
 mod file;
 mod files;
 mod files_resume;
+mod files_rights;
 mod half_close;
 mod hostile;
 mod impostor;
@@ -98,6 +99,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         file::SCENARIOS,
         files::SCENARIOS,
         files_resume::SCENARIOS,
+        files_rights::SCENARIOS,
         secret::SCENARIOS,
         classic::SCENARIOS,
         python::SCENARIOS,

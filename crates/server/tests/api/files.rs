@@ -185,7 +185,7 @@ async fn a_stream_is_for_what_both_the_right_and_the_share_permit() {
 async fn a_client_is_told_of_the_shares_that_it_may_use_and_of_no_other() {
     let rules = "['rw:ro', 'drop', 'ro:drop', 'other', 'gone:drop']";
     let fixture = Fixture::start(&format!("files = {rules}")).await;
-    let told = fixture.with(&Target::Shares, |reader, writer| client::shares(reader, writer)).await;
+    let told = fixture.with(&Target::Shares, client::shares).await;
     let expected = [
         ("drop".to_owned(), ShareAccess::Drop),
         ("gone".to_owned(), ShareAccess::Drop),
