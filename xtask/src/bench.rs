@@ -1,10 +1,11 @@
 //! `cargo xtask bench` measures handshakes and records next to the raw primitives, in time or in
 //! instructions. `bench tunnel` measures both programs as a tunnel, next to the same load without one,
-//! against another build, or in instructions. `bench admission` measures honest clients during floods.
+//! against another build, or in instructions. `bench files` measures files beside other tools. `bench admission` measures honest clients during floods.
 
 mod admission;
 mod callgrind;
 mod counts;
+mod files;
 mod primitives;
 mod tunnel;
 
@@ -22,6 +23,10 @@ pub(crate) fn run(flags: &BenchFlags) -> Result<()> {
             tunnel::turns::against(this, other, *rounds)
         }
         Some(BenchWhat::Tunnel { peers: None, against: None, .. }) => tunnel::alone(),
+        Some(BenchWhat::Files { directory, size, count, rounds, programs }) => {
+            let programs = programs.clone().map_or_else(workspace::build_programs, Ok)?;
+            files::run(programs, &files::Work { directory, mebibytes: *size, files: *count, rounds: *rounds })
+        }
         Some(BenchWhat::Admission { seconds, inside: false }) => admission::outside(*seconds),
         Some(BenchWhat::Admission { seconds, inside: true }) => admission::inside(*seconds),
         None if flags.instructions => counts::run(),

@@ -135,6 +135,24 @@ pub(crate) enum BenchWhat {
         #[arg(long, value_name = "DIR", requires = "against")]
         programs: Option<PathBuf>,
     },
+    /// Measures files that are put and got beside scp, sftp and rsync, in turns
+    Files {
+        /// Folder for the files: on tmpfs, so that no disk is measured
+        #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+        directory: PathBuf,
+        /// Size of the big file, in MiB
+        #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=65_536))]
+        size: u64,
+        /// How many small files there are
+        #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+        count: u32,
+        /// How often each transfer is made
+        #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        rounds: u16,
+        /// Measures the programs of this folder instead of building them
+        #[arg(long, value_name = "DIR")]
+        programs: Option<PathBuf>,
+    },
     /// Measures honest clients beside floods from thousands of sources, in a network of its own
     Admission {
         /// How long each flood lasts

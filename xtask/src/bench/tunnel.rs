@@ -2,10 +2,10 @@
 //! same load does without a tunnel, and CPU seconds per gigabyte are what carries over to another machine best.
 
 pub(super) mod counts;
+pub(super) mod load;
+pub(super) mod programs;
 pub(super) mod turns;
 
-mod load;
-mod programs;
 mod table;
 
 use std::path::Path;

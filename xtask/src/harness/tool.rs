@@ -31,7 +31,10 @@ impl Tool {
     pub(crate) const PUTTYGEN: Self = Self { name: "puttygen", package: "putty-tools" };
     pub(crate) const REDIS: Self = Self { name: "redis-server", package: "redis-server" };
     pub(crate) const REDIS_BENCHMARK: Self = Self { name: "redis-benchmark", package: "redis-tools" };
+    pub(crate) const RSYNC: Self = Self { name: "rsync", package: "rsync" };
+    pub(crate) const SCP: Self = Self { name: "scp", package: "openssh-client" };
     pub(crate) const SETPRIV: Self = Self { name: "setpriv", package: "util-linux" };
+    pub(crate) const SFTP: Self = Self { name: "sftp", package: "openssh-client" };
     pub(crate) const SSH: Self = Self { name: "ssh", package: "openssh-client" };
     pub(crate) const SSHD: Self = Self { name: "sshd", package: "openssh-server" };
     pub(crate) const SSH_KEYGEN: Self = Self { name: "ssh-keygen", package: "openssh-client" };

@@ -13,17 +13,17 @@ use crate::harness::dial;
 
 /// A TCP service whose threads outlive their connections, so that a short connection costs it as little as possible. It
 /// lasts as long as this program.
-pub(super) struct Target(SocketAddr);
+pub(crate) struct Target(SocketAddr);
 
 impl Target {
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").context("a target")?);
         let address = listener.local_addr()?;
         spawn_worker(listener, Arc::new(AtomicUsize::new(0)));
         Ok(Self(address))
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.0.to_string()
     }
 }
@@ -63,19 +63,19 @@ fn serve(mut stream: TcpStream, buffer: &mut [u8]) -> io::Result<()> {
 
 /// How much of something took how long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Amount {
-    pub(super) count: f64,
-    pub(super) seconds: f64,
+pub(crate) struct Amount {
+    pub(crate) count: f64,
+    pub(crate) seconds: f64,
 }
 
 impl Amount {
-    pub(super) fn per_second(self) -> f64 {
+    pub(crate) fn per_second(self) -> f64 {
         self.count / self.seconds
     }
 }
 
 /// Sends as much as goes through so many streams until `time` is over, and waits until all of it has arrived: 10^9 bytes.
-pub(super) fn bulk(address: &str, streams: usize, time: Duration) -> Result<Amount> {
+pub(crate) fn bulk(address: &str, streams: usize, time: Duration) -> Result<Amount> {
     let started = Instant::now();
     let bytes = at_once(streams, || {
         let address = address.to_owned();
@@ -97,7 +97,7 @@ pub(super) fn bulk(address: &str, streams: usize, time: Duration) -> Result<Amou
 }
 
 /// Ends a stream to a sink, which ends it as well once it has read all.
-pub(super) fn end_behind_all(stream: &mut TcpStream) -> Result<()> {
+pub(crate) fn end_behind_all(stream: &mut TcpStream) -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
     ensure!(stream.read(&mut [0])? == 0, "a sink has answered");
     Ok(())
@@ -105,14 +105,14 @@ pub(super) fn end_behind_all(stream: &mut TcpStream) -> Result<()> {
 
 /// What 64 bytes take there and back, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RoundTrips {
+pub(crate) struct RoundTrips {
     /// The median.
-    pub(super) p50: f64,
+    pub(crate) p50: f64,
     /// One in a hundred takes longer.
-    pub(super) p99: f64,
+    pub(crate) p99: f64,
 }
 
-pub(super) fn round_trips(address: &str, time: Duration) -> Result<RoundTrips> {
+pub(crate) fn round_trips(address: &str, time: Duration) -> Result<RoundTrips> {
     let mut stream = echoing(address)?;
     let mut times = Vec::new();
     let (started, mut payload) = (Instant::now(), [7; 64]);
@@ -128,7 +128,7 @@ pub(super) fn round_trips(address: &str, time: Duration) -> Result<RoundTrips> {
 }
 
 /// Short connections, so many at once: a byte each way, then the end.
-pub(super) fn connections(address: &str, applications: usize, time: Duration) -> Result<Amount> {
+pub(crate) fn connections(address: &str, applications: usize, time: Duration) -> Result<Amount> {
     let started = Instant::now();
     let count = at_once(applications, || {
         let address = address.to_owned();
@@ -145,7 +145,7 @@ pub(super) fn connections(address: &str, applications: usize, time: Duration) ->
 }
 
 /// A connection on which a byte has come back.
-pub(super) fn echoing(address: &str) -> Result<TcpStream> {
+pub(crate) fn echoing(address: &str) -> Result<TcpStream> {
     let mut stream = dial(address)?;
     stream.write_all(&[ECHO[0], b'!'])?;
     let mut answer = [0];
@@ -170,6 +170,6 @@ where
 /// The first byte of a connection whose bytes come back.
 const ECHO: [u8; 1] = *b"E";
 /// The first byte of a connection whose bytes are thrown away.
-pub(super) const SINK: [u8; 1] = *b"S";
+pub(crate) const SINK: [u8; 1] = *b"S";
 /// What a sender of bulk writes at once.
 const CHUNK: usize = 1024 * 1024;

@@ -8,7 +8,7 @@ use crate::bench::tunnel::load::{Target, echoing};
 use crate::harness::{Fixture, Forward, Harness, Process};
 
 /// A server and a client, each in a home of its own, at ports that the system has picked.
-pub(super) struct Programs<'a> {
+pub(crate) struct Programs<'a> {
     fixture: Fixture<'a>,
     forward: Forward<'a>,
     /// The near end of the tunnel.
@@ -16,7 +16,7 @@ pub(super) struct Programs<'a> {
 }
 
 impl<'a> Programs<'a> {
-    pub(super) fn start(harness: &'a Harness, target: &Target) -> Result<Self> {
+    pub(crate) fn start(harness: &'a Harness, target: &Target) -> Result<Self> {
         let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
         let forward = fixture.forward(&["-L", &format!("0:{}", target.address())])?;
         forward.connected()?;
@@ -24,19 +24,19 @@ impl<'a> Programs<'a> {
         Ok(Self { fixture, forward, address })
     }
 
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// What a load gives, and the seconds of processor time that both programs spend meanwhile.
-    pub(super) fn measure<T>(&self, load: impl FnOnce(&str) -> Result<T>) -> Result<(T, f64)> {
+    pub(crate) fn measure<T>(&self, load: impl FnOnce(&str) -> Result<T>) -> Result<(T, f64)> {
         let before = self.cpu()?;
         let done = load(&self.address)?;
         Ok((done, self.cpu()? - before))
     }
 
     /// How much memory so many idle tunnelled connections take in both programs, in MB of 2^20 bytes.
-    pub(super) fn idle(&self, connections: usize) -> Result<f64> {
+    pub(crate) fn idle(&self, connections: usize) -> Result<f64> {
         let before = self.memory()?;
         let idle = (0..connections).map(|_| echoing(&self.address)).collect::<Result<Vec<_>>>()?;
         let grown = self.memory()? - before;
@@ -59,7 +59,7 @@ impl<'a> Programs<'a> {
 }
 
 /// The programs of a build in this folder, with keys and homes of their own.
-pub(super) fn harness(folder: PathBuf) -> Result<Harness> {
+pub(crate) fn harness(folder: PathBuf) -> Result<Harness> {
     for program in ["server", "client"] {
         let path = folder.join(program);
         anyhow::ensure!(path.is_file(), "{} has no program {program}", folder.display());

@@ -34,7 +34,7 @@ impl Sshd {
         }
         let configuration = format!(
             "ListenAddress {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
-             PasswordAuthentication no\nPermitRootLogin prohibit-password\n",
+             PasswordAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n",
             port.address(),
             word(&place.file("host")),
             word(&place.file("authorized_keys")),
@@ -49,6 +49,22 @@ impl Sshd {
 
     pub(crate) fn address(&self) -> String {
         self.port.address()
+    }
+
+    /// Options with which any program of OpenSSH gets in, without the user's own configuration.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let mut options = ["-F", "none", "-i"].map(str::to_owned).to_vec();
+        options.push(word(&self.place.file("user")));
+        for option in [
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+        ] {
+            options.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        options
     }
 
     /// Prepares an `ssh` to this server through `proxy_command`, with the host's key known and without the
