@@ -11,6 +11,7 @@ mod fail2ban;
 mod fault;
 mod file;
 mod files;
+mod files_faults;
 mod files_resume;
 mod files_rights;
 mod half_close;
@@ -120,6 +121,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         drain::SCENARIOS,
         reload::SCENARIOS,
         fault::SCENARIOS,
+        files_faults::SCENARIOS,
         crowd::SCENARIOS,
         memory::SCENARIOS,
         clock::SCENARIOS,

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use self::commands::{Ours, Peers};
-use self::trees::{Places, make_big_file, make_small_files, same_trees};
+use self::trees::{Places, make_big_file, make_small_files};
 use crate::bench::tunnel::load::{Target, bulk};
 use crate::bench::tunnel::programs::Programs;
 use crate::harness::services::Sshd;
-use crate::harness::{Exit, Fault, Harness, Process, Tap};
+use crate::harness::{Exit, Fault, Harness, Process, Tap, same_trees};
 use crate::workspace;
 
 /// What is measured, and how often.

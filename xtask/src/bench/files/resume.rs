@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 
 use crate::bench::files::Work;
 use crate::bench::files::commands::Ours;
-use crate::bench::files::trees::{Places, same_trees};
-use crate::harness::{DEADLINE, Exit, Process, Tap, Way, until};
+use crate::bench::files::trees::Places;
+use crate::harness::{DEADLINE, Exit, Process, Tap, Way, same_trees, until};
 
 pub(super) fn measure(work: &Work<'_>, places: &Places, ours: &Ours<'_>) -> Result<()> {
     let size = usize::try_from(work.mebibytes)? * 1024 * 1024;

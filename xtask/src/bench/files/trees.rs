@@ -1,10 +1,10 @@
-//! The files that are moved, the places that they are moved to, and whether they have arrived.
+//! The files that are moved, and the places that they are moved to.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::harness::noise;
 
@@ -73,39 +73,3 @@ pub(super) fn make_small_files(path: &Path, count: u32) -> Result<()> {
     }
     Ok(())
 }
-
-/// Whether there is the same in two places, names and bytes.
-pub(super) fn same_trees(one: &Path, other: &Path) -> Result<bool> {
-    if one.is_dir() {
-        let names = |path: &Path| -> Result<Vec<_>> {
-            let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
-            let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
-            names.sort();
-            Ok(names)
-        };
-        let inside = names(one)?;
-        if inside != names(other)? {
-            return Ok(false);
-        }
-        for name in inside {
-            if !same_trees(&one.join(&name), &other.join(&name))? {
-                return Ok(false);
-            }
-        }
-        return Ok(true);
-    }
-    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
-    let (mut some, mut others) = (vec![0; PIECE], vec![0; PIECE]);
-    loop {
-        let read = one.read(&mut some)?;
-        ensure!(read <= PIECE, "a read gives no more than there is room for");
-        if read == 0 {
-            return Ok(other.read(&mut others)? == 0);
-        }
-        if other.read_exact(&mut others[..read]).is_err() || some[..read] != others[..read] {
-            return Ok(false);
-        }
-    }
-}
-
-const PIECE: usize = 1024 * 1024;
