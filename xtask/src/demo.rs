@@ -1,22 +1,27 @@
-//! `cargo xtask demo`: a message from client to server, with a tap between them that shows what an eavesdropper sees.
+//! `cargo xtask demo`: a message, a pipe, a tunnel and a folder between the real programs, with a tap between them that shows what an
+//! eavesdropper sees.
 
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::harness::{Exit, Fixture, Harness, Lines, PHRASE, Server, Tap, Target, Way, digest, digest_of};
+use crate::harness::{
+    Exit, Fault, Fixture, Harness, Lines, Outcome, PHRASE, Server, Tap, Target, Way, digest, digest_of,
+    make_file, same_trees,
+};
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
     eprintln!(
-        "A message, a pipe and a tunnel between the real programs, with a tap in the wire: a few seconds, once the \
+        "A message, a pipe, a tunnel and a folder between the real programs, with a tap in the wire: a few seconds, once the \
          programs are built.\nBuilding them takes about 2 minutes on two cores the first time."
     );
     let harness = Harness::new(workspace::build_programs()?)?;
     message(&harness)?;
     pipe(&harness)?;
     tunnel(&harness)?;
+    folder(&harness)?;
     println!("\nAll of it arrived, and the tap has none of it.");
     Ok(())
 }
@@ -95,6 +100,49 @@ fn tunnel(harness: &Harness) -> Result<()> {
     println!("             {PAGE}");
     println!("             in {:.1} ms, and the client goes on", started.elapsed().as_secs_f64() * 1000.0);
     seen(&tap, b"secret-page")
+}
+
+fn folder(harness: &Harness) -> Result<()> {
+    println!("\n4. A folder that is cut in the middle, and resumed");
+    let (source, goal) = (harness.home()?, harness.home()?);
+    let photos = source.file("photos");
+    for number in 0..200 {
+        make_file(&photos.join(format!("small/{number}.jpg")), 2000)?;
+    }
+    make_file(&photos.join("film.mkv"), 96 * 1024 * 1024)?;
+    let share = format!("backup={}:rw", goal.path().display());
+    let fixture = Fixture::with_arguments(harness, &["--files", "backup"], &["--files", &share])?;
+    println!("   server    $ server --files backup=DIR:rw, and allow SHA256:... --name alice --files backup");
+    let tap = Tap::unrecorded(&fixture.address())?;
+    let path = photos.to_str().context("a path in UTF-8")?;
+    let arguments = ["put", &tap.address(), path, "backup:", "--server-key", fixture.key()];
+    let put = || harness.client(fixture.alice(), &arguments);
+
+    tap.set_fault(Some(Fault::Cut { way: Way::Up, after: 64 * 1024 * 1024 }));
+    println!("   client    $ client put {} photos backup:", tap.address());
+    let cut = put().run()?.expect_failure()?;
+    let said = |outcome: &Outcome| {
+        outcome.stderr.lines().map(|line| format!("             {line}\n")).collect::<String>()
+    };
+    print!("             the tap cuts the connection after 64 MiB:\n{}", said(&cut));
+    ensure!(!goal.file("photos/film.mkv").exists(), "half a film stands under its name");
+    println!("             the film is not there under its name: what has arrived is whole");
+
+    tap.set_fault(None);
+    let started = Instant::now();
+    let resumed = put().run()?.expect(Exit::Done)?;
+    println!("   client    $ the same command again");
+    print!("{}", said(&resumed));
+    let moved = tap.last()?.passed(Way::Up);
+    println!(
+        "             in {:.1} s, with {} MiB on the wire",
+        started.elapsed().as_secs_f64(),
+        moved / 1024 / 1024
+    );
+    ensure!(moved < 48 * 1024 * 1024, "it has begun anew");
+    ensure!(same_trees(&photos, &goal.file("photos"))?, "what came out is not what went in");
+    println!("             all 201 files are the same on both sides");
+    Ok(())
 }
 
 /// Prints the bytes that the tap has recorded, and fails if any of the plaintext is among them.
