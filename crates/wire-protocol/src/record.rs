@@ -183,6 +183,8 @@ impl RecordBuffer {
         opener: &mut Opener,
         ready: &mut VecDeque<Content>,
     ) -> Result<(), Error> {
+        // Room for these alone: a queue that grows by itself has room for four, which an idle stream would keep.
+        ready.reserve_exact(opened.len());
         let mut updated = false;
         for (&len, opened) in lens.iter().zip(opened) {
             if updated {
