@@ -14,6 +14,7 @@ mod files;
 mod files_faults;
 mod files_resume;
 mod files_rights;
+mod files_share;
 mod half_close;
 mod hostile;
 mod impostor;

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 
-use crate::harness::{
-    Exit, Fixture, Harness, Home, Lines, Outcome, Run, Tap, Way, digest, entries, expect_same, plant, printed,
-};
+use crate::harness::{Exit, Harness, Lines, Tap, Way, digest, entries, expect_same, plant, printed};
+use crate::scenario::files_share::{Shared, lines, number, of_kind, summary, text};
 use crate::scenario::registration::scenarios;
 
 scenarios![
@@ -28,78 +26,6 @@ scenarios![
     one_that_is_missing_does_not_stop_the_rest,
     commands_that_make_no_sense_are_refused_before_anything_is_sent,
 ];
-
-/// A server with the share `data`, and a place for files of the client.
-pub(super) struct Shared<'a> {
-    pub(super) harness: &'a Harness,
-    pub(super) fixture: Fixture<'a>,
-    folder: Home,
-    here: Home,
-}
-
-impl<'a> Shared<'a> {
-    pub(super) fn open(harness: &'a Harness) -> Result<Self> {
-        Self::with_rights(harness, "rw", &["--files", "data:rw"])
-    }
-
-    fn with_rights(harness: &'a Harness, mode: &str, rights: &[&str]) -> Result<Self> {
-        let folder = harness.home()?;
-        let share = format!("data={}:{mode}", text(folder.path())?);
-        let fixture = Fixture::with_arguments(harness, rights, &["run", "--files", &share])?;
-        Ok(Self { harness, fixture, folder, here: harness.home()? })
-    }
-
-    /// A path in the share, as the server has it.
-    pub(super) fn there(&self, path: &str) -> PathBuf {
-        self.folder.file(path)
-    }
-
-    /// A path of the client.
-    pub(super) fn here(&self, path: &str) -> PathBuf {
-        self.here.file(path)
-    }
-
-    /// A client's command at an address.
-    pub(super) fn command_through(&self, address: &str, command: &str, words: &[&str]) -> Run {
-        let words = [&[command, address, "--server-key", self.fixture.key()], words].concat();
-        self.harness.client(self.fixture.alice(), &words)
-    }
-
-    pub(super) fn run(&self, command: &str, words: &[&str]) -> Result<Outcome> {
-        self.command_through(&self.fixture.address(), command, words).run()
-    }
-
-    /// A tree of the client, by the name `tree`.
-    fn planted(&self) -> Result<PathBuf> {
-        let tree = self.here("tree");
-        plant(&tree)?;
-        Ok(tree)
-    }
-}
-
-pub(super) fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path in UTF-8")
-}
-
-/// The lines of an output in JSON.
-pub(super) fn lines(outcome: &Outcome) -> Result<Vec<Value>> {
-    outcome.text().lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-}
-
-/// The number that an event has under a key.
-pub(super) fn number(event: &Value, key: &str) -> Result<u64> {
-    event[key].as_u64().with_context(|| format!("no {key} in {event}"))
-}
-
-fn of_kind<'v>(events: &'v [Value], kind: &'v str) -> impl Iterator<Item = &'v Value> {
-    events.iter().filter(move |event| event["event"] == kind)
-}
-
-pub(super) fn summary(outcome: &Outcome) -> Result<Value> {
-    let last = lines(outcome)?.pop().context("no line")?;
-    ensure!(last["event"] == "summary", "the last line is {last}");
-    Ok(last)
-}
 
 fn tree_arrives_whole_and_comes_back(harness: &Harness) -> Result<()> {
     let shared = Shared::open(harness)?;

@@ -27,7 +27,7 @@ scenarios![
     tree_of_20_000_files_takes_little_memory,
 ];
 
-/// Which way the files go.
+/// The command that moves the files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Command {
     Put,

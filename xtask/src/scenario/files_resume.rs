@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{DEADLINE, Exit, Harness, Process, Tap, Way, noise, until};
-use crate::scenario::files::{Shared, lines, number, summary, text};
+use crate::scenario::files_share::{Shared, lines, number, summary, text};
 use crate::scenario::registration::scenarios;
 
 scenarios![
