@@ -40,7 +40,7 @@ pub(crate) fn run(programs: PathBuf, work: &Work<'_>) -> Result<()> {
 
     big_file(&harness, work, &places, &ours, &peers)?;
     small_files(work, &places, &ours, &peers)?;
-    resume::measure(work, &places, &ours)?;
+    resume::measure(work.mebibytes, &places, &ours)?;
     memory(&places, &ours)
 }
 

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::bench::files::Work;
 use crate::bench::files::commands::Ours;
 use crate::bench::files::trees::Places;
 use crate::harness::{DEADLINE, Exit, Process, Tap, Way, same_trees, until};
 
-pub(super) fn measure(work: &Work<'_>, places: &Places, ours: &Ours<'_>) -> Result<()> {
-    let size = usize::try_from(work.mebibytes)? * 1024 * 1024;
+pub(super) fn measure(mebibytes: u64, places: &Places, ours: &Ours<'_>) -> Result<()> {
+    let size = usize::try_from(mebibytes)? * 1024 * 1024;
     places.clear_goals()?;
     let tap = Tap::unrecorded(&ours.address())?;
     let first = Process::start(ours.put(&places.big(), Some(&tap))?)?;
@@ -35,7 +34,7 @@ pub(super) fn measure(work: &Work<'_>, places: &Places, ours: &Ours<'_>) -> Resu
     let again: usize = tap.last()?.passed(Way::Up);
     ensure!(same_trees(&places.big(), &places.arrived("big"))?, "other bytes have arrived");
     let missing = size.saturating_sub(before);
-    println!("\nResume of {} MiB, cut after {} MiB", work.mebibytes, before / 1024 / 1024);
+    println!("\nResume of {mebibytes} MiB, cut after {} MiB", before / 1024 / 1024);
     println!("  first new bytes after    {:>9.3} s", soon.as_secs_f64());
     println!("  bytes / missing bytes    {:>9.4}", ratio(again, missing));
     println!("  more, of the whole file  {:>9.4}", ratio(again.saturating_sub(missing), size));
