@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use wire_protocol::message::{FilesMessage, MAX_ENTRIES, Part, TransferOptions};
 
-use crate::claims::Claims;
+use crate::claims::{Claims, End};
 use crate::control::{Control, Room, Unbounded};
 use crate::directory::Directory;
 use crate::error::Error;
@@ -60,6 +60,8 @@ pub struct Receiver {
     pub room: Arc<dyn Room>,
     /// The names that transfers write to.
     pub claims: Claims,
+    /// Ends this transfer where a later one of the same owner takes a name over from it: what wakes its thread, if anything does.
+    pub end: Option<End>,
     /// Stands for the sender: partial files of different owners have different names.
     pub owner: Box<[u8]>,
     /// The first names that paths of offers may have; `None` where there may be any.
@@ -104,6 +106,7 @@ impl Receiver {
             part: Part::WHOLE,
             room: Arc::new(Unbounded),
             claims: Claims::new(),
+            end: None,
             owner: owner.into(),
             roots: None,
             filter: None,
@@ -134,7 +137,7 @@ impl Receiver {
             options: self.options,
             tells_dry_run: self.role == Role::Put,
             room: self.room,
-            claims: self.claims,
+            claims: self.claims.of(&self.owner, self.end),
             owner: self.owner,
             roots: self.roots,
             filter: self.filter,
@@ -185,7 +188,7 @@ fn receive<R: Input, W: Output>(
         let Some(message) = reader.next()? else {
             return Err(Error::Protocol("the stream ends before its Finish"));
         };
-        if exchange.control.is_stopped() {
+        if exchange.is_stopped() {
             return Err(Error::Stopped);
         }
         match message {

@@ -11,7 +11,7 @@ use wire_protocol::message::{
     TransferOptions,
 };
 
-use crate::claims::Claims;
+use crate::claims::{Claims, End};
 use crate::control::{Control, Room};
 use crate::directory::{Directory, Kind};
 use crate::error::Error;
@@ -36,6 +36,8 @@ pub struct Share {
     pub room: Arc<dyn Room>,
     /// The names that are being written now, by whatever client.
     pub claims: Claims,
+    /// Ends the transfer where a later one of the same client takes a name over from it.
+    pub end: Option<End>,
 }
 
 impl fmt::Debug for Share {
@@ -184,6 +186,7 @@ fn put<W: Output>(
     receiver.part = part;
     receiver.room = Arc::clone(&share.room);
     receiver.claims = share.claims.clone();
+    receiver.end.clone_from(&share.end);
     receiver.only_made = share.access == ShareAccess::Drop;
     Ok(receiver)
 }

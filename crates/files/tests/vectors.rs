@@ -202,6 +202,7 @@ fn served(said: &[u8]) -> Result<(), Error> {
         access: ShareAccess::ReadWrite,
         room: Arc::new(Unbounded),
         claims: Claims::new(),
+        end: None,
     };
     let mut reader = MessageReader::new(Arrived(said));
     let writer = MessageWriter::new(Unheard);

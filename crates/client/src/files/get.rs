@@ -301,6 +301,7 @@ impl Job {
             part,
             room: Arc::new(Unbounded),
             claims: request.claims.clone(),
+            end: None,
             owner: OWNER.into(),
             roots: request.roots.clone(),
             filter: Some(request.filter()),

@@ -147,7 +147,7 @@ impl<W: Output> Exchange<'_, W> {
         let parent = goal.parent.ok_or(FilesCode::NotFound)?;
         if !stored.claim.is_in(parent.identity) {
             // Another directory has taken the place of the one that there was.
-            stored.claim = self.claims.claim(parent.identity, &goal.name).ok_or(FilesCode::Busy)?;
+            stored.claim = self.claim(parent.identity, &goal.name)?;
         }
         let place = PartialPlace::new(parent.directory.clone(), &self.owner, &goal.name);
         let subject = place.subject(wanted.size, crate::chunks::chunk_len(wanted.size), wanted.source);
@@ -172,7 +172,7 @@ impl<W: Output> Exchange<'_, W> {
             let Some(message) = reader.next()? else {
                 return Err(Error::Protocol("the stream ends within a file"));
             };
-            if self.control.is_stopped() {
+            if self.is_stopped() {
                 return Err(Error::Stopped);
             }
             let taken = match message {

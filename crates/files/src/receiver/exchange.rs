@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wire_protocol::message::{FileTime, FilesCode, FilesMessage, TransferOptions};
 
-use crate::claims::Claims;
+use crate::claims::{Claim, Claimant};
 use crate::control::{Control, Room};
 use crate::directory::code_of;
 use crate::error::Error;
@@ -30,7 +30,7 @@ pub(super) struct Exchange<'a, W> {
     /// Whether a sender in a dry run knows that it is one.
     pub(super) tells_dry_run: bool,
     pub(super) room: Arc<dyn Room>,
-    pub(super) claims: Claims,
+    pub(super) claims: Claimant,
     pub(super) owner: Box<[u8]>,
     pub(super) roots: Option<BTreeSet<Box<[u8]>>>,
     pub(super) filter: Option<OfferFilter>,
@@ -67,6 +67,16 @@ impl<W: Output> Exchange<'_, W> {
     /// Offers that are not answered.
     pub(super) fn unresolved(&self) -> usize {
         self.wanted.len() + self.group.len()
+    }
+
+    /// Whether the exchange is to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.control.is_stopped() || self.claims.is_displaced()
+    }
+
+    /// Takes a name that is to be written to.
+    pub(super) fn claim(&self, directory: (u64, u64), name: &[u8]) -> Result<Claim, FilesCode> {
+        self.claims.claim(directory, name, || self.is_stopped()).ok_or(FilesCode::Busy)
     }
 
     pub(super) fn say(&self, message: &FilesMessage) -> Result<(), Error> {

@@ -145,7 +145,7 @@ impl<W: Output> Exchange<'_, W> {
         let Goal { parent: Some(parent), name } = self.goal(offered)? else {
             return Ok(self.would_make(offered)?);
         };
-        let claim = self.claims.claim(parent.identity, &name).ok_or(FilesCode::Busy)?;
+        let claim = self.claim(parent.identity, &name)?;
         let judged = judge_link(&parent.directory, &name, target, self.options.existing);
         let replaced = match judged.map_err(|error| code_of(&error))?? {
             Verdict::Same(_) => return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?),
@@ -251,7 +251,7 @@ impl<W: Output> Exchange<'_, W> {
         let Goal { parent: Some(parent), name } = self.goal(&offered)? else {
             return Ok(self.would_move(number, offered.path, size, 0)?);
         };
-        let claim = self.claims.claim(parent.identity, &name).ok_or(FilesCode::Busy)?;
+        let claim = self.claim(parent.identity, &name)?;
         let file = OfferedFile { size, modified: entry.modified, sha256 };
         let replaced = match judge_file(&parent.directory, &name, &file, &self.options, self.control)? {
             Verdict::Same(sha256) => {
@@ -307,7 +307,7 @@ impl<W: Output> Exchange<'_, W> {
         let mut hashes = Vec::new();
         let mut number = leftover.held;
         for left in (0..leftover.compare).rev() {
-            if self.control.is_stopped() {
+            if self.is_stopped() {
                 return Err(Error::Stopped);
             }
             hashes.push(leftover.hash(number));

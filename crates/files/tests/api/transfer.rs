@@ -65,6 +65,7 @@ pub(super) fn share(directory: &Path) -> Share {
         access: ShareAccess::ReadWrite,
         room: Arc::new(Unbounded),
         claims: Claims::new(),
+        end: None,
     }
 }
 

@@ -117,7 +117,7 @@ pub enum ResetCode {
     TooLong,
     /// The client has lost the right to what it had open.
     NotAllowed,
-    /// Another connection of the same client has taken over the address that was listened on.
+    /// Another connection of the same client has taken over the address that was listened on, or a file that was written.
     Replaced,
     /// The client has as much under way as the server keeps for it.
     Busy,
@@ -130,7 +130,7 @@ impl fmt::Display for ResetCode {
             Self::Input => "its source of data failed",
             Self::TooLong => "the message is longer than it takes",
             Self::NotAllowed => "the client has lost the right to this",
-            Self::Replaced => "another connection of this client has taken over the address",
+            Self::Replaced => "another connection of this client has taken this over",
             Self::Busy => "too much of this client is under way",
         })
     }

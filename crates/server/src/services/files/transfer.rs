@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-use files::claims::Claims;
+use files::claims::{Claims, End};
 use files::control::{Room, Unbounded};
 use files::directory::{Directory, code_of};
 use files::error::Error;
@@ -130,7 +130,10 @@ impl SharedDirectory {
             }
             None => Arc::new(Unbounded),
         };
-        let share = Share { directory, access: self.granted, room, claims: self.claims.clone() };
+        let halt = terms.halt.clone();
+        let end: End = Arc::new(move || halt.stop(ResetCode::Replaced));
+        let share =
+            Share { directory, access: self.granted, room, claims: self.claims.clone(), end: Some(end) };
         let mut note = |event| tally.note(&event, client, name);
         serve(reader, writer, &share, self.access, owner, terms, &mut note)
     }
