@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Exit, Fault, Fixture, Harness, Home, Process, Tap, Way, make_file, nothing_partial, same_trees,
+    DEADLINE, Exit, Fault, Fixture, Harness, Home, Process, Tap, Way, make_file, nothing_partial, same_trees,
+    until,
 };
 use crate::scenario::registration::scenarios;
 
@@ -22,6 +23,7 @@ scenarios![
     connection_cut_at_any_byte_of_a_put,
     connection_cut_at_any_byte_of_a_get,
     changed_byte_on_the_wire_changes_no_file,
+    transfer_whose_connection_hangs_is_taken_over,
     full_disk_is_told_and_once_there_is_room_the_same_command_finishes,
     round_trips_are_not_paid_for_each_file,
     tree_of_20_000_files_takes_little_memory,
@@ -193,6 +195,25 @@ fn changed_byte_on_the_wire_changes_no_file(harness: &Harness) -> Result<()> {
         transfer.nothing_is_partial()?;
         transfer.finish()?;
     }
+    Ok(())
+}
+
+/// The server notices by itself only after 30 seconds.
+fn transfer_whose_connection_hangs_is_taken_over(harness: &Harness) -> Result<()> {
+    let transfer = Transfer::of_a_tree(harness, Command::Put)?;
+    let fault = Fault::Stall { way: Way::Up, after: 4 * 1024 * 1024 };
+    let tap = Tap::with_fault(&transfer.fixture.address(), fault)?;
+    let hanging = transfer.start_through(&tap.address())?;
+    until(DEADLINE, "half of it", || {
+        ensure!(tap.count() > 0 && tap.last()?.passed(Way::Up) >= 4 * 1024 * 1024, "less has passed");
+        Ok(())
+    })?;
+    let begun = Instant::now();
+    transfer.finish()?;
+    let taken = begun.elapsed();
+    ensure!(taken < Duration::from_secs(20), "it took {taken:?}");
+    tap.flow();
+    hanging.finish()?.expect_failure()?;
     Ok(())
 }
 
