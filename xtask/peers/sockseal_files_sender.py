@@ -197,7 +197,8 @@ class Sender:
             while len(self.pending) >= MAX_OUTSTANDING:
                 self.handle(self.answer())
             self.offer(path, place, entry)
-            while answer := self.answer(wait=False):
+            # Once a file is whole, the end would not be early.
+            while self.options.fault != "files-early-finish" and (answer := self.answer(wait=False)):
                 self.handle(answer)
         for entry in bad_entries(self.options.fault):
             self.offer(entry["path"], None, entry)
