@@ -16,7 +16,7 @@ use crate::root::Root;
 use crate::walk::{Found, Order, Step, Walk};
 
 /// Tells what is at `path` in `directory`: a file or link itself, of a directory what is in it, and with `is_recursive` what is in the
-/// directories there, too.
+/// directories there, too. Gives the reason where it was refused.
 ///
 /// # Errors
 /// Those of the stream; [`Error::Stopped`].
@@ -26,10 +26,10 @@ pub(crate) fn tell<W: Output>(
     path: &[u8],
     is_recursive: bool,
     control: &dyn Control,
-) -> Result<(), Error> {
+) -> Result<Option<FilesCode>, Error> {
     match tell_entries(writer, directory, path, is_recursive, control) {
-        Ok(()) => writer.say(&FilesMessage::ListEnd),
-        Err(Unlisted::Failed(code)) => writer.say(&FilesMessage::Failed { code }),
+        Ok(()) => writer.say(&FilesMessage::ListEnd).map(|()| None),
+        Err(Unlisted::Failed(code)) => writer.say(&FilesMessage::Failed { code }).map(|()| Some(code)),
         Err(Unlisted::Ended(error)) => Err(error),
     }
 }

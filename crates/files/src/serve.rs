@@ -56,7 +56,7 @@ enum Request {
 }
 
 /// Does what a client asks for on a stream that was opened for `access`, which has been found to be its right. Unfinished files belong to
-/// `owner`. Both directions of the stream are at their end then, also where the request was refused.
+/// `owner`. Both directions of the stream are at their end then, also where the request was refused: then this gives the reason.
 ///
 /// # Errors
 /// What has ended it: the stream is of no more use. A file that fails is an [`Event`] instead.
@@ -68,7 +68,7 @@ pub fn serve<R: Input + Send, W: Output + Send + 'static>(
     owner: &[u8],
     control: &dyn Control,
     events: &mut dyn FnMut(Event),
-) -> Result<(), Error> {
+) -> Result<Option<FilesCode>, Error> {
     let _alive = KeepAlive::begin(writer.clone())?;
     let served = match (read_request(reader)?, access) {
         (Request::TooManyPaths, _) => Err(Refusal::Failed(FilesCode::TooMany)),
@@ -82,14 +82,15 @@ pub fn serve<R: Input + Send, W: Output + Send + 'static>(
             get(share, &paths, checksum, part, reader, writer, control, events)
         }
         (Request::List { path, is_recursive }, FilesAccess::Read) => {
-            listing::tell(writer, &share.directory, &path, is_recursive, control)?;
-            end(reader, writer).map_err(Refusal::Ended)
+            let refused = listing::tell(writer, &share.directory, &path, is_recursive, control)?;
+            end(reader, writer)?;
+            return Ok(refused);
         }
         _ => Err(Refusal::Failed(FilesCode::Denied)),
     };
     match served {
-        Ok(()) => Ok(()),
-        Err(Refusal::Failed(code)) => refuse(reader, writer, code),
+        Ok(()) => Ok(None),
+        Err(Refusal::Failed(code)) => refuse(reader, writer, code).map(|()| Some(code)),
         Err(Refusal::Ended(error)) => Err(error),
     }
 }
@@ -102,16 +103,17 @@ pub fn serve_shares<R: Input, W: Output + Send + 'static>(
     reader: &mut MessageReader<R>,
     writer: &MessageWriter<W>,
     shares: &[(String, ShareAccess)],
-) -> Result<(), Error> {
+) -> Result<Option<FilesCode>, Error> {
     let _alive = KeepAlive::begin(writer.clone())?;
-    match read_request(reader)? {
+    let code = match read_request(reader)? {
         Request::List { path, .. } if path.is_empty() => {
             listing::tell_shares(writer, shares)?;
-            end(reader, writer)
+            return end(reader, writer).map(|()| None);
         }
-        Request::List { .. } => refuse(reader, writer, FilesCode::BadPath),
-        _ => refuse(reader, writer, FilesCode::Denied),
-    }
+        Request::List { .. } => FilesCode::BadPath,
+        _ => FilesCode::Denied,
+    };
+    refuse(reader, writer, code).map(|()| Some(code))
 }
 
 /// Why a request is not done.

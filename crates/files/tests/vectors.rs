@@ -206,7 +206,7 @@ fn served(said: &[u8]) -> Result<(), Error> {
     };
     let mut reader = MessageReader::new(Arrived(said));
     let writer = MessageWriter::new(Unheard);
-    serve(&mut reader, &writer, &share, FilesAccess::Add, b"client", &Unlimited, &mut |_| {})
+    serve(&mut reader, &writer, &share, FilesAccess::Add, b"client", &Unlimited, &mut |_| {}).map(drop)
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn ask(
     share: &Share,
     access: FilesAccess,
     messages: &[FilesMessage],
-) -> (Vec<FilesMessage>, Result<(), Error>) {
+) -> (Vec<FilesMessage>, Result<Option<FilesCode>, Error>) {
     let ((mut reader, writer), mut theirs) = pair();
     thread::scope(|scope| {
         let server = scope.spawn(|| {
@@ -107,7 +107,7 @@ fn requests_that_cannot_be_done_fail_in_an_orderly_way() {
     ] {
         let (said, served) = ask(&share, access, messages);
         assert_eq!(said, [FilesMessage::Failed { code }], "{:?}", &messages[..messages.len().min(2)]);
-        served.unwrap();
+        assert_eq!(served.unwrap(), Some(code));
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -89,7 +89,7 @@ pub(super) fn exchange(
                 let result = serve(&mut theirs.0, &theirs.1, share, access, b"me", &Unlimited, &mut |_| {});
                 let carried = theirs.1.with_output(|output| output.carried());
                 drop(theirs);
-                (result, carried)
+                (result.map(drop), carried)
             });
             let mut tell = |event| events.lock().unwrap().push(event);
             let result = client(&mut ours, Part { index, count }, rendezvous, &mut tell);

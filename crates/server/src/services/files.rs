@@ -148,14 +148,20 @@ fn permitted(request: &RequestContext<'_>, share: &FileShare) -> Vec<FilesAccess
     ShareMode::ALL_ACCESS.into_iter().filter(is_permitted).collect()
 }
 
-/// Notes in the log what a transfer has come to. Lists are not worth a line.
+/// Notes in the log what a transfer has come to. Lists are not worth a line, unless they are refused.
 fn log(request: &RequestContext<'_>, tally: Tally, is_complete: bool) {
+    if let Some(code) = tally.refused
+        && request.log_limits.stream_refused.admits()
+    {
+        let (peer, client) = (&request.source.name, &request.principal.name);
+        tracing::info!(peer, client, target = %request.target, reason = %code, "request for files refused");
+    }
     let Target::Files { share, access } = request.target else { return };
     if !tally.has_entries() {
         return;
     }
     let (peer, client) = (&request.source.name, &request.principal.name);
-    let Tally { done, bytes, unchanged, failed } = tally;
+    let Tally { done, bytes, unchanged, failed, .. } = tally;
     let what = if *access == FilesAccess::Read { "get" } else { "put" };
     if is_complete {
         tracing::info!(peer, client, share, what, done, bytes, unchanged, failed, "files moved");

@@ -1,6 +1,7 @@
 //! What a transfer has come to, for the log.
 
 use files::event::Event;
+use wire_protocol::message::FilesCode;
 
 /// Counts the entries of a transfer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Tally {
     pub(super) unchanged: u64,
     /// Entries that have failed.
     pub(super) failed: u64,
+    /// Why nothing at all was done.
+    pub(super) refused: Option<FilesCode>,
 }
 
 impl Tally {

@@ -84,7 +84,11 @@ impl Transfer {
             }
         };
         let ended = match served {
-            Ok(()) | Err(Error::Refused(_)) => close(reader, &writer),
+            Ok(refused) => {
+                tally.refused = refused;
+                close(reader, &writer)
+            }
+            Err(Error::Refused(_)) => close(reader, &writer),
             Err(error) => {
                 let reason = terms.halt.reason().unwrap_or(failing);
                 // That the client is gone already is no matter.
@@ -110,7 +114,7 @@ impl SharedDirectory {
         client: &str,
         terms: &Terms,
         tally: &mut Tally,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<FilesCode>, Error> {
         let FileShare { name, dir, quota, .. } = &self.share;
         let directory = match Directory::open_trusted(dir) {
             Ok(directory) => directory,
@@ -120,7 +124,7 @@ impl SharedDirectory {
                     FilesCode::NotFound => FilesCode::NotFound,
                     _ => FilesCode::Io,
                 };
-                return refuse(reader, writer, code);
+                return refuse(reader, writer, code).map(|()| Some(code));
             }
         };
         let room: Arc<dyn Room> = match quota {
