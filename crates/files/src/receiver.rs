@@ -9,6 +9,7 @@ mod goals;
 mod offers;
 mod progress;
 mod reservation;
+mod space;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;

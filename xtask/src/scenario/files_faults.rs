@@ -1,7 +1,8 @@
 //! Goal: whatever ends a transfer at whatever moment, nothing partial stands under a final name, and the same command
 //! finishes it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Exit, Fault, Fixture, Harness, Home, Process, Tap, Way, make_file, nothing_partial, same_trees,
-    until,
+    DEADLINE, Exit, Fault, Fixture, Harness, Home, Process, Tap, Way, make_file, noise, nothing_partial,
+    same_trees, until,
 };
 use crate::scenario::registration::scenarios;
 
@@ -242,10 +243,22 @@ fn full_disk_is_told_and_once_there_is_room_the_same_command_finishes(harness: &
         Ok(())
     };
     full(put(big, "goal:").run()?)?;
+    let left = rustix::fs::statvfs(&inside)?;
+    ensure!(left.f_bavail * left.f_frsize >= 512 * 1024, "it has taken all that there was");
     // A stream's size is not known beforehand, so the disk is full in the middle of it.
     full(put("-", "goal:stream").input(fs::read(&file)?).run()?)?;
     ensure!(!PathBuf::from(&inside).join("big").exists(), "a partial file stands under its name");
     ensure!(!PathBuf::from(&inside).join("stream").exists(), "a partial file stands under its name");
+
+    // What has holes has a size that says little, and arrives where what it holds does fit.
+    let sparse = source.file("sparse");
+    fs::write(&sparse, noise(256 * 1024)?)?;
+    File::options().append(true).open(&sparse)?.set_len(256 * 1024 * 1024)?;
+    put(sparse.to_str().context("a path in UTF-8")?, "goal:").run()?.expect(Exit::Done)?;
+    let arrived = PathBuf::from(&inside).join("sparse");
+    ensure!(fs::metadata(&arrived)?.blocks() * 512 < 512 * 1024, "the holes are filled");
+    ensure!(same_trees(&sparse, &arrived)?, "other bytes have arrived");
+    fs::remove_file(&arrived)?;
 
     fs::remove_file(&filler)?;
     put(big, "goal:").run()?.expect(Exit::Done)?;

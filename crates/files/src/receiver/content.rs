@@ -17,6 +17,7 @@ use crate::receiver::commit::{Outcome, Pending, PendingFile, Stored};
 use crate::receiver::exchange::{Exchange, Wanted, bytes_of};
 use crate::receiver::goals::Parent;
 use crate::receiver::progress::Progress;
+use crate::receiver::space::check_space;
 
 /// Where content goes.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
@@ -69,6 +70,16 @@ impl Target {
         match self {
             Self::File { partial, .. } => partial.end_chunk(hash).map_err(|error| code_of(&error).into()),
             Self::Sink { .. } => Ok(()),
+        }
+    }
+
+    /// Looks whether there is room for the rest, where its size is known.
+    fn check_space(&self, size: Option<u64>) -> Result<(), Failure> {
+        match (self, size) {
+            (Self::File { partial, parent, .. }, Some(size)) => {
+                Ok(check_space(&parent.directory, partial, size)?)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -178,7 +189,7 @@ impl<W: Output> Exchange<'_, W> {
             let taken = match message {
                 FilesMessage::Data { length } => self.data(reader, receipt, length),
                 FilesMessage::Hole { length } => self.hole(receipt, length),
-                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash),
+                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash, wanted.size),
                 FilesMessage::Same => self.same(receipt, wanted),
                 FilesMessage::End { hash, sha256 } => {
                     let own = receipt.progress.end()?;
@@ -369,11 +380,14 @@ impl Receipt {
         }
     }
 
-    fn end_chunk(&mut self, hash: &Hash) -> Result<(), Failure> {
+    fn end_chunk(&mut self, hash: &Hash, size: Option<u64>) -> Result<(), Failure> {
         let own = self.progress.end_chunk()?;
         match &mut self.target {
             Some(_) if own != *hash => Err(FilesCode::Mismatch.into()),
-            Some(target) => target.end_chunk(hash),
+            Some(target) => {
+                target.end_chunk(hash)?;
+                target.check_space(size)
+            }
             None => Ok(()),
         }
     }

@@ -262,6 +262,10 @@ impl<W: Output> Exchange<'_, W> {
             }
             Verdict::Store { replaced } => replaced,
         };
+        if size.is_some_and(|size| i64::try_from(size).is_err()) {
+            // No system has files of that size.
+            return Err(FilesCode::NoSpace.into());
+        }
         let chunk = chunk_len(size);
         let leftover = match size {
             Some(size) if size > chunk => {
@@ -273,11 +277,6 @@ impl<W: Output> Exchange<'_, W> {
         };
         let before = leftover.as_ref().map_or(0, |leftover| leftover.length);
         let needed = size.unwrap_or(0).saturating_sub(before);
-        if size.is_some_and(|size| size > chunk)
-            && parent.directory.free_space().map_err(|error| code_of(&error))? < needed
-        {
-            return Err(FilesCode::NoSpace.into());
-        }
         let (held, compare) = leftover.as_ref().map_or((0, 0), |leftover| (leftover.held, leftover.compare));
         if self.options.dry_run {
             return Ok(self.would_move(number, offered.path, size, held)?);

@@ -328,9 +328,9 @@ fn a_partial_file_that_another_process_has_is_busy_and_what_is_none_is_left() {
 }
 
 #[test]
-fn a_size_that_no_disk_has_is_rejected_before_content_comes() {
+fn a_size_that_no_file_has_is_rejected_before_content_comes() {
     let goal = tempfile::tempdir().unwrap();
-    for size in [1 << 60, u64::MAX - 1, u64::MAX] {
+    for size in [1 << 63, u64::MAX - 1, u64::MAX] {
         let answer = answer(goal.path(), b"f", file(Some(size), [1; 32]));
         assert_eq!(answer, FilesMessage::Rejected { number: 0, code: FilesCode::NoSpace });
     }
