@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use cli_support::classic::Classic;
 use cli_support::duration;
@@ -43,7 +43,7 @@ impl Cli {
     /// # Errors
     /// What is wrong with it, and also what it asks of clap, such as `--help`.
     pub fn read() -> Result<Self, clap::Error> {
-        let cli = Self::try_parse()?;
+        let cli = Self::try_parse().map_err(name_destination)?;
         if let Command::Forward(Forward { address: None, trust, .. }) = &cli.command
             && (trust.server_key.is_some() || trust.psk.is_some())
         {
@@ -63,6 +63,20 @@ impl Cli {
             return Err(Self::command().error(ErrorKind::UnknownArgument, message));
         }
         Ok(cli)
+    }
+}
+
+/// Says what is missing where `get` has one path: clap takes it for the destination.
+fn name_destination(error: clap::Error) -> clap::Error {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(missing)) if *missing == [files::GET_SOURCES] => {
+            let message = "where to is missing: <DEST> comes last, as in client get ADDRESS NAME:PATH .";
+            let mut client = Cli::command();
+            client.build();
+            let get = client.find_subcommand_mut("get");
+            get.map_or(error, |get| get.error(ErrorKind::MissingRequiredArgument, message))
+        }
+        _ => error,
     }
 }
 

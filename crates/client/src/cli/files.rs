@@ -122,6 +122,8 @@ fn remote_path() -> impl TypedValueParser<Value = RemotePath> {
     OsStringValueParser::new().try_map(|text| RemotePath::parse(&text))
 }
 
+/// The sources of `get`, as an error of clap names them.
+pub(super) const GET_SOURCES: &str = "<NAME:[PATH]>...";
 const CHOICE: &str = "What is moved";
 
 pub(super) const PUT_EXAMPLES: &str = "\

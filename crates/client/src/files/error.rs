@@ -159,8 +159,9 @@ impl Report for FilesError {
             Self::Transfer { source: Error::Channel(_), .. } => RESUME.into(),
             Self::Transfer { source: Error::Refused(code), .. } => refused_hint(*code)?.into(),
             Self::Stopped => RESUME.into(),
-            Self::Incomplete { list: Some(list), .. } => {
-                format!("the same command with --files-from {} tries these again", list.display())
+            Self::Incomplete { list: Some(list), summary } => {
+                let existing = if summary.in_the_way > 0 { " and --overwrite or --rename" } else { "" };
+                format!("the same command with --files-from {}{existing} tries these again", list.display())
             }
             Self::Incomplete { summary, .. } if summary.in_the_way > 0 => {
                 "what is not the same is replaced with --overwrite, or kept beside it with --rename; the same command \

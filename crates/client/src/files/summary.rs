@@ -119,7 +119,13 @@ impl Summary {
             (Direction::Get, false) => "received",
             (Direction::Get, true) => "would be received",
         };
-        format!("{entries}, {} {verb}", ByteSize(self.bytes))
+        // A part may be there already, or be holes; and of what has failed or was stopped a part may have moved.
+        let moved = if self.is_dry_run || self.moved == self.bytes {
+            String::new()
+        } else {
+            format!(" ({} moved)", ByteSize(self.moved))
+        };
+        format!("{entries}, {} {verb}{moved}", ByteSize(self.bytes))
     }
 
     /// The second part of the closing line: what was not.
@@ -199,7 +205,11 @@ mod tests {
         let summary = sum(Direction::Put, &events);
         assert_eq!(summary.to_string(), "2 entries, 2.0 KiB sent; 1 unchanged, 1 failed");
         assert_eq!(summary.moved, 2048);
-        assert_eq!(sum(Direction::Get, &[done(1)]).to_string(), "1 entry, 1 B received");
+        assert_eq!(sum(Direction::Get, &[done(1)]).to_string(), "1 entry, 1 B received (0 B moved)");
+        assert_eq!(
+            sum(Direction::Get, &[advanced(true)]).to_string(),
+            "0 entries, 0 B received (2.0 KiB moved)"
+        );
         let mut dry = Summary::new(Direction::Get, true);
         dry.add(&Event::Would { path: path(), size: 5 });
         assert_eq!(dry.to_string(), "1 entry, 5 B would be received");

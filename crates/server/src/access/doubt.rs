@@ -42,7 +42,7 @@ impl Grant {
             let Some(mode) = surroundings.shares.get(rule.share.as_str()) else {
                 doubt(
                     option("--files", rule),
-                    "server.toml has no [[files]] of this name; one of server run --files it does not know",
+                    "server.toml has no [[files]] of this name: it counts where the server is started with --files NAME=DIR",
                 );
                 continue;
             };

@@ -59,7 +59,9 @@ impl Human {
                     Direction::Put => "would send",
                     Direction::Get => "would fetch",
                 };
-                self.print(&format!("{verb} {} ({})", named(path), ByteSize(*size)))?;
+                // Directories and links have no content.
+                let size = if *size > 0 { format!(" ({})", ByteSize(*size)) } else { String::new() };
+                self.print(&format!("{verb} {}{size}", named(path)))?;
             }
             Event::Failed { path, code, side, .. } => {
                 let place = if summary.direction.is_server(*side) { "at the server" } else { "here" };
@@ -137,7 +139,7 @@ fn resuming(path: &str, size: u64, held: u64, compare: u64) -> String {
         format!("resuming {path} at {percent} %, {left} to go")
     } else {
         format!(
-            "resuming {path} at {percent} %, {left} to go where the {} that are compared first are the same",
+            "resuming {path} at {percent} %, {left} to go; of what is there the last {} are compared first",
             ByteSize(compare)
         )
     }
@@ -147,7 +149,7 @@ fn resuming(path: &str, size: u64, held: u64, compare: u64) -> String {
 fn far(meter: &Meter) -> String {
     let of = if meter.has_found_all { "of" } else { "of at least" };
     let mut text = format!(
-        "{} {of} {}, {}/s, {} {of} {} files",
+        "{} {of} {}, {}/s, {} {of} {} entries",
         ByteSize(meter.position()),
         ByteSize(meter.total),
         ByteSize(meter.rate()),
@@ -172,7 +174,10 @@ mod tests {
     fn what_is_there_is_told_in_parts_of_the_whole() {
         let gib = 1 << 30;
         assert_eq!(resuming("a", 10 * gib, 7 * gib, 0), "resuming a at 70 %, 3.0 GiB to go");
-        assert!(resuming("a", 10 * gib, 7 * gib, gib).contains("the 1.0 GiB that are compared"));
+        assert!(
+            resuming("a", 10 * gib, 7 * gib, gib)
+                .contains("3.0 GiB to go; of what is there the last 1.0 GiB are")
+        );
         assert!(resuming("a", 0, 5, 0).contains("100 %"));
         assert!(resuming("a", u64::MAX, u64::MAX, 0).contains("0 B to go"));
     }
