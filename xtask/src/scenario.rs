@@ -12,6 +12,7 @@ mod fault;
 mod file;
 mod files;
 mod files_faults;
+mod files_output;
 mod files_resume;
 mod files_rights;
 mod files_share;
@@ -100,6 +101,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         cut::SCENARIOS,
         file::SCENARIOS,
         files::SCENARIOS,
+        files_output::SCENARIOS,
         files_resume::SCENARIOS,
         files_rights::SCENARIOS,
         secret::SCENARIOS,
