@@ -196,9 +196,9 @@ impl Output for Unheard {
 
 /// What a server makes of a client that says all this and then ends its stream.
 fn served(said: &[u8]) -> Result<(), Error> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let share = Share {
-        directory: Directory::open_trusted(folder.path()).unwrap(),
+        directory: Directory::open_trusted(folder.path()).expect("a directory"),
         access: ShareAccess::ReadWrite,
         room: Arc::new(Unbounded),
         claims: Claims::new(),
@@ -227,14 +227,14 @@ fn what_a_client_may_not_say_ends_a_put_and_nothing_before_it_does() {
             match served(&before) {
                 Ok(()) | Err(Error::Channel(_)) => {}
                 Err(Error::Protocol(text)) => {
-                    assert!(text.contains("stream ends"), "{}: too early: {text}", case["name"])
+                    assert!(text.contains("stream ends"), "{}: too early: {text}", case["name"]);
                 }
                 Err(other) => panic!("{}: too early: {other}", case["name"]),
             }
         }
         match served(&[&before[..], last].concat()) {
             Err(Error::Protocol(text)) => {
-                assert!(!text.contains("stream ends"), "{}: too late: {text}", case["name"])
+                assert!(!text.contains("stream ends"), "{}: too late: {text}", case["name"]);
             }
             other => panic!("{}: {other:?}", case["name"]),
         }
