@@ -79,10 +79,10 @@ impl Summary {
         match event {
             Event::Done { size, .. } | Event::Would { size, .. } => {
                 self.done += 1;
-                self.bytes += size;
+                self.bytes = self.bytes.saturating_add(*size);
             }
             Event::Unchanged { .. } => self.unchanged += 1,
-            Event::Advanced { bytes, is_moved: true } => self.moved += bytes,
+            Event::Advanced { bytes, is_moved: true } => self.moved = self.moved.saturating_add(*bytes),
             Event::Failed { code: FilesCode::Mismatch | FilesCode::Changed, .. } => self.damaged += 1,
             Event::Failed { side, .. } if self.direction.is_server(*side) => self.refused += 1,
             Event::Failed { .. } => self.failed_here += 1,

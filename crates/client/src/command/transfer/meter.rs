@@ -68,27 +68,27 @@ impl Meter {
         match event {
             Event::Found { size, .. } => {
                 self.found += 1;
-                self.total += size;
+                self.total = self.total.saturating_add(*size);
             }
             Event::Started { path, held, compare, .. } => {
                 let counted = held.saturating_sub(*compare);
-                self.position += counted;
+                self.position = self.position.saturating_add(counted);
                 self.last = Some(Arc::clone(path));
                 self.current.insert(job, Current { path: Arc::clone(path), counted });
             }
             Event::Advanced { bytes, is_moved } => {
-                self.position += bytes;
+                self.position = self.position.saturating_add(*bytes);
                 if *is_moved {
-                    self.moved += bytes;
+                    self.moved = self.moved.saturating_add(*bytes);
                 }
                 if let Some(current) = self.current.get_mut(&job) {
-                    current.counted += bytes;
+                    current.counted = current.counted.saturating_add(*bytes);
                 }
             }
             Event::Done { .. } => self.ended += 1,
             Event::Unchanged { size, .. } | Event::Would { size, .. } => {
                 self.ended += 1;
-                self.position += size;
+                self.position = self.position.saturating_add(*size);
             }
             Event::Failed { path, size, .. } => {
                 self.ended += 1;
@@ -96,7 +96,7 @@ impl Meter {
                     Some(current) if current.path == *path => current.counted,
                     _ => 0,
                 };
-                self.position += size.saturating_sub(counted);
+                self.position = self.position.saturating_add(size.saturating_sub(counted));
             }
             Event::AllFound => {
                 self.complete += 1;
@@ -205,6 +205,27 @@ mod tests {
         assert!(!meter.has_found_all, "the other stream goes on");
         meter.add(1, &Event::AllFound);
         assert!(meter.has_found_all);
+    }
+
+    #[test]
+    fn sizes_that_no_file_has_are_counted_without_a_panic() {
+        let mut meter = Meter::new(Instant::now());
+        let mut summary = crate::files::summary::Summary::new(crate::files::summary::Direction::Get, true);
+        let (size, is_moved) = (u64::MAX, false);
+        for name in ["a", "b"] {
+            let events = [
+                Event::Found { path: path(name), size },
+                Event::Started { path: path(name), size, held: size, compare: 1 },
+                Event::Advanced { bytes: size, is_moved },
+                Event::Would { path: path(name), size },
+                Event::Failed { path: path(name), size, code: FilesCode::Io, side: Side::Sender },
+            ];
+            for event in events {
+                meter.add(0, &event);
+                summary.add(&event);
+            }
+        }
+        assert_eq!((meter.position(), meter.total, summary.bytes), (u64::MAX, u64::MAX, u64::MAX));
     }
 
     #[test]
