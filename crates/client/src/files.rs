@@ -30,6 +30,7 @@ pub(crate) mod names;
 pub(crate) mod options;
 pub(crate) mod put;
 pub(crate) mod remote_path;
+mod socket;
 mod stop;
 mod stream;
 pub(crate) mod summary;

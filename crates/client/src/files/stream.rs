@@ -6,21 +6,22 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use ::files::framing::MessageWriter;
-use tunnel::socket::{BlockingSocket, Socket};
+use tunnel::socket::Socket;
 use wire_protocol::channel::SILENCE;
 use wire_protocol::message::{FilesAccess, Target};
 use wire_protocol::stream::blocking::{self, ReadHalf, Split as _, WriteHalf};
 use wire_protocol::stream::{SecureStream, error_in};
 
 use super::error::FilesError;
+use super::socket::LivelySocket;
 use super::stop::Stop;
 use crate::connect::{Credentials, Server, connect_open};
 use crate::error::Error;
 
 /// The reading half of a stream.
-pub(super) type Input = ReadHalf<BlockingSocket>;
+pub(super) type Input = ReadHalf<LivelySocket>;
 /// The writing half of a stream.
-pub(super) type Output = WriteHalf<BlockingSocket>;
+pub(super) type Output = WriteHalf<LivelySocket>;
 
 /// The two halves of a stream.
 pub(super) struct Stream {
@@ -119,11 +120,10 @@ fn is_refused(error: &io::Error) -> bool {
 
 fn into_blocking(stream: SecureStream<Socket>, stop: &Stop) -> io::Result<Stream> {
     let (socket, parts) = stream.into_parts();
-    let socket = socket.into_blocking()?;
-    // Both sides give signs of life within this time.
-    socket.set_timeout(SILENCE)?;
-    let (socket, held) = socket.split()?;
+    let (socket, held) = socket.into_blocking()?.split()?;
     stop.add_socket(held);
+    // Both sides give signs of life within this time.
+    let socket = LivelySocket::new(socket, SILENCE)?;
     let (read, write) = blocking::SecureStream::from_parts(socket, parts).into_split()?;
     Ok(Stream { read, write })
 }
