@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, fallocate, fchmod, flock};
 use rustix::io::Errno;
 use wire_protocol::message::{FileTime, FilesCode};
 
@@ -81,6 +81,10 @@ impl PartialPlace {
             }
             // Its name may have gone to a whole file while the lock was taken.
             let opened = file.metadata().map_err(|error| code_of(&error))?;
+            if create == Some(PRIVATE) && opened.mode() & 0o077 != 0 {
+                // What an earlier attempt has left could be read by others.
+                fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| code_of(&error.into()))?;
+            }
             let named = self.directory.stat(&self.part).map_err(|error| code_of(&error))?;
             if named.is_some_and(|named| named.dev == opened.dev() && named.ino == opened.ino()) {
                 return Ok(Some((file, opened.len())));

@@ -16,6 +16,8 @@ mod api {
 
     mod receiver_hostile;
     mod receiver_outcomes;
+    #[cfg(target_os = "linux")]
+    mod receiver_permissions;
     mod receiver_resume;
     mod receiver_room;
     mod scripted_sender;

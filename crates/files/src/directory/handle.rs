@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{self, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use wire_protocol::message::{FileTime, FilesCode};
@@ -168,18 +168,36 @@ impl Directory {
     /// # Errors
     /// Those of the system; for [`FilesCode::Exists`] where it is something else.
     pub fn open_partial(&self, name: &[u8]) -> io::Result<File> {
-        let expect_ours = |stat: &Stat| {
-            let status = Status::from_stat(stat);
-            if status.kind == Kind::File && status.links == 1 && stat.st_uid == geteuid().as_raw() {
-                Ok(())
-            } else {
-                Err(error_of(FilesCode::Exists))
-            }
-        };
         expect_ours(&fs::statat(self, checked(name)?, AtFlags::SYMLINK_NOFOLLOW)?)?;
-        let file = fs::openat(self, name, OFlags::RDWR | SAFE, Mode::empty())?;
+        let open = || fs::openat(self, name, OFlags::RDWR | SAFE, Mode::empty());
+        let file = match open() {
+            // It was whole, and has the permissions of its source already.
+            Err(Errno::ACCESS) => {
+                self.take_permissions_back(name)?;
+                open()?
+            }
+            opened => opened?,
+        };
         expect_ours(&fs::fstat(&file)?)?;
         Ok(file.into())
+    }
+
+    /// Lets the owner of `name`, who we are, read and write it again, unless another process is at it. What even its owner could not
+    /// open is removed: then there is nothing of that name any more, as the error says.
+    fn take_permissions_back(&self, name: &[u8]) -> io::Result<()> {
+        for access in [OFlags::RDONLY, OFlags::WRONLY] {
+            match fs::openat(self, name, access | SAFE, Mode::empty()) {
+                Err(Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+                Ok(file) => {
+                    expect_ours(&fs::fstat(&file)?)?;
+                    fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+                    return Ok(fs::fchmod(&file, bits(0o600))?);
+                }
+            }
+        }
+        self.remove(name)?;
+        Err(Errno::NOENT.into())
     }
 
     /// Makes the directory `name`, with the permissions that the umask leaves.
@@ -187,7 +205,24 @@ impl Directory {
     /// # Errors
     /// Those of the system.
     pub fn make_directory(&self, name: &[u8]) -> io::Result<()> {
-        Ok(fs::mkdirat(self, checked(name)?, bits(0o777))?)
+        self.make_directory_with(name, 0o777)
+    }
+
+    /// Makes the directory `name`, with the lower nine bits of `mode` less those of the umask.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn make_directory_with(&self, name: &[u8], mode: u16) -> io::Result<()> {
+        Ok(fs::mkdirat(self, checked(name)?, bits(mode))?)
+    }
+
+    /// Takes those of the lower nine bits away from its own permissions that `mode` does not have.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn restrict(&self, mode: u16) -> io::Result<()> {
+        let own = self.own_status()?.mode;
+        if own & !mode == 0 { Ok(()) } else { Ok(fs::fchmod(self, bits(own & mode))?) }
     }
 
     /// What the symbolic link `name` leads to.
@@ -285,6 +320,16 @@ impl Directory {
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
+    }
+}
+
+/// Checks that a file of an earlier transfer is one that we have made.
+fn expect_ours(stat: &Stat) -> io::Result<()> {
+    let status = Status::from_stat(stat);
+    if status.kind == Kind::File && status.links == 1 && stat.st_uid == geteuid().as_raw() {
+        Ok(())
+    } else {
+        Err(error_of(FilesCode::Exists))
     }
 }
 

@@ -51,10 +51,13 @@ impl Target {
         }
     }
 
-    fn hole(&mut self, mut length: u64) -> Result<(), Failure> {
+    fn hole(&mut self, mut length: u64, is_stream: bool) -> Result<(), Failure> {
         match self {
-            Self::File { partial, .. } => partial.hole(length).map_err(|error| code_of(&error).into()),
-            Self::Sink { .. } => {
+            Self::File { partial, .. } if !is_stream => {
+                partial.hole(length).map_err(|error| code_of(&error).into())
+            }
+            // Each chunk of a stream takes memory, so that it has to take room as well.
+            Self::File { .. } | Self::Sink { .. } => {
                 let zeros = [0; 64 * 1024];
                 while length > 0 {
                     let piece = usize::try_from(length).unwrap_or(usize::MAX).min(zeros.len());
@@ -252,7 +255,8 @@ impl<W: Output> Exchange<'_, W> {
             receipt.progress.skip(length);
             return Ok(());
         };
-        let taken = grown.map_err(Failure::from).and_then(|()| target.hole(length));
+        let taken =
+            grown.map_err(Failure::from).and_then(|()| target.hole(length, receipt.progress.is_stream()));
         if taken.is_ok() {
             receipt.progress.hole(length);
             (self.events)(Event::Advanced { bytes: length, is_moved: false });

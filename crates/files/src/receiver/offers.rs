@@ -96,17 +96,23 @@ impl<W: Output> Exchange<'_, W> {
         let Goal { parent: Some(parent), name } = self.goals.goal(&path)? else {
             return Ok(self.would_make(offered)?);
         };
+        // Nobody is to read in it before it has its permissions who cannot read in it then.
+        let mode = if self.options.preserve { offered.entry.mode | 0o700 } else { 0o777 };
         let is_made = match parent.directory.stat(&name).map_err(|error| code_of(&error))? {
             Some(status) if status.kind == Kind::Directory => false,
             Some(_) => return Err(FilesCode::Exists.into()),
             None if self.options.dry_run => return Ok(self.would_make(offered)?),
-            None => match parent.directory.make_directory(&name) {
+            None => match parent.directory.make_directory_with(&name, mode) {
                 // Another stream of the transfer has made it for what is in it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
                 made => made.map(|()| true).map_err(|error| code_of(&error))?,
             },
         };
         if !is_made {
+            if self.options.preserve && !self.only_made && !self.options.dry_run {
+                // Another stream of the transfer may have made it. What cannot be done is left, as it is at the end.
+                let _ = parent.directory.open_directory(&name).and_then(|there| there.restrict(mode));
+            }
             return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?);
         }
         if self.only_made {

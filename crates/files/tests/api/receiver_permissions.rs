@@ -1,0 +1,157 @@
+//! The permissions of what is being received: nobody reads in it who could not read it at its source, and its owner can go on
+//! with it whatever they are.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use files::path::part_name;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use wire_protocol::message::{EntryKind, FilesMessage, TransferOptions};
+
+use super::scripted_sender::*;
+
+/// Does `work` as a user for whom permissions count, also where the tests run as root.
+fn as_anybody(work: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            set_capabilities(None, sets).unwrap();
+            work();
+        });
+    });
+}
+
+fn part_of(goal: &Path) -> PathBuf {
+    goal.join(String::from_utf8(part_name(b"owner", b"f")).unwrap())
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_file_whose_receiver_died_before_it_got_its_name_arrives_next_time() {
+    // It has the permissions of its source before it has its name.
+    for own in [0o444, 0o555, 0o222, 0o000] {
+        let goal = tempfile::tempdir().unwrap();
+        let sent = [SentFile::new("f", content(1000, 1))];
+        fs::write(part_of(goal.path()), &sent[0].content).unwrap();
+        set_mode(&part_of(goal.path()), own);
+        as_anybody(|| {
+            let (received, _, answers) =
+                exchange(receiver(goal.path(), OPTIONS), |peer| peer.send(&sent).unwrap());
+            received.unwrap();
+            assert_eq!(answers[&0], Answer::Done(None), "{own:o}");
+        });
+        assert_eq!(names(goal.path()), ["f"]);
+        assert_eq!(mode(&goal.path().join("f")), 0o640);
+    }
+}
+
+#[test]
+fn nor_does_what_has_come_of_it_come_again() {
+    let goal = tempfile::tempdir().unwrap();
+    let sent = SentFile::new("f", content(3 * CHUNK + 9, 1));
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        peer.offer(sent.entry());
+        assert!(matches!(peer.next(), FilesMessage::Want { held: 0, .. }));
+        peer.say(&FilesMessage::Begin { number: 0 }).unwrap();
+        peer.chunks(&sent.content, 0, &[]).unwrap();
+    });
+    received.unwrap_err();
+    set_mode(&part_of(goal.path()), 0o444);
+    as_anybody(|| {
+        let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+            peer.offer(sent.entry());
+            assert_eq!(peer.next(), FilesMessage::Want { number: 0, held: 4, compare: 0 });
+            peer.content(0, &sent.content, 4, &[]).unwrap();
+            assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+            peer.say(&FilesMessage::OffersEnd).unwrap();
+            peer.finish().unwrap();
+        });
+        received.unwrap();
+    });
+    assert!(fs::read(goal.path().join("f")).unwrap() == sent.content);
+}
+
+#[test]
+fn what_an_earlier_attempt_left_for_all_to_read_is_private_from_the_first_byte_on() {
+    let goal = tempfile::tempdir().unwrap();
+    fs::write(part_of(goal.path()), "").unwrap();
+    set_mode(&part_of(goal.path()), 0o644);
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        let sent = SentFile::new("f", content(3 * CHUNK, 1));
+        peer.offer(sent.entry());
+        assert!(matches!(peer.next(), FilesMessage::Want { held: 0, .. }));
+        peer.say(&FilesMessage::Begin { number: 0 }).unwrap();
+        peer.data(&sent.content[..10]);
+        // It is answered once the file is open.
+        peer.say(&FilesMessage::ChunkEnd { hash: [0; 32] }).unwrap();
+        assert!(peer.reader.next().unwrap().is_none());
+    });
+    received.unwrap_err();
+    assert_eq!(mode(&part_of(goal.path())), 0o600);
+}
+
+#[test]
+fn a_private_directory_is_private_before_anything_is_in_it() {
+    let goal = tempfile::tempdir().unwrap();
+    // Another stream has made this one for what is in it.
+    fs::create_dir(goal.path().join("made")).unwrap();
+    set_mode(&goal.path().join("made"), 0o755);
+    let offer = |path: &[u8]| {
+        let mut entry = entry(path, EntryKind::Directory);
+        entry.mode = 0o500;
+        entry
+    };
+    for (preserve, expected) in [(true, 0o700), (false, 0o755)] {
+        let (received, _, ()) =
+            exchange(receiver(goal.path(), TransferOptions { preserve, ..OPTIONS }), |peer| {
+                for name in [&b"new"[..], b"made"] {
+                    peer.offer(offer(name));
+                    peer.next();
+                }
+                let usual = goal.path().join("usual");
+                let _ = fs::create_dir(&usual);
+                let expected = if preserve { expected } else { mode(&usual) };
+                assert_eq!(mode(&goal.path().join("new")), expected);
+                if preserve {
+                    assert_eq!(mode(&goal.path().join("made")), 0o700);
+                }
+                // The transfer is cut here.
+            });
+        received.unwrap_err();
+        fs::remove_dir(goal.path().join("new")).unwrap();
+    }
+}
+
+#[test]
+fn a_hole_in_a_stream_takes_the_room_that_it_counts_for() {
+    // What is kept in memory of each chunk is not to be had for nothing.
+    let goal = tempfile::tempdir().unwrap();
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        peer.offer(entry(b"f", file(None, [0; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+        peer.say(&FilesMessage::Begin { number: 0 }).unwrap();
+        let zeros = vec![0; 4 * CHUNK];
+        for chunk in zeros.chunks(CHUNK) {
+            peer.say(&FilesMessage::Hole { length: 1 << 20 }).unwrap();
+            peer.say(&FilesMessage::ChunkEnd { hash: chunk_hash(chunk) }).unwrap();
+        }
+        peer.say(&FilesMessage::End { hash: file_hash(&zeros, 0), sha256: None }).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        peer.say(&FilesMessage::OffersEnd).unwrap();
+        peer.finish().unwrap();
+    });
+    received.unwrap();
+    let stored = fs::metadata(goal.path().join("f")).unwrap();
+    assert_eq!(stored.len(), 4 << 20);
+    assert!(stored.blocks() * 512 >= 4 << 20, "{} blocks", stored.blocks());
+}
