@@ -189,7 +189,8 @@ impl<W: Output> Sink<'_, W> {
                     length
                 }
                 Segment::Data(length) => {
-                    let length = length.min(into_u64(MAX_DATA_LEN));
+                    let most = self.control.most_at_once().clamp(1, MAX_DATA_LEN);
+                    let length = length.min(into_u64(most));
                     self.data(file, offset, usize::try_from(length).unwrap_or(MAX_DATA_LEN), &mut hasher)?;
                     length
                 }
@@ -279,7 +280,9 @@ impl<W: Output> Sink<'_, W> {
                 return Err(Stop::Abandon(Ended::Unwanted(code)));
             }
             // The next piece tells whether there is another chunk at all.
-            let piece = stream.next(left).map_err(|error| unreadable(&error))?;
+            let piece = stream
+                .next(left.min(self.control.most_at_once().max(1)))
+                .map_err(|error| unreadable(&error))?;
             if piece.is_empty() {
                 break;
             }

@@ -1,6 +1,8 @@
 //! What an exchange asks of the program that runs it: whether to go on, how fast, and how much may be stored.
 
-use wire_protocol::message::FilesCode;
+use std::num::NonZeroU64;
+
+use wire_protocol::message::{FilesCode, MAX_DATA_LEN};
 
 use crate::error::Error;
 
@@ -14,7 +16,21 @@ pub trait Control: Send + Sync {
 
     /// Whether the exchange is to end.
     fn is_stopped(&self) -> bool;
+
+    /// Most bytes of content that are sent at once: for a rate, so few that others who share it do not wait long for them.
+    fn most_at_once(&self) -> usize {
+        MAX_DATA_LEN
+    }
 }
+
+/// As much as passes in a tenth of a second at `rate` bytes per second, and a record at least.
+#[must_use]
+pub fn most_at_rate(rate: NonZeroU64) -> usize {
+    usize::try_from(rate.get() / 10).unwrap_or(MAX_DATA_LEN).clamp(LEAST_AT_ONCE, MAX_DATA_LEN)
+}
+
+/// The payload of a record.
+const LEAST_AT_ONCE: usize = 16 * 1024;
 
 /// Neither holds to a rate nor ends anything.
 #[derive(Debug, Clone, Copy, Default)]

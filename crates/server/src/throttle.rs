@@ -47,7 +47,8 @@ impl Throttle {
         Self(Arc::clone(&self.0), meter)
     }
 
-    fn rate(&self) -> Option<NonZeroU64> {
+    /// The rate, if there is one.
+    pub(crate) fn rate(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.0.rate.load(Ordering::Relaxed))
     }
 

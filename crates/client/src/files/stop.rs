@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ::files::control::Control;
+use ::files::control::{Control, most_at_rate};
 use ::files::error::Error;
 use cli_support::wakeable::Waker;
 use tunnel::socket::BlockingSocket;
+use wire_protocol::message::MAX_DATA_LEN;
 
 /// Stops a transfer from elsewhere. Clones stop the same one.
 #[derive(Debug, Clone, Default)]
@@ -139,6 +140,10 @@ impl Control for Pace {
 
     fn is_stopped(&self) -> bool {
         self.stop.is_stopped()
+    }
+
+    fn most_at_once(&self) -> usize {
+        self.rate.map_or(MAX_DATA_LEN, most_at_rate)
     }
 }
 

@@ -197,3 +197,53 @@ fn a_stop_ends_the_stream_for_the_other_side_too() {
         });
     }
 }
+
+/// Lets so many bytes be sent at once.
+struct Portions(AtomicUsize);
+
+impl Control for Portions {
+    fn moved(&self, bytes: usize) -> Result<(), Error> {
+        assert!(bytes <= self.most_at_once(), "{bytes} at once");
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn most_at_once(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn no_more_is_sent_at_once_than_a_rate_permits() {
+    let directory = tempdir().unwrap();
+    fs::write(directory.path().join("file"), vec![1; 3 << 20]).unwrap();
+    let ((mut reader, writer), (mut their_reader, their_writer)) = pair();
+    let (path, filter) = (directory.path().join("."), Filter::all());
+    let sender = sender(&path, &filter);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while their_reader.next().unwrap() != Some(FilesMessage::OffersEnd) {}
+            their_writer.say(&want(0, 0, 0)).unwrap();
+            their_writer.flush().unwrap();
+            let mut pieces = 0;
+            while let Some(message) = their_reader.next().unwrap() {
+                if let FilesMessage::Data { length } = message {
+                    assert!(length <= 20_000, "{length} in a piece");
+                    their_reader.content(length, |_| Ok::<_, Error>(())).unwrap();
+                    pieces += 1;
+                }
+                if matches!(message, FilesMessage::End { .. }) {
+                    break;
+                }
+            }
+            assert!(pieces >= 157, "{pieces}");
+            their_writer.shutdown().unwrap();
+            their_reader.discard().unwrap();
+        });
+        let control = Portions(AtomicUsize::new(20_000));
+        sender.run(&mut reader, &writer, None, &control, &mut |_| {}).unwrap_err();
+    });
+}

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use files::control::Control;
+use files::control::{Control, most_at_rate};
 use files::error::Error;
 use tokio::time::Instant;
-use wire_protocol::message::ResetCode;
+use wire_protocol::message::{MAX_DATA_LEN, ResetCode};
 use wire_protocol::stream::Pace as _;
 
 use crate::throttle::Throttle;
@@ -65,6 +65,10 @@ impl Control for Terms {
     fn is_stopped(&self) -> bool {
         self.halt.reason().is_some()
     }
+
+    fn most_at_once(&self) -> usize {
+        self.throttle.rate().map_or(MAX_DATA_LEN, most_at_rate)
+    }
 }
 
 #[cfg(test)]
@@ -90,8 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_at_once_holds_other_channels_of_the_client_up_for_a_moment_only() {
+        let throttle = Throttle::default();
+        let terms = Terms { throttle: throttle.clone(), halt: Halt::default() };
+        for (rate, most) in [(1, 16_384), (1_000_000, 100_000), (u64::MAX, MAX_DATA_LEN)] {
+            throttle.set_rate(NonZeroU64::new(rate));
+            assert_eq!(terms.most_at_once(), most, "{rate}");
+        }
+    }
+
+    #[test]
     fn without_a_rate_nothing_waits() {
         let terms = Terms { throttle: Throttle::default(), halt: Halt::default() };
         assert!(terms.moved(usize::MAX).is_ok() && !terms.is_stopped());
+        assert_eq!(terms.most_at_once(), MAX_DATA_LEN);
     }
 }
