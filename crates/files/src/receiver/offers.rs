@@ -24,6 +24,10 @@ use crate::receiver::existing::{OfferedFile, Verdict, judge_file, judge_link};
 use crate::receiver::goals::Goal;
 use crate::receiver::reservation::Reservation;
 
+/// The largest file that may have more bytes than the disk has room for, since it has holes: the hash of one chunk takes seconds then,
+/// where that of the largest file there may be takes years, and no longer than its sender wants it.
+const MOST_IN_HOLES: u64 = 1 << 44;
+
 /// What is known of an offer.
 struct Offered {
     number: u32,
@@ -283,13 +287,20 @@ impl<W: Output> Exchange<'_, W> {
         };
         let before = leftover.as_ref().map_or(0, |leftover| leftover.length);
         let needed = size.unwrap_or(0).saturating_sub(before);
+        if size.is_some_and(|size| size > MOST_IN_HOLES)
+            && parent.directory.free_space().map_err(|error| code_of(&error))? < size.unwrap_or(0)
+        {
+            return Err(FilesCode::NoSpace.into());
+        }
         let (held, compare) = leftover.as_ref().map_or((0, 0), |leftover| (leftover.held, leftover.compare));
         if self.options.dry_run {
             return Ok(self.would_move(number, offered.path, size, held)?);
         }
         let reservation = Reservation::new(&self.room, needed)?;
         self.say(&FilesMessage::Want { number, held, compare })?;
-        if let Some(leftover) = leftover {
+        if let Some(leftover) = leftover.filter(|leftover| leftover.compare > 0) {
+            // It may take minutes, in which the sender has other files to send.
+            self.writer.flush()?;
             self.tell_hashes(&leftover)?;
         }
         let wanted = Wanted {

@@ -94,3 +94,28 @@ fn what_a_smaller_file_does_not_go_on_with_is_given_back() {
     assert_eq!(quota.held.load(Ordering::SeqCst), 10);
     assert_eq!(names(goal.path()), ["f"]);
 }
+
+#[test]
+fn a_file_of_holes_whose_chunks_take_years_to_hash_is_not_wanted() {
+    let goal = tempfile::tempdir().unwrap();
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        // A hole of such a chunk would be a message of ten bytes.
+        for (number, size) in (0..).zip([(1 << 44) + 1, 1 << 50, 1 << 62]) {
+            peer.offer(entry(b"f", file(Some(size), [1; 32])));
+            assert_eq!(peer.next(), FilesMessage::Rejected { number, code: FilesCode::NoSpace });
+        }
+        peer.offer(entry(b"f", file(Some(1 << 44), [1; 32])));
+        assert_eq!(peer.next(), FilesMessage::Want { number: 3, held: 0, compare: 0 });
+    });
+    received.unwrap_err();
+    // Nor where holes of an earlier attempt seem to be most of it already.
+    let part = files::path::part_name(b"owner", b"f");
+    let part = std::fs::File::create(goal.path().join(std::str::from_utf8(&part).unwrap())).unwrap();
+    if part.set_len((1 << 44) - (1 << 20)).is_ok() {
+        let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+            peer.offer(entry(b"f", file(Some(1 << 45), [1; 32])));
+            assert_eq!(peer.next(), FilesMessage::Rejected { number: 0, code: FilesCode::NoSpace });
+        });
+        received.unwrap_err();
+    }
+}
