@@ -60,7 +60,7 @@ fn readable(value: Value) -> Value {
                 let number = number.as_u64().expect("a byte is a number");
                 u8::try_from(number).expect("lists of numbers are bytes")
             });
-            Value::String(hex(&bytes.collect::<Vec<_>>()))
+            Value::String(hex(bytes.collect::<Vec<_>>()))
         }
         Value::Array(list) => list.into_iter().map(readable).collect(),
         Value::Object(object) => Value::Object(
@@ -123,7 +123,7 @@ fn messages() -> Vec<Value> {
         .iter()
         .map(|message| {
             let (name, fields) = shown(message);
-            json!({ "name": name, "fields": fields, "bytes": hex(&framed(message)) })
+            json!({ "name": name, "fields": fields, "bytes": hex(framed(message)) })
         })
         .collect()
 }
@@ -247,8 +247,8 @@ fn chunk_lengths() -> Vec<Value> {
 fn chunk_hashes() -> Vec<Value> {
     let lens = [0, 1, 2, 1023, 1024, 1025, 16_384, 65_536, 102_400, 1_048_576];
     let of_content =
-        lens.map(|len| json!({ "content": { "pattern": len }, "hash": hex(&chunk_hash(&content(len))) }));
-    let zeros = json!({ "content": { "zeros": 1_048_576 }, "hash": hex(&chunk_hash(&vec![0; 1 << 20])) });
+        lens.map(|len| json!({ "content": { "pattern": len }, "hash": hex(chunk_hash(&content(len))) }));
+    let zeros = json!({ "content": { "zeros": 1_048_576 }, "hash": hex(chunk_hash(&vec![0; 1 << 20])) });
     of_content.into_iter().chain([zeros]).collect()
 }
 
@@ -256,10 +256,10 @@ fn file_hashes() -> Vec<Value> {
     let two_and_a_bit = content((2 << 20) + 5);
     let chunks: Vec<_> = two_and_a_bit.chunks(1 << 20).map(chunk_hash).collect();
     let row = |size: u64, held: u32, chunks: &[[u8; HASH_LEN]]| {
-        let hashes: Vec<_> = chunks.iter().map(|hash| hex(hash)).collect();
-        json!({ "size": size, "held": held, "chunks": hashes, "hash": hex(&file_hash(size, held, chunks)) })
+        let hashes: Vec<_> = chunks.iter().map(hex).collect();
+        json!({ "size": size, "held": held, "chunks": hashes, "hash": hex(file_hash(size, held, chunks)) })
     };
-    let size = two_and_a_bit.len() as u64;
+    let size = u64::try_from(two_and_a_bit.len()).expect("a short vector");
     vec![
         row(0, 0, &[]),
         row(11, 0, &[chunk_hash(&content(11))]),
@@ -284,7 +284,7 @@ fn sources() -> Vec<Value> {
             "device": device, "inode": inode, "size": size,
             "mtime": { "seconds": mtime.0, "nanoseconds": mtime.1 },
             "ctime": { "seconds": ctime.0, "nanoseconds": ctime.1 },
-            "source": hex(&source(numbers)),
+            "source": hex(source(numbers)),
         })
     };
     vec![
@@ -313,7 +313,7 @@ fn unfinished_names() -> Vec<Value> {
         let digits = hex(&hash[..8]);
         let made = |end: &str| {
             let kept = name.len().min(255 - 2 - digits.len() - end.len());
-            hex(&[b".", &name[..kept], b".", digits.as_bytes(), end.as_bytes()].concat())
+            hex([b".", &name[..kept], b".", digits.as_bytes(), end.as_bytes()].concat())
         };
         json!({
             "owner": hex(owner), "name": hex(name),
@@ -409,7 +409,7 @@ fn hostile() -> Vec<Hostile> {
     };
     let encoded = |message: &FilesMessage| framed(message)[2..].to_vec();
     let malformed =
-        |name, message: &[u8]| Hostile { name, bytes: hex(&with_length(message)), error: "malformed" };
+        |name, message: &[u8]| Hostile { name, bytes: hex(with_length(message)), error: "malformed" };
     let begin = encoded(&FilesMessage::Begin { number: 1 });
     let path = encoded(&FilesMessage::Path { path: b"abc".as_slice().into() });
     let mut ready = encoded(&FilesMessage::Ready { is_directory: true, is_large: false });
@@ -434,12 +434,12 @@ fn hostile() -> Vec<Hostile> {
         malformed("a name that is not UTF-8", &share),
         malformed("a choice that does not exist", &access),
         malformed("a code that does not exist", &[5_u32.to_be_bytes(), 14_u32.to_be_bytes()].concat()),
-        Hostile { name: "a message of 8193 bytes", bytes: hex(&[0x20, 0x01]), error: "too-long" },
-        Hostile { name: "the end within a length", bytes: hex(&[0]), error: "truncated" },
-        Hostile { name: "the end within a message", bytes: hex(&[0, 8, 0, 0, 0, 12]), error: "truncated" },
+        Hostile { name: "a message of 8193 bytes", bytes: hex([0x20, 0x01]), error: "too-long" },
+        Hostile { name: "the end within a length", bytes: hex([0]), error: "truncated" },
+        Hostile { name: "the end within a message", bytes: hex([0, 8, 0, 0, 0, 12]), error: "truncated" },
         Hostile {
             name: "the end within content",
-            bytes: hex(&[framed(&FilesMessage::Data { length: 4 }), b"abc".to_vec()].concat()),
+            bytes: hex([framed(&FilesMessage::Data { length: 4 }), b"abc".to_vec()].concat()),
             error: "truncated",
         },
     ]

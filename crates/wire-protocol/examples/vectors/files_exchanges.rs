@@ -80,7 +80,7 @@ fn put_that_resumes() -> Value {
     let chunk = 1_usize << 20;
     let held = content(chunk + 11);
     let compared = [content(chunk), vec![0; chunk], b"five.".to_vec()].concat();
-    let sizes = [held.len() as u64, compared.len() as u64];
+    let sizes = [&held, &compared].map(|chunks| u64::try_from(chunks.len()).expect("a short vector"));
     let done = |number| FilesMessage::Done { number, sha256: None, stored_as: None };
 
     let mut script = Script::default();
@@ -147,7 +147,7 @@ fn put_that_resumes() -> Value {
 
 fn get_with_checksums() -> Value {
     let said = b"Hello, World!";
-    let size = said.len() as u64;
+    let size = u64::try_from(said.len()).expect("a short vector");
     let mut offered = file("hello.txt", size);
     if let EntryKind::File { sha256: hash, .. } = &mut offered.kind {
         *hash = Some(sha256(said));
