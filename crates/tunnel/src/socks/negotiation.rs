@@ -35,7 +35,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// As [`accept`], within [`NEGOTIATION_DEADLINE`]. A connection that asks for nothing is ended.
+/// As [`accept`], within 10 seconds. A connection that asks for nothing is ended.
 ///
 /// # Errors
 /// As [`accept`]; [`SocksError::Io`] with `TimedOut` at the deadline.

@@ -14,7 +14,7 @@ use crate::drops::{DropReason, FlowDrops};
 use crate::udp::{Correspondent, UdpListener};
 
 /// One session, to be relayed with [`relay_datagrams`](wire_protocol::stream::relay_datagrams). It ends with its
-/// [`UdpSessions`], or when it gives way to another, and once it is dropped the next datagram begins another.
+/// `UdpSessions`, or when it gives way to another, and once it is dropped the next datagram begins another.
 #[derive(Debug)]
 pub struct UdpSession {
     pub(super) socket: Arc<UdpListener>,
