@@ -17,15 +17,6 @@ pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(channel: Channel<S>) {
     }
 }
 
-/// As [`close`], for a channel that has just carried a stream: the other side may still deliver the end of that, and is given the
-/// time for it.
-pub async fn close_delivered<S: AsyncRead + AsyncWrite + Unpin>(mut channel: Channel<S>) {
-    match channel.ping().await {
-        Ok(_) => close(channel).await,
-        Err(error) => tracing::debug!(%error, "the channel did not last until its close"),
-    }
-}
-
 /// Tells the other side why the channel ends, and reads what it still sends until it has heard it: a socket that is closed
 /// before that takes the reason with it.
 ///

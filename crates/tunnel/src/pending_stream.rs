@@ -1,12 +1,12 @@
 //! A connection, or a session of datagrams, that is to be carried to the other side, and the attempt to do so on one channel.
 
-use std::io;
 use std::sync::Arc;
 
+use tokio::time::timeout;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{
-    Channel, Connection, OpenError, RelayError, SecureStream, error_in, relay_datagrams,
+    Channel, Connection, OpenError, RelayError, SILENCE, SecureStream, error_in, relay_datagrams,
 };
 
 use crate::closing::stop;
@@ -57,7 +57,7 @@ pub enum Carried {
     ToEnd(Channel<Socket>, Option<PendingStream>),
     /// No byte has reached the target, so that another channel may do.
     NotOpened(PendingStream, RelayError),
-    /// The other side has not answered, and nothing has come of it for [`SILENCE`](wire_protocol::stream::SILENCE).
+    /// The other side has not answered within [`SILENCE`].
     Unanswered(PendingStream),
     /// The other side does not want the stream, and the channel is idle.
     Refused(Channel<Socket>, PendingStream, RefusedCode),
@@ -189,14 +189,12 @@ async fn open_connection<T: Terms>(
     let answered = tokio::select! {
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
-        answered = opening.send_early(&socket, &mut early) => answered,
+        answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
     };
     let opened = match answered {
-        Ok(()) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
-        Err(RelayError::Channel(error)) if is_silence(&error) => {
-            return Carried::Unanswered(PendingStream::Connection { socket, target, early }).into();
-        }
-        Err(error) => Err(OpenError::Failed(error)),
+        Ok(Ok(())) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
+        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Err(_) => return Carried::Unanswered(PendingStream::Connection { socket, target, early }).into(),
     };
     match opened {
         Ok(stream) => Opened::Connection(stream, socket),
@@ -223,14 +221,12 @@ async fn open_socks<T: Terms>(
     let answered = tokio::select! {
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
-        answered = opening.answered() => answered,
+        answered = timeout(SILENCE, opening.answered()) => answered,
     };
     let opened = match answered {
-        Ok(()) => opening.confirm().await,
-        Err(error) if is_silence(&error) => {
-            return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }).into();
-        }
-        Err(error) => Err(OpenError::Failed(error)),
+        Ok(Ok(())) => opening.confirm().await,
+        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Err(_) => return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }).into(),
     };
     let error = match opened {
         Ok(stream) => {
@@ -300,12 +296,6 @@ async fn carry_datagrams<T: Terms>(
         }
         _ => Carried::Broken(RelayError::Channel(error)),
     }
-}
-
-/// Whether the channel says that nothing has come of the other side for too long. A socket of the system may time out too, for
-/// which it has a number.
-fn is_silence(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }
 
 /// What it comes to that a stream was not opened.

@@ -7,6 +7,7 @@ mod connect;
 mod state;
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use wire_protocol::stream::Channel;
 
 use self::state::{Aged, Reachability, State};
 use crate::backoff::{Backoff, MAX_PAUSE};
-use crate::closing::{close, close_delivered};
-use crate::dial::DEADLINE;
+use crate::closing::close;
+use crate::dial::in_time;
 
 pub use self::connect::{Attempt, Connect, Fault};
 pub use self::state::MAX_WARM;
@@ -118,7 +119,7 @@ impl<C: Connect> Pool<C> {
         drop(state);
         match kept {
             Ok(()) => self.changed.notify_one(),
-            Err(surplus) => drop(tokio::spawn(close_delivered(surplus))),
+            Err(surplus) => drop(tokio::spawn(close(surplus))),
         }
     }
 
@@ -201,24 +202,21 @@ impl<C: Connect> Pool<C> {
     }
 
     /// Wants fewer where many lay around, and asks those that have been idle for long whether they still stand.
-    async fn look_after_idle(self: &Arc<Self>) {
+    async fn look_after_idle(&self) {
         let Aged { surplus, doubtful } = self.state().age(Instant::now());
         for channel in surplus {
-            tokio::spawn(close_delivered(channel));
+            tokio::spawn(close(channel));
         }
         let mut asked = JoinSet::new();
         for mut channel in doubtful {
-            let pool = Arc::clone(self);
-            asked.spawn(async move {
-                match channel.ping().await {
-                    Ok(_) => pool.put(channel),
-                    Err(error) => tracing::debug!(%error, "an idle channel is gone"),
-                }
-            });
+            asked.spawn(async move { in_time(channel.ping()).await.map(|_| channel) });
         }
-        timeout(DEADLINE, async { while asked.join_next().await.is_some() {} }).await.ok();
-        // One whose server still delivers the end of its last stream comes back once that is done.
-        asked.detach_all();
+        while let Some(answer) = asked.join_next().await {
+            match answer.map_err(io::Error::other).flatten() {
+                Ok(channel) => self.put(channel),
+                Err(error) => tracing::debug!(%error, "an idle channel is gone"),
+            }
+        }
     }
 
     /// Lets go of all idle channels, in good order, and of every one that comes back. Waits for handshakes that are under way,

@@ -4,16 +4,16 @@ use std::boxed::Box;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::timer::Timer;
-use crate::channel::{Event, KeyLimits, SILENCE};
+use crate::channel::{Event, KeyLimits};
 use crate::message::{ControlMessage, ResetCode};
 use crate::stream::deadline::CLOSE_DEADLINE;
-use crate::stream::error::{not_closed, silent};
+use crate::stream::error::not_closed;
 use crate::stream::half::{ReceiveHalf, SendHalf};
 use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Open, Opening};
@@ -164,19 +164,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P> Connection<S, P> {
     }
 
     /// Asks the other side for a sign of life, and measures how long it takes. For a channel on which the other side has nothing
-    /// else to say meanwhile. It may still deliver the end of the last stream before it sees the question: each sign of life that
-    /// it gives begins the wait anew.
+    /// else to say meanwhile.
     ///
     /// # Errors
-    /// [`Error::Closed`] where it has closed the channel instead, `TimedOut` where nothing has come of it for [`SILENCE`], else
-    /// whatever ends the channel.
+    /// [`Error::Closed`] where it has closed the channel instead, else whatever ends the channel.
     pub async fn ping(&mut self) -> io::Result<Duration> {
         let nonce = getrandom::u64().map_err(io::Error::other)?;
         let start = Instant::now();
-        let mut silent_at = start + SILENCE;
-        self.writing.control(&ControlMessage::Ping { nonce })?;
+        self.say(&ControlMessage::Ping { nonce }).await?;
         loop {
-            match self.event_before(&mut silent_at).await? {
+            match self.any_event().await? {
                 Event::Pong(answered) if answered == nonce => return Ok(start.elapsed()),
                 Event::Ping(_) | Event::Pong(_) => {}
                 Event::Close => {
@@ -236,18 +233,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P> Connection<S, P> {
         if let Event::Ping(_) = event {
             self.flush_all().await?;
         }
-        Ok(event)
-    }
-
-    /// The next event, a sign of life or another one. What waits to go out is sent meanwhile, since a side that takes nothing
-    /// for now gives signs of life too. Each event moves `silent_at`, when the wait is over.
-    pub(super) async fn event_before(&mut self, silent_at: &mut Instant) -> io::Result<Event> {
-        let event = poll_fn(|cx| match self.poll_flush_all(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => self.reading.poll_event(&mut self.io, cx),
-        });
-        let event = timeout_at(*silent_at, event).await.map_err(|_| silent())??;
-        *silent_at = Instant::now() + SILENCE;
         Ok(event)
     }
 

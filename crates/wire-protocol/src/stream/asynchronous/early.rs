@@ -5,12 +5,10 @@ use std::io::{self, IoSliceMut};
 use std::vec::Vec;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::connection::{Channel, OpeningStream, SecureStream};
 use super::duplex::{Duplex, is_transient};
-use crate::channel::SILENCE;
-use crate::message::{ControlMessage, Target};
+use crate::message::Target;
 use crate::stream::open_error::OpenError;
 use crate::stream::relay_error::RelayError;
 
@@ -39,23 +37,23 @@ impl<C: Duplex + AsyncRead + AsyncWrite + Unpin> OpeningStream<C> {
     /// time. [`OpeningStream::confirm`] gives the answer.
     ///
     /// # Errors
-    /// [`RelayError::Input`] when the plain connection is gone, [`RelayError::Channel`] with whatever ends the channel, or
-    /// `TimedOut` where nothing has come of the other side for [`SILENCE`], be it a sign of life.
+    /// [`RelayError::Input`] when the plain connection is gone, [`RelayError::Channel`] with whatever ends the channel.
     pub async fn send_early(&mut self, plain: &impl Duplex, early: &mut Vec<u8>) -> Result<(), RelayError> {
         let channel = RelayError::Channel;
         // A client that speaks first has often done so by now: then its request travels with the Open.
         let mut input = if early.is_empty() { read_early(plain, early)? } else { Early::Open };
-        let mut silent_at = Instant::now() + SILENCE;
-        let mut sealed = self.seal(early, 0, input).map_err(channel)?;
+        let mut sent = self.send_unsealed(early, 0).await.map_err(channel)?;
+        self.ask_for_opened(input, early).await.map_err(channel)?;
         let event = loop {
             let has_room = early.len() < MAX_EARLY && input == Early::Open;
             tokio::select! {
                 biased;
-                event = self.answer_before(&mut silent_at) => break event.map_err(channel)?,
+                event = self.event() => break event.map_err(channel)?,
                 ready = poll_fn(|cx| plain.poll_read_ready(cx)), if has_room => {
                     ready.map_err(RelayError::Input)?;
                     input = read_early(plain, early)?;
-                    sealed = self.seal(early, sealed, input).map_err(channel)?;
+                    sent = self.send_unsealed(early, sent).await.map_err(channel)?;
+                    self.ask_for_opened(input, early).await.map_err(channel)?;
                 }
             }
         };
@@ -64,19 +62,20 @@ impl<C: Duplex + AsyncRead + AsyncWrite + Unpin> OpeningStream<C> {
         Ok(())
     }
 
-    /// Seals `early` from `sealed` on. Gives the length of `early`.
-    ///
+    /// Seals `bytes` from `sent` on, and sends them. Gives the length of `bytes`.
+    async fn send_unsealed(&mut self, bytes: &[u8], mut sent: usize) -> io::Result<usize> {
+        while sent < bytes.len() {
+            sent += self.writing.data(&bytes[sent..])?;
+        }
+        self.flush_all().await?;
+        Ok(sent)
+    }
+
     /// Asks for Opened where nothing more of the plain connection travels without it. The other side may hold it back until its
     /// target says something, and that one may wait for just this: for the end, or for more than went along with the Open. It
     /// answers a Ping at once.
-    fn seal(&mut self, early: &[u8], mut sealed: usize, input: Early) -> io::Result<usize> {
-        while sealed < early.len() {
-            sealed += self.writing.data(&early[sealed..])?;
-        }
-        if input == Early::Ended || early.len() >= MAX_EARLY {
-            self.writing.control(&ControlMessage::Ping { nonce: 0 })?;
-        }
-        Ok(sealed)
+    async fn ask_for_opened(&mut self, input: Early, early: &[u8]) -> io::Result<()> {
+        if input == Early::Ended || early.len() >= MAX_EARLY { self.begin_ping().await } else { Ok(()) }
     }
 }
 

@@ -128,7 +128,8 @@ where
 {
     let handshake = timeout(HANDSHAKE_DEADLINE, connect_open(io, config));
     let opening = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
-    opening.confirm().await.map_err(io::Error::from)
+    let confirmed = timeout(SILENCE, opening.confirm()).await;
+    confirmed.unwrap_or_else(|_| Err(silent().into())).map_err(io::Error::from)
 }
 
 /// Accepts a client that `authorize` lets in, and the pipe that it opens.

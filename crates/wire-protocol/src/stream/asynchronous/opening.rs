@@ -3,38 +3,27 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::connection::{Channel, OpeningStream, SecureStream, unexpected};
 use crate::Error;
-use crate::channel::{Event, SILENCE};
+use crate::channel::Event;
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Answer, Idle, Open};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> OpeningStream<S> {
-    /// Sends what has been written, and waits for the other side's answer. It may still deliver the end of the last stream: each
-    /// sign of life that it gives begins the wait anew. Can be dropped and called again; [`OpeningStream::confirm`] gives the
-    /// answer.
+    /// Sends what has been written, and waits for the other side's answer. Can be dropped and called again;
+    /// [`OpeningStream::confirm`] gives the answer.
     ///
     /// # Errors
-    /// `TimedOut` where nothing has come of the other side for [`SILENCE`], else whatever ends the channel.
+    /// Whatever ends the channel.
     pub async fn answered(&mut self) -> io::Result<()> {
         if self.phase.answer.is_none() {
-            let event = self.answer_before(&mut (Instant::now() + SILENCE)).await?;
+            self.flush_all().await?;
+            let event = self.event().await?;
             self.take_answer(&event)?;
         }
         self.acknowledge().await;
         Ok(())
-    }
-
-    /// The next event that is no sign of life, as [`event_before`](Self::event_before).
-    pub(super) async fn answer_before(&mut self, silent_at: &mut Instant) -> io::Result<Event> {
-        loop {
-            match self.event_before(silent_at).await? {
-                Event::Ping(_) | Event::Pong(_) => {}
-                event => return Ok(event),
-            }
-        }
     }
 
     /// Takes note of the answer.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::backoff::{Backoff, MAX_PAUSE};
-use tunnel::closing::{close, close_delivered};
+use tunnel::closing::close;
 use tunnel::dial::in_time;
 use tunnel::egress;
 use tunnel::keep_alive::keep_alive_every;
@@ -159,7 +159,7 @@ async fn serve(
                     channel = egress::serve(channel, &request).await?;
                     drop(open);
                     if parking.is_full() {
-                        close_delivered(channel).await;
+                        close(channel).await;
                         return Ok(());
                     }
                     *slot = Some(ParkedSlot::take(parking));
