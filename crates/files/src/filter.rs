@@ -29,7 +29,7 @@ pub enum Rule {
 /// What a [`Filter`] says of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is taken.
+    /// The entry is taken.
     Take,
     /// It is a directory that is not taken itself, and may contain what is.
     Descend,
@@ -43,7 +43,7 @@ pub enum Verdict {
 pub struct InvalidPattern {
     /// The pattern.
     pub pattern: String,
-    /// What is wrong with it.
+    /// The reason why the pattern is none.
     pub reason: String,
 }
 

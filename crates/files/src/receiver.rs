@@ -43,7 +43,7 @@ pub enum Role {
     Get,
 }
 
-/// What is received, and where to.
+/// A receiver before it runs: the destination, and how it stores.
 pub struct Receiver {
     /// Nothing is reached but beneath this one.
     pub directory: Directory,

@@ -22,7 +22,7 @@ pub struct Put {
     /// name unless a directory stands there
     #[arg(value_name = "NAME:[PATH]", value_parser = remote_path())]
     pub destination: RemotePath,
-    /// What is moved, and how.
+    /// The options that put and get have in common.
     #[command(flatten)]
     pub transfer: Transfer,
     /// How the server proves itself.
@@ -42,7 +42,7 @@ pub struct Get {
     /// output
     #[arg(value_name = "DEST")]
     pub destination: PathBuf,
-    /// What is moved, and how.
+    /// The options that put and get have in common.
     #[command(flatten)]
     pub transfer: Transfer,
     /// How the server proves itself.

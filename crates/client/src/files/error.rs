@@ -67,7 +67,7 @@ pub enum FilesError {
     Stdio {
         /// The name of the stream.
         stream: &'static str,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
     /// Two sources have the same last name, and would be stored as the same.
@@ -105,7 +105,7 @@ pub enum FilesError {
     Path {
         /// The path.
         path: Vec<u8>,
-        /// Why not.
+        /// The reason why it cannot be used.
         code: FilesCode,
     },
     /// A pattern cannot be used.

@@ -30,7 +30,7 @@ use super::transfer::{EventSender, MAX_WAITING, Transfer, TransferEvent};
 use crate::connect::{Credentials, Server};
 use crate::error::Error;
 
-/// What is to be got, and where to.
+/// A request to get files: their paths in a share, and the destination here.
 #[derive(Debug)]
 pub struct Get {
     share: String,

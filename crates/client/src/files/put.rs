@@ -29,7 +29,7 @@ use super::transfer::{EventSender, MAX_WAITING, Transfer};
 use crate::connect::{Credentials, Server};
 use crate::error::Error;
 
-/// What is to be put, and where to.
+/// A request to put files: the sources here, and the destination in a share.
 #[derive(Debug)]
 pub struct Put {
     source: Source,

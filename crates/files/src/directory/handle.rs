@@ -291,7 +291,7 @@ impl Directory {
         Ok(fs::utimensat(self, checked(name)?, &times(modified)?, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// What is in it.
+    /// The entries of the directory.
     ///
     /// # Errors
     /// Those of the system.

@@ -10,7 +10,7 @@ use crate::directory::code_of;
 use crate::journal::{Hash, Journal, Recorded, Subject, read_up_to};
 use crate::partial::{PartialFile, PartialPlace};
 
-/// What is there of a file.
+/// The content of a file that an earlier attempt has left.
 #[derive(Debug)]
 pub(crate) struct Leftover {
     file: File,

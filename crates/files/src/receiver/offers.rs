@@ -28,7 +28,7 @@ use crate::receiver::reservation::Reservation;
 /// where that of the largest file there may be takes years, and no longer than its sender wants it.
 const MOST_IN_HOLES: u64 = 1 << 44;
 
-/// What is known of an offer.
+/// An offer that has to be answered.
 struct Offered {
     number: u32,
     path: Arc<PathBuf>,
