@@ -33,6 +33,18 @@ pub(super) struct Pending {
     pub(super) file: Option<PendingFile>,
 }
 
+impl Pending {
+    /// A directory or a link.
+    pub(super) fn without_content(
+        number: u32,
+        path: &Arc<PathBuf>,
+        parent: Arc<Parent>,
+        stored_as: Option<Vec<u8>>,
+    ) -> Self {
+        Self { number, path: Arc::clone(path), size: 0, sha256: None, parent, stored_as, file: None }
+    }
+}
+
 /// A file that is whole.
 #[derive(Debug)]
 pub(super) struct PendingFile {

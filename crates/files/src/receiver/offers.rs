@@ -122,15 +122,7 @@ impl<W: Output> Exchange<'_, W> {
         if self.only_made {
             self.goals.remember(&path);
         }
-        Ok(self.complete(Pending {
-            number: offered.number,
-            path: Arc::clone(&offered.path),
-            size: 0,
-            sha256: None,
-            parent,
-            stored_as: None,
-            file: None,
-        })?)
+        Ok(self.complete(Pending::without_content(offered.number, &offered.path, parent, None))?)
     }
 
     /// In a dry run: a directory or a link would be made.
@@ -198,15 +190,7 @@ impl<W: Output> Exchange<'_, W> {
             let name = stored_as.as_ref().unwrap_or(&name);
             let _ = parent.directory.set_link_time(name, offered.entry.modified);
         }
-        Ok(self.complete(Pending {
-            number: offered.number,
-            path: Arc::clone(&offered.path),
-            size: 0,
-            sha256: None,
-            parent,
-            stored_as,
-            file: None,
-        })?)
+        Ok(self.complete(Pending::without_content(offered.number, &offered.path, parent, stored_as))?)
     }
 
     fn answer_for_sink(&mut self, offered: Offered) -> Result<(), Failure> {
