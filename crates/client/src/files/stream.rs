@@ -1,11 +1,9 @@
 //! Streams for files: opened by the reactor, and used by threads.
 
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 
 use ::files::framing::MessageWriter;
+use futures_util::future::join_all;
 use tunnel::socket::Socket;
 use wire_protocol::channel::SILENCE;
 use wire_protocol::message::{FilesAccess, Target};
@@ -91,27 +89,7 @@ async fn open_side_by_side(
     count: u16,
     stop: &Stop,
 ) -> Vec<Result<Stream, Error>> {
-    let others = (1..count).map(|_| Box::pin(open(credentials, server, Some(share), stop)));
-    join_all(others.collect()).await
-}
-
-/// Runs futures side by side to the end of all.
-async fn join_all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut running: Vec<(F, Option<F::Output>)> = futures.into_iter().map(|future| (future, None)).collect();
-    poll_fn(|cx| {
-        let mut is_over = true;
-        for (future, output) in &mut running {
-            if output.is_none() {
-                match Pin::new(future).poll(cx) {
-                    Poll::Ready(ended) => *output = Some(ended),
-                    Poll::Pending => is_over = false,
-                }
-            }
-        }
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, output)| output).collect()
+    join_all((1..count).map(|_| open(credentials, server, Some(share), stop))).await
 }
 
 fn is_refused(error: &io::Error) -> bool {
