@@ -185,17 +185,25 @@ class Sender:
         return answer
 
     def run(self, found, is_get):
+        above = []
         for path, place, entry in found:
             is_file = isinstance(entry, dict) and isinstance(entry["kind"], dict) and "file" in entry["kind"]
             if self.part["index"] != (part_of(path, self.part["count"]) if is_file else 0):
+                if isinstance(entry, dict) and entry["kind"] == "directory":
+                    above.append((path, place, entry))
                 continue
+            # On another stream than the first, directories come only before what is in them.
+            above = [directory for directory in above if path.startswith(directory[0] + b"/")]
+            for directory in above:
+                self.wait_for_answers()
+                self.offer(*directory)
+            above = []
             if isinstance(entry, str):
                 report("unreadable", path, entry)
                 self.failures += 1
                 self.stream.say("Unreadable", path=path, code=entry)
                 continue
-            while len(self.pending) >= MAX_OUTSTANDING:
-                self.handle(self.answer())
+            self.wait_for_answers()
             self.offer(path, place, entry)
             # Once a file is whole, the end would not be early.
             while self.options.fault != "files-early-finish" and (answer := self.answer(wait=False)):
@@ -217,6 +225,10 @@ class Sender:
         """Ends both directions, behind the last message."""
         self.stream.channel.end_data()
         require(self.read.get() is None, "something behind the last message")
+
+    def wait_for_answers(self):
+        while len(self.pending) >= MAX_OUTSTANDING:
+            self.handle(self.answer())
 
     def say_attributes(self, is_get):
         if is_get:

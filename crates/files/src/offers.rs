@@ -28,6 +28,8 @@ pub(crate) struct Offered {
     pub(crate) sha256: Option<[u8; HASH_LEN]>,
     /// Why its content was given up.
     pub(crate) abandoned: Option<FilesCode>,
+    /// Whether nobody is told what becomes of it: a directory that is offered for what is in it.
+    pub(crate) is_implied: bool,
 }
 
 /// Where the content of an offer comes from.
@@ -92,7 +94,7 @@ impl<'a> Offers<'a> {
     }
 
     fn offer(&mut self, found: Found, control: &dyn Control) -> Result<Next, Error> {
-        let Found { root, path, mut status, target } = found;
+        let Found { root, path, mut status, target, is_implied } = found;
         let mut sha256 = None;
         if self.has_sha256 && status.kind == Kind::File {
             let file = match self.locator.open(root, &path) {
@@ -116,8 +118,8 @@ impl<'a> Offers<'a> {
                 (kind, Origin::File { root, identity: source }, status.size)
             }
         };
-        let offered =
-            Offered { path: Arc::new(path.to_path_buf()), origin, size: Some(size), sha256, abandoned: None };
+        let (size, shown) = (Some(size), Arc::new(path.to_path_buf()));
+        let offered = Offered { path: shown, origin, size, sha256, abandoned: None, is_implied };
         let entry =
             Entry { path: path.as_bytes().into(), kind, mode: status.mode, modified: status.modified };
         Ok(Next::Offer(Box::new((entry, offered))))
@@ -134,7 +136,8 @@ pub(crate) fn stream_offer(path: &RelativePath) -> Next {
     let kind = EntryKind::File { size: None, source: [0; HASH_LEN], sha256: None };
     let entry = Entry { path: path.as_bytes().into(), kind, mode: STREAM_MODE, modified };
     let path = Arc::new(path.to_path_buf());
-    let offered = Offered { path, origin: Origin::Stream, size: None, sha256: None, abandoned: None };
+    let (origin, size, sha256) = (Origin::Stream, None, None);
+    let offered = Offered { path, origin, size, sha256, abandoned: None, is_implied: false };
     Next::Offer(Box::new((entry, offered)))
 }
 

@@ -145,6 +145,7 @@ impl Receiver {
             sink: self.sink,
             is_sink_taken: false,
             only_made: self.only_made,
+            tells_directories: self.part.index == 0,
             offers: 0,
             has_all: false,
             wanted: HashMap::new(),

@@ -221,7 +221,10 @@ impl<W: Output> Running<'_, '_, W> {
                 let (entry, offered) = *offer;
                 let number = self.next_number;
                 self.next_number += 1;
-                self.tell(Event::Found { path: Arc::clone(&offered.path), size: offered.size.unwrap_or(0) });
+                if !offered.is_implied {
+                    let (path, size) = (Arc::clone(&offered.path), offered.size.unwrap_or(0));
+                    self.tell(Event::Found { path, size });
+                }
                 answers.offered(number, offered.chunks());
                 self.table.insert(number, offered);
                 writer.say(&FilesMessage::Offer { entry })?;
@@ -252,7 +255,9 @@ impl<W: Output> Running<'_, '_, W> {
             turn = self.sink.answers.turn(true, self.sink.control)?;
         }
         for (number, resolution) in turn.resolved {
-            if let Some(offered) = self.table.remove(&number) {
+            if let Some(offered) = self.table.remove(&number)
+                && !offered.is_implied
+            {
                 self.resolved(offered, resolution);
             }
         }

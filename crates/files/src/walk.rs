@@ -1,5 +1,6 @@
 //! A walk over trees of files, which never follows a link and holds little more than the way to where it is.
 
+use std::collections::VecDeque;
 use std::io;
 
 use wire_protocol::message::{FilesCode, MAX_LINK_LEN, Part};
@@ -20,6 +21,8 @@ pub(crate) struct Walk<'a> {
     order: Order,
     most_levels: usize,
     levels: Vec<Level>,
+    /// Entries that come next, whatever is found then.
+    waiting: VecDeque<Step>,
 }
 
 /// When a directory comes.
@@ -56,6 +59,8 @@ pub(crate) struct Found {
     pub(crate) status: Status,
     /// What it leads to, where it is a link.
     pub(crate) target: Option<Box<[u8]>>,
+    /// Whether it is a directory that comes only so that it has its permissions before what is in it.
+    pub(crate) is_implied: bool,
 }
 
 /// A directory that the walk is in.
@@ -65,6 +70,8 @@ struct Level {
     path: RelativePath,
     /// Whether and with what it comes behind what is in it.
     behind: Option<Status>,
+    /// The directory itself, until something in it comes, where it is told for that alone.
+    implied: Option<Found>,
     /// Whether a name in it that cannot be in a path has been reported.
     has_bad_name: bool,
     names: Names,
@@ -89,7 +96,7 @@ const MAX_SORTED_BYTES: usize = 16 * 1024;
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(roots: &'a [Root], filter: &'a Filter, part: Part, order: Order) -> Self {
-        Self { roots, next_root: 0, filter, part, order, most_levels: usize::MAX, levels: Vec::new() }
+        Self { roots, next_root: 0, filter, part, order, most_levels: usize::MAX, levels: Vec::new(), waiting: VecDeque::new() }
     }
 
     /// The walk that does not go into directories below those that were named.
@@ -107,7 +114,7 @@ impl<'a> Walk<'a> {
         let Some(name) = root.source().name() else {
             // The base itself.
             if path.is_root() {
-                return self.enter(base, path, None);
+                return self.enter(base, path, None, None);
             }
             return match base.own_status() {
                 Ok(status) => self.found(None, &base, path, status),
@@ -126,7 +133,7 @@ impl<'a> Walk<'a> {
                     return self.unreadable(root.source().clone(), FilesCode::NotDirectory);
                 }
                 match parent.open_directory(name) {
-                    Ok(directory) => self.enter(directory, path, None),
+                    Ok(directory) => self.enter(directory, path, None, None),
                     Err(error) => self.unreadable(root.source().clone(), code_of(&error)),
                 }
             }
@@ -137,11 +144,17 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes into a directory. Gives something only where that fails.
-    fn enter(&mut self, directory: Directory, path: RelativePath, behind: Option<Status>) -> Option<Step> {
+    fn enter(
+        &mut self,
+        directory: Directory,
+        path: RelativePath,
+        behind: Option<Status>,
+        implied: Option<Found>,
+    ) -> Option<Step> {
         match directory.entries() {
             Ok(entries) => {
                 let names = Names { sorted: Vec::new().into_iter(), rest: Some(entries), failed: None };
-                self.levels.push(Level { directory, path, behind, has_bad_name: false, names });
+                self.levels.push(Level { directory, path, behind, implied, has_bad_name: false, names });
                 None
             }
             Err(error) => self.unreadable(path, code_of(&error)),
@@ -174,6 +187,14 @@ impl<'a> Walk<'a> {
                 let is_taken = verdict == Verdict::Take && self.part.index == 0;
                 let behind = (is_taken && self.order == Order::DirectoriesBehind).then(|| status.clone());
                 let is_told = is_taken && self.order == Order::Parents;
+                // Without its permissions others might read what is in it, until the first stream has told it, or for good.
+                let implied = (self.order == Order::Parents && !is_told).then(|| Found {
+                    root,
+                    path: path.clone(),
+                    status: status.clone(),
+                    target: None,
+                    is_implied: true,
+                });
                 let mut failed = None;
                 if self.levels.len() < self.most_levels {
                     let opened = match name {
@@ -181,7 +202,7 @@ impl<'a> Walk<'a> {
                         None => Ok(parent.clone()),
                     };
                     failed = match opened {
-                        Ok(directory) => self.enter(directory, path.clone(), behind),
+                        Ok(directory) => self.enter(directory, path.clone(), behind, implied),
                         Err(error) => self.unreadable(path.clone(), code_of(&error)),
                     };
                 }
@@ -204,7 +225,10 @@ impl<'a> Walk<'a> {
             },
             Kind::Other => return Some(Step::Unreadable { path, code: FilesCode::UnsupportedKind }),
         }
-        Some(Step::Entry(Found { root, path, status, target }))
+        let implied = self.levels.iter_mut().filter_map(|level| level.implied.take());
+        self.waiting.extend(implied.map(Step::Entry));
+        self.waiting.push_back(Step::Entry(Found { root, path, status, target, is_implied: false }));
+        self.waiting.pop_front()
     }
 
     fn judge(&self, path: &RelativePath, is_directory: bool) -> Verdict {
@@ -227,7 +251,8 @@ impl<'a> Walk<'a> {
             None => {
                 let Level { path, behind, .. } = self.levels.pop()?;
                 let root = self.next_root - 1;
-                behind.map(|status| Step::Entry(Found { root, path, status, target: None }))
+                let found = |status| Found { root, path, status, target: None, is_implied: false };
+                behind.map(|status| Step::Entry(found(status)))
             }
         }
     }
@@ -276,7 +301,9 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Step> {
         loop {
-            if self.levels.is_empty() {
+            if let Some(step) = self.waiting.pop_front() {
+                return Some(step);
+            } else if self.levels.is_empty() {
                 let root = self.roots.get(self.next_root)?;
                 self.next_root += 1;
                 if let Some(step) = self.enter_root(root) {

@@ -29,6 +29,8 @@ pub(super) struct Pending {
     pub(super) parent: Arc<Parent>,
     /// The name that it was given, where that is another one.
     pub(super) stored_as: Option<Vec<u8>>,
+    /// Whether it is told what becomes of it.
+    pub(super) is_told: bool,
     /// A file, which has not got its name yet.
     pub(super) file: Option<PendingFile>,
 }
@@ -41,7 +43,8 @@ impl Pending {
         parent: Arc<Parent>,
         stored_as: Option<Vec<u8>>,
     ) -> Self {
-        Self { number, path: Arc::clone(path), size: 0, sha256: None, parent, stored_as, file: None }
+        let path = Arc::clone(path);
+        Self { number, path, size: 0, sha256: None, parent, stored_as, is_told: true, file: None }
     }
 }
 
@@ -91,6 +94,8 @@ pub(super) struct Outcome {
     pub(super) path: Arc<PathBuf>,
     pub(super) size: u64,
     pub(super) sha256: Option<Hash>,
+    /// Whether it is told.
+    pub(super) is_told: bool,
     /// The name that it was given, where that is another one; or why it is not stored.
     pub(super) result: Result<Option<Vec<u8>>, FilesCode>,
 }
@@ -180,7 +185,7 @@ fn outcome(
     result: Result<Option<Vec<u8>>, FilesCode>,
     failed: &HashMap<(u64, u64), FilesCode>,
 ) -> Outcome {
-    let Pending { number, path, size, sha256, parent, file, .. } = pending;
+    let Pending { number, path, size, sha256, parent, is_told, file, .. } = pending;
     let result = result.and_then(|stored_as| match failed.get(&parent.identity) {
         Some(code) => Err(*code),
         None => Ok(stored_as),
@@ -193,7 +198,7 @@ fn outcome(
             stored.failed(partial);
         }
     }
-    Outcome { number, path, size, sha256, result }
+    Outcome { number, path, size, sha256, is_told, result }
 }
 
 /// Gives a file its name, and tells it where that is another one.

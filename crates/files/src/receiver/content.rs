@@ -317,13 +317,14 @@ impl<W: Output> Exchange<'_, W> {
                 let own: Option<Hash> = sha256.map(|sha256| sha256.finalize().into());
                 let is_same = own.is_none() || expected.is_none() || own == expected;
                 let result = if is_same { Ok(None) } else { Err(FilesCode::Mismatch) };
-                self.tell(Outcome { number, path, size, sha256: own, result })
+                self.tell(Outcome { number, path, size, sha256: own, is_told: true, result })
             }
             Target::File { mut partial, stored, parent, name } => {
                 match self.finish(&mut partial, &wanted, progress.chunk_len, expected) {
                     Ok(sha256) => {
                         let file = Some(PendingFile { partial, name, stored });
-                        self.complete(Pending { number, path, size, sha256, parent, stored_as: None, file })
+                        let (stored_as, is_told) = (None, true);
+                        self.complete(Pending { number, path, size, sha256, parent, stored_as, is_told, file })
                     }
                     Err(Failure::Entry(code)) => {
                         if code == FilesCode::Mismatch {

@@ -38,6 +38,8 @@ pub(super) struct Exchange<'a, W> {
     /// Whether a file has been taken for the sink.
     pub(super) is_sink_taken: bool,
     pub(super) only_made: bool,
+    /// Whether it is told what becomes of directories: on another stream than the first they come for what is in them.
+    pub(super) tells_directories: bool,
     /// How many offers there were.
     pub(super) offers: u32,
     /// Whether these are all.
@@ -130,8 +132,10 @@ impl<W: Output> Exchange<'_, W> {
 
     /// Says what has become of an entry.
     pub(super) fn tell(&mut self, outcome: Outcome) -> Result<(), Error> {
-        let Outcome { number, path, size, sha256, result } = outcome;
+        let Outcome { number, path, size, sha256, is_told, result } = outcome;
         match result {
+            Ok(_) if !is_told => self.say(&FilesMessage::Done { number, sha256, stored_as: None }),
+            Err(code) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
             Ok(stored_as) => {
                 let told = stored_as.as_ref().map(|name| name.clone().into_boxed_slice());
                 self.say(&FilesMessage::Done { number, sha256, stored_as: told })?;

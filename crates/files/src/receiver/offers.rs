@@ -66,10 +66,14 @@ impl<W: Output> Exchange<'_, W> {
         {
             return self.say(&FilesMessage::Have { number, sha256: None });
         }
-        (self.events)(Event::Found { path: Arc::clone(&path), size });
+        let is_told = !is_directory || self.tells_directories;
+        if is_told {
+            (self.events)(Event::Found { path: Arc::clone(&path), size });
+        }
         let offered = Offered { number, path: Arc::clone(&path), entry };
         match self.answer(offered) {
             Ok(()) => Ok(()),
+            Err(Failure::Entry(code)) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
             Err(Failure::Entry(code)) => self.reject(number, path, size, code, Side::Receiver),
             Err(Failure::Exchange(error)) => Err(error),
         }
@@ -97,15 +101,16 @@ impl<W: Output> Exchange<'_, W> {
 
     fn answer_directory(&mut self, offered: &Offered) -> Result<(), Failure> {
         let path = self.goals.path(bytes_of(&offered.path))?;
+        let is_told = self.tells_directories;
         let Goal { parent: Some(parent), name } = self.goals.goal(&path)? else {
-            return Ok(self.would_make(offered)?);
+            return Ok(self.would_make(offered, is_told)?);
         };
         // Nobody is to read in it before it has its permissions who cannot read in it then.
         let mode = if self.options.preserve { offered.entry.mode | 0o700 } else { 0o777 };
         let is_made = match parent.directory.stat(&name).map_err(|error| code_of(&error))? {
             Some(status) if status.kind == Kind::Directory => false,
             Some(_) => return Err(FilesCode::Exists.into()),
-            None if self.options.dry_run => return Ok(self.would_make(offered)?),
+            None if self.options.dry_run => return Ok(self.would_make(offered, is_told)?),
             None => match parent.directory.make_directory_with(&name, mode) {
                 // Another stream of the transfer has made it for what is in it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -117,23 +122,30 @@ impl<W: Output> Exchange<'_, W> {
                 // Another stream of the transfer may have made it. What cannot be done is left, as it is at the end.
                 let _ = parent.directory.open_directory(&name).and_then(|there| there.restrict(mode));
             }
-            return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?);
+            let (number, path) = (offered.number, &offered.path);
+            return Ok(match is_told {
+                true => self.have(number, Arc::clone(path), 0, None)?,
+                false => self.say(&FilesMessage::Have { number, sha256: None })?,
+            });
         }
         if self.only_made {
             self.goals.remember(&path);
         }
-        Ok(self.complete(Pending::without_content(offered.number, &offered.path, parent, None))?)
+        let made = Pending::without_content(offered.number, &offered.path, parent, None);
+        Ok(self.complete(Pending { is_told, ..made })?)
     }
 
     /// In a dry run: a directory or a link would be made.
-    fn would_make(&mut self, offered: &Offered) -> Result<(), Error> {
+    fn would_make(&mut self, offered: &Offered, is_told: bool) -> Result<(), Error> {
         let number = offered.number;
         self.say(&if self.tells_dry_run {
             FilesMessage::Done { number, sha256: None, stored_as: None }
         } else {
             FilesMessage::Have { number, sha256: None }
         })?;
-        (self.events)(Event::Would { path: Arc::clone(&offered.path), size: 0 });
+        if is_told {
+            (self.events)(Event::Would { path: Arc::clone(&offered.path), size: 0 });
+        }
         Ok(())
     }
 
@@ -145,7 +157,7 @@ impl<W: Output> Exchange<'_, W> {
             return Err(FilesCode::BadPath.into());
         }
         let Goal { parent: Some(parent), name } = self.goal(offered)? else {
-            return Ok(self.would_make(offered)?);
+            return Ok(self.would_make(offered, true)?);
         };
         let claim = self.claim(parent.identity, &name)?;
         let judged = judge_link(&parent.directory, &name, target, self.options.existing);
@@ -154,7 +166,7 @@ impl<W: Output> Exchange<'_, W> {
             Verdict::Store { replaced } => replaced,
         };
         if self.options.dry_run {
-            return Ok(self.would_make(offered)?);
+            return Ok(self.would_make(offered, true)?);
         }
         let made = parent.directory.make_link(target, &name);
         let stored_as = match made {

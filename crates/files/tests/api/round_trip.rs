@@ -1,6 +1,7 @@
 //! Trees that are put and got again are what they were.
 
 use std::fs;
+use std::sync::{Condvar, Mutex};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use files::error::Error;
@@ -112,6 +113,37 @@ fn a_large_tree_comes_on_several_streams() {
     assert!(again.carried < before.len() * 200, "{} bytes", again.carried);
     let checked = TransferOptions { checksum: true, ..OPTIONS };
     check_unchanged(&put(&source, &share, checked, 2, None).unwrap(), before.len());
+}
+
+#[test]
+fn a_private_directory_is_private_though_what_is_in_it_comes_on_a_faster_stream() {
+    let places = places();
+    let [source, stored] = ["tree", "stored"].map(|name| places.path().join(name));
+    fs::create_dir_all(source.join("private/deep")).unwrap();
+    for number in 0..20 {
+        fs::write(source.join(format!("private/deep/{number}")), b"x").unwrap();
+    }
+    fs::set_permissions(source.join("private"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(&stored).unwrap();
+    let (has_ended, changed) = (Mutex::new(false), Condvar::new());
+    let share = share(&stored);
+    let private = stored.join("tree/private");
+    let mode = || fs::metadata(&private).unwrap().permissions().mode() & 0o777;
+    exchange(&share, FilesAccess::Add, 2, None, |stream, part, rendezvous, events| {
+        if part.index == 1 {
+            let result = put_part(&source, OPTIONS, stream, part, rendezvous, events);
+            *has_ended.lock().unwrap() = true;
+            changed.notify_all();
+            return result;
+        }
+        drop(changed.wait_while(has_ended.lock().unwrap(), |has_ended| !*has_ended).unwrap());
+        let arrived = fs::read_dir(private.join("deep")).unwrap().count();
+        assert!((1..20).contains(&arrived), "{arrived} of 20 have come on the second stream");
+        assert_eq!(mode(), 0o700, "others may read what has come");
+        put_part(&source, OPTIONS, stream, part, rendezvous, events)
+    })
+    .unwrap();
+    assert_eq!(trees::read(&stored.join("tree")), trees::read(&source));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use wire_protocol::message::*;
 use super::peer::{run, sender};
 
 #[test]
-fn the_parts_have_every_file_once_and_the_first_all_else() {
+fn the_parts_have_every_file_once_and_the_first_all_links_and_directories() {
     let directory = tempdir().unwrap();
     let tree = directory.path().join("tree");
     let mut all = BTreeSet::new();
@@ -32,14 +32,18 @@ fn the_parts_have_every_file_once_and_the_first_all_else() {
         let part = Part { index, count: 3 };
         let filter = Filter::all();
         let sender = Sender { part, ..sender(&tree, &filter) };
-        let (result, _) = run(sender, |mut peer| {
+        let (result, events) = run(sender, |mut peer| {
             let (offers, _) = peer.offers();
             for (path, (number, entry)) in &offers {
                 if matches!(entry.kind, EntryKind::File { .. }) {
                     assert_eq!(part_of(path.as_bytes(), 3), index);
                     assert!(seen.insert(path.clone()), "{path} came twice");
-                } else {
-                    assert_eq!(index, 0, "{path}");
+                    // So that it is known on this stream, too, what others may do in it.
+                    let above = path.rsplit_once('/').unwrap().0;
+                    assert!(offers[above].0 < *number, "{path} comes before its directory");
+                } else if index > 0 {
+                    assert_eq!(entry.kind, EntryKind::Directory, "{path}");
+                    assert!(offers.keys().any(|other| other.starts_with(&format!("{path}/"))), "{path}");
                 }
                 peer.have(*number);
             }
@@ -52,6 +56,12 @@ fn the_parts_have_every_file_once_and_the_first_all_else() {
             }
         });
         result.unwrap();
+        let told = |event: &Event| match event {
+            Event::Found { path, .. } | Event::Unchanged { path, .. } => Some(tree.parent()?.join(&**path)),
+            _ => None,
+        };
+        let directories = events.iter().filter_map(told).filter(|path| path.is_dir() && !path.is_symlink());
+        assert_eq!(directories.count(), if index == 0 { 2 * 8 } else { 0 }, "each is told on one stream");
     }
     assert_eq!(seen, all);
 }
@@ -110,6 +120,33 @@ fn filters_leave_out_what_they_say() {
     });
     fs::set_permissions(tree.join("target"), fs::Permissions::from_mode(0o700)).unwrap();
     result.unwrap();
+}
+
+#[test]
+fn directories_that_are_left_out_come_before_what_is_in_them_and_is_not() {
+    let directory = tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    for name in ["private/deep/a.jpg", "private/deep/b.jpg", "private/a.txt", "other/a.txt"] {
+        fs::create_dir_all(tree.join(name).parent().unwrap()).unwrap();
+        fs::write(tree.join(name), b"x").unwrap();
+    }
+    fs::set_permissions(tree.join("private"), fs::Permissions::from_mode(0o700)).unwrap();
+    let filter = Filter::new(&[Rule::Include("*.jpg".to_owned())]).unwrap();
+    let (result, events) = run(sender(&tree, &filter), |mut peer| {
+        let (offers, _) = peer.offers();
+        let mut in_order: Vec<_> = offers.iter().collect();
+        in_order.sort_by_key(|(_, (number, _))| *number);
+        let paths: Vec<_> = in_order.iter().map(|(path, _)| path.as_str()).collect();
+        let expected =
+            ["tree", "tree/private", "tree/private/deep", "tree/private/deep/a.jpg", "tree/private/deep/b.jpg"];
+        assert_eq!(paths, expected);
+        assert_eq!(offers["tree/private"].1.mode, 0o700);
+        offers.values().for_each(|(number, _)| peer.have(*number));
+        // They keep the times that they have at the goal.
+        assert!(peer.finish().is_empty());
+    });
+    result.unwrap();
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Unchanged { .. })).count(), 2);
 }
 
 #[test]
