@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use wire_protocol::message::HASH_LEN;
 
+use crate::control::Control;
 use crate::directory::Status;
+use crate::error::Error;
 
 /// A hash, of 32 bytes.
 pub type Hash = [u8; HASH_LEN];
@@ -46,8 +48,7 @@ impl ChunkHasher {
         self.0.update(content);
     }
 
-    /// Takes `length` bytes of zeros in. As long as hashing them takes: a length that a peer has chosen goes in in pieces, with a
-    /// look in between at whether to go on.
+    /// Takes `length` bytes of zeros in, as long as hashing them takes.
     pub fn update_zeros(&mut self, length: u64) {
         let mut left = length;
         while left > 0 {
@@ -57,12 +58,32 @@ impl ChunkHasher {
         }
     }
 
+    /// Takes so many zeros in as somebody else has chosen, who may have chosen years, and looks meanwhile whether to go on.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn update_hole(&mut self, length: u64, control: &dyn Control) -> Result<(), Error> {
+        let mut left = length;
+        while left > 0 {
+            if control.is_stopped() {
+                return Err(Error::Stopped);
+            }
+            let piece = left.min(HOLE_AT_ONCE);
+            self.update_zeros(piece);
+            left -= piece;
+        }
+        Ok(())
+    }
+
     /// The hash.
     #[must_use]
     pub fn finish(self) -> Hash {
         self.0.finalize().into()
     }
 }
+
+/// Zeros that are hashed between two looks at whether to go on: milliseconds of work.
+const HOLE_AT_ONCE: u64 = 16 * 1024 * 1024;
 
 /// As many zeros as are hashed at once.
 static ZEROS: LazyLock<Box<[u8]>> = LazyLock::new(|| vec![0; 64 * 1024].into());
@@ -121,9 +142,12 @@ pub fn part_of(path: &[u8], count: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use wire_protocol::message::FileTime;
 
     use super::*;
+    use crate::control::Unlimited;
     use crate::directory::Kind;
 
     #[test]
@@ -141,6 +165,27 @@ mod tests {
             assert_eq!((chunk_len(Some(size)), chunk_count(size)), (len, count), "{size}");
         }
         assert_eq!(chunk_len(None), MIB);
+    }
+
+    #[test]
+    fn a_hole_of_years_is_hashed_until_it_is_stopped() {
+        struct Soon(AtomicU32);
+        impl Control for Soon {
+            fn moved(&self, _: usize) -> Result<(), Error> {
+                Ok(())
+            }
+
+            fn is_stopped(&self) -> bool {
+                self.0.fetch_add(1, Ordering::Relaxed) >= 3
+            }
+        }
+        let control = Soon(AtomicU32::new(0));
+        let hashed = ChunkHasher::new().update_hole(1 << 52, &control);
+        assert!(matches!(hashed, Err(Error::Stopped)));
+        let (mut hole, mut zeros) = (ChunkHasher::new(), ChunkHasher::new());
+        hole.update_hole(HOLE_AT_ONCE + 5, &Unlimited).unwrap();
+        zeros.update_zeros(HOLE_AT_ONCE + 5);
+        assert_eq!(hole.finish(), zeros.finish());
     }
 
     #[test]

@@ -36,15 +36,15 @@ pub(crate) struct Sink<'a, W> {
 pub(crate) struct Zeros(Option<(u64, [u8; HASH_LEN])>);
 
 impl Zeros {
-    fn hash(&mut self, length: u64) -> [u8; HASH_LEN] {
+    fn hash(&mut self, length: u64, control: &dyn Control) -> Result<[u8; HASH_LEN], Error> {
         match self.0 {
-            Some((known, hash)) if known == length => hash,
+            Some((known, hash)) if known == length => Ok(hash),
             _ => {
                 let mut hasher = ChunkHasher::new();
-                hasher.update_zeros(length);
+                hasher.update_hole(length, control)?;
                 let hash = hasher.finish();
                 self.0 = Some((length, hash));
-                hash
+                Ok(hash)
             }
         }
     }
@@ -156,7 +156,7 @@ impl<W: Output> Sink<'_, W> {
     /// The hash of a chunk, which is read for it.
     fn hash(&mut self, file: &mut SourceFile, offset: u64, end: u64) -> Result<[u8; HASH_LEN], Stop> {
         if file.segment(offset, end) == Segment::Hole(end - offset) {
-            return Ok(self.zeros.hash(end - offset));
+            return Ok(self.zeros.hash(end - offset, self.control)?);
         }
         let mut hasher = ChunkHasher::new();
         file.read_all(offset, end, self.control, |bytes| hasher.update(bytes))?;
@@ -184,7 +184,7 @@ impl<W: Output> Sink<'_, W> {
                     self.writer.say(&FilesMessage::Hole { length })?;
                     is_hole = length == end - start;
                     if !is_hole {
-                        hasher.update_zeros(length);
+                        hasher.update_hole(length, self.control)?;
                     }
                     length
                 }
@@ -204,7 +204,7 @@ impl<W: Output> Sink<'_, W> {
             }
             offset += length;
         }
-        let hash = if is_hole { self.zeros.hash(end - start) } else { hasher.finish() };
+        let hash = if is_hole { self.zeros.hash(end - start, self.control)? } else { hasher.finish() };
         self.writer.say(&FilesMessage::ChunkEnd { hash })?;
         Ok(hash)
     }

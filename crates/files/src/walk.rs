@@ -96,7 +96,16 @@ const MAX_SORTED_BYTES: usize = 16 * 1024;
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(roots: &'a [Root], filter: &'a Filter, part: Part, order: Order) -> Self {
-        Self { roots, next_root: 0, filter, part, order, most_levels: usize::MAX, levels: Vec::new(), waiting: VecDeque::new() }
+        Self {
+            roots,
+            next_root: 0,
+            filter,
+            part,
+            order,
+            most_levels: usize::MAX,
+            levels: Vec::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// The walk that does not go into directories below those that were named.

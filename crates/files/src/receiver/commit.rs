@@ -36,6 +36,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// A file.
+    pub(super) fn of_file(
+        number: u32,
+        path: Arc<PathBuf>,
+        size: u64,
+        sha256: Option<Hash>,
+        parent: Arc<Parent>,
+        file: PendingFile,
+    ) -> Self {
+        Self { number, path, size, sha256, parent, stored_as: None, is_told: true, file: Some(file) }
+    }
+
     /// A directory or a link.
     pub(super) fn without_content(
         number: u32,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wire_protocol::message::{FilesCode, FilesMessage};
 
+use crate::control::Control;
 use crate::directory::code_of;
 use crate::error::Error;
 use crate::event::{Event, Side};
@@ -192,7 +193,7 @@ impl<W: Output> Exchange<'_, W> {
             let taken = match message {
                 FilesMessage::Data { length } => self.data(reader, receipt, length),
                 FilesMessage::Hole { length } => self.hole(receipt, length),
-                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash, wanted.size),
+                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash, wanted.size, self.control),
                 FilesMessage::Same => self.same(receipt, wanted),
                 FilesMessage::End { hash, sha256 } => {
                     let own = receipt.progress.end()?;
@@ -232,7 +233,7 @@ impl<W: Output> Exchange<'_, W> {
             match target {
                 Some(target) if failed.is_none() => match target.write(bytes) {
                     Ok(()) => {
-                        progress.data(bytes);
+                        progress.data(bytes, self.control)?;
                         (self.events)(Event::Advanced { bytes: count, is_moved: true });
                     }
                     Err(Failure::Entry(code)) => {
@@ -258,7 +259,7 @@ impl<W: Output> Exchange<'_, W> {
         let taken =
             grown.map_err(Failure::from).and_then(|()| target.hole(length, receipt.progress.is_stream()));
         if taken.is_ok() {
-            receipt.progress.hole(length);
+            receipt.progress.hole(length, self.control)?;
             (self.events)(Event::Advanced { bytes: length, is_moved: false });
         } else {
             receipt.progress.skip(length);
@@ -322,9 +323,8 @@ impl<W: Output> Exchange<'_, W> {
             Target::File { mut partial, stored, parent, name } => {
                 match self.finish(&mut partial, &wanted, progress.chunk_len, expected) {
                     Ok(sha256) => {
-                        let file = Some(PendingFile { partial, name, stored });
-                        let (stored_as, is_told) = (None, true);
-                        self.complete(Pending { number, path, size, sha256, parent, stored_as, is_told, file })
+                        let file = PendingFile { partial, name, stored };
+                        self.complete(Pending::of_file(number, path, size, sha256, parent, file))
                     }
                     Err(Failure::Entry(code)) => {
                         if code == FilesCode::Mismatch {
@@ -385,8 +385,8 @@ impl Receipt {
         }
     }
 
-    fn end_chunk(&mut self, hash: &Hash, size: Option<u64>) -> Result<(), Failure> {
-        let own = self.progress.end_chunk()?;
+    fn end_chunk(&mut self, hash: &Hash, size: Option<u64>, control: &dyn Control) -> Result<(), Failure> {
+        let own = self.progress.end_chunk(control)?;
         match &mut self.target {
             Some(_) if own != *hash => Err(FilesCode::Mismatch.into()),
             Some(target) => {

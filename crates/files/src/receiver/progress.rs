@@ -3,6 +3,7 @@
 use wire_protocol::message::MAX_DATA_LEN;
 
 use crate::chunks::{ChunkHasher, FileHasher, chunk_len};
+use crate::control::Control;
 use crate::error::Error;
 use crate::journal::Hash;
 
@@ -73,20 +74,22 @@ impl Progress {
     }
 
     /// Passes over content that has come.
-    pub(super) fn data(&mut self, bytes: &[u8]) {
-        self.hash_hole();
+    pub(super) fn data(&mut self, bytes: &[u8], control: &dyn Control) -> Result<(), Error> {
+        self.hash_hole(control)?;
         self.hasher.update(bytes);
         self.skip(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
     }
 
     /// Passes over a hole.
-    pub(super) fn hole(&mut self, length: u64) {
+    pub(super) fn hole(&mut self, length: u64, control: &dyn Control) -> Result<(), Error> {
         if self.hole == self.position - self.chunk_start {
             self.hole += length;
         } else {
-            self.hasher.update_zeros(length);
+            self.hasher.update_hole(length, control)?;
         }
         self.skip(length);
+        Ok(())
     }
 
     /// Passes over content that nobody looks at any more.
@@ -94,15 +97,16 @@ impl Progress {
         self.position = self.position.saturating_add(length);
     }
 
-    fn hash_hole(&mut self) {
+    fn hash_hole(&mut self, control: &dyn Control) -> Result<(), Error> {
         if self.hole > 0 {
-            self.hasher.update_zeros(self.hole);
+            self.hasher.update_hole(self.hole, control)?;
             self.hole = 0;
         }
+        Ok(())
     }
 
     /// The hash of the chunk that ends here.
-    pub(super) fn end_chunk(&mut self) -> Result<Hash, Error> {
+    pub(super) fn end_chunk(&mut self, control: &dyn Control) -> Result<Hash, Error> {
         let length = self.position - self.chunk_start;
         if self.position < self.chunk_end() && self.size.is_some() || length == 0 {
             return Err(Error::Protocol("a chunk ends too early"));
@@ -114,7 +118,7 @@ impl Progress {
             }
             _ => {
                 let is_hole = self.hole == length;
-                self.hash_hole();
+                self.hash_hole(control)?;
                 let hash = std::mem::replace(&mut self.hasher, ChunkHasher::new()).finish();
                 if is_hole {
                     self.zeros = Some((length, hash));

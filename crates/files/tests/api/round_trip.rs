@@ -1,8 +1,8 @@
 //! Trees that are put and got again are what they were.
 
 use std::fs;
-use std::sync::{Condvar, Mutex};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::{Condvar, Mutex};
 
 use files::error::Error;
 use files::event::Event;

@@ -137,8 +137,13 @@ fn directories_that_are_left_out_come_before_what_is_in_them_and_is_not() {
         let mut in_order: Vec<_> = offers.iter().collect();
         in_order.sort_by_key(|(_, (number, _))| *number);
         let paths: Vec<_> = in_order.iter().map(|(path, _)| path.as_str()).collect();
-        let expected =
-            ["tree", "tree/private", "tree/private/deep", "tree/private/deep/a.jpg", "tree/private/deep/b.jpg"];
+        let expected = [
+            "tree",
+            "tree/private",
+            "tree/private/deep",
+            "tree/private/deep/a.jpg",
+            "tree/private/deep/b.jpg",
+        ];
         assert_eq!(paths, expected);
         assert_eq!(offers["tree/private"].1.mode, 0o700);
         offers.values().for_each(|(number, _)| peer.have(*number));
