@@ -168,7 +168,13 @@ RESERVED = re.compile(rb"\..+\.[0-9a-f]{16}\.(part|journal)", re.DOTALL)
 
 
 def is_reserved(name):
-    return RESERVED.fullmatch(name) is not None
+    return any(RESERVED.fullmatch(form) for form in (name, folded(name)))
+
+
+def folded(name):
+    """Returns a name as file systems may see it that tell no case, and leave out what is not seen."""
+    plain = bytes(byte for byte in name.lower().replace(b"\xef\xac\x80", b"ff") if byte < 128).rstrip(b". ")
+    return plain if name.isascii() else plain[:1] + b"x" + plain[1:]
 
 
 def is_good_path(path):

@@ -128,9 +128,40 @@ pub fn check_name(name: &[u8]) -> Result<(), FilesCode> {
     if is_good { Ok(()) } else { Err(FilesCode::BadPath) }
 }
 
-/// Whether `name` has the form of the names that unfinished files and their journals have.
+/// Whether `name` has the form of the names that unfinished files and their journals have, or is one that some file systems take for such
+/// a name: those that do not tell upper case from lower case, nor characters that are not seen.
 #[must_use]
 pub fn is_reserved(name: &[u8]) -> bool {
+    // Few names begin so.
+    matches!(name.first(), Some(b'.' | 0x80..)) && (has_reserved_form(name) || has_reserved_form(&folded(name)))
+}
+
+/// A name as those file systems may see it, which leave out what is at its end, too. What remains of what is not ASCII is a letter, so
+/// that there is a name in front.
+fn folded(name: &[u8]) -> Vec<u8> {
+    let mut folded = Vec::with_capacity(name.len() + 1);
+    let mut rest = name;
+    while let Some((byte, behind)) = rest.split_first() {
+        if let Some(behind) = rest.strip_prefix(LIGATURE) {
+            folded.extend_from_slice(b"ff");
+            rest = behind;
+            continue;
+        }
+        folded.extend(byte.is_ascii().then_some(byte.to_ascii_lowercase()));
+        rest = behind;
+    }
+    let end = folded.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
+    folded.truncate(end);
+    if !name.is_ascii() && !folded.is_empty() {
+        folded.insert(1, b'x');
+    }
+    folded
+}
+
+/// The only character of UTF-8 that is two hexadecimal digits where case does not count: U+FB00, two letters `f` in one.
+const LIGATURE: &[u8] = "\u{fb00}".as_bytes();
+
+fn has_reserved_form(name: &[u8]) -> bool {
     let Some(stem) = name.strip_suffix(PART).or_else(|| name.strip_suffix(JOURNAL)) else { return false };
     let Some((front, digits)) = stem.len().checked_sub(DIGITS).and_then(|at| stem.split_at_checked(at))
     else {
@@ -197,8 +228,9 @@ mod tests {
             b".a.part",
             b"..0123456789abcdef.part",
             b"a.0123456789abcdef.part",
-            b".a.0123456789abcdeF.part",
             b".a.0123456789abcde.part",
+            ".ä.0123456789abcde.part".as_bytes(),
+            ".ä.part".as_bytes(),
             b".a0123456789abcdef.part",
             b".a.0123456789abcdef.parts",
             b"0123456789abcdef.part",
@@ -207,6 +239,27 @@ mod tests {
         }
         assert!(is_reserved(b".a.0123456789abcdef.part"));
         assert!(is_reserved(b".a.0123456789abcdef.journal"));
+    }
+
+    #[test]
+    fn what_some_file_systems_take_for_an_unfinished_name_is_reserved() {
+        for name in [
+            ".a.0123456789abcdeF.part",
+            ".A.0123456789ABCDEF.PART",
+            ".a.0123456789abcdef.Journal",
+            ".a.0123456789abcdef.part.",
+            ".a.0123456789abcdef.part . .",
+            // A soft hyphen, and a joiner of no width.
+            ".a.0123456789abcdef.pa\u{ad}rt",
+            ".a\u{200d}.01234567\u{ad}89abcdef.part",
+            ".0\u{ad}.0123456789abcdef.part",
+            ".\u{ad}.0123456789abcdef.part",
+            // Two digits in one character.
+            ".a.0123456789abcd\u{fb00}.part",
+            ".a.\u{fb00}\u{fb00}0123456789ab.part",
+        ] {
+            assert!(is_reserved(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]
