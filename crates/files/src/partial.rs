@@ -13,7 +13,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, Mode, fallocate, fchmod, flock}
 use rustix::io::Errno;
 use wire_protocol::message::{FileTime, FilesCode};
 
-use crate::directory::{Directory, code_of, set_attributes};
+use crate::directory::{Directory, Kind, code_of, set_attributes};
 use crate::journal::{Hash, Journal, Subject};
 use crate::path::{journal_name, part_name};
 
@@ -21,6 +21,7 @@ use crate::path::{journal_name, part_name};
 #[derive(Debug)]
 pub(crate) struct PartialPlace {
     directory: Directory,
+    name: Vec<u8>,
     part: Vec<u8>,
     journal: Vec<u8>,
     /// Stands for owner and name.
@@ -34,6 +35,7 @@ impl PartialPlace {
         hasher.update(owner).update(&[0]).update(name);
         Self {
             directory,
+            name: name.to_owned(),
             part: part_name(owner, name),
             journal: journal_name(owner, name),
             hash: *hasher.finalize().as_bytes(),
@@ -48,10 +50,25 @@ impl PartialPlace {
 
     /// Removes a journal that was left behind when its file had got its name.
     pub(crate) fn remove_stale_journal(&self) {
+        let _ = self.end_rename();
         if matches!(self.directory.stat(&self.part), Ok(None)) {
             // There is none but after a crash at that very point.
             let _ = self.directory.remove(&self.journal);
         }
+    }
+
+    /// Takes its first name from a file that has got its final one already: a system that renames in two steps may stop behind the first
+    /// of them. Says whether there was such a file.
+    fn end_rename(&self) -> io::Result<bool> {
+        let (Some(part), Some(goal)) = (self.directory.stat(&self.part)?, self.directory.stat(&self.name)?)
+        else {
+            return Ok(false);
+        };
+        let is_same = part.kind == Kind::File && (part.dev, part.ino) == (goal.dev, goal.ino);
+        if is_same {
+            self.directory.remove(&self.part)?;
+        }
+        Ok(is_same)
     }
 
     /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode. Gives its
@@ -72,6 +89,11 @@ impl PartialPlace {
                         Some(_) => continue,
                         None => return Ok(None),
                     },
+                    Err(error)
+                        if code_of(&error) == FilesCode::Exists && self.end_rename().unwrap_or(false) =>
+                    {
+                        continue;
+                    }
                     opened => opened.map_err(|error| code_of(&error))?,
                 },
             };

@@ -15,6 +15,7 @@ mod api {
     mod trees;
 
     mod receiver_hostile;
+    mod receiver_leftovers;
     mod receiver_outcomes;
     #[cfg(target_os = "linux")]
     mod receiver_permissions;

@@ -264,7 +264,11 @@ impl Directory {
 
     fn rename_by_link(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
         fs::linkat(self, from, self, to, AtFlags::empty())?;
-        Ok(fs::unlinkat(self, from, AtFlags::empty())?)
+        match fs::unlinkat(self, from, AtFlags::empty()) {
+            // A later transfer of it was faster.
+            Err(Errno::NOENT) => Ok(()),
+            removed => Ok(removed?),
+        }
     }
 
     /// Removes the file or symbolic link `name`.
