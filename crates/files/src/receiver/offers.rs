@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wire_protocol::message::{
     Entry, EntryKind, Existing, FilesCode, FilesMessage, MAX_ENTRIES, MAX_HASHES, MAX_LINK_LEN,
-    MAX_OUTSTANDING,
+    MAX_OUTSTANDING, TransferOptions,
 };
 
 use crate::chunks::chunk_len;
@@ -259,7 +259,9 @@ impl<W: Output> Exchange<'_, W> {
         };
         let claim = self.claim(parent.identity, &name)?;
         let file = OfferedFile { size, modified: entry.modified, sha256 };
-        let replaced = match judge_file(&parent.directory, &name, &file, &self.options, self.control)? {
+        // To who may not read, an answer about content would tell what it is.
+        let options = TransferOptions { checksum: self.options.checksum && !self.only_made, ..self.options };
+        let replaced = match judge_file(&parent.directory, &name, &file, &options, self.control)? {
             Verdict::Same(sha256) => {
                 if !self.options.dry_run && size.is_some_and(|size| size > chunk_len(Some(size))) {
                     PartialPlace::new(parent.directory.clone(), &self.owner, &name).remove_stale_journal();

@@ -169,13 +169,17 @@ impl Write for MemoryOutput {
     }
 }
 
+/// A byte that nobody has sent.
+const STALE: u8 = 0xee;
+
 impl Output for MemoryOutput {
     fn write_with(
         &mut self,
         most: usize,
         fill: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut memory = vec![0; most.min(4 * RECORD)];
+        // What was sent before may lie there still.
+        let mut memory = vec![STALE; most.min(4 * RECORD)];
         let mut places: Vec<_> = memory.chunks_mut(RECORD).map(IoSliceMut::new).collect();
         let length = fill(&mut places)?;
         self.write_all(&memory[..length])?;

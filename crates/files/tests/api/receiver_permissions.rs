@@ -5,10 +5,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use files::path::part_name;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use wire_protocol::message::{EntryKind, FilesMessage, TransferOptions};
+use sha2::{Digest as _, Sha256};
+use wire_protocol::message::{EntryKind, FilesCode, FilesMessage, TransferOptions};
 
 use super::scripted_sender::*;
 
@@ -101,6 +103,32 @@ fn what_an_earlier_attempt_left_for_all_to_read_is_private_from_the_first_byte_o
 }
 
 #[test]
+fn no_offer_makes_anything_setuid_setgid_or_sticky() {
+    let goal = tempfile::tempdir().unwrap();
+    let all = |path: &[u8], kind| {
+        let mut entry = entry(path, kind);
+        entry.mode = 0o7777;
+        entry
+    };
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        peer.offer(all(b"d", EntryKind::Directory));
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        peer.offer(all(b"f", file(Some(1), [1; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+        peer.content(1, b"x", 0, &[]).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        peer.say(&FilesMessage::OffersEnd).unwrap();
+        peer.say(&FilesMessage::Attributes { path: b"d"[..].into(), mode: 0o7777, modified: MODIFIED })
+            .unwrap();
+        peer.finish().unwrap();
+    });
+    received.unwrap();
+    for name in ["d", "f"] {
+        assert_eq!(mode(&goal.path().join(name)), 0o777, "{name}");
+    }
+}
+
+#[test]
 fn a_private_directory_is_private_before_anything_is_in_it() {
     let goal = tempfile::tempdir().unwrap();
     // Another stream has made this one for what is in it.
@@ -154,4 +182,34 @@ fn a_hole_in_a_stream_takes_the_room_that_it_counts_for() {
     let stored = fs::metadata(goal.path().join("f")).unwrap();
     assert_eq!(stored.len(), 4 << 20);
     assert!(stored.blocks() * 512 >= 4 << 20, "{} blocks", stored.blocks());
+}
+
+#[test]
+fn who_may_only_add_does_not_learn_what_is_in_a_file() {
+    let goal = tempfile::tempdir().unwrap();
+    fs::write(goal.path().join("pin"), b"4711").unwrap();
+    let options = TransferOptions { checksum: true, ..OPTIONS };
+    let guess = |pin: &[u8], only_made| {
+        let kind = EntryKind::File { size: Some(4), source: [1; 32], sha256: Some(Sha256::digest(pin).into()) };
+        let mut receiver = receiver(goal.path(), options);
+        receiver.only_made = only_made;
+        let (received, _, answer) = exchange(receiver, |peer| {
+            peer.offer(entry(b"pin", kind));
+            let answer = peer.next();
+            peer.say(&FilesMessage::OffersEnd).unwrap();
+            peer.finish().unwrap();
+            answer
+        });
+        received.unwrap();
+        answer
+    };
+    let exists = FilesMessage::Rejected { number: 0, code: FilesCode::Exists };
+    assert_eq!([guess(b"4711", true), guess(b"1234", true)], [exists.clone(), exists.clone()]);
+    assert_eq!(guess(b"1234", false), exists);
+    assert!(matches!(guess(b"4711", false), FilesMessage::Have { sha256: Some(_), .. }));
+    // What it has put itself it knows by its time.
+    let seconds = u64::try_from(MODIFIED.seconds).unwrap();
+    let modified = UNIX_EPOCH + Duration::new(seconds, MODIFIED.nanoseconds);
+    fs::File::options().write(true).open(goal.path().join("pin")).unwrap().set_modified(modified).unwrap();
+    assert_eq!(guess(b"4711", true), FilesMessage::Have { number: 0, sha256: None });
 }

@@ -221,6 +221,31 @@ fn a_source_that_is_another_one_by_now_is_not_sent() {
 }
 
 #[test]
+fn what_is_behind_a_directory_that_has_become_a_link_is_not_sent() {
+    let outside = tempdir().unwrap();
+    fs::write(outside.path().join("file"), b"secret").unwrap();
+    let directory = tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    fs::write(tree.join("sub/file"), b"public").unwrap();
+    let (result, events) = run(sender(&tree, &Filter::all()), |mut peer| {
+        let (offers, _) = peer.offers();
+        fs::rename(tree.join("sub"), tree.join("moved")).unwrap();
+        symlink(outside.path(), tree.join("sub")).unwrap();
+        peer.want(offers["tree/sub/file"].0);
+        // The link is found, and not only that this is another file.
+        assert_eq!(peer.content().abandoned, Some(FilesCode::NotDirectory));
+        peer.reject(offers["tree/sub/file"].0, FilesCode::NotDirectory);
+        peer.have(offers["tree"].0);
+        peer.have(offers["tree/sub"].0);
+        // Nor are its attributes those of the directory that was offered.
+        assert_eq!(peer.finish(), ["tree/moved", "tree"]);
+    });
+    result.unwrap();
+    assert!(events.iter().any(|event| matches!(event, Event::Failed { side: Side::Sender, .. })));
+}
+
+#[test]
 fn a_source_that_changes_while_it_is_sent_is_given_up() {
     for shrinks in [true, false] {
         let content = bytes(7, 16 * MIB);
@@ -239,6 +264,9 @@ fn a_source_that_changes_while_it_is_sent_is_given_up() {
             let sent = peer.rest_of_content(0);
             assert_eq!(sent.abandoned, Some(FilesCode::Changed));
             assert_eq!(sent.bytes.len() == content.len(), !shrinks);
+            // What was announced and is not there any more is zeros, and not what lies in memory.
+            let is_own = |(byte, own): (&u8, &u8)| [*own, 0].contains(byte) || !shrinks;
+            assert!(sent.bytes.iter().zip(&content).all(is_own), "something else was sent");
             peer.reject(0, FilesCode::Changed);
             peer.finish();
         });
