@@ -112,7 +112,7 @@ impl<W: Output> Exchange<'_, W> {
         let progress = Progress::new(wanted.size, wanted.held, wanted.compare);
         if wanted.size.is_none_or(|size| size > progress.chunk_len) {
             // It takes its time, and the answers to what came before it do not wait for that.
-            self.commit()?;
+            self.commit_with_directories()?;
             self.writer.flush()?;
             self.tell_start(&wanted, &progress);
         }

@@ -130,6 +130,15 @@ impl<W: Output> Exchange<'_, W> {
         Ok(())
     }
 
+    /// As [`Exchange::commit`], and brings the directories to the disk that were made for what comes now: it takes its time, and what a
+    /// crash leaves of it would be lost with them.
+    pub(super) fn commit_with_directories(&mut self) -> Result<(), Error> {
+        self.commit()?;
+        // What fails is tried again, and told, once the file is complete.
+        let _ = self.goals.sync();
+        Ok(())
+    }
+
     /// Says what has become of an entry.
     pub(super) fn tell(&mut self, outcome: Outcome) -> Result<(), Error> {
         let Outcome { number, path, size, sha256, is_told, result } = outcome;

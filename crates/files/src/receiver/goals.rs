@@ -126,10 +126,12 @@ impl Goals {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         // Several in one directory are one call.
         let mut synced = HashSet::new();
-        for directory in self.made_in.drain(..) {
+        while let Some(directory) = self.made_in.last() {
             if synced.insert(directory.identity()?) {
                 directory.sync()?;
             }
+            // One that fails stays, and is tried again for what comes next.
+            self.made_in.pop();
         }
         Ok(())
     }
