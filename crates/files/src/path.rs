@@ -133,7 +133,8 @@ pub fn check_name(name: &[u8]) -> Result<(), FilesCode> {
 #[must_use]
 pub fn is_reserved(name: &[u8]) -> bool {
     // Few names begin so.
-    matches!(name.first(), Some(b'.' | 0x80..)) && (has_reserved_form(name) || has_reserved_form(&folded(name)))
+    matches!(name.first(), Some(b'.' | 0x80..))
+        && (has_reserved_form(name) || has_reserved_form(&folded(name)))
 }
 
 /// A name as those file systems may see it, which leave out what is at its end, too. What remains of what is not ASCII is a letter, so

@@ -23,6 +23,7 @@ mod api {
     mod receiver_room;
     mod scripted_sender;
 
+    mod endless;
     mod hostile_entries;
     mod hostile_names;
     mod paths;

@@ -22,7 +22,8 @@ fn a_file_that_has_its_name_and_still_its_first_one_is_gone_on_from() {
         fs::hard_link(&part, goal.path().join("f")).unwrap();
         let options = TransferOptions { existing: Existing::Replace, ..OPTIONS };
         let sent = [SentFile::new("f", content(length, 4))];
-        let (received, _, answers) = exchange(receiver(goal.path(), options), |peer| peer.send(&sent).unwrap());
+        let (received, _, answers) =
+            exchange(receiver(goal.path(), options), |peer| peer.send(&sent).unwrap());
         received.unwrap();
         assert_eq!(answers[&0], Answer::Done(None));
         assert_eq!(names(goal.path()), ["f"]);
