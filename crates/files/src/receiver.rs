@@ -142,6 +142,7 @@ impl Receiver {
             owner: self.owner,
             roots: self.roots,
             filter: self.filter,
+            declined: Vec::new(),
             sink: self.sink,
             is_sink_taken: false,
             only_made: self.only_made,

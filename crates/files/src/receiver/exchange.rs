@@ -34,6 +34,8 @@ pub(super) struct Exchange<'a, W> {
     pub(super) owner: Box<[u8]>,
     pub(super) roots: Option<BTreeSet<Box<[u8]>>>,
     pub(super) filter: Option<OfferFilter>,
+    /// Directories that the filter has left out, each in the one before it, with their permissions: what is in them may not be left out.
+    pub(super) declined: Vec<(Arc<PathBuf>, u16)>,
     pub(super) sink: Option<Box<dyn Write + Send>>,
     /// Whether a file has been taken for the sink.
     pub(super) is_sink_taken: bool,

@@ -100,6 +100,17 @@ impl Goals {
         }
     }
 
+    /// Makes the directory at `path`, where there is none, with the lower nine bits of `mode` less those of the umask.
+    pub(super) fn make(&mut self, path: &RelativePath, mode: u16) -> Result<(), FilesCode> {
+        let Goal { parent: Some(parent), name } = self.goal(path)? else { return Ok(()) };
+        match parent.directory.make_directory_with(&name, mode) {
+            Ok(()) => self.made_in.push(parent.directory.clone()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(code_of(&error)),
+        }
+        Ok(())
+    }
+
     fn parent(&mut self, path: &RelativePath) -> io::Result<Arc<Parent>> {
         if let Some(parent) = self.found.get(path.as_bytes()) {
             return Ok(Arc::clone(parent));

@@ -1,7 +1,7 @@
 //! Answers offers: what is there already, what is made at once, and the files whose content is wanted.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wire_protocol::message::{
@@ -64,18 +64,38 @@ impl<W: Output> Exchange<'_, W> {
         if let Some(filter) = &mut self.filter
             && !filter(bytes_of(&path), is_directory)
         {
+            if is_directory && self.goals.path(bytes_of(&path)).is_ok() {
+                self.declined.retain(|(above, _)| *above != path && path.starts_with(&**above));
+                self.declined.push((path, entry.mode));
+            }
             return self.say(&FilesMessage::Have { number, sha256: None });
         }
         let is_told = !is_directory || self.tells_directories;
         if is_told {
             (self.events)(Event::Found { path: Arc::clone(&path), size });
         }
+        self.make_declined(&path);
         let offered = Offered { number, path: Arc::clone(&path), entry };
         match self.answer(offered) {
             Ok(()) => Ok(()),
             Err(Failure::Entry(code)) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
             Err(Failure::Entry(code)) => self.reject(number, path, size, code, Side::Receiver),
             Err(Failure::Exchange(error)) => Err(error),
+        }
+    }
+
+    /// Makes the directories above an entry that the filter has left out, so that they have their permissions before what is in them. What
+    /// fails the entry itself tells.
+    fn make_declined(&mut self, path: &Path) {
+        let declined = std::mem::take(&mut self.declined);
+        if !self.options.preserve || self.options.dry_run || self.sink.is_some() {
+            return;
+        }
+        for (above, mode) in declined.iter().filter(|(above, _)| path.starts_with(&**above)) {
+            let made = self.goals.path(bytes_of(above)).map(|above| self.goals.make(&above, mode | 0o700));
+            if !matches!(made, Ok(Ok(()))) {
+                return;
+            }
         }
     }
 
@@ -123,10 +143,11 @@ impl<W: Output> Exchange<'_, W> {
                 let _ = parent.directory.open_directory(&name).and_then(|there| there.restrict(mode));
             }
             let (number, path) = (offered.number, &offered.path);
-            return Ok(match is_told {
-                true => self.have(number, Arc::clone(path), 0, None)?,
-                false => self.say(&FilesMessage::Have { number, sha256: None })?,
-            });
+            let said = match is_told {
+                true => self.have(number, Arc::clone(path), 0, None),
+                false => self.say(&FilesMessage::Have { number, sha256: None }),
+            };
+            return Ok(said?);
         }
         if self.only_made {
             self.goals.remember(&path);

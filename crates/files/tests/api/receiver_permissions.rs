@@ -161,6 +161,28 @@ fn a_private_directory_is_private_before_anything_is_in_it() {
 }
 
 #[test]
+fn a_private_directory_that_a_filter_leaves_out_is_private_with_what_is_in_it() {
+    let goal = tempfile::tempdir().unwrap();
+    let mut receiver = receiver(goal.path(), OPTIONS);
+    receiver.filter = Some(Box::new(|path, is_directory| path.ends_with(b".jpg") && !is_directory));
+    let (received, _, ()) = exchange(receiver, |peer| {
+        for (path, mode) in [(&b"other"[..], 0o755), (b"private", 0o700), (b"private/deep", 0o755)] {
+            let mut entry = entry(path, EntryKind::Directory);
+            entry.mode = mode;
+            peer.offer(entry);
+            assert!(matches!(peer.next(), FilesMessage::Have { .. }));
+        }
+        assert_eq!(names(goal.path()), Vec::<String>::new());
+        peer.offer(entry(b"private/deep/a.jpg", file(Some(1), [1; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+    });
+    received.unwrap_err();
+    assert_eq!(names(goal.path()), ["private"]);
+    assert_eq!(mode(&goal.path().join("private")), 0o700);
+    assert!(goal.path().join("private/deep").is_dir());
+}
+
+#[test]
 fn a_hole_in_a_stream_takes_the_room_that_it_counts_for() {
     // What is kept in memory of each chunk is not to be had for nothing.
     let goal = tempfile::tempdir().unwrap();
