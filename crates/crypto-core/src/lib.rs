@@ -14,8 +14,9 @@
 //!     record         traffic secret -> sealed records -> opened records
 //! ```
 //!
-//! Further modules are [`psk`] (pre-shared keys), [`ticket`] (tickets for resumption, sealed by a server), [`pem`]
-//! (key files) and [`classic`] (the two tutorial exchanges that the project began with).
+//! Further modules are [`psk`] (pre-shared keys), [`invite`] (invites by which clients are enrolled), [`ticket`] (tickets for
+//! resumption, sealed by a server), [`pem`] (key files) and [`classic`] (the two tutorial exchanges that the project began
+//! with).
 //!
 //! Most applications use `wire-protocol`. This crate is for those that need one piece of it, such as sealing a file
 //! to an RSA key (see `examples/seal_file.rs`).
@@ -29,6 +30,7 @@ extern crate alloc;
 pub mod classic;
 pub mod exchange;
 pub mod identity;
+pub mod invite;
 pub mod pem;
 pub mod psk;
 pub mod record;
