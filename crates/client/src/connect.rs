@@ -180,7 +180,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
         loop {
             let socket = dial(server).await?;
             let expected = ExpectedServer::Psk(Arc::clone(psk));
-            let config = ClientConfig { server: expected, identity: None, open: open.clone() };
+            let config = ClientConfig { server: expected, identity: None, invite: None, open: open.clone() };
             match handshake(socket, config).await {
                 Err(error) => patience.endure(error).await?,
                 connected => return connected,
@@ -207,6 +207,7 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
         let config = ClientConfig {
             server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket: tickets.take() },
             identity: credentials.identity.clone(),
+            invite: None,
             open: open.clone(),
         };
         match handshake(socket, config).await {

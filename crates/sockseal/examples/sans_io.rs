@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = ClientConfig {
         server: ExpectedServer::Key { id: server_key.public().id(), key: None, ticket: None },
         identity: Some(client_key),
+        invite: None,
         open: Some(Target::Pipe),
     };
     let mut client = Step::Continue(ClientHandshake::start(config, &mut SysRng, &mut to_server)?);

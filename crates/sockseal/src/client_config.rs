@@ -79,7 +79,12 @@ impl ClientConfig {
     pub(crate) fn into_protocol(self) -> Result<client::ClientConfig, Error> {
         match self.misuse {
             Some(misuse) => Err(wire_protocol::Error::ApiMisuse(misuse).into()),
-            None => Ok(client::ClientConfig { server: self.server, identity: self.identity, open: None }),
+            None => Ok(client::ClientConfig {
+                server: self.server,
+                identity: self.identity,
+                invite: None,
+                open: None,
+            }),
         }
     }
 }

@@ -36,7 +36,7 @@ async fn main() -> io::Result<()> {
         stream.shutdown().await
     });
 
-    let config = ClientConfig { server: ExpectedServer::Psk(key), identity: None, open: None };
+    let config = ClientConfig::new(ExpectedServer::Psk(key));
     let mut stream = stream::connect(client_end, config).await?;
     stream.write_all(b"Hello, World!").await?;
     stream.shutdown().await?;

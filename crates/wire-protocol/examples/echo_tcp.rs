@@ -41,7 +41,7 @@ async fn main() -> io::Result<()> {
 
     let socket = TcpStream::connect(address).await?;
     let server_expected = ExpectedServer::Key { id, key: None, ticket: None };
-    let config = ClientConfig { server: server_expected, identity: None, open: None };
+    let config = ClientConfig::new(server_expected);
     let mut stream = stream::connect(socket, config).await?;
     stream.write_all(b"Hello, World!").await?;
     stream.shutdown().await?;

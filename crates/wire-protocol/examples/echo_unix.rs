@@ -35,7 +35,7 @@ fn main() -> io::Result<()> {
         writer.shutdown()
     });
 
-    let config = ClientConfig { server: ExpectedServer::Psk(key), identity: None, open: None };
+    let config = ClientConfig::new(ExpectedServer::Psk(key));
     let mut stream = blocking::connect(client_socket, config)?;
     stream.write_all(b"Hello, World!")?;
     stream.shutdown()?;

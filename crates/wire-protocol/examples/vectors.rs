@@ -22,6 +22,8 @@ mod format;
 mod handshakes;
 #[path = "vectors/hostile.rs"]
 mod hostile;
+#[path = "vectors/hostile_invites.rs"]
+mod hostile_invites;
 #[path = "vectors/schedule.rs"]
 mod schedule;
 #[path = "vectors/script.rs"]
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
 /// Every file, by its name.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
     let handshakes = handshakes::all();
-    let hostile = hostile::cases(&handshakes);
+    let mut hostile = hostile::cases(&handshakes);
+    hostile.cases.extend(hostile_invites::cases(&handshakes));
     let mut files: Vec<_> =
         handshakes.iter().map(|handshake| (handshake.file, format::to_json(&handshake.vector))).collect();
     files.push(("hostile.json", format::to_json(&hostile)));

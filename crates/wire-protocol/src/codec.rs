@@ -113,6 +113,14 @@ mod tests {
             &hex!("00000004 01 00000001 09090909090909090909090909090909 0000000000000001 07"),
         );
         check(&ClientIdentity::Psk("ab".into()), &hex!("00000002 0000000000000002 6162"));
+        let invite = Invite { id: [1; 16], reveal: [2; 32], proof: [3; 32] };
+        let golden = [&hex!("00000006")[..], &[1; 16], &[2; 32], &[3; 32]].concat();
+        check(&HandshakeMessage::Invite(invite), &golden);
+        let joined = Joined { outcome: JoinOutcome::Known, name: "ab".into(), grant: "c".into() };
+        check(
+            &HandshakeMessage::Joined { joined, ticket: None },
+            &hex!("00000007 00000002 0000000000000002 6162 0000000000000001 63 00"),
+        );
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub enum Error {
     /// The server knows enough of this client to refuse it.
     #[error("the server refused this client: {0}")]
     Denied(DeniedCode),
+    /// The server ended the connection in place of an answer to an invite: one that knows no invites does.
+    #[error(
+        "the server closed the connection without an answer to the invite: it may be too old for invites"
+    )]
+    InviteUnanswered,
     /// The server refused the stream.
     #[error("the server refused the stream: {0}")]
     Refused(RefusedCode),

@@ -10,6 +10,10 @@
 //! {ClientAuth, Finished} ->
 //!                       <-                          {{Welcome | Denied}}
 //!
+//! with an invite:
+//! {ClientAuth, Invite, Finished} ->
+//!                       <-                          {{Joined | Denied}}
+//!
 //! {..} under the handshake keys, {{..}} under the traffic keys
 //! ```
 //!
@@ -57,6 +61,11 @@ pub trait Handshake: Sized {
     /// Whether the peer may end the connection here without having done anything wrong.
     fn peer_may_leave(&self) -> bool {
         false
+    }
+
+    /// What it means that the peer ends the connection here, where that says more than that it was cut.
+    fn when_closed(&self) -> Option<Error> {
+        None
     }
 
     /// Takes one whole message, decrypts it in place where it is a record, and appends what is to be sent to
@@ -152,18 +161,38 @@ impl Flight {
         secret: &TrafficSecret,
         record: &mut [u8],
     ) -> Result<FinishedVerified, Error> {
+        match self.receive_until_finished(secret, record)? {
+            UntilFinished::Finished(verified) => Ok(verified),
+            UntilFinished::Other(_) => Err(PeerMisbehaved::UnexpectedMessage.into()),
+        }
+    }
+
+    /// As [`Flight::receive_finished`], where something else may come before it.
+    fn receive_until_finished(
+        &mut self,
+        secret: &TrafficSecret,
+        record: &mut [u8],
+    ) -> Result<UntilFinished, Error> {
         let before = self.transcript.hash();
         match self.receive(record)? {
             HandshakeMessage::Finished { mac } => {
                 secret.verify_finished(&before, &mac)?;
-                Ok(FinishedVerified(()))
+                Ok(UntilFinished::Finished(FinishedVerified(())))
             }
-            _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
+            other => Ok(UntilFinished::Other(other)),
         }
     }
 }
 
-/// Proof that the peer's Finished checked out. Only [`Flight::receive_finished`] makes one.
+/// A message of the peer's flight.
+enum UntilFinished {
+    /// The last one, which was verified.
+    Finished(FinishedVerified),
+    /// One before it.
+    Other(HandshakeMessage),
+}
+
+/// Proof that the peer's Finished checked out. Only [`Flight::receive_until_finished`] makes one.
 #[derive(Debug)]
 struct FinishedVerified(());
 

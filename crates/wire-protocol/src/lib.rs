@@ -28,6 +28,7 @@
 //! | --- | --- |
 //! | have a secure stream over any socket | `stream::connect` and `stream::accept` (feature `tokio`), `stream::blocking` (feature `std-io`) |
 //! | drive the protocol by hand | [`handshake`], then [`channel`] |
+//! | write and read the line of an invite | [`invite`] |
 //! | seal bytes without a channel | the crate `crypto-core` |
 //!
 //! Features: `tokio` and `std-io` add API and change nothing else; without them there is no socket, no clock and
@@ -46,6 +47,7 @@ pub mod codec;
 mod error;
 pub mod frame;
 pub mod handshake;
+pub mod invite;
 pub mod message;
 pub mod record;
 mod state;

@@ -5,6 +5,7 @@
 mod control;
 mod files;
 mod handshake;
+mod invite;
 mod key_id;
 mod target;
 
@@ -16,6 +17,8 @@ pub use files::{
 };
 pub use handshake::{
     Abort, AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, DeniedCode, HandshakeMessage, HelloAuth,
-    KeyOffer, Mode, SUITE, ServerHello, ServerLimits, Ticket, TicketContent,
+    Invite, JoinOutcome, Joined, KeyOffer, MAX_GRANT_LEN, MAX_JOINED_NAME_LEN, Mode, SUITE, ServerHello,
+    ServerLimits, Ticket, TicketContent,
 };
+pub use invite::{INVITE_VERSION, InviteContent};
 pub use target::{LEASE_LEN, ListenAddress, ListenKind, Target};

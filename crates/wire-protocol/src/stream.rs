@@ -35,9 +35,9 @@ pub use crate::channel::{HEARTBEAT, MAX_KEY_AGE, SILENCE};
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
     ANSWERED_IDLE, Admission, Channel, Connection, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming,
-    OpeningStream, Operation, Pace, Progress, ReadHalf, RsaPool, SecureStream, Split, WriteHalf, accept,
-    accept_channel, connect, connect_channel, connect_open, fetch_server_key, open_early, relay_datagrams,
-    send_past_earlier_errors, tunnel, tunnel_until,
+    OpeningStream, Operation, Pace, PendingClient, Progress, ReadHalf, RsaPool, SecureStream, Split,
+    WriteHalf, accept, accept_channel, accept_pipe, authenticate, connect, connect_channel, connect_open,
+    fetch_server_key, open_early, relay_datagrams, send_past_earlier_errors, tunnel, tunnel_until,
 };
 pub use deadline::{CLOSE_DEADLINE, HANDSHAKE_DEADLINE};
 pub use error::error_in;

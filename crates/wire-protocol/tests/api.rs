@@ -3,6 +3,11 @@
 #[cfg(test)]
 mod api {
     mod handshake;
+    mod invite_line;
+    mod invite_vectors;
+    #[cfg(all(feature = "tokio", feature = "std-io"))]
+    mod invited_streams;
+    mod invites;
     mod psk;
     mod tickets;
 

@@ -132,7 +132,8 @@ mod tests {
         let (here, there) = duplex(1 << 16);
         let pool = RsaPool::new(1);
         let expected = ExpectedServer::Psk(psk);
-        let client = ClientConfig { server: expected, identity: None, open: Some(Target::Message) };
+        let client =
+            ClientConfig { server: expected, identity: None, invite: None, open: Some(Target::Message) };
         let (client, server) = tokio::join!(
             stream::connect_open(here, client),
             accept_channel(there, Arc::new(config), &pool, |_| Ok(()))

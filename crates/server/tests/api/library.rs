@@ -93,7 +93,7 @@ async fn connect(address: SocketAddr, id: KeyId) -> Channel<TcpStream> {
     let socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let server = ExpectedServer::Key { id, key: None, ticket: None };
-    let config = ClientConfig { server, identity: None, open: None };
+    let config = ClientConfig::new(server);
     stream::connect_channel(socket, config).await.unwrap()
 }
 

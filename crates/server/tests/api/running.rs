@@ -83,7 +83,7 @@ impl Running {
         let socket = TcpStream::connect(self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let server = ExpectedServer::Psk(Arc::clone(&self.psk));
-        let config = ClientConfig { server, identity: None, open: None };
+        let config = ClientConfig::new(server);
         timeout(DEADLINE, stream::connect_channel(socket, config)).await.unwrap()
     }
 

@@ -206,7 +206,7 @@ impl Server {
         let socket = TcpStream::connect(&self.address).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let server = ExpectedServer::Psk(Arc::clone(&self.psk));
-        let config = ClientConfig { server, identity: None, open: None };
+        let config = ClientConfig::new(server);
         in_time(connect_channel(socket, config)).await.unwrap()
     }
 

@@ -200,7 +200,7 @@ async fn a_client_that_opens_nothing_is_given_up() {
     let config = ServerConfig::psk(Arc::clone(&PSK));
     for (config, limit) in [(config.clone(), usual), (config.idle_timeout(chosen), chosen)] {
         let (here, there) = duplex(1 << 16);
-        let idle = ClientConfig { server: ExpectedServer::Psk(Arc::clone(&PSK)), identity: None, open: None };
+        let idle = ClientConfig::new(ExpectedServer::Psk(Arc::clone(&PSK)));
         let start = Instant::now();
         let (accepted, idle) = tokio::join!(
             accept(there, &config, |_| Ok(())),

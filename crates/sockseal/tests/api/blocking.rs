@@ -101,7 +101,7 @@ async fn a_client_that_opens_nothing_is_given_up() {
     let (here, there) = UnixStream::pair().unwrap();
     let start = Instant::now();
     let server = thread::spawn(move || accept(there, &config, |_| Ok(())));
-    let idle = ClientConfig { server: ExpectedServer::Psk(Arc::clone(&PSK)), identity: None, open: None };
+    let idle = ClientConfig::new(ExpectedServer::Psk(Arc::clone(&PSK)));
     here.set_nonblocking(true).unwrap();
     let here = tokio::net::UnixStream::from_std(here).unwrap();
     let idle = wire_protocol::stream::connect_channel(here, idle).await.unwrap();

@@ -67,8 +67,7 @@ impl Connect for Connector {
     async fn connect(&self) -> Result<Channel<Socket>, Failure> {
         let Self(network, address, psk) = self;
         let socket = network.dial(&(*address).into()).await.map_err(|_| Failure(Fault::Passing))?;
-        let config =
-            ClientConfig { server: ExpectedServer::Psk(Arc::clone(psk)), identity: None, open: None };
+        let config = ClientConfig::new(ExpectedServer::Psk(Arc::clone(psk)));
         connect_channel(socket, config).await.map_err(|_| Failure(Fault::Passing))
     }
 

@@ -30,7 +30,7 @@ async fn channels() -> (Channel<Socket>, Channel<Socket>) {
         limits: ServerLimits { idle_timeout_seconds: 60 },
     });
     let (here, there) = UnixStream::pair().unwrap();
-    let client = ClientConfig { server: ExpectedServer::Psk(psk), identity: None, open: None };
+    let client = ClientConfig::new(ExpectedServer::Psk(psk));
     let admission = RsaPool::new(1);
     let (client, server) = tokio::join!(
         connect_channel(Socket::Unix(here), client),

@@ -92,7 +92,7 @@ impl Connect for Connector {
         let (here, there) = duplex(64 * 1024);
         tokio::spawn(serve(there, Arc::clone(&self.config), Arc::clone(server)));
         let expected = ExpectedServer::Psk(Arc::clone(&self.psk));
-        let config = ClientConfig { server: expected, identity: None, open: None };
+        let config = ClientConfig::new(expected);
         connect_channel(here, config).await.map_err(|_| Failure(Fault::Passing))
     }
 

@@ -11,6 +11,9 @@ pub(crate) struct Vector {
     pub(crate) setup: Setup,
     pub(crate) randomness: Vec<Draw>,
     pub(crate) messages: Vec<Message>,
+    /// Other last messages of the server, each in place of the one above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) answers: Vec<Answer>,
     pub(crate) transcripts: Vec<Named>,
     pub(crate) secrets: Vec<Named>,
     pub(crate) keys: Vec<Keys>,
@@ -35,6 +38,24 @@ pub(crate) struct Setup {
     pub(crate) ticket_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticket: Option<TicketInHand>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) invite: Option<InviteInHand>,
+}
+
+/// The invite that a client joins with, and what it is told.
+#[derive(Serialize)]
+pub(crate) struct InviteInHand {
+    pub(crate) secret: String,
+    pub(crate) name: &'static str,
+    pub(crate) grant: &'static str,
+}
+
+/// A last message of the server.
+#[derive(Serialize)]
+pub(crate) struct Answer {
+    pub(crate) name: &'static str,
+    pub(crate) payload: String,
+    pub(crate) bytes: String,
 }
 
 /// What a client resumes with.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteSecret;
 use crypto_core::record::{ContentType, HEADER_LEN, OVERHEAD, Outgoing, Sealer, record_len};
 use crypto_core::schedule::{BinderKind, Side};
 use crypto_core::secret::Secret;
@@ -15,11 +16,16 @@ use wire_protocol::frame;
 use wire_protocol::handshake::client::{
     ClientConfig, ClientHandshake, Established, ExpectedServer, ResumptionTicket,
 };
-use wire_protocol::handshake::server::{Authorization, ClientAuth, ServerConfig, ServerHandshake};
+use wire_protocol::handshake::server::{
+    Authorization, ClientAuth, InviteVerdict, ServerConfig, ServerHandshake,
+};
 use wire_protocol::handshake::{Handshake, Step, Work as _};
-use wire_protocol::message::{ClientIdentity, ControlMessage, ServerLimits, Target, TicketContent};
+use wire_protocol::message::{
+    ClientIdentity, ControlMessage, DeniedCode, HandshakeMessage, JoinOutcome, Joined, ServerLimits, Target,
+    TicketContent,
+};
 
-use super::format::{Draw, Message, Record, Setup, TicketInHand, Vector, hex};
+use super::format::{Answer, Draw, InviteInHand, Message, Record, Setup, TicketInHand, Vector, hex};
 use super::schedule::{Derived, Inputs, derive, traffic};
 use super::script::{Script, draw};
 
@@ -34,7 +40,7 @@ pub(crate) struct Recorded {
 }
 
 pub(crate) fn all() -> Vec<Recorded> {
-    vec![rsa(), psk(), resumption()]
+    vec![rsa(), psk(), resumption(), invite()]
 }
 
 const NOW: u64 = 1_700_000_000;
@@ -90,6 +96,7 @@ fn rsa() -> Recorded {
     let client = ClientConfig {
         server: ExpectedServer::Key { id, key: None, ticket: None },
         identity: Some(Arc::new(client_key)),
+        invite: None,
         open: Some(Target::Pipe),
     };
     let setup = Setup {
@@ -114,7 +121,7 @@ fn rsa() -> Recorded {
             "Welcome",
         ],
         (client, server, setup, randomness),
-        (None, rsa),
+        Secrets { rsa, ..Secrets::default() },
     )
 }
 
@@ -133,14 +140,19 @@ fn psk() -> Recorded {
         client_auth: ClientAuth::Required,
         limits: LIMITS,
     };
-    let client = ClientConfig { server: ExpectedServer::Psk(key), identity: None, open: Some(Target::Pipe) };
+    let client = ClientConfig {
+        server: ExpectedServer::Psk(key),
+        identity: None,
+        invite: None,
+        open: Some(Target::Pipe),
+    };
     let setup = Setup { client_auth: "required", server_key: None, psk: Some(text), ..setup(server_id) };
     record(
         "handshake_psk.json",
         "A pre-shared key. The server has no RSA key.",
         &["ClientHello", "ServerHello", "ServerReady", "Finished", "Finished", "Welcome"],
         (client, server, setup, randomness),
-        (Some((BinderKind::PreSharedKey, symmetric)), None),
+        Secrets { symmetric: Some((BinderKind::PreSharedKey, symmetric)), ..Secrets::default() },
     )
 }
 
@@ -183,6 +195,7 @@ fn resumption() -> Recorded {
     let client = ClientConfig {
         server: ExpectedServer::Key { id, key: None, ticket: Some(ticket) },
         identity: None,
+        invite: None,
         open: Some(Target::Pipe),
     };
     record(
@@ -190,8 +203,83 @@ fn resumption() -> Recorded {
         "A ticket of an hour ago, from a chain that began two days ago with a client's key.",
         &["ClientHello", "ServerHello", "ServerReady", "Finished", "Finished", "Welcome"],
         (client, server, setup, randomness),
-        (Some((BinderKind::Resumption, symmetric)), None),
+        Secrets { symmetric: Some((BinderKind::Resumption, symmetric)), ..Secrets::default() },
     )
+}
+
+const INVITE_NAME: &str = "laptop";
+const INVITE_GRANT: &str = "--message --tcp 10.0.0.1:5432";
+
+fn invite() -> Recorded {
+    let randomness = Randomness::new("invite")
+        .add("client", &CLIENT_DRAWS)
+        .add("client", &CLIENT_RSA_DRAWS)
+        .add("server", &SERVER_DRAWS)
+        .add("server", &TICKET_DRAWS);
+    let client_key = pem::read_client_key(CLIENT_KEY, None).expect("the fixture is a key");
+    let server = server_config();
+    let id = server.identity.as_ref().expect("it has one").public().id();
+    let secret: [u8; 32] =
+        draw("invite", "setup", "invite secret", 32).try_into().expect("as long as it was asked for");
+    let client = ClientConfig {
+        server: ExpectedServer::Key { id, key: None, ticket: None },
+        identity: Some(Arc::new(client_key)),
+        invite: Some(Arc::new(InviteSecret::new(Secret::new(secret)))),
+        open: Some(Target::Pipe),
+    };
+    let setup = Setup {
+        client_auth: "required",
+        client_key: Some(CLIENT_KEY),
+        ticket_key: Some(hex(ticket_master())),
+        invite: Some(InviteInHand { secret: hex(secret), name: INVITE_NAME, grant: INVITE_GRANT }),
+        ..setup(id)
+    };
+    let rsa = randomness.bytes("client", "rsa secret").try_into().ok();
+    let mut recorded = record(
+        "handshake_invite.json",
+        "A first contact by an invite, which enrols the client. Each of the answers may stand in place of the last message.",
+        &[
+            "KeyRequest",
+            "KeyOffer",
+            "ClientHello",
+            "ServerHello",
+            "ServerReady",
+            "Finished",
+            "ClientAuth",
+            "Invite",
+            "Finished",
+            "Joined",
+        ],
+        (client, server, setup, randomness),
+        Secrets { rsa, invite: Some(secret), ..Secrets::default() },
+    );
+    recorded.vector.mode = "rsa";
+    recorded.vector.answers = answers(&recorded.derived);
+    recorded
+}
+
+pub(crate) fn joined(outcome: JoinOutcome) -> Joined {
+    Joined { outcome, name: INVITE_NAME.into(), grant: INVITE_GRANT.into() }
+}
+
+/// The other answers to an invite. A refusal has the same bytes whatever its reason.
+fn answers(derived: &Derived) -> Vec<Answer> {
+    let joined = |outcome| HandshakeMessage::Joined { joined: joined(outcome), ticket: None };
+    [
+        ("Joined, enrolled, without a ticket", joined(JoinOutcome::Enrolled)),
+        ("Joined, enrolled before", joined(JoinOutcome::EnrolledBefore)),
+        ("Joined, known already", joined(JoinOutcome::Known)),
+        ("Denied, not allowed", HandshakeMessage::Denied { code: DeniedCode::NotAllowed }),
+        ("Denied, too many channels", HandshakeMessage::Denied { code: DeniedCode::TooManyChannels }),
+    ]
+    .map(|(name, message)| {
+        let mut payload = Vec::new();
+        encode(&message, &mut payload);
+        let mut sealer = Sealer::new(traffic(&derived.server.application));
+        let bytes = hex(seal(&mut sealer, ContentType::Handshake, &payload, 0));
+        Answer { name, payload: hex(&payload), bytes }
+    })
+    .into()
 }
 
 fn ticket_master() -> [u8; 32] {
@@ -223,14 +311,20 @@ fn setup(server_id: KeyId) -> Setup {
 /// Messages, by the side that said them.
 pub(crate) type Said = Vec<(Side, Vec<u8>)>;
 
-type Symmetric = Option<(BinderKind, [u8; 32])>;
+/// What the two sides share, or one of them makes.
+#[derive(Default)]
+struct Secrets {
+    symmetric: Option<(BinderKind, [u8; 32])>,
+    rsa: Option<[u8; 32]>,
+    invite: Option<[u8; 32]>,
+}
 
 fn record(
     file: &'static str,
     description: &'static str,
     names: &[&'static str],
     (client, server, setup, randomness): (ClientConfig, ServerConfig, Setup, Randomness),
-    (symmetric, rsa): (Symmetric, Option<[u8; 32]>),
+    Secrets { symmetric, rsa, invite }: Secrets,
 ) -> Recorded {
     let (established, messages, open) = run(client, server, &randomness);
     assert_eq!(messages.len(), names.len(), "{file}");
@@ -243,12 +337,13 @@ fn record(
         server_ml_kem: &drawn("server", "ml-kem m"),
         symmetric,
         rsa,
+        invite,
     };
     let derived = derive(&messages[hello..], &inputs);
     let records = records(&derived, &open);
     if let Some(ticket) = established.ticket {
-        let last = derived.secrets.last().expect("there are secrets");
-        assert_eq!((last.name, &last.bytes), ("ticket secret", &hex(ticket.secret.expose())));
+        let secret = derived.secrets.iter().find(|secret| secret.name == "ticket secret");
+        assert_eq!(secret.map(|secret| &secret.bytes), Some(&hex(ticket.secret.expose())));
     }
 
     let payloads = std::iter::repeat_n(&None, hello).chain(&derived.payloads);
@@ -270,6 +365,7 @@ fn record(
         setup,
         randomness: randomness.draws,
         messages: vector_messages,
+        answers: Vec::new(),
         transcripts: std::mem::take(&mut derived.transcripts),
         secrets: std::mem::take(&mut derived.secrets),
         keys: std::mem::take(&mut derived.keys),
@@ -283,6 +379,8 @@ fn run(client: ClientConfig, server: ServerConfig, randomness: &Randomness) -> (
     let (mut client_rng, mut server_rng) = (randomness.script("client"), randomness.script("server"));
     let mut messages = Vec::new();
     let mut to_server = Vec::new();
+    let invited = client.invite.clone();
+    let server_id = server.identity.as_ref().map_or(KeyId([0; 32]), |key| key.public().id());
     let start =
         ClientHandshake::start(client, &mut client_rng, &mut to_server).expect("the config is in order");
     let mut client = Step::Continue(start);
@@ -302,7 +400,16 @@ fn run(client: ClientConfig, server: ServerConfig, randomness: &Randomness) -> (
     };
     let open = to_server;
     let mut to_client = Vec::new();
-    authorization.welcome(&mut server_rng, &mut to_client).expect("the script is long enough");
+    let let_in = match authorization.invite() {
+        None => authorization.welcome(&mut server_rng, &mut to_client),
+        Some(attempt) => {
+            let kept = invited.expect("only an invite is presented").verifier(server_id);
+            let checked = attempt.check(Some(&kept), &mut Script::new([])).expect("there is randomness");
+            assert_eq!(checked, InviteVerdict::Right);
+            authorization.join(joined(JoinOutcome::Enrolled), &mut server_rng, &mut to_client)
+        }
+    };
+    let_in.expect("the script is long enough");
     client = advance(client, &mut client_rng, &mut to_client, &mut Vec::new(), |message| {
         messages.push((Side::Server, message.to_vec()));
     });

@@ -26,7 +26,7 @@ const OTHER_SERVER_KEY: &str = include_str!("../../tests/fixtures/test-only-othe
 const SMALL_SPKI: &[u8] = include_bytes!("../../tests/fixtures/test-only-rsa1024-public.der");
 
 pub(crate) fn cases(handshakes: &[Recorded]) -> Hostile {
-    let [rsa, psk, resumption] = handshakes else { panic!("there are three handshakes") };
+    let [rsa, psk, resumption, _] = handshakes else { panic!("there are four handshakes") };
     let mut cases = Vec::new();
     frames(rsa, &mut cases);
     hellos(rsa, &mut cases);
@@ -47,7 +47,7 @@ pub(crate) fn cases(handshakes: &[Recorded]) -> Hostile {
 }
 
 /// What the last input of a case leads to.
-enum Outcome {
+pub(crate) enum Outcome {
     Error(&'static str),
     ErrorAndAbort(&'static str, &'static str),
     Answer(&'static str),
@@ -55,13 +55,13 @@ enum Outcome {
 
 use Outcome::{Answer, Error, ErrorAndAbort};
 
-const AUTHENTICATION: Outcome = Error("authentication");
-const MALFORMED: Outcome = Error("malformed");
-const UNEXPECTED: Outcome = Error("unexpected-message");
+pub(crate) const AUTHENTICATION: Outcome = Error("authentication");
+pub(crate) const MALFORMED: Outcome = Error("malformed");
+pub(crate) const UNEXPECTED: Outcome = Error("unexpected-message");
 
 impl Recorded {
     /// A case at `to`, that has heard the genuine messages before the one at `index`.
-    fn case(
+    pub(crate) fn case(
         &self,
         name: &'static str,
         to: Side,
@@ -99,7 +99,7 @@ impl Recorded {
     }
 
     /// Index of the client's first encrypted message.
-    fn client_flight(&self) -> usize {
+    pub(crate) fn client_flight(&self) -> usize {
         self.hello + 4
     }
 
@@ -116,14 +116,14 @@ impl Recorded {
         frame::write(FrameKind::ServerHello, &hello)
     }
 
-    fn handshake_secret(&self, side: Side) -> &Secret<32> {
+    pub(crate) fn handshake_secret(&self, side: Side) -> &Secret<32> {
         match side {
             Side::Client => &self.derived.client.handshake,
             Side::Server => &self.derived.server.handshake,
         }
     }
 
-    fn application_secret(&self, side: Side) -> &Secret<32> {
+    pub(crate) fn application_secret(&self, side: Side) -> &Secret<32> {
         match side {
             Side::Client => &self.derived.client.application,
             Side::Server => &self.derived.server.application,
@@ -131,14 +131,19 @@ impl Recorded {
     }
 
     /// The Finished that is right for `side` behind other payloads than the recorded ones.
-    fn finished(&self, side: Side, payloads: &[&[u8]]) -> HandshakeMessage {
+    pub(crate) fn finished(&self, side: Side, payloads: &[&[u8]]) -> HandshakeMessage {
         let said = [self.hello(), self.server_hello(), &payloads.concat()].concat();
         HandshakeMessage::Finished { mac: traffic(self.handshake_secret(side)).finished(&sha256(&said)) }
     }
 }
 
 /// A record of `side` under the secret, at `sequence`.
-fn sealed(secret: &Secret<32>, sequence: u64, content_type: ContentType, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(
+    secret: &Secret<32>,
+    sequence: u64,
+    content_type: ContentType,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut sealer = Sealer::new(traffic(secret));
     for _ in 0..sequence {
         seal(&mut sealer, ContentType::Data, b"", 0);
@@ -157,13 +162,13 @@ fn forged(secret: &Secret<32>, sequence: u64, plaintext: &[u8]) -> Vec<u8> {
     [&header[..], &ciphertext, &tag].concat()
 }
 
-fn encoded(message: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encoded(message: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(message, &mut bytes);
     bytes
 }
 
-fn bytes(bytes: impl AsRef<[u8]>) -> Vec<Input> {
+pub(crate) fn bytes(bytes: impl AsRef<[u8]>) -> Vec<Input> {
     vec![Input::Bytes(hex(bytes))]
 }
 

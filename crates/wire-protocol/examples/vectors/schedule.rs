@@ -6,6 +6,7 @@
 use crypto_core::exchange::{self, ClientExchange};
 use crypto_core::hash::sha256;
 use crypto_core::kdf::{expand_label, extract};
+use crypto_core::mac::MacKey;
 use crypto_core::record::{ContentType, HEADER_LEN, Opener};
 use crypto_core::schedule::{BinderKind, EarlyStage, Side, TrafficSecret};
 use crypto_core::secret::Secret;
@@ -26,6 +27,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) symmetric: Option<(BinderKind, [u8; 32])>,
     /// The secret that the client sealed to the server's key.
     pub(crate) rsa: Option<[u8; 32]>,
+    /// The secret of the client's invite.
+    pub(crate) invite: Option<[u8; 32]>,
 }
 
 /// The secrets of one side's traffic, from the first on.
@@ -86,7 +89,7 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
     let (_, welcome) = messages.last().expect("a handshake ends with a Welcome");
     let welcome = open(&mut Opener::new(traffic(&ap(Side::Server))), welcome);
     let ticket = match decode(&welcome).expect("the server says what it means") {
-        HandshakeMessage::Welcome { ticket } => ticket,
+        HandshakeMessage::Welcome { ticket } | HandshakeMessage::Joined { ticket, .. } => ticket,
         other => panic!("{other:?}"),
     };
     payloads.push(Some(welcome));
@@ -125,6 +128,10 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
         secrets.push(named("ticket secret", expand_label::<32>(&resumption, "ticket", &nonce).expose()));
     }
 
+    if let Some(secret) = inputs.invite {
+        secrets.extend(invite(&Secret::new(secret), &messages[0].1, &t2, &payloads));
+    }
+
     let of = |side| Traffic { handshake: hs(side), application: ap(side), updated: update(&ap(side)) };
     let (client, server) = (of(Side::Client), of(Side::Server));
     let keys = vec![
@@ -137,6 +144,33 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
     ];
     let transcripts = vec![named("t1", t1), named("t2", t2), named("t3", t3)];
     Derived { secrets, transcripts, keys, client, server, payloads }
+}
+
+/// What comes of the secret of an invite, which has to be what the client has said.
+fn invite(
+    secret: &Secret<32>,
+    client_hello: &[u8],
+    t2: &[u8; 32],
+    payloads: &[Option<Vec<u8>>],
+) -> [Named; 4] {
+    let hello: ClientHello =
+        decode(frame::parse(client_hello).expect("the machines say frames").1).expect("it is a ClientHello");
+    let server = hello.server_id.0;
+    let said = |number: usize| payloads[number].as_ref().expect("it is a record");
+    let Ok(HandshakeMessage::ClientAuth { spki, .. }) = decode(said(4)) else { panic!("no ClientAuth") };
+    let id = expand_label::<16>(secret, "invite id", &server);
+    let reveal = expand_label::<32>(secret, "invite reveal", &server);
+    let bind = expand_label::<32>(secret, "invite bind", &server);
+    let text = b"sockseal v1 invite proof\0";
+    let proof = MacKey::new(bind.expose()).tag(&[text, t2, &server, &sha256(&spki), id.expose()]);
+    let fields = [id.expose().as_slice(), reveal.expose(), &proof].concat();
+    assert_eq!(said(5), &[&[0, 0, 0, 6], &fields[..]].concat(), "the Invite");
+    [
+        named("invite id", id.expose()),
+        named("invite reveal", reveal.expose()),
+        named("invite bind", bind.expose()),
+        named("invite proof", proof),
+    ]
 }
 
 /// A copy of a secret for whoever takes it over.

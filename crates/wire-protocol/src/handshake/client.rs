@@ -14,7 +14,10 @@
 //!                                     v
 //!                                 Established
 //! ```
+//!
+//! With an invite there is no ticket but a key of the client's, and Joined in place of Welcome.
 
+mod answer;
 mod config;
 mod key_offer;
 mod welcome;
@@ -33,16 +36,15 @@ use crypto_core::secret::Secret;
 use rand_core::TryCryptoRng;
 
 use super::binder::{BINDER_LEN, write_binder};
-use super::{ChannelKeys, Flight, Handshake, Step, Work, client_auth_message, next_record_len};
+use super::{ChannelKeys, Flight, Handshake, Step, Work, next_record_len};
 use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
-    Abort, ClientAuthPolicy, ClientHello, ControlMessage, HandshakeMessage, HelloAuth, Mode, SUITE,
-    ServerHello, ServerLimits,
+    Abort, ClientAuthPolicy, ClientHello, HandshakeMessage, HelloAuth, Mode, SUITE, ServerHello, ServerLimits,
 };
-use crate::record::append_control;
 
+use answer::Answer;
 pub use config::{ClientConfig, Established, ExpectedServer, MAX_TICKET_LEN, ResumptionTicket};
 pub use key_offer::KeyFetch;
 use key_offer::{KEY_OFFERS, accept_key, parse_key_offer};
@@ -68,12 +70,14 @@ impl ClientHandshake {
     ///
     /// # Errors
     /// [`Error::ServerKeyMismatch`] when `config` holds a key and the id of another, [`Error::ApiMisuse`] for a ticket
-    /// of more than [`MAX_TICKET_LEN`] bytes, [`Error::Crypto`] when `rng` fails.
+    /// of more than [`MAX_TICKET_LEN`] bytes, and for an invite without an identity, with a ticket or with a pre-shared key,
+    /// [`Error::Crypto`] when `rng` fails.
     pub fn start<R: TryCryptoRng + ?Sized>(
         mut config: ClientConfig,
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Self, Error> {
+        config.check_invite()?;
         match &mut config.server {
             ExpectedServer::Key { id, key: Some(key), .. } if key.id() != *id => {
                 Err(Error::ServerKeyMismatch { expected: *id, offered: key.id() })
@@ -108,6 +112,14 @@ impl Handshake for ClientHandshake {
                 &[FrameKind::ServerHello, FrameKind::KeyOffer, FrameKind::Abort],
             ),
             Self::ServerReady(_) | Self::ServerFinished(_) | Self::Welcome(_) => next_record_len(prefix),
+        }
+    }
+
+    /// A server of a version that knows no invites ends the connection at the sight of one.
+    fn when_closed(&self) -> Option<Error> {
+        match self {
+            Self::Welcome(state) if state.has_invite() => Some(Error::InviteUnanswered),
+            _ => None,
         }
     }
 
@@ -318,17 +330,18 @@ pub struct ExpectServerFinished {
 
 impl ExpectServerFinished {
     fn handle(self, message: &mut [u8], out: &mut Vec<u8>) -> Result<Step<ClientHandshake>, Error> {
-        let Self { mut ready, client_auth, limits } = self;
-        let verified = ready.flight.receive_finished(&ready.server_secret, message)?;
-        let answer = Answer { ready, limits, verified };
-        match (answer.ready.mode, client_auth) {
+        let Self { ready, client_auth, limits } = self;
+        let ExpectServerReady { config, mode, stage, own_secret, server_secret, mut flight } = ready;
+        let verified = flight.receive_finished(&server_secret, message)?;
+        let answer = Answer { config, mode, stage, own_secret, flight, limits, verified };
+        match (mode, client_auth) {
             (Mode::Rsa, ClientAuthPolicy::Required | ClientAuthPolicy::Optional) => {
-                match answer.ready.config.identity.clone() {
+                match answer.config.identity.clone() {
                     Some(key) => Ok(Step::Work(SignClientAuth { answer: Box::new(answer), key })),
-                    None => answer.finish(Some(&HandshakeMessage::Anonymous), out),
+                    None => answer.finish_anonymous(out).map(waiting),
                 }
             }
-            (Mode::Psk | Mode::Resumption, ClientAuthPolicy::Settled) => answer.finish(None, out),
+            (Mode::Psk | Mode::Resumption, ClientAuthPolicy::Settled) => answer.finish(out).map(waiting),
             _ => Err(PeerMisbehaved::PolicyMismatch.into()),
         }
     }
@@ -347,53 +360,10 @@ impl Work<ClientHandshake> for SignClientAuth {
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Step<ClientHandshake>, Error> {
-        let t2 = self.answer.ready.flight.transcript.hash();
-        let message = client_auth_message(&t2, &self.key.public().id());
-        let auth = HandshakeMessage::ClientAuth {
-            spki: self.key.public().spki_der().to_vec(),
-            signature: self.key.sign(rng, &message)?,
-        };
-        self.answer.finish(Some(&auth), out)
+        self.answer.finish_signed(&self.key, rng, out).map(waiting)
     }
 }
 
-/// The client's last flight, to be sent.
-#[derive(Debug)]
-struct Answer {
-    ready: ExpectServerReady,
-    limits: ServerLimits,
-    #[expect(dead_code, reason = "a proof: there is no answer without a verified Finished")]
-    verified: super::FinishedVerified,
-}
-
-impl Answer {
-    fn finish(
-        self,
-        auth: Option<&HandshakeMessage>,
-        out: &mut Vec<u8>,
-    ) -> Result<Step<ClientHandshake>, Error> {
-        let ExpectServerReady { config, mode, stage, own_secret, mut flight, .. } = self.ready;
-        if let Some(auth) = auth {
-            flight.send(auth, out)?;
-        }
-        let mac = own_secret.finished(&flight.transcript.hash());
-        flight.send(&HandshakeMessage::Finished { mac }, out)?;
-
-        let t3 = flight.transcript.hash();
-        let stage = stage.into_application_stage();
-        let mut keys = ChannelKeys::new(
-            stage.traffic_secret(Side::Client, &t3),
-            stage.traffic_secret(Side::Server, &t3),
-        );
-        if let Some(target) = &config.open {
-            append_control(&mut keys.sealer, &ControlMessage::Open { target: target.clone() }, out)?;
-        }
-        Ok(Step::Continue(ClientHandshake::Welcome(Box::new(ExpectWelcome {
-            config,
-            mode,
-            limits: self.limits,
-            keys,
-            resumption: stage.resumption_secret(&t3),
-        }))))
-    }
+fn waiting(state: ExpectWelcome) -> Step<ClientHandshake> {
+    Step::Continue(ClientHandshake::Welcome(Box::new(state)))
 }

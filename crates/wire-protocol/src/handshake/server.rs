@@ -11,14 +11,16 @@
 //!                                   ExpectClientAuth            |
 //!                                        | --> VerifyClientAuth |
 //!                                        v                      v
-//!                                      ExpectClientFinished <---+
+//!                                      ExpectClientFinished <---+    behind ClientAuth, also for Invite
 //!                                        v
 //!                                      Authorization --> Established, or denied
 //! ```
 
 mod authorization;
+mod client_finished;
 mod config;
 mod credentials;
+mod invite;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -27,8 +29,8 @@ use core::time::Duration;
 
 use crypto_core::exchange;
 use crypto_core::hash::Transcript;
-use crypto_core::identity::{KeyId, PublicKey, ServerKey};
-use crypto_core::schedule::{EarlyStage, HandshakeStage, Side, TrafficSecret};
+use crypto_core::identity::{PublicKey, ServerKey};
+use crypto_core::schedule::{EarlyStage, Side};
 use crypto_core::secret::Secret;
 use rand_core::TryCryptoRng;
 
@@ -42,7 +44,10 @@ use crate::message::{
 };
 
 pub use authorization::Authorization;
+pub use client_finished::ExpectClientFinished;
+use client_finished::{Pending, UntilDone};
 pub use config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
+pub use invite::{InviteAttempt, InviteVerdict};
 
 /// Most KeyOffers on a connection (section 3): one for a first contact, one for a stale ticket.
 pub const MAX_KEY_OFFERS: u8 = 2;
@@ -93,7 +98,10 @@ impl Handshake for ServerHandshake {
         match self {
             Self::ClientHello(state) => state.handle(message, rng, out),
             Self::ClientAuth(state) => state.handle(message),
-            Self::ClientFinished(state) => state.handle(message),
+            Self::ClientFinished(state) => Ok(match state.handle(message)? {
+                UntilDone::Waiting(state) => Step::Continue(Self::ClientFinished(state)),
+                UntilDone::Done(authorization) => Step::Done(authorization),
+            }),
         }
     }
 }
@@ -295,24 +303,11 @@ impl Answer {
         };
         Ok(Step::Continue(match client {
             Some(client) => {
-                ServerHandshake::ClientFinished(Box::new(ExpectClientFinished { pending, client }))
+                ServerHandshake::ClientFinished(Box::new(ExpectClientFinished::new(pending, client)))
             }
             None => ServerHandshake::ClientAuth(Box::new(ExpectClientAuth { pending })),
         }))
     }
-}
-
-/// What a server holds while it waits for the client's flight.
-#[derive(Debug)]
-struct Pending {
-    config: Arc<ServerConfig>,
-    now: Duration,
-    mode: Mode,
-    server_id: KeyId,
-    full_handshake_at: Duration,
-    stage: HandshakeStage,
-    client_secret: TrafficSecret,
-    flight: Flight,
 }
 
 /// Waits for ClientAuth, with which the client names its key and proves that it has it, or stays anonymous.
@@ -331,10 +326,7 @@ impl ExpectClientAuth {
                 Ok(Step::Work(ServerWork::VerifyClientAuth(Box::new(work))))
             }
             HandshakeMessage::Anonymous => {
-                Ok(Step::Continue(ServerHandshake::ClientFinished(Box::new(ExpectClientFinished {
-                    pending,
-                    client: ClientIdentity::Anonymous,
-                }))))
+                Ok(waiting(ExpectClientFinished::new(pending, ClientIdentity::Anonymous)))
             }
             _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
         }
@@ -354,39 +346,10 @@ impl VerifyClientAuth {
     fn run(self) -> Result<Step<ServerHandshake>, Error> {
         let key = PublicKey::from_spki_der(&self.spki)?;
         key.verify(&client_auth_message(&self.t2, &key.id()), &self.signature)?;
-        Ok(Step::Continue(ServerHandshake::ClientFinished(Box::new(ExpectClientFinished {
-            pending: self.pending,
-            client: ClientIdentity::Key(key.id()),
-        }))))
+        Ok(waiting(ExpectClientFinished::after_client_auth(self.pending, self.t2, key.id())))
     }
 }
 
-/// Waits for ClientFinished, the proof that the client has the keys of the handshake.
-#[derive(Debug)]
-pub struct ExpectClientFinished {
-    pending: Pending,
-    client: ClientIdentity,
-}
-
-impl ExpectClientFinished {
-    fn handle(self, message: &mut [u8]) -> Result<Step<ServerHandshake>, Error> {
-        let Self { mut pending, client } = self;
-        let verified = pending.flight.receive_finished(&pending.client_secret, message)?;
-        let t3 = pending.flight.transcript.hash();
-        let stage = pending.stage.into_application_stage();
-        Ok(Step::Done(Box::new(Authorization {
-            keys: ChannelKeys::new(
-                stage.traffic_secret(Side::Server, &t3),
-                stage.traffic_secret(Side::Client, &t3),
-            ),
-            resumption: stage.resumption_secret(&t3),
-            config: pending.config,
-            now: pending.now,
-            mode: pending.mode,
-            server_id: pending.server_id,
-            full_handshake_at: pending.full_handshake_at,
-            client,
-            verified,
-        })))
-    }
+fn waiting(state: ExpectClientFinished) -> Step<ServerHandshake> {
+    Step::Continue(ServerHandshake::ClientFinished(Box::new(state)))
 }

@@ -5,11 +5,16 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteId;
 use serde::{Deserialize, Serialize};
 use serde_big_array::BigArray;
 
 use super::key_id;
 
+/// Most bytes of a client's name in Joined.
+pub const MAX_JOINED_NAME_LEN: usize = 256;
+/// Most bytes of the grant in Joined.
+pub const MAX_GRANT_LEN: usize = 2048;
 /// The one suite there is: see section 2.
 pub const SUITE: u16 = 0x0001;
 
@@ -168,6 +173,54 @@ pub enum HandshakeMessage {
         /// The reason.
         code: DeniedCode,
     },
+    /// Client: the invite that it uses, behind its ClientAuth.
+    Invite(Invite),
+    /// Server: the channel stands, in answer to an invite.
+    Joined {
+        /// What has come of the invite.
+        joined: Joined,
+        /// For the next channel.
+        ticket: Option<Ticket>,
+    },
+}
+
+/// What a client says to use an invite (section 5.1).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// Names the invite.
+    pub id: [u8; 16],
+    /// The half of the invite that only this server gets to see.
+    pub reveal: [u8; 32],
+    /// HMAC under the other half, over this handshake.
+    pub proof: [u8; 32],
+}
+
+impl fmt::Debug for Invite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invite").field("id", &InviteId(self.id)).finish_non_exhaustive()
+    }
+}
+
+/// What has come of an invite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Whether the client was enrolled by it.
+    pub outcome: JoinOutcome,
+    /// The name under which the server knows the client.
+    pub name: String,
+    /// What the client may do, as text for a person, who is all that reads it.
+    pub grant: String,
+}
+
+/// Whether a client was enrolled by its invite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinOutcome {
+    /// Now.
+    Enrolled,
+    /// At an earlier attempt, of which the client may not have got the answer.
+    EnrolledBefore,
+    /// It was known already: the invite was not looked at, and is as good as before.
+    Known,
 }
 
 /// Whether a server wants to know who the client is.

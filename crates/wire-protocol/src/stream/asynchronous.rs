@@ -9,6 +9,7 @@ mod early;
 mod halves;
 mod handshake;
 mod opening;
+mod pending_client;
 mod secure_stream;
 mod timer;
 mod tunnel;
@@ -22,7 +23,8 @@ pub use duplex::Duplex;
 pub use early::open_early;
 pub use halves::{ReadHalf, Split, WriteHalf};
 pub use handshake::{
-    Admission, Operation, Progress, RsaPool, accept, accept_channel, connect, connect_channel, connect_open,
-    fetch_server_key,
+    Admission, Operation, Progress, RsaPool, accept, accept_channel, accept_pipe, authenticate, connect,
+    connect_channel, connect_open, fetch_server_key,
 };
+pub use pending_client::PendingClient;
 pub use tunnel::{Pace, tunnel, tunnel_until};

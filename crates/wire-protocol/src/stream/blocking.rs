@@ -8,10 +8,12 @@ mod connection;
 mod directions;
 pub(super) mod halves;
 mod handshake;
+mod pending_client;
 mod secure_stream;
 mod timeouts;
 
 pub use connection::{Channel, Connection, SecureStream};
 pub use halves::{Halves, ReadHalf, Split, WriteHalf};
-pub use handshake::{accept, connect};
+pub use handshake::{accept, authenticate, connect};
+pub use pending_client::PendingClient;
 pub use timeouts::{Timeouts, Unlimited};

@@ -18,7 +18,7 @@ impl From<Error> for io::Error {
         let kind = match error {
             Error::Silent => return silent(),
             Error::EndTimedOut => return end_timed_out(),
-            Error::Truncated => io::ErrorKind::UnexpectedEof,
+            Error::Truncated | Error::InviteUnanswered => io::ErrorKind::UnexpectedEof,
             Error::Closed => io::ErrorKind::NotConnected,
             Error::Denied(_) | Error::Refused(_) => io::ErrorKind::PermissionDenied,
             Error::Aborted(_) => io::ErrorKind::ConnectionRefused,

@@ -40,6 +40,7 @@ impl Parts {
             peer: Peer::Server(established.server_key),
             limits: established.limits,
             ticket: established.ticket,
+            joined: established.joined,
         };
         Self::new(Side::Client, established.keys, session, early, established.opening.as_ref())
     }
@@ -50,6 +51,7 @@ impl Parts {
             peer: Peer::Client(established.client),
             limits: established.limits,
             ticket: None,
+            joined: None,
         };
         Self::new(Side::Server, established.keys, session, early, None)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crypto_core::identity::PublicKey;
 
 use crate::handshake::client::ResumptionTicket;
-use crate::message::{ClientIdentity, Mode, ServerLimits};
+use crate::message::{ClientIdentity, Joined, Mode, ServerLimits};
 
 /// The results of a handshake that a channel keeps, such as the identity of the peer.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Session {
     pub limits: ServerLimits,
     /// For the client's next connection: to be taken out and kept.
     pub ticket: Option<ResumptionTicket>,
+    /// At a client that has used an invite: what has come of it.
+    pub joined: Option<Joined>,
 }
 
 /// Who is at the other end of a channel.

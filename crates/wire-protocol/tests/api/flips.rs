@@ -131,6 +131,12 @@ fn every_flipped_byte_of_a_resumption() {
     check_flips(Scene::Resumption);
 }
 
+/// Invite, Finished, Joined: what is before them is that of a first contact, and flipped there.
+#[test]
+fn every_flipped_byte_of_an_invited_client_s_flight() {
+    check_flips_in(Scene::Invited, 5..8);
+}
+
 #[test]
 fn a_spoilt_ticket_leads_to_a_full_handshake_and_never_to_a_resumption() {
     let hello = &recorded(Scene::Resumption)[0].1;

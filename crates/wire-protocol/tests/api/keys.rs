@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use chacha20::ChaCha20Rng;
 use crypto_core::identity::{ClientKey, KeyId, ServerKey};
+use crypto_core::invite::InviteSecret;
 use crypto_core::pem;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
@@ -48,6 +49,11 @@ pub(crate) fn psk() -> Arc<PreSharedKey> {
 pub(crate) fn psk_with(id: &str, server_id: KeyId, seed: u64) -> Arc<PreSharedKey> {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     Arc::new(PreSharedKey::generate(&mut rng, id, server_id).unwrap())
+}
+
+/// The secret of an invite to [`server`].
+pub(crate) fn invite() -> Arc<InviteSecret> {
+    Arc::new(InviteSecret::new(Secret::new([0x1E; 32])))
 }
 
 pub(crate) fn ticket_key() -> Arc<TicketKey> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
+use crypto_core::invite::InviteVerifier;
 use crypto_core::record;
 use crypto_core::schedule::Side;
 use crypto_core::secret::Secret;
@@ -13,9 +14,11 @@ use rand_core::{SeedableRng as _, TryCryptoRng};
 use wire_protocol::handshake::client::{
     self, ClientConfig, ClientHandshake, ExpectedServer, ResumptionTicket,
 };
-use wire_protocol::handshake::server::{self, ClientAuth, ServerConfig, ServerHandshake};
+use wire_protocol::handshake::server::{
+    self, Authorization, ClientAuth, InviteVerdict, ServerConfig, ServerHandshake,
+};
 use wire_protocol::handshake::{Handshake, Step, Work as _};
-use wire_protocol::message::{DeniedCode, ServerLimits, Target};
+use wire_protocol::message::{DeniedCode, JoinOutcome, Joined, ServerLimits, Target};
 use wire_protocol::{Error, frame};
 
 use super::keys;
@@ -121,6 +124,12 @@ pub(crate) struct Pair {
     pub(crate) welcomed: Option<server::Established>,
     /// What the server says to whoever the client turns out to be.
     pub(crate) decision: Result<(), DeniedCode>,
+    /// What the server keeps of the one invite that it has made.
+    pub(crate) kept: Option<InviteVerifier>,
+    /// What it thinks of the one that the client has presented.
+    pub(crate) verdict: Option<InviteVerdict>,
+    /// What it says to a client that has the invite.
+    pub(crate) joined: Joined,
     /// What was delivered, message by message, by the side that said it.
     pub(crate) tape: Vec<(Side, Vec<u8>)>,
     to_server: Vec<u8>,
@@ -139,6 +148,9 @@ impl Pair {
             server: self::server(server, now),
             welcomed: None,
             decision: Ok(()),
+            kept: Some(keys::invite().verifier(keys::server_id())),
+            verdict: None,
+            joined: joined(JoinOutcome::Enrolled),
             tape: Vec::new(),
             to_server,
             early: Vec::new(),
@@ -175,21 +187,27 @@ impl Pair {
             let over = Err(Error::ApiMisuse("the handshake is over"));
             let done = mem::replace(&mut self.server.step, over);
             let Ok(Step::Done(authorization)) = done else { return out };
-            match self.decision {
-                Ok(()) => {
-                    let established = authorization.welcome(&mut self.server.rng, &mut out);
-                    match established {
-                        Ok(established) => self.welcomed = Some(established),
-                        Err(error) => self.server.step = Err(error),
-                    }
-                }
-                Err(code) => authorization.deny(code, &mut out).unwrap(),
-            }
+            self.answer(authorization, &mut out);
         }
         if self.welcomed.is_some() {
             self.early = self.server.early().to_vec();
         }
         out
+    }
+
+    fn answer(&mut self, authorization: Box<Authorization>, out: &mut Vec<u8>) {
+        let rng = &mut self.server.rng;
+        self.verdict = authorization.invite().map(|attempt| attempt.check(self.kept.as_ref(), rng).unwrap());
+        let established = match (self.decision, self.verdict) {
+            (Ok(()), None) => authorization.welcome(rng, out),
+            (Ok(()), Some(InviteVerdict::Right)) => authorization.join(self.joined.clone(), rng, out),
+            (Ok(()), Some(_)) => return authorization.deny(DeniedCode::NotAllowed, out).unwrap(),
+            (Err(code), _) => return authorization.deny(code, out).unwrap(),
+        };
+        match established {
+            Ok(established) => self.welcomed = Some(established),
+            Err(error) => self.server.step = Err(error),
+        }
     }
 
     /// Whether each side believes that the channel stands.
@@ -219,10 +237,13 @@ pub(crate) enum Scene {
     Psk,
     /// A ticket of an hour ago.
     Resumption,
+    /// RSA mode; the client has the server's key, one of its own, and an invite.
+    Invited,
 }
 
 impl Scene {
-    pub(crate) const ALL: [Self; 4] = [Self::FirstContact, Self::Anonymous, Self::Psk, Self::Resumption];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::FirstContact, Self::Anonymous, Self::Psk, Self::Resumption, Self::Invited];
 
     pub(crate) fn client(self) -> ClientConfig {
         match self {
@@ -230,6 +251,7 @@ impl Scene {
             Self::Anonymous => knows_key(),
             Self::Psk => knows_psk(),
             Self::Resumption => has_ticket(ticket()),
+            Self::Invited => invited(with_identity(knows_key())),
         }
     }
 
@@ -268,11 +290,19 @@ pub(crate) fn has_ticket(ticket: ResumptionTicket) -> ClientConfig {
 }
 
 pub(crate) fn expecting(server: ExpectedServer) -> ClientConfig {
-    ClientConfig { server, identity: None, open: None }
+    ClientConfig::new(server)
 }
 
 pub(crate) fn with_identity(config: ClientConfig) -> ClientConfig {
     ClientConfig { identity: Some(keys::client()), ..config }
+}
+
+pub(crate) fn invited(config: ClientConfig) -> ClientConfig {
+    ClientConfig { invite: Some(keys::invite()), ..config }
+}
+
+pub(crate) fn joined(outcome: JoinOutcome) -> Joined {
+    Joined { outcome, name: "laptop".into(), grant: "--message --tcp 10.0.0.1:5432".into() }
 }
 
 pub(crate) fn opening(config: ClientConfig, target: Target) -> ClientConfig {

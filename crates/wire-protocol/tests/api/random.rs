@@ -18,7 +18,8 @@ use wire_protocol::codec::{MAX_MESSAGE_LEN, decode, encode};
 use wire_protocol::frame::{HEADER_LEN, frame_len, parse};
 use wire_protocol::handshake::Handshake;
 use wire_protocol::message::{
-    Abort, ClientHello, ControlMessage, HandshakeMessage, KeyOffer, ServerHello, Ticket, TicketContent,
+    Abort, ClientHello, ControlMessage, HandshakeMessage, InviteContent, KeyOffer, ServerHello, Ticket,
+    TicketContent,
 };
 
 use super::keys;
@@ -117,7 +118,7 @@ proptest! {
     /// A whole honest handshake, with several bytes of one side's flight replaced, inserted and taken away.
     #[test]
     fn spoilt_transcripts(
-        scene in prop::sample::select(vec![Scene::Psk, Scene::Resumption, Scene::Anonymous]),
+        scene in prop::sample::select(vec![Scene::Psk, Scene::Resumption, Scene::Anonymous, Scene::Invited]),
         at_server in any::<bool>(),
         changes in vec((any::<Index>(), any::<u8>(), 0u8..3), 1..6),
     ) {
@@ -195,6 +196,7 @@ fn decodes_to_itself(bytes: &[u8]) -> Result<(), TestCaseError> {
     check::<HandshakeMessage>(bytes)?;
     check::<ControlMessage>(bytes)?;
     check::<Ticket>(bytes)?;
+    check::<InviteContent>(bytes)?;
     check::<TicketContent>(bytes)
 }
 

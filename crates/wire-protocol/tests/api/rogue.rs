@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chacha20::ChaCha20Rng;
 use crypto_core::exchange::{self, ClientExchange};
 use crypto_core::hash::Transcript;
-use crypto_core::identity::{KeyId, ServerKey};
+use crypto_core::identity::{ClientKey, KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
 use crypto_core::record::{ContentType, HEADER_LEN, Opener, Sealer};
 use crypto_core::schedule::{BinderKind, EarlyStage, HandshakeStage, Side, TrafficSecret};
@@ -95,6 +95,13 @@ impl Rogue {
     /// The Finished that is right at this point.
     pub(crate) fn finished(&self) -> HandshakeMessage {
         HandshakeMessage::Finished { mac: self.own_secret.finished(&self.transcript.hash()) }
+    }
+
+    /// Says who the client is, as it is right behind the server's Finished.
+    pub(crate) fn say_client_auth(&mut self, key: &ClientKey) -> Vec<u8> {
+        let signed = [&b"sockseal v1 client auth\0"[..], &self.transcript(), &key.public().id().0].concat();
+        let signature = key.sign(&mut self.rng, &signed).unwrap();
+        self.say(&HandshakeMessage::ClientAuth { spki: key.public().spki_der().to_vec(), signature })
     }
 
     /// Opens what the other side says under its handshake key.

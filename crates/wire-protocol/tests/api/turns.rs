@@ -6,14 +6,14 @@ use wire_protocol::codec::encode;
 use wire_protocol::frame::{self, FrameKind};
 use wire_protocol::handshake::Handshake;
 use wire_protocol::message::{
-    Abort, AbortCode, ClientAuthPolicy, ControlMessage, DeniedCode, HandshakeMessage, KeyOffer, RefusedCode,
-    ResetCode, Target,
+    Abort, AbortCode, ClientAuthPolicy, ControlMessage, DeniedCode, HandshakeMessage, Invite, JoinOutcome,
+    KeyOffer, RefusedCode, ResetCode, Target,
 };
 use wire_protocol::{Error, Foreign, InvalidMessage, PeerMisbehaved};
 
 use super::line::{seal, sealer};
 use super::pair::{
-    self, LIMITS, NOW, Peer, Scene, has_ticket, knows_id, knows_key, knows_psk, server_config, ticket,
+    self, LIMITS, NOW, Peer, Scene, has_ticket, joined, knows_id, knows_key, knows_psk, server_config, ticket,
 };
 use super::rogue::{Rogue, RogueHello};
 use super::{keys, pair::with_identity};
@@ -87,6 +87,8 @@ fn everything() -> Vec<Saying> {
         ("Anonymous", HandshakeMessage::Anonymous),
         ("Welcome", HandshakeMessage::Welcome { ticket: None }),
         ("Denied", HandshakeMessage::Denied { code: DeniedCode::NotAllowed }),
+        ("Invite", HandshakeMessage::Invite(Invite { id: [1; 16], reveal: [2; 32], proof: [3; 32] })),
+        ("Joined", HandshakeMessage::Joined { joined: joined(JoinOutcome::Enrolled), ticket: None }),
     ] {
         all.push((name, Box::new(move |voice| voice.handshake(&message))));
     }
@@ -109,7 +111,7 @@ fn everything() -> Vec<Saying> {
         ("data", ContentType::Data, &b"data"[..]),
         ("no data", ContentType::Data, b""),
         ("handshake message of no bytes", ContentType::Handshake, b""),
-        ("handshake message 6", ContentType::Handshake, b"\0\0\0\x06"),
+        ("handshake message 8", ContentType::Handshake, b"\0\0\0\x08"),
         ("handshake message with a byte too many", ContentType::Handshake, b"\0\0\0\x03\0"),
         ("handshake message beyond the limit", ContentType::Handshake, &[0; 8193]),
     ] {
@@ -132,7 +134,7 @@ fn by_default(waits_for_frame: bool, name: &str) -> Error {
         (false, true) => InvalidMessage::RecordLength.into(),
         (false, false) => match name {
             "handshake message of no bytes"
-            | "handshake message 6"
+            | "handshake message 8"
             | "handshake message with a byte too many" => InvalidMessage::Malformed.into(),
             "handshake message beyond the limit" => InvalidMessage::TooLong.into(),
             _ => PeerMisbehaved::UnexpectedMessage.into(),
@@ -202,7 +204,7 @@ fn answered(scene: Scene) -> (Peer<wire_protocol::handshake::client::ClientHands
     (client, server)
 }
 
-const ENCRYPTED_SCENES: [Scene; 4] = Scene::ALL;
+const ENCRYPTED_SCENES: [Scene; 5] = Scene::ALL;
 
 #[test]
 fn client_that_expects_server_ready() {
@@ -217,7 +219,7 @@ fn client_that_expects_server_ready() {
 
 fn policy(scene: Scene) -> HandshakeMessage {
     let client_auth = match scene {
-        Scene::FirstContact => ClientAuthPolicy::Required,
+        Scene::FirstContact | Scene::Invited => ClientAuthPolicy::Required,
         Scene::Anonymous => ClientAuthPolicy::Optional,
         Scene::Psk | Scene::Resumption => ClientAuthPolicy::Settled,
     };
@@ -249,7 +251,8 @@ fn client_that_expects_a_welcome() {
             }
             (client, Voice::Traffic(Box::new(server.into_traffic().0)))
         };
-        check(state, &[("Welcome", GOES_ON), ("Denied", Some(Error::Denied(DeniedCode::NotAllowed)))]);
+        let last = if scene == Scene::Invited { "Joined" } else { "Welcome" };
+        check(state, &[(last, GOES_ON), ("Denied", Some(Error::Denied(DeniedCode::NotAllowed)))]);
     }
 }
 
@@ -299,6 +302,21 @@ fn server_that_expects_the_client_s_finished() {
         (server, Voice::Handshake(Box::new(client)))
     };
     check(anonymous, &[("Finished", GOES_ON)]);
+    let known = || {
+        let (mut server, mut client) = said(RogueHello::rsa(&keys::server(), |_| {}));
+        assert_eq!(server.feed(&client.say_client_auth(&keys::client())), b"");
+        (server, Voice::Handshake(Box::new(client)))
+    };
+    check(known, &[("Finished", GOES_ON), ("Invite", GOES_ON)]);
+    let invited = || {
+        let (mut server, mut client) = said(RogueHello::rsa(&keys::server(), |_| {}));
+        let mut flight = client.say_client_auth(&keys::client());
+        let invite = Invite { id: [1; 16], reveal: [2; 32], proof: [3; 32] };
+        flight.extend(client.say(&HandshakeMessage::Invite(invite)));
+        assert_eq!(server.feed(&flight), b"");
+        (server, Voice::Handshake(Box::new(client)))
+    };
+    check(invited, &[("Finished", GOES_ON)]);
     let psk = || {
         let (server, client) = said(RogueHello::psk(&keys::psk(), |_| {}));
         (server, Voice::Handshake(Box::new(client)))

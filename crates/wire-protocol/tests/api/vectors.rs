@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crypto_core::cipher::CtrKey;
 use crypto_core::hash::sha256;
+use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteSecret;
 use crypto_core::mac::MacKey;
 use crypto_core::pem;
 use crypto_core::psk::PreSharedKey;
@@ -22,17 +24,23 @@ use wire_protocol::channel::Event;
 use wire_protocol::codec::{decode, encode};
 use wire_protocol::handshake::ChannelKeys;
 use wire_protocol::handshake::client::{ClientConfig, ClientHandshake, ExpectedServer, ResumptionTicket};
-use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
-use wire_protocol::message::{AbortCode, ControlMessage, DeniedCode, Mode, ResetCode, ServerLimits, Target};
+use wire_protocol::handshake::server::{
+    self, Authorization, ClientAuth, InviteVerdict, ServerConfig, ServerHandshake,
+};
+use wire_protocol::message::{
+    AbortCode, ControlMessage, DeniedCode, HandshakeMessage, JoinOutcome, Joined, Mode, ResetCode,
+    ServerLimits, Target,
+};
 use wire_protocol::{Error, Foreign, InvalidMessage, PeerMisbehaved};
 
 use super::line::{End, Heard};
 use super::pair::Peer;
 
-const HANDSHAKES: [(&str, &str); 3] = [
+const HANDSHAKES: [(&str, &str); 4] = [
     ("handshake_rsa.json", include_str!("../vectors/handshake_rsa.json")),
     ("handshake_psk.json", include_str!("../vectors/handshake_psk.json")),
     ("handshake_resumption.json", include_str!("../vectors/handshake_resumption.json")),
+    ("handshake_invite.json", include_str!("../vectors/handshake_invite.json")),
 ];
 const HOSTILE: &str = include_str!("../vectors/hostile.json");
 const FILES: &str = include_str!("../vectors/files.json");
@@ -108,7 +116,7 @@ impl TryCryptoRng for Draws {}
 
 fn client(vector: &Value) -> (Peer<ClientHandshake, Draws>, Vec<u8>) {
     let setup = &vector["setup"];
-    let id = crypto_core::identity::KeyId(array(&setup["server_id"]));
+    let id = KeyId(array(&setup["server_id"]));
     let server = match setup.get("psk") {
         Some(psk) => ExpectedServer::Psk(Arc::new(PreSharedKey::from_text(text(psk)).unwrap())),
         None => ExpectedServer::Key {
@@ -123,11 +131,31 @@ fn client(vector: &Value) -> (Peer<ClientHandshake, Draws>, Vec<u8>) {
     };
     let identity =
         setup.get("client_key").map(|key| Arc::new(pem::read_client_key(text(key), None).unwrap()));
-    let config = ClientConfig { server, identity, open: Some(Target::Pipe) };
+    let invite = setup.get("invite").map(|invite| Arc::new(invite_secret(invite)));
+    let config = ClientConfig { server, identity, invite, open: Some(Target::Pipe) };
     let mut draws = Draws::new(vector, "client");
     let mut out = Vec::new();
     let start = ClientHandshake::start(config, &mut draws, &mut out);
     (Peer::new(start, draws), out)
+}
+
+fn invite_secret(invite: &Value) -> InviteSecret {
+    InviteSecret::new(Secret::new(array(&invite["secret"])))
+}
+
+/// What the server says to a client that may come in: that it has been enrolled, where it has an invite.
+fn let_in(
+    vector: &Value,
+    authorization: Box<Authorization>,
+    draws: &mut Draws,
+    out: &mut Vec<u8>,
+) -> server::Established {
+    let Some(attempt) = authorization.invite() else { return authorization.welcome(draws, out).unwrap() };
+    let invite = &vector["setup"]["invite"];
+    let kept = invite_secret(invite).verifier(KeyId(array(&vector["setup"]["server_id"])));
+    assert_eq!(attempt.check(Some(&kept), &mut Draws(VecDeque::new())), Ok(InviteVerdict::Right));
+    let [name, grant] = ["name", "grant"].map(|field| text(&invite[field]).to_owned());
+    authorization.join(Joined { outcome: JoinOutcome::Enrolled, name, grant }, draws, out).unwrap()
 }
 
 fn server(vector: &Value) -> Peer<ServerHandshake, Draws> {
@@ -172,7 +200,7 @@ fn replayed(vector: &Value) -> (End, End) {
     let mut server = server(vector);
     let mut server_said = server.feed(&said(vector, "client"));
     let mut draws = std::mem::replace(&mut server.rng, Draws(VecDeque::new()));
-    let server = server.into_outcome().welcome(&mut draws, &mut server_said).unwrap();
+    let server = let_in(vector, server.into_outcome(), &mut draws, &mut server_said);
     assert_eq!(server_said, said(vector, "server"), "the server says what is recorded");
     assert!(draws.0.is_empty());
 
@@ -297,7 +325,7 @@ fn encrypted_messages_open_under_the_recorded_secrets_and_make_the_recorded_hash
                 "ClientHello" | "ServerHello" => said.extend_from_slice(&record),
                 kind => {
                     let opener = match (kind, text(&message["from"])) {
-                        ("Welcome", _) => &mut welcome,
+                        ("Welcome" | "Joined", _) => &mut welcome,
                         (_, "client") => &mut from_client,
                         _ => &mut from_server,
                     };
@@ -306,7 +334,7 @@ fn encrypted_messages_open_under_the_recorded_secrets_and_make_the_recorded_hash
                     assert_eq!(opened[0].content_type, ContentType::Handshake);
                     let payload = &record[HEADER_LEN..HEADER_LEN + opened[0].payload_len];
                     assert_eq!(payload, bytes(&message["payload"]), "{name}: {kind}");
-                    if kind != "Welcome" {
+                    if !matches!(kind, "Welcome" | "Joined") {
                         said.extend_from_slice(payload);
                     }
                 }
@@ -321,10 +349,43 @@ fn encrypted_messages_open_under_the_recorded_secrets_and_make_the_recorded_hash
     }
 }
 
+/// Each other answer to the Invite, as the server makes it and as the client takes it.
+#[test]
+fn the_other_answers_to_an_invite_are_what_is_recorded() {
+    let vector = file("handshake_invite.json");
+    for answer in list(&vector["answers"]) {
+        let (mut client, _) = client(&vector);
+        let said = said(&vector, "server");
+        let last = bytes(&list(&vector["messages"]).last().unwrap()["bytes"]);
+        client.feed(said.strip_suffix(&last[..]).unwrap());
+        client.feed(&bytes(&answer["bytes"]));
+
+        let mut server = server(&vector);
+        server.feed(&self::said(&vector, "client"));
+        let authorization = server.into_outcome();
+        let mut out = Vec::new();
+        match decode(&bytes(&answer["payload"])).unwrap() {
+            HandshakeMessage::Joined { joined, ticket: None } => {
+                assert_eq!(client.into_outcome().joined, Some(joined.clone()));
+                // The server would say a ticket, too; what it is without one was sealed by the example.
+                let mut draws = Draws(VecDeque::new());
+                authorization.join(joined, &mut draws, &mut out).unwrap();
+                assert!(out.len() > bytes(&answer["bytes"]).len());
+            }
+            HandshakeMessage::Denied { code } => {
+                assert_eq!(client.error(), Some(Error::Denied(code)));
+                authorization.deny(code, &mut out).unwrap();
+                assert_eq!(out, bytes(&answer["bytes"]), "{answer}");
+            }
+            other => panic!("{other:?} answers no Invite"),
+        }
+    }
+}
+
 /// One side of a hostile case, in the handshake or behind it.
 enum Stage {
     Client(Box<Peer<ClientHandshake, Draws>>),
-    Server(Box<Peer<ServerHandshake, Draws>>),
+    Server(Box<Value>, Box<Peer<ServerHandshake, Draws>>),
     Channel(Box<End>),
 }
 
@@ -332,7 +393,7 @@ impl Stage {
     fn new(vector: &Value, side: &str) -> Self {
         match side {
             "client" => Self::Client(Box::new(client(vector).0)),
-            _ => Self::Server(Box::new(server(vector))),
+            _ => Self::Server(Box::new(vector.clone()), Box::new(server(vector))),
         }
     }
 
@@ -349,15 +410,15 @@ impl Stage {
                 let established = peer.into_outcome();
                 (channel(Side::Client, established.keys, &early, established.opening), Ok(said))
             }
-            Self::Server(mut peer) => {
+            Self::Server(vector, mut peer) => {
                 let mut said = peer.feed(input);
                 if !peer.is_done() {
                     let outcome = peer.error().map_or(Ok(said), Err);
-                    return (Self::Server(peer), outcome);
+                    return (Self::Server(vector, peer), outcome);
                 }
                 let early = peer.early().to_vec();
                 let mut draws = std::mem::replace(&mut peer.rng, Draws(VecDeque::new()));
-                let established = peer.into_outcome().welcome(&mut draws, &mut said).unwrap();
+                let established = let_in(&vector, peer.into_outcome(), &mut draws, &mut said);
                 (channel(Side::Server, established.keys, &early, None), Ok(said))
             }
             Self::Channel(mut end) => {

@@ -4,11 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crypto_core::identity::{ClientKey, KeyId, PublicKey};
+use crypto_core::invite::InviteSecret;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 
+use crate::error::Error;
 use crate::handshake::ChannelKeys;
-use crate::message::{Mode, ServerLimits, Target};
+use crate::message::{Joined, Mode, ServerLimits, Target};
 
 /// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
 pub const MAX_TICKET_LEN: usize = 4096;
@@ -20,8 +22,30 @@ pub struct ClientConfig {
     pub server: ExpectedServer,
     /// Who the client is; with `None` it is anonymous, or who its pre-shared key says.
     pub identity: Option<Arc<ClientKey>>,
+    /// Joins with the invite that has this secret, which enrols the key in `identity`. Needs a server that is expected by the
+    /// id of its key, the one in the invite's line, and no ticket.
+    pub invite: Option<Arc<InviteSecret>>,
     /// Opens a stream right behind the handshake, which saves a round trip.
     pub open: Option<Target>,
+}
+
+impl ClientConfig {
+    /// A configuration for `server`, and nothing else yet.
+    #[must_use]
+    pub fn new(server: ExpectedServer) -> Self {
+        Self { server, identity: None, invite: None, open: None }
+    }
+
+    /// An invite is for the handshake in RSA mode of a client with a key.
+    pub(super) fn check_invite(&self) -> Result<(), Error> {
+        match (&self.invite, &self.server, &self.identity) {
+            (None, ..) | (Some(_), ExpectedServer::Key { ticket: None, .. }, Some(_)) => Ok(()),
+            (Some(_), ExpectedServer::Key { ticket: None, .. }, None) => {
+                Err(Error::ApiMisuse("an invite needs a client's key to enrol"))
+            }
+            (Some(_), ..) => Err(Error::ApiMisuse("an invite goes with no ticket and no pre-shared key")),
+        }
+    }
 }
 
 /// The server that a client means.
@@ -64,6 +88,8 @@ pub struct Established {
     pub limits: ServerLimits,
     /// For the next channel.
     pub ticket: Option<ResumptionTicket>,
+    /// What has come of the invite, where one was used.
+    pub joined: Option<Joined>,
     /// The stream that was opened right behind the handshake, not yet confirmed.
     pub opening: Option<Target>,
 }

@@ -1,5 +1,6 @@
 //! What is left once a client has proven who it is: the decision, and the ticket for the next time.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,10 +13,14 @@ use rand_core::TryCryptoRng;
 use zeroize::Zeroize as _;
 
 use super::config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME, TICKET_LIFETIME};
+use super::invite::InviteAttempt;
 use crate::codec::encode;
 use crate::error::Error;
 use crate::handshake::{ChannelKeys, FinishedVerified};
-use crate::message::{ClientIdentity, DeniedCode, HandshakeMessage, Mode, Ticket, TicketContent};
+use crate::message::{
+    ClientIdentity, DeniedCode, HandshakeMessage, Joined, MAX_GRANT_LEN, MAX_JOINED_NAME_LEN, Mode, Ticket,
+    TicketContent,
+};
 
 /// A handshake that waits for the caller to admit or deny the client, which is authenticated or anonymous by now. The
 /// caller decides afresh on every connection: a ticket says who a client is, not what it may do today.
@@ -27,6 +32,7 @@ pub struct Authorization {
     pub(super) server_id: KeyId,
     pub(super) full_handshake_at: Duration,
     pub(super) client: ClientIdentity,
+    pub(super) invite: Option<Box<InviteAttempt>>,
     pub(super) keys: ChannelKeys,
     pub(super) resumption: ResumptionSecret,
     #[expect(dead_code, reason = "a proof: nobody is let in without a verified Finished")]
@@ -38,6 +44,13 @@ impl Authorization {
     #[must_use]
     pub fn client(&self) -> &ClientIdentity {
         &self.client
+    }
+
+    /// The invite that the client wants to use. It is to be answered with [`Authorization::join`] or [`Authorization::deny`], and
+    /// is of no account where the client is known already.
+    #[must_use]
+    pub fn invite(&self) -> Option<&InviteAttempt> {
+        self.invite.as_deref()
     }
 
     /// How the two authenticated each other.
@@ -63,9 +76,9 @@ impl Authorization {
     ///
     /// # Errors
     /// [`Error::Denied`] when [`Authorization::check_policy`] refuses the client, which `out` then tells it;
-    /// [`Error::Crypto`] when `rng` fails.
+    /// [`Error::ApiMisuse`] for a client with an invite; [`Error::Crypto`] when `rng` fails.
     pub fn welcome<R: TryCryptoRng + ?Sized>(
-        mut self,
+        self,
         rng: &mut R,
         out: &mut Vec<u8>,
     ) -> Result<Established, Error> {
@@ -73,11 +86,37 @@ impl Authorization {
             self.deny(code, out)?;
             return Err(Error::Denied(code));
         }
-        let ticket = match (&self.config.tickets, self.mode) {
-            (Some(key), Mode::Rsa | Mode::Resumption) => self.mint_ticket(key, rng)?,
-            _ => None,
-        };
-        self.keys.send(&HandshakeMessage::Welcome { ticket }, out)?;
+        if self.invite.is_some() {
+            return Err(Error::ApiMisuse("a client with an invite is to join, or to be denied"));
+        }
+        let ticket = self.ticket(rng)?;
+        self.establish(&HandshakeMessage::Welcome { ticket }, out)
+    }
+
+    /// Lets in a client with an invite, whose key is on the server's list by now. Tells it what has come of the invite, with a
+    /// ticket for the next time.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] for a client without an invite, and for a name or a grant that is too long; [`Error::Crypto`] when
+    /// `rng` fails.
+    pub fn join<R: TryCryptoRng + ?Sized>(
+        self,
+        joined: Joined,
+        rng: &mut R,
+        out: &mut Vec<u8>,
+    ) -> Result<Established, Error> {
+        if self.invite.is_none() {
+            return Err(Error::ApiMisuse("a client without an invite cannot join"));
+        }
+        if joined.name.len() > MAX_JOINED_NAME_LEN || joined.grant.len() > MAX_GRANT_LEN {
+            return Err(Error::ApiMisuse("the name or the grant is too long for Joined"));
+        }
+        let ticket = self.ticket(rng)?;
+        self.establish(&HandshakeMessage::Joined { joined, ticket }, out)
+    }
+
+    fn establish(mut self, message: &HandshakeMessage, out: &mut Vec<u8>) -> Result<Established, Error> {
+        self.keys.send(message, out)?;
         Ok(Established { keys: self.keys, mode: self.mode, client: self.client, limits: self.config.limits })
     }
 
@@ -88,6 +127,14 @@ impl Authorization {
     pub fn deny(mut self, code: DeniedCode, out: &mut Vec<u8>) -> Result<(), Error> {
         self.keys.send(&HandshakeMessage::Denied { code }, out)?;
         Ok(())
+    }
+
+    /// The ticket that the client gets, if it gets one.
+    fn ticket<R: TryCryptoRng + ?Sized>(&self, rng: &mut R) -> Result<Option<Ticket>, Error> {
+        match (&self.config.tickets, self.mode) {
+            (Some(key), Mode::Rsa | Mode::Resumption) => self.mint_ticket(key, rng),
+            _ => Ok(None),
+        }
     }
 
     /// `None` where the chain ends here, so that a full handshake is due next time in any case.

@@ -13,14 +13,15 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::connection::{Channel, OpeningStream, SecureStream};
+use super::pending_client::PendingClient;
 use crate::channel::SILENCE;
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
-use crate::handshake::server::{Authorization, ServerConfig, ServerHandshake};
+use crate::handshake::server::{ServerConfig, ServerHandshake};
 use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
 use crate::stream::deadline::HANDSHAKE_DEADLINE;
 use crate::stream::error::{closed_during_handshake, error_in, handshake_timed_out, silent};
-use crate::stream::handshake::{HANDSHAKE_CHUNK, abort_frame, target_of, unix_time};
+use crate::stream::handshake::{HANDSHAKE_CHUNK, abort_frame, ended, failed, target_of, unix_time};
 use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Opening};
 use crate::{Error, PeerMisbehaved};
@@ -147,7 +148,17 @@ where
 {
     let pool = RsaPool::new(1);
     let handshake = timeout(HANDSHAKE_DEADLINE, accept_channel(io, config, &pool, authorize));
-    let mut channel = handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?;
+    accept_pipe(handshake.await.unwrap_or_else(|_| Err(handshake_timed_out()))?).await
+}
+
+/// Accepts the pipe that a client opens, once it is let in.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_pipe<S>(mut channel: Channel<S>) -> io::Result<SecureStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     match channel.next_open().await? {
         Some(Target::Pipe) => timeout(SILENCE, channel.answer_open()).await.unwrap_or_else(|_| Err(silent())),
         Some(_) => {
@@ -205,13 +216,14 @@ where
 }
 
 /// Does the server's handshake and no more: the channel is idle. `admission` says where RSA is done. How long all of it may
-/// take is for the caller to say, which has to: a client may be silent for ever.
+/// take is for the caller to say, which has to: a client may be silent for ever. A client with an invite is denied: that takes
+/// [`authenticate`].
 ///
 /// # Errors
 /// As [`accept`], and what `admission` gives up a handshake with. `ConnectionAborted` where the client left without a
 /// hello, which is no fault: it may have asked for the key, or only whether somebody listens here.
 pub async fn accept_channel<S>(
-    mut io: S,
+    io: S,
     config: Arc<ServerConfig>,
     admission: &impl Admission,
     authorize: impl FnOnce(&ClientIdentity) -> Result<(), DeniedCode>,
@@ -219,8 +231,28 @@ pub async fn accept_channel<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let client = authenticate(io, config, admission).await?;
+    match client.judge(authorize) {
+        Ok(()) => client.welcome().await,
+        Err(code) => Err(client.deny(code).await),
+    }
+}
+
+/// Does the server's handshake up to the decision whether the client may come in, which is the caller's. `admission` and the
+/// time that it may take are as with [`accept_channel`].
+///
+/// # Errors
+/// As [`accept_channel`].
+pub async fn authenticate<S>(
+    mut io: S,
+    config: Arc<ServerConfig>,
+    admission: &impl Admission,
+) -> io::Result<PendingClient<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let start = Step::Continue(ServerHandshake::new(config, unix_time()));
-    let driven: io::Result<(Box<Authorization>, _)> = {
+    let driven: io::Result<_> = {
         let driving = Box::pin(drive(&mut io, start, Vec::new(), admission));
         tokio::select! {
             biased;
@@ -228,30 +260,15 @@ where
             reason = admission.given_up() => Err(reason.into()),
         }
     };
-    let (authorization, early) = match driven {
-        Ok(outcome) => outcome,
+    match driven {
+        Ok((authorization, early)) => Ok(PendingClient::new(io, authorization, early)),
         Err(error) => {
             if let Some(code) = error_in(&error).and_then(Error::abort_code) {
                 // The handshake has failed already; that the hint does not arrive changes nothing.
                 io.write_all(&abort_frame(code)).await.ok();
                 io.flush().await.ok();
             }
-            return Err(error);
-        }
-    };
-    let mut out = Vec::new();
-    match authorization.check_policy().and_then(|()| authorize(authorization.client())) {
-        Ok(()) => {
-            let established = authorization.welcome(&mut SysRng, &mut out)?;
-            io.write_all(&out).await?;
-            io.flush().await?;
-            Ok(Channel::new(io, Parts::of_server(established, &early), Idle))
-        }
-        Err(code) => {
-            authorization.deny(code, &mut out)?;
-            io.write_all(&out).await?;
-            io.shutdown().await?;
-            Err(Error::Denied(code).into())
+            Err(error)
         }
     }
 }
@@ -270,7 +287,11 @@ where
     io.flush().await?;
     let mut inbox = Vec::new();
     // A server sends nothing of its own accord behind the offer, so that nothing can be lost with `inbox`.
-    let message = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix), false, || ()).await?;
+    let read = next_message(io, &mut inbox, |prefix| fetch.message_len(prefix), || ()).await;
+    let message = read.map_err(|failure| match failure {
+        Failure::Ended => closed_during_handshake(false),
+        Failure::Failed(error) => error,
+    })?;
     if inbox.is_empty() {
         Ok(fetch.handle(&message)?)
     } else {
@@ -299,14 +320,17 @@ where
                 io.flush().await?;
                 out.clear();
                 let awaits_hello = handshake.peer_may_leave();
-                let mut message = next_message(
+                let read = next_message(
                     io,
                     &mut inbox,
                     |prefix| handshake.message_len(prefix),
-                    awaits_hello,
                     || admission.note(Progress::FirstBytes),
                 )
-                .await?;
+                .await;
+                let mut message = read.map_err(|failure| match failure {
+                    Failure::Ended => ended(&handshake, !inbox.is_empty()),
+                    Failure::Failed(error) => failed(&handshake, error),
+                })?;
                 let next = handshake.handle(&mut message, &mut SysRng, &mut out)?;
                 if awaits_hello && !matches!(&next, Step::Continue(next) if next.peer_may_leave()) {
                     admission.note(Progress::Hello);
@@ -334,16 +358,15 @@ async fn next_message<S: AsyncRead + Unpin>(
     io: &mut S,
     inbox: &mut Vec<u8>,
     message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
-    peer_may_leave: bool,
     received: impl Fn(),
-) -> io::Result<Vec<u8>> {
+) -> Result<Vec<u8>, Failure> {
     loop {
-        match message_len(inbox)? {
+        match message_len(inbox).map_err(|error| Failure::Failed(error.into()))? {
             Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
             _ => {
                 let mut chunk = vec![0; HANDSHAKE_CHUNK];
-                match io.read(&mut chunk).await? {
-                    0 => return Err(closed_during_handshake(peer_may_leave && inbox.is_empty())),
+                match io.read(&mut chunk).await.map_err(Failure::Failed)? {
+                    0 => return Err(Failure::Ended),
                     len => {
                         received();
                         inbox.extend_from_slice(&chunk[..len]);
@@ -352,4 +375,12 @@ async fn next_message<S: AsyncRead + Unpin>(
             }
         }
     }
+}
+
+/// The reason why a message has not come.
+enum Failure {
+    /// The peer has closed the connection.
+    Ended,
+    /// Anything else.
+    Failed(io::Error),
 }
