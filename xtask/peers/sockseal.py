@@ -9,13 +9,13 @@ sockseal.py client HOST:PORT send|pipe|ping [options]    sends its standard inpu
 sockseal.py client HOST:PORT put PATH... NAME:[path]     sends files to a share, or `-` for its standard input
 sockseal.py client HOST:PORT get NAME:path... DIR        fetches files from a share
 sockseal.py client HOST:PORT ls [NAME:path]              lists a share, or the shares
+sockseal.py client HOST:PORT join [options]              joins with the invite whose line is on standard input
 sockseal.py server [options]                             writes messages and a pipe's data to standard output
 """
 
 import argparse
 import base64
 import copy
-import hashlib
 import hmac
 import itertools
 import json
@@ -31,9 +31,11 @@ from cryptography.hazmat.primitives.asymmetric import mlkem, padding, rsa, x2551
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import sockseal_files
+import sockseal_invite
 from sockseal_encoding import (
     Distrusted, Failure, Reader, Refused, TimedOut, Truncated, blob, require, u8, u16, u32, u64,
 )
+from sockseal_keys import expand_label, mac, sha256
 
 # Section 2: primitives.
 
@@ -41,14 +43,6 @@ SUITE = 1
 ZEROS = bytes(32)
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-
-
-def sha256(data):
-    return hashlib.sha256(data).digest()
-
-
-def mac(key, data):
-    return hmac.digest(key, data, "sha256")
 
 
 def aes_ctr(key, first_block, data):
@@ -160,13 +154,6 @@ def extract(salt, secret):
     return mac(salt, secret)
 
 
-def expand_label(secret, label, context, length=32):
-    label = b"sockseal1 " + label.encode()
-    info = u16(length) + u8(len(label)) + label + u8(len(context)) + context
-    # No output is longer than one block of HKDF-Expand.
-    return mac(secret, info + b"\x01")[:length]
-
-
 def derive(secret, label, transcript=b""):
     return expand_label(secret, label, sha256(transcript))
 
@@ -257,7 +244,7 @@ def every_padding():
 
 # Sections 3.1, 3.2 and 5: the handshake.
 
-SERVER_READY, FINISHED, CLIENT_AUTH, ANONYMOUS, WELCOME, DENIED = range(6)
+SERVER_READY, FINISHED, CLIENT_AUTH, ANONYMOUS, WELCOME, DENIED, INVITE, JOINED = range(8)
 REQUIRED, OPTIONAL, SETTLED = range(3)
 DENIED_CODES = ["client key required", "not allowed", "too many channels"]
 
@@ -289,7 +276,7 @@ class Side:
         kind, message = direction.open(self.wire)
         require(kind == HANDSHAKE, "a record that is no handshake")
         reader = Reader(message)
-        number = reader.choice(6)
+        number = reader.choice(8)
         require(number in numbers, f"handshake message {number} out of order")
         return number, reader, message
 
@@ -407,10 +394,24 @@ class ClientSide(Side):
         if self.mode == RSA and self.options.client_key is None:
             self.send(outgoing, ANONYMOUS)
         elif self.mode == RSA:
+            t2 = sha256(schedule.transcript)
             self.send(outgoing, CLIENT_AUTH, self.client_auth())
+            self.say_invite(outgoing, t2)
         finished = self.bend("finished", schedule.finished(schedule.client))
         self.send(outgoing, FINISHED, finished)
         self.traffic = schedule.traffic()
+
+    def say_invite(self, outgoing, t2):
+        """Presents the client's invite, if it has one (5.1)."""
+        if self.options.invite is None:
+            return
+        server_id, secret = self.options.invite
+        secret = sockseal_invite.Secret(secret, server_id)
+        proof = secret.proof(t2, sha256(spki_of(self.options.client_key.public_key())))
+        invite = self.bend("invite-id", secret.id) + self.bend("invite-reveal", secret.reveal)
+        invite += self.bend("invite-proof", proof)
+        for _ in range(2 if self.fault == "invite-twice" else 1):
+            self.send(outgoing, INVITE, invite)
 
     def client_auth(self):
         options = self.options
@@ -427,11 +428,17 @@ class ClientSide(Side):
 
     def welcome(self, channel):
         """Reads the first record under the server's traffic secret. Returns the ticket and secret for a later resumption."""
-        number, reader, _ = self.receive(channel.incoming, WELCOME, DENIED)
+        expected = WELCOME if self.options.invite is None else JOINED
+        number, reader, _ = self.receive(channel.incoming, expected, DENIED)
         if number == DENIED:
             code = reader.choice(len(DENIED_CODES))
             reader.end()
             raise Refused(f"denied: {DENIED_CODES[code]}")
+        if number == JOINED:
+            outcome, name, grant = reader.choice(3), reader.string(), reader.string()
+            require(len(name.encode()) <= sockseal_invite.MAX_NAME, "a name over the limit")
+            require(len(grant.encode()) <= sockseal_invite.MAX_GRANT, "a grant over the limit")
+            output(f"{sockseal_invite.OUTCOMES[outcome]}: {name}: {grant}\n".encode())
         if not reader.optional():
             return reader.end()
         require(self.mode != PSK, "a ticket for a pre-shared key")
@@ -540,15 +547,20 @@ class ServerSide(Side):
             client_auth = SETTLED if client_auth != SETTLED else OPTIONAL
         self.send(outgoing, SERVER_READY, u32(client_auth) + u32(60))
         self.send(outgoing, FINISHED, self.bend("finished", schedule.finished(schedule.server)))
+        t2 = sha256(schedule.transcript)
         client = self.receive_client_auth(incoming) if self.mode == RSA else None
-        self.receive_finished(incoming, schedule.finished(schedule.client))
+        invite = self.receive_to_finished(incoming, client is not None)
         client_secret, server_secret, resumption_secret = schedule.traffic()
         channel = Channel(self, outgoing=Direction(server_secret), incoming=Direction(client_secret))
         if self.mode == PSK:
             self.send(channel.outgoing, WELCOME, u8(0), keep=False)
             return channel, self.name
         client = self.ticket.client if self.ticket else client
-        if options.allow and (client is None or shown(client) not in options.allow):
+        joined = invite and self.decide_on_invite(t2, client, *invite)
+        if invite and joined is None:
+            self.send(channel.outgoing, DENIED, u32(1), keep=False)
+            raise Failure("denied: not allowed")
+        if not invite and options.allow and (client is None or shown(client) not in options.allow):
             code = 0 if client is None else 1
             self.send(channel.outgoing, DENIED, u32(code), keep=False)
             raise Failure(f"denied: {DENIED_CODES[code]}")
@@ -557,8 +569,46 @@ class ServerSide(Side):
         since = self.ticket.full_handshake_at if self.ticket else now()
         ticket = options.tickets.seal(Ticket(sha256(self.spki), secret, now(), since, client))
         lifetime = min(Ticket.LIFETIME, since + Ticket.CHAIN - now())
-        self.send(channel.outgoing, WELCOME, u8(1) + u32(lifetime) + nonce + blob(ticket), keep=False)
+        fields = u8(1) + u32(lifetime) + nonce + blob(ticket)
+        if (joined is not None) != (self.fault == "other-welcome"):
+            told = joined or self.joined(sockseal_invite.KNOWN)
+            self.send(channel.outgoing, JOINED, told + fields, keep=False)
+        else:
+            self.send(channel.outgoing, WELCOME, fields, keep=False)
         return channel, shown(client) if client else "anonymous"
+
+    def receive_to_finished(self, incoming, may_invite):
+        """Reads up to the client's Finished. Returns the invite that comes before it, if one does (5.1)."""
+        expected = self.schedule.finished(self.schedule.client)
+        number, reader, message = self.receive(incoming, FINISHED, *([INVITE] if may_invite else []))
+        if number == INVITE:
+            invite = reader.array(16), reader.array(32), reader.array(32)
+            reader.end()
+            self.schedule.transcript += message
+            self.receive_finished(incoming, self.schedule.finished(self.schedule.client))
+            return invite
+        require(hmac.compare_digest(reader.array(32), expected), "a wrong Finished")
+        reader.end()
+        self.schedule.transcript += message
+        return None
+
+    def decide_on_invite(self, t2, client, invite_id, reveal, proof):
+        """Enrols the client whose invite is right, once. Returns what it is told, or None where it is denied."""
+        options = self.options
+        if options.allow and shown(client) in options.allow:
+            is_by_invite = options.enrolled.get(client) == invite_id
+            return self.joined(sockseal_invite.ENROLLED_BEFORE if is_by_invite else sockseal_invite.KNOWN)
+        kept = options.kept_invite
+        if kept is None or not sockseal_invite.is_right(kept, t2, client, invite_id, reveal, proof):
+            return None
+        options.kept_invite = None
+        options.allow = [*(options.allow or []), shown(client)]
+        options.enrolled[client] = invite_id
+        return self.joined(sockseal_invite.ENROLLED)
+
+    def joined(self, outcome):
+        grant = "g" * 2049 if self.fault == "long-grant" else "--message"
+        return u32(outcome) + blob(b"guest") + blob(grant.encode())
 
     def receive_client_auth(self, incoming):
         """Returns the key id of a client that has proven it, or None for an anonymous client."""
@@ -966,6 +1016,11 @@ def client(options):
     host, port = options.address.rsplit(":", 1)
     options.psk = options.psk and read_psk(options.psk)
     options.client_key = options.client_key and read_private_key(options.client_key)
+    options.invite = None
+    if options.what == "join":
+        server_id, secret, _, addresses = sockseal_invite.read_line(sys.stdin.read())
+        print(f"invited to  {' '.join(addresses)}", file=sys.stderr, flush=True)
+        options.server_key, options.invite = shown(server_id), (server_id, secret)
     options.ticket, options.known_spki, options.earlier_auth = take_ticket(options.tickets), None, None
     if options.known_key and os.path.exists(options.known_key):
         with open(options.known_key, "rb") as file:
@@ -989,7 +1044,9 @@ def client(options):
     if options.known_key and side.spki:
         with open(options.known_key, "wb") as file:
             file.write(side.spki)
-    if options.what == "ping":
+    if options.what == "join":
+        pass
+    elif options.what == "ping":
         HARM.get(options.fault, lambda channel: None)(channel)
         for _ in range(3):
             channel.round_trip()
@@ -1015,15 +1072,30 @@ def server(options):
     options.shares = sockseal_files.read_shares(options.share)
     options.key = options.key and read_private_key(options.key)
     options.psks = {psk[0]: psk for psk in map(read_psk, options.psk)}
+    options.kept_invite, options.enrolled = None, {}
     options.tickets = TicketKeys(read_ticket_key(options.ticket_keys) if options.ticket_keys else os.urandom(32))
     listener = socket.create_server(("127.0.0.1", 0))
-    print("listening on 127.0.0.1:%d" % listener.getsockname()[1], file=sys.stderr)
+    address = "127.0.0.1:%d" % listener.getsockname()[1]
+    if options.invite:
+        server_id = sha256(spki_of(options.key.public_key()))
+        options.kept_invite, line = sockseal_invite.new_line(server_id, address, clock=now())
+        with open(options.invite, "w", encoding="ascii") as file:
+            file.write(line + "\n")
+    print(f"listening on {address}", file=sys.stderr)
     identity = shown(sha256(spki_of(options.key.public_key()))) if options.key else None
     print(f"server key  {identity}" if identity else "server id   psk", file=sys.stderr, flush=True)
     for _ in range(options.connections):
         stream, _ = listener.accept()
         side = ServerSide(Wire(stream), options)
-        channel, name = side.handshake()
+        try:
+            channel, name = side.handshake()
+        except Failure as failure:
+            # A server with an invite goes on: others may have it too.
+            if not options.invite:
+                raise
+            print(f"refused     {failure}", file=sys.stderr, flush=True)
+            stream.close()
+            continue
         print(f"mode        {MODES[side.mode]}", file=sys.stderr, flush=True)
         channel.serve(name)
         stream.close()
@@ -1043,7 +1115,7 @@ def command_line():
     program = programs.add_parser("client", parents=[shared])
     program.set_defaults(run=client)
     program.add_argument("address")
-    program.add_argument("what", choices=["send", "pipe", "ping", *JOBS])
+    program.add_argument("what", choices=["send", "pipe", "ping", "join", *JOBS])
     program.add_argument("files", nargs="*", help="what to put, get or list")
     program.add_argument("--existing", choices=["refuse", "replace", "rename"], default="refuse")
     program.add_argument("--placement", choices=["into", "as", "automatic"], default="automatic")
@@ -1069,6 +1141,7 @@ def command_line():
     program.add_argument("--ticket-keys")
     program.add_argument("--allow", action="append", help="a client's fingerprint; all may come in, unless given")
     program.add_argument("--connections", type=int, default=1)
+    program.add_argument("--invite", help="the file for the line of an invite")
     program.add_argument("--message-only", action="store_true")
     program.add_argument("--share", action="append", default=[], help="NAME=DIR[:ro|rw|drop]")
     return parser.parse_args()
