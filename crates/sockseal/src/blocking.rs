@@ -8,7 +8,8 @@ mod halves;
 use std::io::{self, Read, Write};
 
 use wire_protocol::handshake::client::ResumptionTicket;
-use wire_protocol::message::{ClientIdentity, DeniedCode, Mode};
+use wire_protocol::handshake::server::InviteAttempt;
+use wire_protocol::message::{ClientIdentity, DeniedCode, Joined, Mode};
 use wire_protocol::stream::{Peer, blocking};
 
 use crate::client_config::ClientConfig;
@@ -42,6 +43,7 @@ pub fn connect<S: Read + Write + Timeouts>(
 }
 
 /// Accepts a client that `authorize` lets in, over any transport. The identity that it is shown has been proven.
+/// A client with an invite is turned away: those take [`authenticate`].
 ///
 /// A client has [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE) for the handshake, and
 /// [`ServerConfig::idle_timeout`] to open its stream.
@@ -57,6 +59,68 @@ pub fn accept<S: Read + Write + Timeouts>(
     Ok(SecureStream(blocking::accept(transport, config.to_protocol(), authorize)?))
 }
 
+/// Does the handshake with a client up to the decision whether it may come in, which may then take its time. Limits are as with
+/// [`accept`].
+///
+/// # Errors
+/// As [`accept`].
+pub fn authenticate<S: Read + Write + Timeouts>(
+    transport: S,
+    config: &ServerConfig,
+) -> Result<PendingClient<S>, Error> {
+    Ok(PendingClient(blocking::authenticate(transport, config.to_protocol())?))
+}
+
+/// A client that has proven who it is, and is to be let in or denied. Dropping it ends the connection without an answer.
+#[derive(Debug)]
+pub struct PendingClient<S>(blocking::PendingClient<S>);
+
+impl<S> PendingClient<S> {
+    /// Who the client is.
+    pub fn client(&self) -> &ClientIdentity {
+        self.0.client()
+    }
+
+    /// How the two have authenticated each other.
+    pub fn mode(&self) -> Mode {
+        self.0.mode()
+    }
+
+    /// The invite that the client wants to use. It is answered with [`PendingClient::join`] or [`PendingClient::deny`], also where
+    /// the client is known already.
+    pub fn invite(&self) -> Option<&InviteAttempt> {
+        self.0.invite()
+    }
+}
+
+impl<S: Read + Write + Timeouts> PendingClient<S> {
+    /// Lets in a client without an invite, and accepts its stream.
+    ///
+    /// # Errors
+    /// As [`accept`]; [`ProtocolError::Denied`](crate::reason::ProtocolError::Denied) for an anonymous client where
+    /// [`ServerConfig::require_client`] asks for a key, and
+    /// [`ProtocolError::ApiMisuse`](crate::reason::ProtocolError::ApiMisuse) for one with an invite.
+    pub fn accept(self) -> Result<SecureStream<S>, Error> {
+        Ok(SecureStream(self.0.accept()?))
+    }
+
+    /// Lets in a client with an invite, whose key the application lets in from now on. Tells it what has come of the invite, and
+    /// accepts its stream.
+    ///
+    /// # Errors
+    /// As [`accept`]; [`ProtocolError::ApiMisuse`](crate::reason::ProtocolError::ApiMisuse) for a client without an invite, and
+    /// where what it is told is too long.
+    pub fn join(self, joined: Joined) -> Result<SecureStream<S>, Error> {
+        Ok(SecureStream(self.0.join(joined)?))
+    }
+
+    /// Turns the client away. Gives what the connection has ended with:
+    /// [`ProtocolError::Denied`](crate::reason::ProtocolError::Denied), or what has kept that from being said.
+    pub fn deny(self, code: DeniedCode) -> Error {
+        self.0.deny(code).into()
+    }
+}
+
 impl<S> SecureStream<S> {
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
@@ -66,6 +130,11 @@ impl<S> SecureStream<S> {
     /// How the two authenticated each other.
     pub fn mode(&self) -> Mode {
         self.0.session().mode
+    }
+
+    /// What has come of the client's invite ([`ClientConfig::invited`]). `None` without one, and at the server.
+    pub fn joined(&self) -> Option<&Joined> {
+        self.0.session().joined.as_ref()
     }
 
     /// What the client's next connection can resume with, once. `None` where the server gave none, at the server, and when

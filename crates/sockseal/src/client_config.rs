@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crypto_core::identity::{ClientKey, KeyId, PublicKey};
+use crypto_core::invite::InviteSecret;
 use crypto_core::psk::PreSharedKey;
 use wire_protocol::handshake::client::{self, ExpectedServer, ResumptionTicket};
+use wire_protocol::invite::InviteLine;
 
 use crate::error::Error;
 
@@ -27,6 +29,7 @@ use crate::error::Error;
 pub struct ClientConfig {
     server: ExpectedServer,
     identity: Option<Arc<ClientKey>>,
+    invite: Option<Arc<InviteSecret>>,
     misuse: Option<&'static str>,
 }
 
@@ -35,12 +38,23 @@ impl ClientConfig {
     /// [`ClientConfig::identity`] says who it is.
     pub fn pinned(server: KeyId) -> Self {
         let server = ExpectedServer::Key { id: server, key: None, ticket: None };
-        Self { server, identity: None, misuse: None }
+        Self { server, identity: None, invite: None, misuse: None }
     }
 
     /// Means the server that has this pre-shared key, which says who the client is too.
     pub fn psk(key: impl Into<Arc<PreSharedKey>>) -> Self {
-        Self { server: ExpectedServer::Psk(key.into()), identity: None, misuse: None }
+        let server = ExpectedServer::Psk(key.into());
+        Self { server, identity: None, invite: None, misuse: None }
+    }
+
+    /// Means the server that has made this invite, and has it enrol the client's key there: once, so the stream is followed by
+    /// others with [`ClientConfig::pinned`] and [`ClientConfig::identity`]. What has come of it says
+    /// [`SecureStream::joined`](crate::blocking::SecureStream::joined). With a ticket, connecting fails.
+    ///
+    /// Where the answer is lost, connecting again with the same line and the same key is safe.
+    pub fn invited(line: InviteLine, key: impl Into<Arc<ClientKey>>) -> Self {
+        let config = Self::pinned(line.server()).identity(key);
+        Self { invite: Some(Arc::new(line.into_secret())), ..config }
     }
 
     /// Says who the client is. Only for a pinned server: with a pre-shared key, connecting fails.
@@ -77,14 +91,10 @@ impl ClientConfig {
     }
 
     pub(crate) fn into_protocol(self) -> Result<client::ClientConfig, Error> {
-        match self.misuse {
+        let Self { server, identity, invite, misuse } = self;
+        match misuse {
             Some(misuse) => Err(wire_protocol::Error::ApiMisuse(misuse).into()),
-            None => Ok(client::ClientConfig {
-                server: self.server,
-                identity: self.identity,
-                invite: None,
-                open: None,
-            }),
+            None => Ok(client::ClientConfig { server, identity, invite, open: None }),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | say how a server proves itself, and what it asks of clients | [`ServerConfig`] |
 #![cfg_attr(feature = "tokio", doc = "| have a stream, with tokio | [`connect()`], [`accept()`] |")]
 //! | have a stream, with threads | [`blocking::connect`], [`blocking::accept`] |
+//! | enrol a client by a line that is good once | [`InviteLine`], [`ClientConfig::invited`], [`blocking::authenticate`] |
 //! | make keys | [`ServerKey`], [`ClientKey`], [`PreSharedKey`], [`TicketKey`], all with [`SysRng`] |
 //! | keep RSA keys in files | [`pem`] |
 //! | tell what went wrong | [`Error`] |
@@ -31,15 +32,18 @@ pub use error::Error;
 pub use server_config::ServerConfig;
 
 #[cfg(feature = "tokio")]
-pub use asynchronous::{SecureStream, accept, connect};
+pub use asynchronous::{PendingClient, SecureStream, accept, authenticate, connect};
 
 pub use crypto_core::identity::{ClientKey, DEFAULT_BITS, KeyId, PublicKey, ServerKey};
+pub use crypto_core::invite::{InviteId, InviteSecret, InviteVerifier};
 pub use crypto_core::psk::PreSharedKey;
 pub use crypto_core::secret::Secret;
 pub use crypto_core::ticket::TicketKey;
 pub use getrandom::SysRng;
 pub use wire_protocol::handshake::client::ResumptionTicket;
-pub use wire_protocol::message::{ClientIdentity, DeniedCode, Mode};
+pub use wire_protocol::handshake::server::{InviteAttempt, InviteVerdict};
+pub use wire_protocol::invite::{InviteLine, InviteLineError};
+pub use wire_protocol::message::{ClientIdentity, DeniedCode, JoinOutcome, Joined, Mode};
 pub use wire_protocol::stream::{CLOSE_DEADLINE, HANDSHAKE_DEADLINE, Peer, SILENCE};
 
 /// RSA keys as text: PEM, in any layout that OpenSSL writes.
