@@ -32,6 +32,8 @@ struct State {
     ready: Option<bool>,
     failed: Option<Error>,
     is_over: bool,
+    /// Whether the thread that sends waits for a change.
+    is_awaited: bool,
 }
 
 /// An offer that has not been answered to the end.
@@ -108,6 +110,8 @@ pub(crate) struct Turn {
     pub(crate) want: Option<Want>,
 }
 
+/// Most answers that are taken in before the thread that sends learns of them.
+const MOST_UNTOLD: u32 = 64;
 /// Most hashes that are kept, of all Wants together: 8 MiB. What is beyond them is sent, whether the receiver has it or not.
 const MAX_KEPT: usize = 262_144;
 
@@ -125,8 +129,13 @@ impl Answers {
 
     /// Takes in what comes until the end of the stream. What is wrong about it is told to the sender, whose end it is.
     pub(crate) fn read<R: Input>(&self, reader: &mut MessageReader<R>) {
+        let mut untold = 0;
         loop {
             let message = reader.next();
+            // What comes right behind is taken in first: to wake the other thread costs more than that.
+            let goes_on = untold < MOST_UNTOLD
+                && matches!(message, Ok(Some(_)))
+                && reader.has_received().unwrap_or(false);
             let mut state = self.lock();
             let end = match message {
                 Ok(Some(message)) => state.take_in(message, self.is_dry_run).err(),
@@ -146,8 +155,16 @@ impl Answers {
             if let Some(error) = end {
                 state.failed.get_or_insert(error);
             }
+            let is_awaited = state.is_awaited;
             drop(state);
-            self.changed.notify_all();
+            untold += 1;
+            if has_ended || !goes_on {
+                untold = 0;
+                // To wake nobody takes a call to the system as well.
+                if is_awaited {
+                    self.changed.notify_all();
+                }
+            }
             if has_ended {
                 return;
             }
@@ -201,7 +218,7 @@ impl Answers {
                 }
                 return Ok(Turn { resolved, want });
             }
-            state = self.changed.wait_timeout(state, STOP_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait_for_change(state);
         }
     }
 
@@ -246,8 +263,15 @@ impl Answers {
             if let Some(found) = found(&state) {
                 return Ok(found);
             }
-            state = self.changed.wait_timeout(state, STOP_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait_for_change(state);
         }
+    }
+
+    fn wait_for_change<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.is_awaited = true;
+        state = self.changed.wait_timeout(state, STOP_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+        state.is_awaited = false;
+        state
     }
 }
 

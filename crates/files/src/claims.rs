@@ -21,8 +21,15 @@ pub struct Claims(Arc<Names>);
 
 #[derive(Debug, Default)]
 struct Names {
-    taken: Mutex<HashMap<Key, Arc<Holder>>>,
+    taken: Mutex<Taken>,
     released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    holders: HashMap<Key, Arc<Holder>>,
+    /// Those who wait for one of the names.
+    waiting: usize,
 }
 
 /// A transfer that takes names.
@@ -81,7 +88,7 @@ impl Claimant {
         let key = (identity.0, identity.1, Box::from(name));
         let mut taken = self.names.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deadline = None;
-        while let Some(other) = taken.get(&key) {
+        while let Some(other) = taken.holders.get(&key) {
             if Arc::ptr_eq(other, &self.holder) || other.owner != self.holder.owner {
                 return None;
             }
@@ -94,10 +101,12 @@ impl Claimant {
             {
                 end();
             }
+            taken.waiting += 1;
             taken =
                 self.names.released.wait_timeout(taken, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            taken.waiting -= 1;
         }
-        taken.insert(key.clone(), Arc::clone(&self.holder));
+        taken.holders.insert(key.clone(), Arc::clone(&self.holder));
         drop(taken);
         Some(Claim { names: Arc::clone(&self.names), key })
     }
@@ -119,8 +128,12 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.names.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        self.names.released.notify_all();
+        let mut taken = self.names.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.holders.remove(&self.key);
+        // To wake nobody takes a call to the system all the same, and there is one for each file.
+        if taken.waiting > 0 {
+            self.names.released.notify_all();
+        }
     }
 }
 
@@ -145,7 +158,7 @@ mod tests {
         assert!(!one.is_displaced());
         drop(first);
         assert!(other.claim((1, 2), b"a", NEVER).is_some());
-        assert!(claims.0.taken.lock().unwrap().is_empty());
+        assert!(claims.0.taken.lock().unwrap().holders.is_empty());
     }
 
     #[test]
