@@ -24,6 +24,7 @@
 
 mod destination;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod names;
@@ -41,6 +42,7 @@ pub use ::files::filter::{Filter, Rule};
 pub use ::files::listing::Listed;
 
 pub use self::error::FilesError;
+pub use self::events::TransferEvent;
 pub use self::get::Get;
 pub use self::list::{Listing, list, shares};
 pub use self::names::Names;
@@ -49,4 +51,4 @@ pub use self::put::Put;
 pub use self::remote_path::{RemotePath, RemotePathError};
 pub use self::stop::Stop;
 pub use self::summary::{Direction, Summary};
-pub use self::transfer::{Transfer, TransferEvent};
+pub use self::transfer::Transfer;

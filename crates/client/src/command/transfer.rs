@@ -27,7 +27,7 @@ use crate::files::error::FilesError;
 use crate::files::names::Names;
 use crate::files::options::Options;
 use crate::files::summary::Summary;
-use crate::files::transfer::{Transfer, TransferEvent};
+use crate::files::{Transfer, TransferEvent};
 
 /// How a transfer is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

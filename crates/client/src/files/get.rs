@@ -19,6 +19,7 @@ use wire_protocol::message::{FilesAccess, Part};
 
 use super::destination::Destination;
 use super::error::FilesError;
+use super::events::{EventSender, EventSenders, Events};
 use super::names::Names;
 use super::options::Options;
 use super::put::{end, parents, relative};
@@ -26,7 +27,7 @@ use super::remote_path::RemotePath;
 use super::stop::{Pace, Stop, StopOnDrop};
 use super::stream::{Stream, open, open_others};
 use super::summary::{Direction, Summary};
-use super::transfer::{EventSender, MAX_WAITING, Transfer, TransferEvent};
+use super::transfer::Transfer;
 use crate::connect::{Credentials, Server};
 use crate::error::Error;
 
@@ -163,7 +164,7 @@ impl Get {
             let pace = Pace::new(stop.clone(), request.options.rate.map(|rate| rate.bytes_per_second()));
             let pace = Arc::new(pace);
             let stream = open(credentials, server, Some(access), &stop).await?;
-            let (events, happened) = tokio::sync::mpsc::channel(MAX_WAITING);
+            let (senders, events) = EventSenders::new();
             let mut meeting = Rendezvous::new(count).into_iter();
             let job = |index, stream, rendezvous, output| Job {
                 request: Arc::clone(&request),
@@ -173,7 +174,7 @@ impl Get {
                 rendezvous,
                 part: Part { index, count },
                 output,
-                events: EventSender::new(index, events.clone()),
+                events: senders.of(index),
             };
             let Some(rendezvous) = meeting.next() else { return Err(FilesError::Stopped.into()) };
             let others: Vec<Rendezvous> = meeting.collect();
@@ -181,7 +182,7 @@ impl Get {
             if others.is_empty() {
                 let handle = spawn_blocking(move || first.run(&mut |_| {}));
                 guard.forget();
-                return Ok(transfer(happened, vec![handle], stop, names, is_dry_run));
+                return Ok(transfer(events, vec![handle], stop, names, is_dry_run));
             }
             let (ready, is_large) = oneshot::channel();
             let (go, told) = mpsc::channel::<()>();
@@ -192,7 +193,7 @@ impl Get {
                     rendezvous.arrive(pace.as_ref()).map_err(|_| FilesError::Stopped)?;
                 }
                 guard.forget();
-                return Ok(transfer(happened, vec![handle], stop, names, is_dry_run));
+                return Ok(transfer(events, vec![handle], stop, names, is_dry_run));
             }
             match open_others(credentials, server, access, count, &stop).await {
                 Ok(streams) => {
@@ -203,14 +204,14 @@ impl Get {
                     }
                     go.send(()).ok();
                     guard.forget();
-                    return Ok(transfer(happened, handles, stop, names, is_dry_run));
+                    return Ok(transfer(events, handles, stop, names, is_dry_run));
                 }
                 Err(error) if request.options.streams.is_some() => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, "the server has no room for several streams: one is used");
                     drop(go);
                     drop(guard);
-                    drop(happened);
+                    drop(events);
                     // Its end says nothing: it was told to.
                     handle.await.ok();
                     count = 1;
@@ -221,13 +222,13 @@ impl Get {
 }
 
 fn transfer(
-    happened: tokio::sync::mpsc::Receiver<TransferEvent>,
+    events: Events,
     handles: Vec<JoinHandle<Result<(), FilesError>>>,
     stop: Stop,
     names: Names,
     is_dry_run: bool,
 ) -> Transfer {
-    Transfer::new(happened, handles, stop, names, Summary::new(Direction::Get, is_dry_run))
+    Transfer::new(events, handles, stop, names, Summary::new(Direction::Get, is_dry_run))
 }
 
 /// What all streams of a get have in common.

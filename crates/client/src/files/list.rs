@@ -7,11 +7,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use wire_protocol::message::{FilesAccess, ShareAccess};
 
 use super::error::FilesError;
+use super::events::MAX_WAITING;
 use super::put::{end, relative};
 use super::remote_path::RemotePath;
 use super::stop::Stop;
 use super::stream::open;
-use super::transfer::MAX_WAITING;
 use crate::connect::{Credentials, Server};
 use crate::error::Error;
 

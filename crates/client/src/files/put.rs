@@ -19,13 +19,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use wire_protocol::message::{FilesAccess, Part, Placement, TransferOptions};
 
 use super::error::FilesError;
+use super::events::{EventSender, EventSenders};
 use super::names::{Names, split};
 use super::options::Options;
 use super::remote_path::RemotePath;
 use super::stop::{Pace, Stop};
 use super::stream::{Stream, close, failed, open_all};
 use super::summary::{Direction, Summary};
-use super::transfer::{EventSender, MAX_WAITING, Transfer};
+use super::transfer::Transfer;
 use crate::connect::{Credentials, Server};
 use crate::error::Error;
 
@@ -185,7 +186,7 @@ impl Put {
             filter: options.filter,
             stop: stop.clone(),
         });
-        let (events, happened) = tokio::sync::mpsc::channel(MAX_WAITING);
+        let (senders, events) = EventSenders::new();
         let roots = match &source {
             Sources::Roots(roots) => roots.clone(),
             Sources::Stream { .. } => Vec::new(),
@@ -202,7 +203,7 @@ impl Put {
                 rendezvous,
                 part: Part { index, count },
                 sources: first.take().unwrap_or_else(|| Sources::Roots(roots.clone())),
-                events: EventSender::new(index, events.clone()),
+                events: senders.of(index),
             };
             let others = placements.take();
             let placement_told = if index == 0 { None } else { Some(waiting.remove(0)) };
@@ -212,7 +213,7 @@ impl Put {
             }));
         }
         let summary = Summary::new(Direction::Put, options.dry_run);
-        Ok(Transfer::new(happened, handles, stop, names, summary))
+        Ok(Transfer::new(events, handles, stop, names, summary))
     }
 }
 

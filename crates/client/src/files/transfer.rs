@@ -2,29 +2,18 @@
 
 use std::sync::Arc;
 
-use ::files::event::Event;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::error::FilesError;
+use super::events::{Events, TransferEvent};
 use super::names::Names;
 use super::stop::Stop;
 use super::summary::Summary;
 
-/// An event of one of the streams of a transfer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TransferEvent {
-    /// The number of the stream, from 0: [`Event::Advanced`] is about the file that has begun last on the same one.
-    pub stream: u16,
-    /// What has happened.
-    pub event: Event,
-}
-
 /// A transfer that runs. Dropped before its end, it is stopped.
 #[derive(Debug)]
 pub struct Transfer {
-    events: mpsc::Receiver<TransferEvent>,
+    events: Events,
     streams: Vec<JoinHandle<Result<(), FilesError>>>,
     stop: Stop,
     names: Arc<Names>,
@@ -33,7 +22,7 @@ pub struct Transfer {
 
 impl Transfer {
     pub(super) fn new(
-        events: mpsc::Receiver<TransferEvent>,
+        events: Events,
         streams: Vec<JoinHandle<Result<(), FilesError>>>,
         stop: Stop,
         names: Names,
@@ -45,7 +34,7 @@ impl Transfer {
     /// The next event; `None` once all streams have ended. Events that nobody takes hold the transfer up. Can be dropped and
     /// called again.
     pub async fn next(&mut self) -> Option<TransferEvent> {
-        let event = self.events.recv().await?;
+        let event = self.events.next().await?;
         self.summary.add(&event.event);
         Some(event)
     }
@@ -103,24 +92,3 @@ impl Drop for Transfer {
         }
     }
 }
-
-/// Hands the events of a stream on to the transfer, as long as somebody takes them.
-#[derive(Debug, Clone)]
-pub(super) struct EventSender {
-    stream: u16,
-    events: mpsc::Sender<TransferEvent>,
-}
-
-impl EventSender {
-    pub(super) fn new(stream: u16, events: mpsc::Sender<TransferEvent>) -> Self {
-        Self { stream, events }
-    }
-
-    pub(super) fn send(&self, event: Event) {
-        // Without anybody who takes them the transfer is being stopped.
-        self.events.blocking_send(TransferEvent { stream: self.stream, event }).ok();
-    }
-}
-
-/// Events that wait for the user of the transfer.
-pub(super) const MAX_WAITING: usize = 1024;
