@@ -228,6 +228,7 @@ mod tests {
             ino: 3,
             ctime: time,
             links: 1,
+            allocated: 0,
         };
         let other = FileTime { seconds: -5, nanoseconds: 7 };
         let identity = source_identity(&status);

@@ -1,10 +1,9 @@
 //! The messages of an exchange, and the content between them, on the two halves of a stream.
 
 use std::io::{self, BufRead, IoSliceMut, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrayvec::ArrayVec;
 use wire_protocol::codec::{self, MAX_MESSAGE_LEN};
 use wire_protocol::message::{FilesMessage, MAX_DATA_LEN};
 use wire_protocol::record::batch;
@@ -19,11 +18,29 @@ pub trait Input: BufRead {
     /// # Errors
     /// Those of the stream.
     fn has_received(&mut self) -> io::Result<bool>;
+
+    /// As [`BufRead::fill_buf`], and with the first piece what lies ready behind it. Empty at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    fn fill_pieces(&mut self) -> io::Result<Pieces<'_>> {
+        Ok(Some(self.fill_buf()?).filter(|piece| !piece.is_empty()).into_iter().collect())
+    }
 }
+
+/// Pieces of a stream, in their order.
+pub type Pieces<'a> = ArrayVec<&'a [u8], MOST_PIECES>;
+
+/// Most pieces that are handed on at once: as many as the largest batch has records.
+pub const MOST_PIECES: usize = 16;
 
 impl<R: Read> Input for ReadHalf<R> {
     fn has_received(&mut self) -> io::Result<bool> {
         Self::has_received(self)
+    }
+
+    fn fill_pieces(&mut self) -> io::Result<Pieces<'_>> {
+        Ok(self.fill_slices()?.take(MOST_PIECES).collect())
     }
 }
 
@@ -59,7 +76,9 @@ impl<W: Write> Output for WriteHalf<W> {
         most: usize,
         fill: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let records = most.div_ceil(RECORD).clamp(1, batch());
+        // The last record of a whole batch is shorter. Without it all of them are of the same length, so that content is hashed, and
+        // written on the other side, in pieces that begin where pages do.
+        let records = most.div_ceil(RECORD).clamp(1, batch() - 1);
         Self::write_with(self, records, |places| match most.checked_sub((records - 1) * RECORD) {
             Some(last) if last < RECORD => {
                 // The last place is as long as what is left.
@@ -132,25 +151,28 @@ impl<R: Input> MessageReader<R> {
         }
     }
 
-    /// Hands the content behind a [`FilesMessage::Data`] on, in pieces. What `sink` says ends it there, with the rest unread.
+    /// Hands the content behind a [`FilesMessage::Data`] on, as many pieces at once as are there and about `most` bytes of it, one piece
+    /// at least. What `sink` says ends it there, with the rest unread.
     ///
     /// # Errors
     /// Those of the stream, or that of `sink`.
     pub fn content<E: From<Error>>(
         &mut self,
         length: u32,
-        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+        most: usize,
+        mut sink: impl FnMut(&[&[u8]]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut left = usize::try_from(length).unwrap_or(usize::MAX);
         while left > 0 {
-            let data = self.input.fill_buf().map_err(Error::from)?;
-            if data.is_empty() {
+            let mut pieces = self.input.fill_pieces().map_err(Error::from)?;
+            let length = first(&mut pieces, left, most);
+            if length == 0 {
                 return Err(Error::from(io::Error::from(io::ErrorKind::UnexpectedEof)).into());
             }
-            let piece = data.len().min(left);
-            sink(&data[..piece])?;
-            self.input.consume(piece);
-            left -= piece;
+            sink(&pieces)?;
+            drop(pieces);
+            self.input.consume(length);
+            left -= length;
         }
         Ok(())
     }
@@ -181,6 +203,21 @@ impl<R: Input> MessageReader<R> {
     pub fn into_inner(self) -> R {
         self.input
     }
+}
+
+/// Cuts `pieces` off behind `length` bytes, and behind the piece in which there are `most`. Gives the bytes that are left.
+fn first(pieces: &mut Pieces<'_>, length: usize, most: usize) -> usize {
+    let (mut count, mut sum) = (0, 0);
+    for piece in pieces.iter_mut() {
+        if sum >= length.min(most) {
+            break;
+        }
+        *piece = &piece[..piece.len().min(length - sum)];
+        sum += piece.len();
+        count += 1;
+    }
+    pieces.truncate(count);
+    sum
 }
 
 /// Writes messages, several at a time. Clones write to the same stream.
@@ -359,40 +396,29 @@ impl<W: Output> Buffered<W> {
 /// Bytes of messages that are sent at once.
 const BUFFER: usize = 64 * 1024;
 
-/// A thread that gives signs of life on a stream while its owner reads or writes disks. It ends when this is dropped.
-#[derive(Debug)]
-pub struct KeepAlive(Arc<(Mutex<bool>, Condvar)>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl KeepAlive {
-    /// Begins with them.
-    ///
-    /// # Errors
-    /// Where the system has no thread left.
-    pub fn begin<W: Output + Send + 'static>(writer: MessageWriter<W>) -> io::Result<Self> {
-        let ended = Arc::new((Mutex::new(false), Condvar::new()));
-        let shared = Arc::clone(&ended);
-        thread::Builder::new().name("keep-alive".into()).stack_size(128 * 1024).spawn(move || {
-            let (is_over, changed) = &*shared;
-            let mut over = is_over.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*over {
-                over = changed.wait_timeout(over, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
-                // Whatever is wrong with the stream, its owner learns it.
-                if !*over && writer.with(|writer| Ok(writer.output.keep_alive()?)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self(ended))
+    #[test]
+    fn no_more_pieces_are_handed_on_than_were_asked_for() {
+        let bytes = [0; 100];
+        let pieces = || Pieces::from_iter([&bytes[..40], &bytes[40..70], &bytes[70..]]);
+        for (length, most, expected) in [
+            (200, 200, &[40, 30, 30][..]),
+            (100, 71, &[40, 30, 30]),
+            (100, 70, &[40, 30]),
+            (100, 1, &[40]),
+            (55, 100, &[40, 15]),
+            (40, 100, &[40]),
+            (1, 100, &[1]),
+        ] {
+            let mut pieces = pieces();
+            let sum = first(&mut pieces, length, most);
+            let lengths: Vec<_> = pieces.iter().map(|piece| piece.len()).collect();
+            assert_eq!(lengths, expected, "{length} {most}");
+            assert_eq!(sum, expected.iter().sum::<usize>());
+        }
+        assert_eq!(first(&mut Pieces::new(), 10, 10), 0);
     }
 }
-
-impl Drop for KeepAlive {
-    fn drop(&mut self) {
-        let (is_over, changed) = &*self.0;
-        *is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        changed.notify_all();
-    }
-}
-
-/// How often it is seen to whether a sign of life is due: so often that two may fail before the other side gives up.
-const INTERVAL: Duration = Duration::from_secs(2);

@@ -18,6 +18,7 @@ mod failure;
 pub mod filter;
 pub mod framing;
 mod journal;
+mod keep_alive;
 pub mod listing;
 mod offers;
 mod partial;

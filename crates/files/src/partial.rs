@@ -4,18 +4,20 @@ mod read_back;
 pub(crate) mod resume;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, fallocate, fchmod, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, pwritev};
 use wire_protocol::message::{FileTime, FilesCode};
 
 use crate::directory::{Directory, Kind, code_of, set_attributes};
+use crate::framing::MOST_PIECES;
 use crate::journal::{Hash, Journal, Subject};
-use crate::path::{journal_name, part_name};
+use crate::path::unfinished_names;
 
 /// Where the names of a partial file and its journal are.
 #[derive(Debug)]
@@ -31,15 +33,8 @@ pub(crate) struct PartialPlace {
 impl PartialPlace {
     /// That of `name` in `directory`, for what `owner` sends.
     pub(crate) fn new(directory: Directory, owner: &[u8], name: &[u8]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(owner).update(&[0]).update(name);
-        Self {
-            directory,
-            name: name.to_owned(),
-            part: part_name(owner, name),
-            journal: journal_name(owner, name),
-            hash: *hasher.finalize().as_bytes(),
-        }
+        let (part, journal, hash) = unfinished_names(owner, name);
+        Self { directory, name: name.to_owned(), part, journal, hash }
     }
 
     /// What the journal of a file is about; `None` where it needs none, or could not be told from another one's.
@@ -199,13 +194,28 @@ impl PartialFile {
         }
     }
 
-    /// Writes what comes next.
+    /// Writes what comes next, in pieces.
     ///
     /// # Errors
     /// Those of writing.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, self.position)?;
-        self.advance(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    pub(crate) fn write(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        for pieces in pieces.chunks(MOST_PIECES) {
+            let mut slices: ArrayVec<_, MOST_PIECES> =
+                pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut slices = &mut slices[..];
+            IoSlice::advance_slices(&mut slices, 0);
+            while !slices.is_empty() {
+                match pwritev(&self.file, slices, self.position) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        IoSlice::advance_slices(&mut slices, written);
+                        self.advance(u64::try_from(written).unwrap_or(u64::MAX));
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
         Ok(())
     }
 

@@ -178,17 +178,26 @@ fn has_reserved_form(name: &[u8]) -> bool {
 /// The name that the file `name` has while `owner` writes it.
 #[must_use]
 pub fn part_name(owner: &[u8], name: &[u8]) -> Vec<u8> {
-    unfinished(owner, name, PART)
+    unfinished(&owned_name(owner, name), name, PART)
 }
 
 /// The name of the journal beside [`part_name`].
 #[must_use]
 pub fn journal_name(owner: &[u8], name: &[u8]) -> Vec<u8> {
-    unfinished(owner, name, JOURNAL)
+    unfinished(&owned_name(owner, name), name, JOURNAL)
 }
 
-fn unfinished(owner: &[u8], name: &[u8], ending: &[u8]) -> Vec<u8> {
-    let hash = blake3::Hasher::new().update(owner).update(&[0]).update(name).finalize();
+/// Both names, and what stands for the owner and the name in them.
+pub(crate) fn unfinished_names(owner: &[u8], name: &[u8]) -> (Vec<u8>, Vec<u8>, [u8; 32]) {
+    let hash = owned_name(owner, name);
+    (unfinished(&hash, name, PART), unfinished(&hash, name, JOURNAL), *hash.as_bytes())
+}
+
+fn owned_name(owner: &[u8], name: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(owner).update(&[0]).update(name).finalize()
+}
+
+fn unfinished(hash: &blake3::Hash, name: &[u8], ending: &[u8]) -> Vec<u8> {
     let room = MAX_NAME_LEN - (2 + DIGITS + ending.len());
     let mut bytes = Vec::with_capacity(MAX_NAME_LEN);
     bytes.push(b'.');

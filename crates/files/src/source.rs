@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, preadv};
@@ -37,10 +37,8 @@ pub(crate) enum Segment {
 impl SourceFile {
     /// Opens the file `name` in `directory`, and nothing that is not a file.
     pub(crate) fn open(directory: &Directory, name: &[u8]) -> io::Result<Self> {
-        let file = directory.open_file(name)?;
-        let metadata = file.metadata()?;
-        let status = Status::of(&file)?;
-        let is_sparse = metadata.blocks().saturating_mul(512) < metadata.len();
+        let (file, status) = directory.open_file_with_status(name)?;
+        let is_sparse = status.allocated < status.size;
         Ok(Self { file, status, is_sparse, data_end: 0 })
     }
 

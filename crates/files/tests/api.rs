@@ -33,5 +33,6 @@ mod api {
     mod swapper;
 
     mod operations;
+    mod whole_records;
     mod world;
 }

@@ -13,7 +13,7 @@ use files::framing::{Input, MessageReader, MessageWriter, Output};
 use files::path::{RelativePath, is_reserved, journal_name, part_name};
 use files::serve::{Share, serve};
 use serde_json::Value;
-use wire_protocol::message::{FileTime, FilesAccess, FilesMessage, ShareAccess};
+use wire_protocol::message::{FileTime, FilesAccess, FilesMessage, MAX_DATA_LEN, ShareAccess};
 
 const FILES: &str = include_str!("../../wire-protocol/tests/vectors/files.json");
 
@@ -92,6 +92,7 @@ fn sources_and_parts_are_the_recorded_ones() {
             ino: number(&row["inode"]),
             ctime: time(&row["ctime"]),
             links: 1,
+            allocated: 0,
         };
         assert_eq!(source_identity(&status), array(&row["source"]), "{row}");
     }
@@ -149,7 +150,9 @@ fn what_is_no_message_is_refused_for_the_reason_given() {
         let arrived = bytes(&case["bytes"]);
         let mut reader = MessageReader::new(Arrived(&arrived));
         let outcome = match reader.next() {
-            Ok(Some(FilesMessage::Data { length })) => reader.content(length, |_| Ok::<_, Error>(())),
+            Ok(Some(FilesMessage::Data { length })) => {
+                reader.content(length, MAX_DATA_LEN, |_| Ok::<_, Error>(()))
+            }
             other => other.map(drop),
         };
         let class = match outcome {

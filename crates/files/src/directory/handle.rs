@@ -141,6 +141,11 @@ impl Directory {
     /// Those of the system; for [`FilesCode::IsDirectory`], [`FilesCode::NotDirectory`] (a symbolic link) and
     /// [`FilesCode::UnsupportedKind`] where it is no file.
     pub fn open_file(&self, name: &[u8]) -> io::Result<File> {
+        self.open_file_with_status(name).map(|(file, _)| file)
+    }
+
+    /// [`Directory::open_file`], with the state of the file once it is open.
+    pub(crate) fn open_file_with_status(&self, name: &[u8]) -> io::Result<(File, Status)> {
         let expect_file = |kind| match kind {
             Kind::File => Ok(()),
             Kind::Directory => Err(error_of(FilesCode::IsDirectory)),
@@ -149,8 +154,9 @@ impl Directory {
         };
         expect_file(self.stat(name)?.ok_or(Errno::NOENT)?.kind)?;
         let file = fs::openat(self, name, OFlags::RDONLY | SAFE, Mode::empty())?;
-        expect_file(Status::of(&file)?.kind)?;
-        Ok(file.into())
+        let status = Status::of(&file)?;
+        expect_file(status.kind)?;
+        Ok((file.into(), status))
     }
 
     /// Makes the file `name`, for reading and writing, with the lower nine bits of `mode` less those of the umask.

@@ -26,6 +26,8 @@ pub struct Status {
     pub ctime: FileTime,
     /// Names that it has.
     pub links: u64,
+    /// Bytes that its content takes on the disk: fewer than its size where it has holes.
+    pub allocated: u64,
 }
 
 /// What an entry is.
@@ -65,9 +67,13 @@ impl Status {
             ino: number(stat.st_ino),
             ctime: FileTime { seconds: number(stat.st_ctime), nanoseconds: number(stat.st_ctime_nsec) },
             links: number(stat.st_nlink),
+            allocated: number::<_, u64>(stat.st_blocks).saturating_mul(BLOCK),
         }
     }
 }
+
+/// The unit in which the system counts what a file takes.
+const BLOCK: u64 = 512;
 
 /// The types of these numbers are not the same on all systems.
 fn number<T, U: TryFrom<T> + Default>(value: T) -> U {

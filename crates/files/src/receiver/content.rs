@@ -40,14 +40,17 @@ enum Ended {
 }
 
 impl Target {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn write(&mut self, pieces: &[&[u8]]) -> Result<(), Failure> {
         match self {
-            Self::File { partial, .. } => partial.write(bytes).map_err(|error| code_of(&error).into()),
+            Self::File { partial, .. } => partial.write(pieces).map_err(|error| code_of(&error).into()),
             Self::Sink { output, sha256 } => {
-                if let Some(sha256) = sha256 {
-                    sha256.update(bytes);
+                for bytes in pieces {
+                    if let Some(sha256) = sha256 {
+                        sha256.update(bytes);
+                    }
+                    output.write_all(bytes).map_err(Error::Output)?;
                 }
-                output.write_all(bytes).map_err(|error| Error::Output(error).into())
+                Ok(())
             }
         }
     }
@@ -62,7 +65,7 @@ impl Target {
                 let zeros = [0; 64 * 1024];
                 while length > 0 {
                     let piece = usize::try_from(length).unwrap_or(usize::MAX).min(zeros.len());
-                    self.write(&zeros[..piece])?;
+                    self.write(&[&zeros[..piece]])?;
                     length -= u64::try_from(piece).unwrap_or(length);
                 }
                 Ok(())
@@ -228,12 +231,15 @@ impl<W: Output> Exchange<'_, W> {
         receipt.progress.check(length.into(), true)?;
         let mut failed = receipt.grow(length.into()).err();
         let Receipt { progress, target, .. } = receipt;
-        reader.content(length, |bytes| {
-            let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        reader.content(length, self.control.most_at_once(), |pieces| {
+            let sum: usize = pieces.iter().map(|piece| piece.len()).sum();
+            let count = u64::try_from(sum).unwrap_or(u64::MAX);
             match target {
-                Some(target) if failed.is_none() => match target.write(bytes) {
+                Some(target) if failed.is_none() => match target.write(pieces) {
                     Ok(()) => {
-                        progress.data(bytes, self.control)?;
+                        for piece in pieces {
+                            progress.data(piece, self.control)?;
+                        }
                         (self.events)(Event::Advanced { bytes: count, is_moved: true });
                     }
                     Err(Failure::Entry(code)) => {
@@ -244,7 +250,7 @@ impl<W: Output> Exchange<'_, W> {
                 },
                 _ => progress.skip(count),
             }
-            self.control.moved(bytes.len())
+            self.control.moved(sum)
         })?;
         failed.map_or(Ok(()), |code| Err(code.into()))
     }
@@ -391,7 +397,8 @@ impl Receipt {
             Some(_) if own != *hash => Err(FilesCode::Mismatch.into()),
             Some(target) => {
                 target.end_chunk(hash)?;
-                target.check_space(size)
+                // Behind the last chunk nothing is to be stored any more.
+                if size == Some(self.progress.position()) { Ok(()) } else { target.check_space(size) }
             }
             None => Ok(()),
         }

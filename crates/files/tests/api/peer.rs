@@ -97,11 +97,11 @@ impl Peer {
             match self.next() {
                 FilesMessage::Data { length } => {
                     let bytes = &mut content.bytes;
-                    let sink = |piece: &[u8]| {
-                        bytes.extend_from_slice(piece);
+                    let sink = |pieces: &[&[u8]]| {
+                        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
                         Ok::<_, Error>(())
                     };
-                    self.reader.content(length, sink).unwrap();
+                    self.reader.content(length, MAX_DATA_LEN, sink).unwrap();
                 }
                 FilesMessage::Hole { length } => {
                     assert!(length > 0);

@@ -232,7 +232,7 @@ fn no_more_is_sent_at_once_than_a_rate_permits() {
             while let Some(message) = their_reader.next().unwrap() {
                 if let FilesMessage::Data { length } = message {
                     assert!(length <= 20_000, "{length} in a piece");
-                    their_reader.content(length, |_| Ok::<_, Error>(())).unwrap();
+                    their_reader.content(length, MAX_DATA_LEN, |_| Ok::<_, Error>(())).unwrap();
                     pieces += 1;
                 }
                 if matches!(message, FilesMessage::End { .. }) {

@@ -1,6 +1,6 @@
 //! The stream over std::io, and the two kinds of stream with one another.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -209,6 +209,35 @@ fn halves_in_threads_of_their_own_move_megabytes_both_ways_at_once() {
     for thread in threads {
         thread.join().unwrap();
     }
+}
+
+#[test]
+fn all_that_is_decrypted_is_given_at_once() {
+    let (client, server) = over_unix(knows_psk());
+    let data = pattern(100_000);
+    let sent = data.clone();
+    let serving = thread::spawn(move || {
+        let (reader, mut writer) = server.into_split().unwrap();
+        writer.write_all(&sent).unwrap();
+        writer.shutdown().unwrap();
+        reader
+    });
+    let (mut reader, _writer) = client.into_split().unwrap();
+    let _open = serving.join().unwrap();
+    let (mut received, mut most) = (Vec::new(), 0);
+    loop {
+        let slices: Vec<&[u8]> = reader.fill_slices().unwrap().collect();
+        if slices.is_empty() {
+            break;
+        }
+        most = most.max(slices.len());
+        // Half a slice stays behind.
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>().div_ceil(2);
+        received.extend_from_slice(&slices.concat()[..length]);
+        reader.consume(length);
+    }
+    assert!(received == data);
+    assert!(most > 1, "all of it was there");
 }
 
 #[test]

@@ -40,6 +40,16 @@ impl<R: Read> ReadHalf<R> {
         Ok(true)
     }
 
+    /// Waits for data, and gives all that has been decrypted, record by record, of which the first `consume` is to be told about;
+    /// nothing at the end of the stream.
+    ///
+    /// # Errors
+    /// Whatever ends the stream before its end.
+    pub fn fill_slices(&mut self) -> io::Result<impl Iterator<Item = &[u8]>> {
+        self.reading.wait_for_data(&mut self.io)?;
+        Ok(self.reading.receiver.data_slices())
+    }
+
     /// As [`ReadHalf::expect_close`], for as long as it takes: what the other side has received may have far to go.
     pub(crate) fn expect_close_whenever(&mut self) -> io::Result<()> {
         self.reading.expect_close(&mut self.io)
