@@ -7,5 +7,7 @@ mod progress;
 mod queue;
 
 pub use self::notice::{flush, say, say_escaped, tell_json};
-pub use self::print::{print, print_as_it_is, print_bytes, print_json, print_lines, print_row};
+pub use self::print::{
+    print, print_as_it_is, print_bytes, print_json, print_lines, print_row, terminal_columns,
+};
 pub use self::progress::progress_target;

@@ -173,6 +173,15 @@ pub fn read_text(path: &Path) -> Result<Zeroizing<String>, Error> {
     into_text(path, &content).map(|text| Zeroizing::new(text.to_owned()))
 }
 
+/// Reads a file with secrets as [`read_text`] does, which may be as long as 16 MiB.
+///
+/// # Errors
+/// Those of [`read_text`].
+pub fn read_long_text(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let content = read_guarded(path, 0o077, MAX_PUBLIC_LEN)?;
+    into_text(path, &content).map(|text| Zeroizing::new(text.to_owned()))
+}
+
 fn into_text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, Error> {
     std::str::from_utf8(content).map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidData, error);
@@ -235,7 +244,7 @@ fn folder_of(path: &Path) -> PathBuf {
 
 /// Most bytes in a file with a secret.
 const MAX_LEN: u64 = 65536;
-/// Most bytes in a file of known servers or allowed clients.
+/// Most bytes in a file of known servers, allowed clients or invites.
 const MAX_PUBLIC_LEN: u64 = 16 << 20;
 /// The administrator's user id.
 const ROOT: u32 = 0;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
@@ -79,6 +80,55 @@ impl Terminal {
         answer
     }
 
+    /// Asks `question` for a secret that may come in several lines, as one does that was wrapped and is pasted. The input is
+    /// not shown. Lines are read until `judge` finds that what there is, with a line end behind each, is no part of an answer,
+    /// or one is empty; where more is to come and does not, `rest` asks for it.
+    ///
+    /// # Errors
+    /// Those of [`Terminal::ask`].
+    pub fn ask_secret_lines(
+        &self,
+        question: &str,
+        rest: &str,
+        judge: impl Fn(&[u8]) -> Pasted,
+    ) -> io::Result<Zeroizing<Vec<u8>>> {
+        let hidden = HiddenInput::begin(&self.device, question)?;
+        let answer = self.show(question).and_then(|()| self.read_lines(rest, judge));
+        drop(hidden);
+        answer
+    }
+
+    fn read_lines(&self, rest: &str, judge: impl Fn(&[u8]) -> Pasted) -> io::Result<Zeroizing<Vec<u8>>> {
+        // All at once, since a buffer that grows leaves copies behind.
+        let mut lines = Zeroizing::new(Vec::with_capacity(MAX_LINES_LEN));
+        loop {
+            let line = match self.read_line() {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !lines.is_empty() => break,
+                line => line?,
+            };
+            if line.trim_ascii().is_empty() {
+                break;
+            }
+            if lines.len() + line.len() >= MAX_LINES_LEN {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+            }
+            lines.extend_from_slice(&line);
+            lines.push(b'\n');
+            match judge(&lines) {
+                Pasted::Whole => return Ok(lines),
+                Pasted::Wrong => break,
+                Pasted::Part => {}
+            }
+            let mut waiting = [PollFd::new(&self.device, PollFlags::IN)];
+            if poll(&mut waiting, Some(&PASTE_PAUSE))? == 0 {
+                self.show(rest)?;
+            }
+        }
+        // What is left of an answer that makes no sense must not become commands of a shell.
+        tcflush(&self.device, QueueSelector::IFlush).ok();
+        Ok(lines)
+    }
+
     fn show(&self, question: &str) -> io::Result<()> {
         // Earlier notices are written before the question.
         flush();
@@ -118,6 +168,18 @@ pub fn leave_to_program(signals: &[c_int]) {
     for watched in WATCHED.get().into_iter().flatten().filter(|watched| signals.contains(&watched.signal)) {
         watched.is_default.store(false, Ordering::SeqCst);
     }
+}
+
+/// What is to be thought of the lines of an answer that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "each is something else to do")]
+pub enum Pasted {
+    /// It is an answer.
+    Whole,
+    /// With more lines it may become one.
+    Part,
+    /// Whatever comes, it is none.
+    Wrong,
 }
 
 /// Hides the input until it is dropped.
@@ -213,5 +275,9 @@ fn ignored_signals() -> u64 {
 
 static WATCHED: OnceLock<Vec<Watched>> = OnceLock::new();
 static PROGRAM_TAKES: Mutex<Vec<c_int>> = Mutex::new(Vec::new());
+/// Most bytes of an answer of several lines.
+const MAX_LINES_LEN: usize = 64 * 1024;
+/// Time within which the next line of a text that is pasted comes.
+const PASTE_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
 /// Longest line that a terminal delivers in bytes, its end included.
 const MAX_LINE_LEN: usize = 4096;

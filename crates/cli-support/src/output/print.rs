@@ -69,6 +69,18 @@ pub fn print_as_it_is(text: &str) -> Result<(), Error> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(failed)
 }
 
+/// The number of columns of standard output, where that is a terminal which shows colors and characters of any script.
+#[must_use]
+pub fn terminal_columns() -> Option<usize> {
+    let stdout = standard_output();
+    if !stdout.is_terminal() || std::env::var_os("TERM").is_none_or(|kind| kind == "dumb") {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    // One that does not know its size, such as a serial line, says 0.
+    Some(if size.ws_col == 0 { USUAL_COLUMNS } else { size.ws_col.into() })
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that prints")]
 fn standard_output() -> io::Stdout {
     io::stdout()
@@ -84,3 +96,6 @@ fn written(result: Result<(), Error>) -> Result<(), Error> {
 fn failed(source: io::Error) -> Error {
     Error::Stdio { stream: "standard output", source }
 }
+
+/// Columns of a terminal that does not say how many it has.
+const USUAL_COLUMNS: usize = 80;
