@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! policy   the decision --> principal   a client and its grant --> file --> clients   the list --> entry   a client in the file
-//!              |
+//!              |                                                    +--> invites   keys to be let in --> invite
 //!              +--> grant   when and from where --> rights   what --> rule --> host, network, special
+//!
+//! taking   an invite lets a key in --> attempt   may it?
 //! ```
 
 mod authorization;
@@ -16,7 +18,16 @@ mod clients;
 mod entry;
 mod file;
 mod snapshot;
+mod stamp;
 mod watcher;
+
+mod attempt;
+mod enrolling;
+mod invite;
+mod invite_entry;
+mod invite_file;
+mod invites;
+mod taking;
 
 mod anonymous;
 mod grant;
@@ -43,6 +54,7 @@ mod doubt;
 
 pub(crate) use self::advice::Advice;
 pub use self::anonymous::AnonymousPolicy;
+pub(crate) use self::attempt::{Attempt, Refusal};
 pub(crate) use self::authorization::enter;
 pub use self::changes::Allowed;
 pub use self::client_name::ClientName;
@@ -52,6 +64,8 @@ pub use self::doubt::{Lookup, Surroundings};
 pub use self::file::AccessFile;
 pub use self::files_rule::FilesRule;
 pub use self::grant::{Expiry, Grant};
+pub use self::invite_file::InviteFile;
+pub use self::invites::Invites;
 pub use self::name::Name;
 pub use self::network::Network;
 #[cfg(test)]
@@ -63,4 +77,6 @@ pub use self::proxied::Proxied;
 pub use self::rights::Rights;
 pub use self::rule::{ListenRule, SocketPath, TargetRule};
 pub(crate) use self::snapshot::Snapshot;
+pub use self::taking::NewInvite;
+pub(crate) use self::taking::Taken;
 pub(crate) use self::watcher::AccessWatcher;

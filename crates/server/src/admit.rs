@@ -13,7 +13,7 @@ use wire_protocol::stream;
 use crate::access::{Enrolment, Origin};
 use crate::admission::fault::{self, Fault};
 use crate::admission::{HANDSHAKE_DEADLINE, HandshakePermit};
-use crate::quota::QuotaKey;
+use crate::joining::Newcomer;
 use crate::server::Server;
 use crate::session::{Admitted, Session};
 
@@ -30,19 +30,29 @@ impl Server {
         let origin = Origin { source: source.ip(), is_local: source.is_local() };
         // Before the client is judged, so that no change goes by between the two.
         let changes = self.access.subscribe();
-        let mut admitted = None;
-        let handshake = stream::accept_channel(socket, self.handshake_config(origin), &permit, |client| {
-            let principal = self.authorize(client, origin).map_err(|denial| {
-                self.tell_refused(client, &source, denial);
-                denial.code()
-            })?;
-            let key = QuotaKey::of(&principal, accountable);
-            let most = principal.rights().max_channels();
-            let in_all = self.config().max_channels;
-            let place = self.limits.begin_channel(key, most, in_all).ok_or(DeniedCode::TooManyChannels)?;
-            admitted = Some((principal, place));
-            Ok(())
-        });
+        let handshake = async {
+            let client = stream::authenticate(socket, self.handshake_config(origin), &permit).await?;
+            if let Err(code) = client.check_policy() {
+                return Err(client.deny(code).await);
+            }
+            if client.invite().is_some() {
+                return self.join(Newcomer { client, source: source.clone(), origin, accountable }).await;
+            }
+            let judged = match self.authorize(client.client(), origin) {
+                Ok(principal) => match self.place_for(&principal, accountable) {
+                    Some(place) => Ok((principal, place)),
+                    None => Err(DeniedCode::TooManyChannels),
+                },
+                Err(denial) => {
+                    self.tell_refused(client.client(), &source, denial);
+                    Err(denial.code())
+                }
+            };
+            match judged {
+                Ok((principal, place)) => Ok((client.welcome().await?, principal, place)),
+                Err(code) => Err(client.deny(code).await),
+            }
+        };
         let handshake = tokio::select! {
             handshake = timeout(HANDSHAKE_DEADLINE, handshake) => handshake.unwrap_or_else(|_| {
                 let message =
@@ -55,8 +65,8 @@ impl Server {
         let reached = permit.reached();
         drop(permit);
 
-        match (handshake, admitted) {
-            (Ok(channel), Some((principal, place))) => {
+        match handshake {
+            Ok((channel, principal, place)) => {
                 tracing::debug!(
                     peer = source.name,
                     client = principal.name,
@@ -69,11 +79,7 @@ impl Server {
                 let session = Session::new(self, source, principal, place, changes);
                 Some(Admitted { session, channel })
             }
-            (Ok(_), None) => {
-                tracing::error!(peer = source.name, "a client was let in that nobody has judged");
-                None
-            }
-            (Err(error), _) => {
+            Err(error) => {
                 self.log_failure(&source, accountable, &error, fault::of(&error, reached));
                 None
             }

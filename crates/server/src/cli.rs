@@ -1,6 +1,7 @@
 //! The command line of the server.
 
 mod allow;
+mod invite;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use cli_support::logging::Verbosity;
 use cli_support::report::EXIT_CODES;
 use tunnel::address::Address;
 
-pub use crate::cli::allow::{Allow, Permissions};
+pub use crate::cli::allow::{Allow, Limits, Permissions};
+pub use crate::cli::invite::{Invite, Invites, InvitesCommand};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::file_share::FileShare;
@@ -114,6 +116,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a line that lets one client in, once, with exactly these rights: to be pasted into client join
+    ///
+    /// Whoever uses the line first is let in, so that it is a secret until then. A client that is given no right by name
+    /// may send messages and use the pipe. The line pins this server's key; it is printed once, and kept nowhere.
+    Invite(Box<Invite>),
+    /// List the invites, with what has become of each
+    Invites(Invites),
     /// Speak with the tutorial's programs: neither authenticated nor forward-secret
     #[command(subcommand)]
     Classic(Classic),

@@ -51,6 +51,70 @@ pub enum Error {
         /// The name as the user gave it.
         name: String,
     },
+    /// A command would give a client the name that an invite will give to another one.
+    #[error("the invite {id} is for a client called {name:?}")]
+    NameInvited {
+        /// The name.
+        name: String,
+        /// The beginning of the invite's id.
+        id: String,
+    },
+    /// The file of invites is not valid.
+    #[error("cannot understand {}: {source}", path.display())]
+    InviteFile {
+        /// The path of the file.
+        path: PathBuf,
+        /// The reason, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// A command names an invite that does not exist, or several.
+    #[error("{name:?} is not the name or the id of one pending invite")]
+    UnknownInvite {
+        /// The name or id as the user gave it.
+        name: String,
+    },
+    /// A command would end an invite that is over.
+    #[error("the invite {id} is {state} already")]
+    InviteOver {
+        /// The beginning of the invite's id.
+        id: String,
+        /// What has become of it, in one word.
+        state: &'static str,
+        /// The name of the client that has used it, where one has.
+        client: Option<String>,
+    },
+    /// There are as many pending invites as there may be.
+    #[error("{most} invites are pending already, and more there cannot be")]
+    TooManyInvites {
+        /// Most pending invites.
+        most: usize,
+    },
+    /// An invite would expire too late, or has expired.
+    #[error("an invite cannot expire at {expires}")]
+    InviteExpiry {
+        /// The time at which it would.
+        expires: jiff::Timestamp,
+    },
+    /// A server without an RSA key has nothing that an invite could name.
+    #[error("a server without an RSA key cannot invite: {0}")]
+    NoKeyToInvite(&'static str),
+    /// Neither the command line nor the configuration says where the server is reached.
+    #[error("nothing says under which address the invited client reaches the server")]
+    NoAddress,
+    /// An address does not fit in an invite.
+    #[error("the address {address} cannot stand in an invite: {problem}")]
+    InviteAddress {
+        /// The address.
+        address: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The line of an invite cannot hold what it is to hold.
+    #[error("cannot write the invite: {0}")]
+    InviteLine(#[source] wire_protocol::invite::InviteLineError),
+    /// The image of an invite could not be made.
+    #[error("cannot draw the invite: {0}")]
+    Drawing(String),
     /// A command would make a second pre-shared key of one name.
     #[error("a pre-shared key for {name} has been made already")]
     PskExists {
@@ -177,6 +241,17 @@ impl Report for Error {
             | Self::AccessFileGone { .. }
             | Self::UnknownClient { .. }
             | Self::NameTaken { .. }
+            | Self::NameInvited { .. }
+            | Self::InviteFile { .. }
+            | Self::UnknownInvite { .. }
+            | Self::InviteOver { .. }
+            | Self::TooManyInvites { .. }
+            | Self::InviteExpiry { .. }
+            | Self::NoKeyToInvite(_)
+            | Self::NoAddress
+            | Self::InviteAddress { .. }
+            | Self::InviteLine(_)
+            | Self::Drawing(_)
             | Self::PskExists { .. }
             | Self::DuplicateKey { .. }
             | Self::BadName { .. }
@@ -204,7 +279,7 @@ impl Report for Error {
         match self {
             Self::Program(error) => error.lines(),
             // The error quotes the place in the file, also where a running server has read it.
-            Self::AccessFile { .. } | Self::NotReloaded { .. } => {
+            Self::AccessFile { .. } | Self::InviteFile { .. } | Self::NotReloaded { .. } => {
                 self.to_string().lines().map(str::to_owned).collect()
             }
             _ => vec![self.to_string()],
@@ -220,6 +295,29 @@ impl Report for Error {
                 "put it back; to begin anew with nobody allowed and nobody revoked, remove {} too",
                 marker.display()
             )),
+            Self::NameInvited { id, .. } => {
+                Some(format!("end it with server invites revoke {id}, or choose another name"))
+            }
+            Self::InviteFile { .. } => {
+                Some("mend it; to end all invites that are pending, remove it".into())
+            }
+            Self::UnknownInvite { .. } => Some("server invites shows them, each with its id".into()),
+            Self::InviteOver { client: Some(client), .. } => Some(format!(
+                "server revoke {client} ends what the client may do, if it is still the one that has used it"
+            )),
+            Self::TooManyInvites { .. } => {
+                Some("server invites shows them, and server invites revoke ID ends one".into())
+            }
+            Self::InviteExpiry { .. } => Some("30 days from now is the latest, as in --expires 30d".into()),
+            Self::NoKeyToInvite(_) => Some(
+                "server keygen makes one, and a server without --psk uses it; for a pre-shared key hand over its file"
+                    .into(),
+            ),
+            Self::NoAddress => Some("give it with --address HOST:PORT, several times for several".into()),
+            Self::InviteLine(_) => Some("give fewer or shorter addresses".into()),
+            Self::InviteAddress { .. } => {
+                Some("give one to connect to, as in --address gate.example.org:5000, eight at most".into())
+            }
             Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
             Self::PskExists { .. } => Some("choose another name, or make a second one with --force".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),

@@ -57,14 +57,14 @@ pub(crate) fn warn_of_doubts(access: &Access, config: &ServerConfig) {
     }
 }
 
-fn surroundings(config: &ServerConfig) -> Surroundings {
+pub(crate) fn surroundings(config: &ServerConfig) -> Surroundings {
     let services = config.services.iter().map(|service| service.name.clone()).collect();
     let shares = config.files.iter().map(|share| (share.name.clone(), share.mode)).collect();
     Surroundings { services, shares, listen: config.listen.clone() }
 }
 
 /// Resolves names within a short time limit, since a warning is not worth a longer wait.
-fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
+pub(crate) fn lookup(asked: &[(String, u16)]) -> Vec<Vec<SocketAddr>> {
     let mut found = vec![Vec::new(); asked.len()];
     let (tell, told) = mpsc::channel();
     for (index, (name, port)) in asked.iter().cloned().enumerate().take(MAX_LOOKUPS) {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! serve --> accept --> admission   within limits  --> admit, session   handshake, access, then one stream after another
+//!   |                                                   +--> joining   a client that comes with an invite
 //!   ^                                        |
 //! control    status, reload, end             +--> services::message   a stream that is printed once it is whole
 //!                                            +--> services::tunnels   a stream to a target that the client may reach
@@ -29,6 +30,7 @@ mod control;
 mod descriptors;
 mod error;
 mod file_share;
+mod joining;
 mod keys;
 mod limits;
 mod log;
@@ -48,7 +50,8 @@ mod ticket_file;
 pub use accept::Listeners;
 pub use access::{
     Access, AccessFile, Allowed, AnonymousPolicy, ClientName, Credential, Expiry, FilesRule, Grant,
-    ListenRule, Lookup, Name, Network, Proxied, Rights, SocketPath, Surroundings, TargetRule,
+    InviteFile, Invites, ListenRule, Lookup, Name, Network, NewInvite, Proxied, Rights, SocketPath,
+    Surroundings, TargetRule,
 };
 pub use control::{Control, ControlEvents};
 pub use error::Error;

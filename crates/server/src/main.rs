@@ -5,6 +5,8 @@
 
 mod announce;
 mod granting;
+mod inviting;
+mod qr_code;
 mod signals;
 
 use std::path::Path;
@@ -83,7 +85,8 @@ fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Keygen(MakeKey { rsa, psk: None, .. }) => {
             let key: ServerKey = identity::make(&home, &rsa)?;
-            Ok(output::print(key.public().id())?)
+            output::print(key.public().id())?;
+            inviting::end_all(&home)
         }
         Command::Fingerprint => {
             let key: ServerKey = identity::read(&home)?;
@@ -98,6 +101,11 @@ fn run(cli: Cli) -> Result<(), Error> {
             recheck(&home)
         }
         Command::List { json } => granting::list(&home, json),
+        Command::Invite(options) => inviting::invite(&home, &options, || recheck(&home)),
+        Command::Invites(options) => {
+            inviting::invites(&home, &options)?;
+            if options.command.is_some() { recheck(&home) } else { Ok(()) }
+        }
         Command::Classic(command) => Ok(classic::run(&command, &home)?),
     }
 }
@@ -112,6 +120,7 @@ fn listen_and_serve(
     let access = AccessFile::new(home.clone());
     warn_of_missing_shares(config);
     // An invalid file would refuse all clients later, so the error is reported now.
+    access.complete_invites()?;
     let admits_nobody = access.read()?.is_none() && !config.anyone && config.psk.is_empty();
     // The passphrase is asked for before a client can connect and wait. A new key is made only once the address is
     // bound.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cli_support::admin::{Counts, Status};
 use crypto_core::ticket::TicketKey;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
@@ -32,6 +32,8 @@ pub(crate) struct Server {
     identity: Identity,
     tickets: Arc<TicketKey>,
     pub(crate) access: AccessWatcher,
+    /// Held by the one thread that takes an invite.
+    pub(crate) taking: Arc<Semaphore>,
     pub(crate) handlers: Handlers,
     config: watch::Sender<Arc<ReloadableConfig>>,
     pub(crate) limits: Arc<Limits>,
@@ -59,6 +61,7 @@ impl Server {
             identity,
             tickets,
             access: AccessWatcher::new(access),
+            taking: Arc::new(Semaphore::new(1)),
             handlers: services.register(&network, &drops, shares.visitors, done),
             config: watch::Sender::new(Arc::new(config)),
             admission: Arc::new(Admission::new(&shares)),

@@ -67,7 +67,8 @@ impl Access {
                     self.check_is_free(name.as_str())?;
                 }
                 let allowed = Allowed::new(name.as_str(), known.map(|client| &client.grant), &grant);
-                let client = Client { name: name.clone(), key: *key, grant };
+                let invite = known.and_then(|client| client.invite);
+                let client = Client { name: name.clone(), key: *key, invite, grant };
                 match self.clients.iter_mut().find(|known| known.key == *key) {
                     Some(known) => *known = client,
                     None => self.clients.push(client),

@@ -1,11 +1,12 @@
 //! The list of allowed clients: its form in `clients.toml`, and its lines in `server list`.
 
 use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::client_name::ClientName;
-use crate::access::entry::{ClientEntry, PskEntry};
+use crate::access::entry::{ClientEntry, PskEntry, WholeId};
 use crate::access::grant::Grant;
 use crate::access::name::Name;
 use crate::access::text::Text;
@@ -25,6 +26,8 @@ pub struct Access {
 pub(super) struct Client {
     pub(super) name: ClientName,
     pub(super) key: KeyId,
+    /// The invite that enrolled it.
+    pub(super) invite: Option<InviteId>,
     pub(super) grant: Grant,
 }
 
@@ -33,6 +36,12 @@ pub(super) struct Psk {
     pub(super) name: Name,
     pub(super) revoked: bool,
     pub(super) grant: Grant,
+}
+
+impl Client {
+    fn entry(&self) -> ClientEntry {
+        ClientEntry::new(Text(self.name.clone()), Text(self.key), self.invite.map(WholeId), &self.grant)
+    }
 }
 
 /// The form of the file.
@@ -57,7 +66,8 @@ impl TryFrom<Entries> for Access {
             if access.client(key).is_some() {
                 return Err(Error::DuplicateKey { key });
             }
-            access.clients.push(Client { name, key, grant: entry.grant() });
+            let invite = entry.invite.map(|WholeId(invite)| invite);
+            access.clients.push(Client { name, key, invite, grant: entry.grant() });
         }
         for entry in entries.psk {
             let Text(name) = entry.name.clone();
@@ -73,10 +83,8 @@ impl From<Access> for Entries {
         let clients = access.clients.into_iter();
         let psks = access.psks.into_iter();
         Self {
-            client: clients
-                .map(|client| ClientEntry::new(client.name, Text(client.key), &client.grant))
-                .collect(),
-            psk: psks.map(|psk| PskEntry::new(psk.name, psk.revoked, &psk.grant)).collect(),
+            client: clients.map(|client| client.entry()).collect(),
+            psk: psks.map(|psk| PskEntry::new(Text(psk.name), psk.revoked, &psk.grant)).collect(),
         }
     }
 }
@@ -110,14 +118,10 @@ impl Access {
     /// # Panics
     /// Never: names and rules can always be encoded.
     pub fn objects(&self, now: Timestamp) -> impl Iterator<Item = serde_json::Value> {
-        let entry = |name: &ClientName, client: &Client| {
-            json(ClientEntry::new(name.clone(), Text(client.key), &client.grant))
-        };
-        let clients =
-            self.clients.iter().map(move |client| (entry(&client.name, client), "key", &client.grant));
+        let clients = self.clients.iter().map(|client| (json(client.entry()), "key", &client.grant));
         let psks = self.psks.iter().filter(|psk| !psk.revoked);
-        let psks =
-            psks.map(|psk| (json(PskEntry::new(psk.name.clone(), false, &psk.grant)), "psk", &psk.grant));
+        let psks = psks
+            .map(|psk| (json(PskEntry::new(Text(psk.name.clone()), false, &psk.grant)), "psk", &psk.grant));
         clients.chain(psks).map(move |(mut line, kind, grant)| {
             line["kind"] = kind.into();
             line["expired"] = grant.has_expired(now).into();
@@ -140,9 +144,13 @@ impl Access {
         self.psks.iter().find(|psk| psk.name.as_str() == name)
     }
 
+    /// Returns whether a client has this name, or a pre-shared key that may have been revoked.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.clients.iter().any(|client| client.name.as_str() == name) || self.knows_psk(name)
+    }
+
     pub(super) fn check_is_free(&self, name: &str) -> Result<(), Error> {
-        let is_taken = self.clients.iter().any(|client| client.name.as_str() == name) || self.knows_psk(name);
-        if is_taken { Err(Error::NameTaken { name: name.to_string() }) } else { Ok(()) }
+        if self.has_name(name) { Err(Error::NameTaken { name: name.to_string() }) } else { Ok(()) }
     }
 }
 

@@ -1,10 +1,11 @@
-//! The entries of `clients.toml`.
+//! The entries of `clients.toml`, and the grants in those of `invites.toml`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use cli_support::rate::Rate;
 use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -19,15 +20,17 @@ use crate::access::rights::Rights;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::Text;
 
-/// Defines both kinds of entries, with a key for each permission of the table. With serde's `flatten` they could
+/// Defines all kinds of entries, with a key for each permission of the table. With serde's `flatten` they could
 /// share fields, but then unknown keys would be accepted and errors would lose their line.
 macro_rules! entries {
     ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
         entry! {
             /// `[[client]]`: a client with a key.
             ClientEntry {
-                name: ClientName,
-                key: Text<KeyId>
+                name: Text<ClientName>,
+                key: Text<KeyId>,
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                invite: Option<WholeId>
             }
             $($key: $held,)*
         }
@@ -35,10 +38,16 @@ macro_rules! entries {
         entry! {
             /// `[[psk]]`: a pre-shared key that was made or used here.
             PskEntry {
-                name: Name,
+                name: Text<Name>,
                 #[serde(default, skip_serializing_if = "std::ops::Not::not")]
                 revoked: bool
             }
+            $($key: $held,)*
+        }
+
+        entry! {
+            /// `[invite.grant]`: what an invite grants.
+            GrantEntry {}
             $($key: $held,)*
         }
     };
@@ -46,16 +55,17 @@ macro_rules! entries {
 
 macro_rules! entry {
     (
-        $(#[$documentation:meta])* $entry:ident { name: $name:ty, $(#[$attribute:meta])* $own:ident: $kind:ty }
+        $(#[$documentation:meta])* $entry:ident { $($(#[$attribute:meta])* $own:ident: $kind:ty),* }
         $($key:ident: $held:ty,)*
     ) => {
         $(#[$documentation])*
         #[derive(Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub(super) struct $entry {
-            pub(super) name: Text<$name>,
-            $(#[$attribute])*
-            pub(super) $own: $kind,
+            $(
+                $(#[$attribute])*
+                pub(super) $own: $kind,
+            )*
             $(
                 #[serde(skip_serializing_if = "Option::is_none")]
                 $key: Option<<$held as Held>::Entry>,
@@ -73,11 +83,10 @@ macro_rules! entry {
         impl $entry {
             /// Writes a key for every right that the client has. A client without any right gets `messages =
             /// false`.
-            pub(super) fn new(name: $name, $own: $kind, grant: &Grant) -> Self {
+            pub(super) fn new($($own: $kind,)* grant: &Grant) -> Self {
                 let rights = &*grant.rights;
                 let mut entry = Self {
-                    name: Text(name),
-                    $own,
+                    $($own,)*
                     $($key: rights.$key.to_entry(),)*
                     max_channels: rights.max_channels,
                     max_rate: rights.max_rate.map(Text),
@@ -114,9 +123,25 @@ macro_rules! entry {
 
 with_permissions!(entries);
 
+/// The id of an invite, as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WholeId(pub(super) InviteId);
+
+impl<'de> Deserialize<'de> for WholeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for WholeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_text())
+    }
+}
+
 /// A point in time, written as a string or as a date and time of TOML.
 #[derive(Debug, Clone, Copy)]
-struct Moment(Timestamp);
+pub(super) struct Moment(pub(super) Timestamp);
 
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -6,18 +6,23 @@
 //! that the list is lost, and no client is let in: otherwise moving the file away, by mistake or not, would let
 //! every revoked key in again.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use cli_support::home::Home;
 use cli_support::private_file;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::access::clients::Access;
+use crate::access::invite::{Invite, InviteUse};
+use crate::access::invite_file::InviteFile;
+use crate::access::invites::Invites;
 use crate::access::snapshot::Snapshot;
+use crate::access::stamp::Stamp;
 use crate::error::Error;
 
 /// `clients.toml` of a home.
@@ -27,6 +32,7 @@ pub struct AccessFile {
     path: PathBuf,
     marker: PathBuf,
     cached: Mutex<Cached>,
+    invites: InviteFile,
 }
 
 /// The result of the last reading.
@@ -42,22 +48,12 @@ struct Cached {
     unusable: Option<(Instant, String)>,
 }
 
-/// Distinguishes states of a file without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    len: u64,
-    inode: u64,
-    /// The time of the last change of the inode, the only field that a change of owner or mode affects. Both decide
-    /// whether the file is trusted.
-    changed: (i64, i64),
-}
-
 impl AccessFile {
     /// The file in `home`.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { path: home.file(NAME), marker: home.file(MARKER), home, cached: Mutex::default() }
+        let (path, marker) = (home.file(NAME), home.file(MARKER));
+        Self { path, marker, invites: InviteFile::new(&home), home, cached: Mutex::default() }
     }
 
     /// Returns the file's current content; `None` where the file has never existed.
@@ -76,7 +72,7 @@ impl AccessFile {
             return Ok(Some(Arc::clone(access)));
         }
         cached.checked_at = None;
-        let Some(stamp) = stamp(&self.path)? else {
+        let Some(stamp) = Stamp::of(&self.path)? else {
             // An earlier reading in this process counts as well, since the marker may be gone along with the file.
             return if cached.read.is_some() || self.is_marked()? { Err(self.gone()) } else { Ok(None) };
         };
@@ -133,29 +129,58 @@ impl AccessFile {
         &self.home
     }
 
-    /// Has the next reading check the file again, however recent the last check was.
+    /// Has the next reading check the files again, however recent the last check was.
     pub(crate) fn invalidate(&self) {
         self.cached().checked_at = None;
+        self.invites.invalidate();
     }
 
     /// Changes the file. A running server sees the change with its next connection.
     ///
     /// # Errors
-    /// Those of `change`, and those of [`AccessFile::read`].
+    /// Those of `change`, those of [`AccessFile::read`], and [`Error::NameInvited`].
     pub fn edit<T>(&self, change: impl FnOnce(&mut Access) -> Result<T, Error>) -> Result<T, Error> {
-        let _lock = self.home.lock(NAME)?;
-        let mut access = match stamp(&self.path)? {
+        let mut locked = self.lock()?;
+        let before = locked.access.clone();
+        let changed = change(&mut locked.access)?;
+        locked.invites.check_names(&before, &locked.access, Timestamp::now())?;
+        locked.store_access()?;
+        Ok(changed)
+    }
+
+    /// Locks the files of clients and of invites, and reads both. Keys that have used an invite and were not written to
+    /// the file of clients, since the server ended just then, are written first.
+    ///
+    /// # Errors
+    /// Those of [`AccessFile::read`] and [`InviteFile::read`].
+    pub(super) fn lock(&self) -> Result<Locked<'_>, Error> {
+        let lock = self.home.lock(NAME)?;
+        let access = match Stamp::of(&self.path)? {
             Some(_) => parse(&self.path)?,
             None if self.is_marked()? => return Err(self.gone()),
             None => Access::default(),
         };
-        let changed = change(&mut access)?;
-        let text = toml::to_string(&access).map_err(|error| Error::Print(io::Error::other(error)))?;
-        let text = format!("{HEADER}{text}");
-        private_file::replace(&self.path, text.as_bytes())?;
-        self.mark();
-        self.invalidate();
-        Ok(changed)
+        let mut locked = Locked { file: self, access, invites: self.invites.load()?, _lock: lock };
+        locked.complete(Timestamp::now())?;
+        Ok(locked)
+    }
+
+    /// Writes the keys that have used an invite to the file of clients, where that was not done.
+    ///
+    /// # Errors
+    /// Those of [`AccessFile::read`] and [`InviteFile::read`].
+    pub fn complete_invites(&self) -> Result<(), Error> {
+        // The lock needs a home, which this must not make.
+        if self.invites.read()?.taken().next().is_some() {
+            self.lock()?;
+        }
+        Ok(())
+    }
+
+    /// The file of invites.
+    #[must_use]
+    pub fn invites(&self) -> &InviteFile {
+        &self.invites
     }
 
     /// Returns whether the marker exists.
@@ -182,20 +207,56 @@ impl AccessFile {
     }
 }
 
-/// The state of the file; `None` where it certainly does not exist.
-fn stamp(path: &Path) -> Result<Option<Stamp>, Error> {
-    use std::os::unix::fs::MetadataExt as _;
+/// The lists of clients and of invites while nobody else changes them.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    file: &'a AccessFile,
+    pub(super) access: Access,
+    pub(super) invites: Invites,
+    _lock: File,
+}
 
-    let read = |source| cli_support::Error::File { action: "read", path: path.into(), source };
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(Stamp {
-            modified: metadata.modified().map_err(read)?,
-            len: metadata.len(),
-            inode: metadata.ino(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })),
-        Err(_) if private_file::is_absent(path)? => Ok(None),
-        Err(error) => Err(read(error).into()),
+impl Locked<'_> {
+    /// Writes the list of clients: it is on the disk when this returns.
+    pub(super) fn store_access(&self) -> Result<(), Error> {
+        let text = toml::to_string(&self.access).map_err(|error| Error::Print(io::Error::other(error)))?;
+        let text = format!("{HEADER}{text}");
+        private_file::replace(&self.file.path, text.as_bytes())?;
+        self.file.mark();
+        self.file.invalidate();
+        Ok(())
+    }
+
+    /// Writes the list of invites: it is on the disk when this returns.
+    pub(super) fn store_invites(&self) -> Result<(), Error> {
+        self.file.invites.store(&self.invites)
+    }
+
+    /// Adds the keys that have used an invite to the list of clients, where they are missing.
+    fn complete(&mut self, now: Timestamp) -> Result<(), Error> {
+        let taken: Vec<(Invite, InviteUse)> =
+            self.invites.taken().map(|(invite, used)| (invite.clone(), used.clone())).collect();
+        let (mut has_new_clients, mut is_finished) = (false, false);
+        for (Invite { id, name, grant, .. }, used) in taken {
+            match self.access.enrol(used.key, id, &name, &grant, now) {
+                Ok(is_new) => {
+                    has_new_clients |= is_new;
+                    is_finished = true;
+                    self.invites.finish(id, used);
+                }
+                Err(error) => {
+                    let key = used.key.to_string();
+                    tracing::error!(%error, id = id.to_string(), key, "a key that has used an invite cannot be enrolled");
+                }
+            }
+        }
+        if has_new_clients {
+            self.store_access()?;
+        }
+        if is_finished {
+            self.store_invites()?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Grants: rights, with the time and the networks that they are limited to.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,15 +37,40 @@ impl Grant {
 
     /// The rights and the limits in the words of the options of `server allow`.
     pub(crate) fn options(&self, now: Timestamp) -> String {
+        self.option_list(now).join(" ")
+    }
+
+    /// The options of [`Grant::options`], one by one.
+    fn option_list(&self, now: Timestamp) -> Vec<String> {
         let mut options = Vec::new();
         options.extend(self.rights.is_none().then(|| "(no rights)".to_owned()));
-        options.extend(Some(self.rights.to_string()).filter(|rights| !rights.is_empty()));
+        options.extend(self.rights.all_words());
         options.extend(self.from.iter().flatten().map(|network| option("--from", network)));
         options
             .extend(self.from.as_ref().filter(|from| from.is_empty()).map(|_| "(from nowhere)".to_owned()));
         options.extend(self.expires.map(|expires| option("--expires", expires)));
         options.extend(self.has_expired(now).then(|| "(expired)".to_owned()));
-        options.join(" ")
+        options
+    }
+
+    /// The options of [`Grant::options`] in at most `limit` bytes. Where they have more, the last ones are left out, and
+    /// dots stand for them.
+    pub(crate) fn options_within(&self, limit: usize, now: Timestamp) -> String {
+        let all = self.options(now);
+        if all.len() <= limit {
+            return all;
+        }
+        let mut text = String::new();
+        for option in self.option_list(now) {
+            if text.len() + option.len() + LEFT_OUT.len() + 1 > limit {
+                break;
+            }
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(&option);
+        }
+        text + LEFT_OUT
     }
 
     /// The limits, each in the words of the options of `server allow`.
@@ -80,6 +106,13 @@ impl Grant {
             expires: self.expires,
             from: self.from.as_deref().map(|from| difference(from, gone)),
         })
+    }
+
+    /// Returns whether a client that comes from `source` is within the networks. One on a unix socket has no address,
+    /// and so is in none of them.
+    pub(super) fn is_from(&self, source: Option<IpAddr>) -> bool {
+        let is_near = |ip| self.from.iter().flatten().any(|network| network.covers(ip));
+        self.from.is_none() || source.is_some_and(is_near)
     }
 
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
@@ -134,6 +167,8 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
 }
 
 /// The first day of which some points in time are beyond the range of computations.
+/// Stands for options that are left out.
+const LEFT_OUT: &str = " ...";
 const LAST_DAY: Date = date(9999, 12, 30);
 
 impl fmt::Display for Expiry {
@@ -141,6 +176,26 @@ impl fmt::Display for Expiry {
         match self {
             Self::After(duration) => write!(f, "{}s", duration.as_secs()),
             Self::At(moment) => moment.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_that_is_too_long_is_cut_at_an_option() {
+        let tcp = (0..200).map(|port| format!("10.0.0.1:{}", 8000 + port).parse().unwrap()).collect();
+        let grant = Grant::unlimited(Rights { messages: true, tcp, ..Rights::none() });
+        let now = Timestamp::now();
+        let all = grant.options(now);
+        assert_eq!(grant.options_within(all.len(), now), all);
+        for limit in [all.len() - 1, 2048, 100, 31, 16] {
+            let cut = grant.options_within(limit, now);
+            let kept = cut.strip_suffix(" ...").unwrap();
+            assert!(cut.len() <= limit && all.starts_with(kept), "{limit}: {cut}");
+            assert!(all[kept.len()..].starts_with(" --tcp "), "{limit}: {cut}");
         }
     }
 }

@@ -129,9 +129,7 @@ fn enter(principal: &Principal, source: Option<IpAddr>, now: Timestamp) -> Resul
     if grant.has_expired(now) {
         return Err(Denial::Expired);
     }
-    let is_near = |ip| grant.from.iter().flatten().any(|network| network.covers(ip));
-    // A client on a unix socket has no address, and so is in none of the networks.
-    if grant.from.is_some() && !source.is_some_and(is_near) {
+    if !grant.is_from(source) {
         return Err(Denial::Elsewhere);
     }
     Ok(())

@@ -93,6 +93,11 @@ impl Rights {
         self.max_rate.map(Rate::bytes_per_second)
     }
 
+    /// The rights and limits, each in the words of the options of `server allow`.
+    pub(super) fn all_words(&self) -> Vec<String> {
+        [self.words(), self.limit_words()].concat()
+    }
+
     /// Each limit in the words of the options of `server allow`.
     pub(super) fn limit_words(&self) -> Vec<String> {
         let mut options = Vec::new();
@@ -105,7 +110,6 @@ impl Rights {
 /// Prints the rights and limits in the words of the options of `server allow`.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = [self.words(), self.limit_words()].concat();
-        f.write_str(&words.join(" "))
+        f.write_str(&self.all_words().join(" "))
     }
 }

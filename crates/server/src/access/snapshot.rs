@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use crypto_core::identity::KeyId;
+use crypto_core::invite::InviteId;
+use jiff::Timestamp;
+
 use crate::access::clients::Access;
 
 /// The content of the file of clients, or the reason why there is none.
@@ -17,6 +21,13 @@ pub(crate) enum Snapshot {
 }
 
 impl Snapshot {
+    /// Returns by which invite the client with this key was enrolled, if by any; `None` where it is not listed, or its rights
+    /// have expired.
+    pub(crate) fn enrolled_by(&self, key: KeyId) -> Option<Option<InviteId>> {
+        let Self::Known(Some(access)) = self else { return None };
+        access.live_client(key, Timestamp::now()).map(|client| client.invite)
+    }
+
     /// Returns whether both come from the same reading of the file, or lack the file for the same reason.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {

@@ -38,6 +38,14 @@ pub struct Allow {
     /// Refuse it after a duration such as 90d, or from a moment such as 2027-02-22T10:00:00Z
     #[arg(long, help_heading = LIMITS, value_name = "DURATION")]
     pub expires: Option<Expiry>,
+    /// The other limits.
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Limits of a client, which are rights of nobody.
+#[derive(Debug, Args)]
+pub struct Limits {
     /// Refuse it from elsewhere than this network, such as 10.0.0.0/8, and on unix sockets
     #[arg(long, help_heading = LIMITS, value_name = "CIDR")]
     pub from: Vec<Network>,
@@ -75,23 +83,36 @@ impl Allow {
     /// The grant that replaces all earlier rights, as of `now`.
     #[must_use]
     pub fn grant(&self, now: Timestamp) -> Grant {
-        let mut grant = self.named(now);
-        if grant.rights.is_none() {
-            grant.rights = Arc::new(Rights { messages: true, pipe: true, ..Rights::clone(&grant.rights) });
-        }
-        grant
+        or_usual(self.named(now))
     }
 
     /// The grant that the options name, as of `now`.
     fn named(&self, now: Timestamp) -> Grant {
-        let limits = Rights { max_channels: self.max_channels, max_rate: self.max_rate, ..Rights::none() };
-        let named = self.permissions.rights(limits);
-        Grant {
-            rights: Arc::new(named),
-            expires: self.expires.map(|expiry| expiry.moment(now)),
-            from: Some(self.from.clone()).filter(|from| !from.is_empty()),
-        }
+        named(&self.permissions, &self.limits, self.expires, now)
     }
+}
+
+/// The grant that options name, as of `now`.
+pub(super) fn named(
+    permissions: &Permissions,
+    limits: &Limits,
+    expires: Option<Expiry>,
+    now: Timestamp,
+) -> Grant {
+    let rights = Rights { max_channels: limits.max_channels, max_rate: limits.max_rate, ..Rights::none() };
+    Grant {
+        rights: Arc::new(permissions.rights(rights)),
+        expires: expires.map(|expiry| expiry.moment(now)),
+        from: Some(limits.from.clone()).filter(|from| !from.is_empty()),
+    }
+}
+
+/// The grant itself, or with the usual rights where it names none.
+pub(super) fn or_usual(mut grant: Grant) -> Grant {
+    if grant.rights.is_none() {
+        grant.rights = Arc::new(Rights { messages: true, pipe: true, ..Rights::clone(&grant.rights) });
+    }
+    grant
 }
 
 macro_rules! permissions {
@@ -118,7 +139,7 @@ macro_rules! permissions {
 with_permissions!(permissions);
 
 const RIGHTS: &str = "What it may do";
-const LIMITS: &str = "Within which limits";
+pub(super) const LIMITS: &str = "Within which limits";
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,199 @@
+//! Clients that come with an invite: who is known already, who is let in by it, and who is refused.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crypto_core::identity::KeyId;
+use crypto_core::invite::{InviteId, InviteVerifier};
+use getrandom::SysRng;
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use tunnel::listener::Source;
+use tunnel::socket::Socket;
+use wire_protocol::handshake::server::{InviteAttempt, InviteVerdict};
+use wire_protocol::message::{DeniedCode, JoinOutcome, Joined, MAX_GRANT_LEN};
+use wire_protocol::stream::{Channel, PendingClient};
+
+use crate::access::{Attempt, Enrolment, Grant, Origin, Principal, Refusal, Taken};
+use crate::error::Error;
+use crate::limits::OpenChannel;
+use crate::quota::QuotaKey;
+use crate::server::Server;
+
+/// A client that comes with an invite, and its connection.
+pub(crate) struct Newcomer {
+    pub(crate) client: PendingClient<Socket>,
+    pub(crate) source: Source,
+    pub(crate) origin: Origin,
+    /// The source that answers for failures.
+    pub(crate) accountable: Option<IpAddr>,
+}
+
+/// What has come of a client with an invite.
+pub(crate) type JoinedClient = (Channel<Socket>, Principal, OpenChannel);
+
+impl Server {
+    /// Decides on a client that comes with an invite. One that is known is judged as ever, and its invite is not looked at. No
+    /// other one comes in but by the invite, also where strangers may.
+    ///
+    /// # Errors
+    /// [`wire_protocol::Error::Denied`], the same for whatever is wrong with the invite. Any other error has ended the connection
+    /// without an answer, since it is unknown whether the client is enrolled: it may come again.
+    pub(crate) async fn join(self: &Arc<Self>, mut newcomer: Newcomer) -> io::Result<JoinedClient> {
+        // A second time where the client has become known meanwhile.
+        for _ in 0..2 {
+            let Some((id, key)) = newcomer.named() else {
+                return Err(newcomer.client.deny(DeniedCode::NotAllowed).await);
+            };
+            let snapshot = self.access.look();
+            if let Some(enrolled_by) = snapshot.enrolled_by(key) {
+                let outcome = match enrolled_by {
+                    Some(invite) if invite == id => JoinOutcome::EnrolledBefore,
+                    _ => JoinOutcome::Known,
+                };
+                return self.welcome(newcomer, outcome, None).await;
+            }
+            let file = self.access.file();
+            if file.is_taken_by(id, key) {
+                self.on_thread(|server| server.access.file().complete_invites()).await?;
+                continue;
+            }
+            let judged = newcomer.attempt(|attempt| file.judge(attempt, &snapshot));
+            let (name, grant) = match judged {
+                Ok(granted) => granted,
+                Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
+            };
+            // The room for the client comes first, since an invite cannot be given back.
+            let name = name.to_string();
+            let principal = Principal {
+                identity: newcomer.client.client().clone(),
+                name,
+                grant,
+                enrolment: Enrolment::Enrolled,
+            };
+            let Some(place) = self.place_for(&principal, newcomer.accountable) else {
+                return Err(newcomer.client.deny(DeniedCode::TooManyChannels).await);
+            };
+            let taken;
+            (newcomer, taken) = self.take(newcomer).await?;
+            match taken {
+                Ok(Taken::Enrolled) => {
+                    let (id, key) = (id.to_string(), key.to_string());
+                    let (name, peer) = (&principal.name, &newcomer.source.name);
+                    tracing::info!(id, name, key, peer, "invite taken");
+                    return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await;
+                }
+                Ok(Taken::Known) => {}
+                Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
+            }
+        }
+        Err(newcomer.client.deny(DeniedCode::NotAllowed).await)
+    }
+
+    /// Lets a client in that is on the list, where the policy does.
+    async fn welcome(
+        &self,
+        newcomer: Newcomer,
+        outcome: JoinOutcome,
+        place: Option<OpenChannel>,
+    ) -> io::Result<JoinedClient> {
+        let Newcomer { client, source, origin, accountable } = newcomer;
+        let principal = match self.authorize(client.client(), origin) {
+            Ok(principal) => principal,
+            Err(denial) => {
+                self.tell_refused(client.client(), &source, denial);
+                return Err(client.deny(denial.code()).await);
+            }
+        };
+        let Some(place) = place.or_else(|| self.place_for(&principal, accountable)) else {
+            return Err(client.deny(DeniedCode::TooManyChannels).await);
+        };
+        let grant: &Grant = &principal.grant;
+        let grant = grant.options_within(MAX_GRANT_LEN, Timestamp::now());
+        let channel = client.join(Joined { outcome, name: principal.name.clone(), grant }).await?;
+        Ok((channel, principal, place))
+    }
+
+    /// Takes the invite of a client, off the reactor, one at a time. What was begun is carried through, also where nobody waits
+    /// for it any more.
+    async fn take(self: &Arc<Self>, newcomer: Newcomer) -> io::Result<(Newcomer, Result<Taken, Refusal>)> {
+        self.on_thread(move |server| {
+            let taken = newcomer.attempt(|attempt| server.access.file().take_invite(attempt))?;
+            Ok((newcomer, taken))
+        })
+        .await
+    }
+
+    /// Does something with the files, off the reactor, and logs why it has failed.
+    async fn on_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> io::Result<T> {
+        let permit = Arc::clone(&self.taking).acquire_owned().await.map_err(io::Error::other)?;
+        let server = Arc::clone(self);
+        let done = spawn_blocking(move || {
+            let _permit = permit;
+            work(&server)
+        });
+        done.await.map_err(io::Error::other)?.map_err(|error| {
+            tracing::error!(%error, "an invite cannot be taken");
+            io::Error::other("the files of clients and invites cannot be changed")
+        })
+    }
+
+    /// Refuses a client. It gets the same answer for every reason.
+    async fn refuse(&self, newcomer: Newcomer, refusal: Refusal) -> io::Error {
+        let Newcomer { client, source, accountable, .. } = newcomer;
+        self.admission.charge(accountable, Instant::now());
+        if let Some(invite) = client.invite().filter(|_| self.log_limits.refused.admits()) {
+            let (id, key) = (invite.id().to_string(), invite.client().to_string());
+            let (peer, reason) = (&source.name, refusal.to_string());
+            match refusal {
+                Refusal::WrongProof => tracing::error!(
+                    id,
+                    key,
+                    peer,
+                    reason,
+                    "invite refused: it shows what another client has sent, so that this server's key is no longer its own"
+                ),
+                Refusal::Taken { .. } => {
+                    tracing::warn!(id, key, peer, reason, "invite refused: somebody else has its line");
+                }
+                _ => tracing::info!(id, key, peer, reason, "invite refused"),
+            }
+        }
+        client.deny(DeniedCode::NotAllowed).await
+    }
+
+    /// Room for a channel of a client.
+    pub(crate) fn place_for(
+        &self,
+        principal: &Principal,
+        accountable: Option<IpAddr>,
+    ) -> Option<OpenChannel> {
+        let key = QuotaKey::of(principal, accountable);
+        self.limits.begin_channel(key, principal.rights().max_channels(), self.config().max_channels)
+    }
+}
+
+impl Newcomer {
+    /// The invite that the client names, and the key that it has proved to have.
+    fn named(&self) -> Option<(InviteId, KeyId)> {
+        self.client.invite().map(|invite| (invite.id(), invite.client()))
+    }
+
+    /// Has `judge` judge the attempt of the client.
+    fn attempt<T>(&self, judge: impl FnOnce(&Attempt<'_>) -> T) -> T {
+        let invite = self.client.invite();
+        let check = |kept: Option<&InviteVerifier>| match invite.map(|invite| invite.check(kept, &mut SysRng))
+        {
+            Some(Ok(verdict)) => verdict,
+            Some(Err(_)) | None => InviteVerdict::Unknown,
+        };
+        let id = invite.map_or(InviteId([0; 16]), InviteAttempt::id);
+        let key = invite.map_or(KeyId([0; 32]), InviteAttempt::client);
+        judge(&Attempt { id, key, source: self.origin.source, peer: &self.source.name, check: &check })
+    }
+}
