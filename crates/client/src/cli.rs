@@ -144,6 +144,15 @@ pub enum Command {
         #[arg(long, conflicts_with = "server_key")]
         forget: bool,
     },
+    /// Join a server by an invite, the line that server invite has printed: read from standard input, or asked for
+    ///
+    /// The invite pins the server's key, and has this client's key enrolled there, with the rights that the invite carries. A
+    /// key is made where there is none. The line is a secret until it is used, and so never an argument.
+    Join {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Speak with the tutorial's programs: neither authenticated nor forward-secret
     #[command(subcommand)]
     Classic(Classic),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod forward;
 pub mod get;
+pub mod join;
 pub mod keygen;
 pub mod ls;
 pub mod ping;

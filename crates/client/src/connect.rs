@@ -237,18 +237,18 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
 }
 
 /// How long a client puts up with a server that has too much to do: as long as it would wait for a handshake.
-struct Patience {
+pub(crate) struct Patience {
     ends: Instant,
     pauses: Backoff,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { ends: Instant::now() + DEADLINE, pauses: Backoff::up_to(MAX_BUSY_PAUSE) }
     }
 
     /// Waits before the next attempt, where the server was busy and there is time for one.
-    async fn endure(&mut self, error: Error) -> Result<(), Error> {
+    pub(crate) async fn endure(&mut self, error: Error) -> Result<(), Error> {
         let is_busy = match &error {
             Error::Handshake { source, .. } => {
                 matches!(error_in(source), Some(wire_protocol::Error::Aborted(AbortCode::Busy)))
@@ -330,7 +330,7 @@ fn handshake_error(server: &Server, source: io::Error) -> Error {
     }
 }
 
-async fn dial(server: &Server) -> Result<Socket, Error> {
+pub(crate) async fn dial(server: &Server) -> Result<Socket, Error> {
     let failed = |source| Error::Connect { address: server.address.to_string(), source };
     server.network.dial(&server.address).await.map_err(failed)
 }

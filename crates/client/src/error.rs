@@ -7,6 +7,7 @@ use std::io;
 use cli_support::report::{Exit, Phase, Report, exit_of_io};
 use crypto_core::identity::KeyId;
 use tunnel::dial::{connect_hint, listen_hint};
+use wire_protocol::invite::InviteLineError;
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
@@ -107,6 +108,33 @@ pub enum Error {
         path: String,
         /// The number of the line, from 1.
         line: usize,
+    },
+    /// The line of an invite cannot be used.
+    #[error("no invite can be read: {0}")]
+    Invite(#[source] InviteLineError),
+    /// There is no line of an invite.
+    #[error("there is no invite on standard input")]
+    NoInvite,
+    /// An invite names no address.
+    #[error("the invite names no address")]
+    InviteWithoutAddress,
+    /// The server has not taken an invite. It does not say why.
+    #[error("the invite was not taken at {address}: it is wrong, used, revoked or expired")]
+    InviteRefused {
+        /// The address at which it was tried.
+        address: String,
+    },
+    /// Another server than the one of the invite has answered. Nothing was sent to it.
+    #[error(
+        "the server at {address} is not the one of the invite, which has the key {expected}: {offered} was offered"
+    )]
+    InviteOfAnother {
+        /// The address at which it was tried.
+        address: String,
+        /// The key in the invite.
+        expected: KeyId,
+        /// The one that came.
+        offered: KeyId,
     },
     /// Standard input or output failed.
     #[error("cannot use {stream}: {source}")]
@@ -236,8 +264,13 @@ impl Report for Error {
             | Self::ServerKeyContradicts { .. }
             | Self::UnknownServer { .. }
             | Self::NotKnown { .. }
+            | Self::InviteOfAnother { .. }
             | Self::NotTrusted { .. } => Exit::Identity,
-            Self::KnownServers { .. }
+            Self::InviteRefused { .. } => Exit::Refused,
+            Self::Invite(_)
+            | Self::NoInvite
+            | Self::InviteWithoutAddress
+            | Self::KnownServers { .. }
             | Self::NothingToForward
             | Self::HeaderMisplaced { .. }
             | Self::ForwardTwice { .. } => Exit::Usage,
@@ -311,6 +344,17 @@ impl Report for Error {
                     .into(),
             ),
             Self::NotKnown { address } => Some(format!("client trust {address} --server-key SHA256:... makes it known")),
+            Self::Invite(InviteLineError::Newer) => Some("update this program, and join then".into()),
+            Self::Invite(_) | Self::NoInvite => {
+                Some("give it as server invite has printed it, from sockseal-invite-1: up to its end".into())
+            }
+            Self::InviteRefused { .. } => {
+                Some("if you have not used it, tell whoever gave it to you: somebody else may have".into())
+            }
+            Self::InviteOfAnother { .. } => Some(
+                "somebody may be in between, or the server has a new key: ask whoever gave you the invite for another one"
+                    .into(),
+            ),
             Self::KnownServers { .. } => Some("mend or remove the line".into()),
             Self::Pipe { source: RelayError::Channel(error), .. }
             | Self::EndedEarly { source: RelayError::Channel(error), .. } => match error_in(error) {

@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! ```text
+//! join      uses an invite, which pins the server's key and has this client's enrolled
 //! connect   dials, decides on the server's key (trust), brings a ticket if there is one (tickets)
 //!    |
 //!    +--> command::send    a stream to the server's messages, confirmed
@@ -24,10 +25,12 @@ mod control;
 mod error;
 mod fault;
 pub mod files;
+mod join;
 mod tickets;
 mod trust;
 
 pub use connect::{Credentials, Server, connect};
 pub use control::{Control, ControlEvents};
 pub use error::Error;
+pub use join::{Membership, join};
 pub use trust::{KnownServers, TrustPolicy};

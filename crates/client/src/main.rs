@@ -13,6 +13,7 @@ use cli_support::home::Home;
 use cli_support::{admin, classic, hardening, logging, output, report};
 use client::cli::{Cli, Command};
 use client::command::forward::Event;
+use client::command::join::Invocation;
 use client::config::{self, ClientConfig, Forward};
 use client::files::FilesError;
 use client::{Control, Credentials, Error, Server, cli, command};
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, interruption: &Interruption) -> Result<(), Error> {
+    let given_home = cli.home.clone();
     let home = Home::resolve(cli.home)?;
     let is_quiet = cli.verbosity.is_quiet();
     match cli.command {
@@ -91,6 +93,12 @@ fn run(cli: Cli, interruption: &Interruption) -> Result<(), Error> {
         Command::Keygen(options) => command::keygen::keygen(&home, &options),
         Command::Fingerprint => command::keygen::fingerprint(&home),
         Command::Trust { address, server_key, .. } => command::trust::trust(home, &address, server_key),
+        Command::Join { json } => {
+            let line = command::join::read_line()?;
+            let program = std::env::args_os().next().unwrap_or_else(|| "client".into());
+            let invocation = Invocation { program: &program, home: given_home.as_deref() };
+            block_on(command::join::join(&home, line, json, &invocation))
+        }
         Command::Classic(classic) => Ok(classic::run(&classic, &home)?),
     }
 }

@@ -66,6 +66,10 @@ pub(super) fn protocol_hint(error: &io::Error) -> Option<String> {
         Error::Denied(DeniedCode::NotAllowed) => {
             "the server's owner lets a key in with: server allow SHA256:... --name NAME (client fingerprint shows it)"
         }
+        Error::InviteUnanswered => {
+            "the same invite can be tried again; where that changes nothing, its owner updates the server, or its log \
+             says what is wrong"
+        }
         Error::Denied(DeniedCode::TooManyChannels) | Error::Aborted(AbortCode::Busy) => "try again later",
         Error::Aborted(AbortCode::PskOnly) => "give the key file that the server's owner made: --psk FILE",
         Error::Aborted(AbortCode::UnknownPsk) => {
