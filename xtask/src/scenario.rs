@@ -19,6 +19,9 @@ mod files_share;
 mod half_close;
 mod hostile;
 mod impostor;
+mod invites;
+mod invites_command;
+mod invites_faults;
 mod key_files;
 mod listener;
 mod memory;
@@ -94,6 +97,8 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         trust::SCENARIOS,
         terminal::SCENARIOS,
         access::SCENARIOS,
+        invites::SCENARIOS,
+        invites_command::SCENARIOS,
         psk::SCENARIOS,
         resumption::SCENARIOS,
         ping::SCENARIOS,
@@ -125,6 +130,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         reload::SCENARIOS,
         fault::SCENARIOS,
         files_faults::SCENARIOS,
+        invites_faults::SCENARIOS,
         crowd::SCENARIOS,
         memory::SCENARIOS,
         clock::SCENARIOS,

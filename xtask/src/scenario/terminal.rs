@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::harness::{Exit, Harness, Home, Key, Outcome, Port, Process, Server};
+use crate::scenario::invites::invite;
 use crate::scenario::registration::scenarios;
 
 scenarios![
@@ -16,6 +17,8 @@ scenarios![
     trust_is_asked_for_by_name,
     second_shared_key_of_a_name_is_asked_for,
     message_may_be_typed,
+    invite_is_pasted_unseen_in_one_line_or_several,
+    invite_is_shown_as_a_code_on_a_terminal_alone,
 ];
 
 /// Tabs belong to the passphrase, it is never shown, and the same words open the key again.
@@ -242,6 +245,69 @@ fn second_shared_key_of_a_name_is_asked_for(harness: &Harness) -> Result<()> {
     let forced = [&out[2..], &["--force"]].concat();
     harness.server(&home, &forced).detached().run()?.expect(Exit::Done)?;
     ensure!(std::fs::read(&file)? != first, "it is the same key still");
+    Ok(())
+}
+
+fn invite_is_pasted_unseen_in_one_line_or_several(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let server = Server::start(harness, &home, &[])?;
+    let alice = harness.home_with(Key::Alice)?;
+    let line = invite(harness, &home, server.address(), &["--name", "alice"])?;
+    let join = ["client", "--home", text(&alice), "join"];
+    let (start, rest) = line.split_at(80);
+    let (middle, end) = rest.split_at(60);
+    let ask = json!(["see", "Paste the invite, which is not shown: "]);
+    // A line that was cut is not used, and what was pasted is told from what is missing.
+    let cut = json!([
+        ask,
+        ["echo", false],
+        ["type", format!("{start}\n")],
+        ["see", "not all of it"],
+        ["type", "\n"],
+        ["exit", 2]
+    ]);
+    let shown = at_terminal(harness, &cut, &join)?.expect(Exit::Done)?.text();
+    ensure!(shown.contains("damaged") && !shown.contains(start), "{shown:?}");
+    for typed in [
+        json!([
+            ["type", format!("{start}\n")],
+            ["see", "not all of it"],
+            ["type", format!("{middle}\n{end}\n")]
+        ]),
+        json!([["type", format!("> {start}\n> {middle}\n> {end}\n")]]),
+        json!([["type", format!("{line}\n")]]),
+    ] {
+        let typed = typed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let first = [ask.clone(), json!(["echo", false])];
+        let steps: Vec<Value> = first.iter().chain(typed).chain(&[json!(["exit", 0])]).cloned().collect();
+        let shown = at_terminal(harness, &Value::Array(steps), &join)?.expect(Exit::Done)?.text();
+        ensure!(shown.contains(server.key()?) && shown.contains("alice"), "{shown:?}");
+        ensure!(!shown.contains(start) && !shown.contains(end), "the invite was shown: {shown:?}");
+    }
+    Ok(())
+}
+
+fn invite_is_shown_as_a_code_on_a_terminal_alone(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let server = harness.program("server");
+    let server = server.get_program().to_string_lossy();
+    let invite = format!("'{server}' --home '{}' invite --address gate.example.org:5000", text(&home));
+    let shown = |setting: &str| -> Result<String> {
+        let command = format!("{setting} exec {invite}");
+        let shown =
+            at_terminal(harness, &json!([["see", "client join"], ["exit", 0]]), &["sh", "-c", &command])?;
+        Ok(shown.expect(Exit::Done)?.text())
+    };
+    let code = shown("TERM=xterm")?;
+    ensure!(code.contains("sockseal-invite-1:"), "{code:?}");
+    // Black and white of the part of the palette that no theme changes.
+    let rows = code.lines().filter(|line| line.contains("\x1b[38;5;16;48;5;231m▀")).count();
+    ensure!(rows > 20 && code.contains("38;5;231;48;5;231m▀"), "{code:?}");
+    let [narrow, dumb] = ["stty cols 40; TERM=xterm", "TERM=dumb"].map(shown);
+    ensure!(!narrow?.contains('▀') && !dumb?.contains('▀'), "a code that nobody can read");
+    let printed =
+        harness.server(&home, &["invite", "--address", "gate.example.org:5000"]).run()?.expect(Exit::Done)?;
+    ensure!(printed.text().lines().count() == 1 && !printed.stderr.contains('▀'), "{}", printed.text());
     Ok(())
 }
 
