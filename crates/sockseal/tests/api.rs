@@ -5,5 +5,7 @@ mod api {
     #[cfg(feature = "tokio")]
     mod asynchronous;
     mod blocking;
+    #[cfg(feature = "tokio")]
+    mod invites;
     mod keys;
 }

@@ -8,11 +8,12 @@ mod examples {
 
     /// The examples that need the feature `tokio`, each with a line of its output.
     #[cfg(feature = "tokio")]
-    const WITH_TOKIO: [(&str, &str); 10] = [
+    const WITH_TOKIO: [(&str, &str); 11] = [
         ("axum_process", "outside 4.0"),
         ("echo_memory", "echoed: Hello, World!"),
         ("echo_tcp", "echoed: Hello, World!"),
         ("echo_unix", "echoed: Hello, World!"),
+        ("invite", "a second key: the server refused this client: this client is not allowed in"),
         ("pinned_client", "another client: the server refused this client: this client is not allowed in"),
         ("pipe_file", "sent 1000000 bytes, and all of them have arrived"),
         ("pre_shared_key", "good morning, laptop"),
