@@ -30,7 +30,9 @@ OPTIONS = ("fields", [
     ("preserve", ("bool",)), ("checksum", ("bool",)), ("verify_disk", ("bool",)), ("dry_run", ("bool",)),
 ])
 KIND = ("variant", [
-    ("file", [("size", ("optional", ("u64",))), ("source", HASH), ("sha256", MAYBE_HASH)]),
+    ("file", [
+        ("size", ("optional", ("u64",))), ("allocated", ("optional", ("u64",))), ("source", HASH), ("sha256", MAYBE_HASH),
+    ]),
     ("directory", []),
     ("symlink", [("target", ("bytes",))]),
 ])

@@ -88,6 +88,12 @@ class Wanted:
         self.unfinished = Unfinished(place)
         self.held, self.theirs = self.unfinished.remembered(self.offered, is_known)
 
+    def needs_more_than(self, free):
+        """Whether what the sender has of the file on its disk does not fit."""
+        size, allocated = self.offered["size"], self.offered["allocated"]
+        there = (self.held + len(self.theirs)) * chunk_len(size)
+        return None not in (size, allocated) and min(size, allocated) - there > free
+
 
 class Receiver:
     """Answers offers, and stores what comes."""
@@ -216,6 +222,8 @@ class Receiver:
         self.made.add(place)
 
     def want(self, number, wanted):
+        if wanted.needs_more_than(free_space(os.path.dirname(wanted.place))):
+            raise Unusable("no space")
         self.wanted[number] = wanted
         report("want", wanted.path, wanted.held, len(wanted.theirs))
         self.stream.say("Want", number=number, held=wanted.held, compare=len(wanted.theirs))
@@ -306,6 +314,11 @@ class Receiver:
         os.chmod(place, fields["mode"] & 0o777)
         modified = nanoseconds_of(fields["modified"])
         os.utime(place, ns=(modified, modified))
+
+
+def free_space(directory):
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 def free_name(place):

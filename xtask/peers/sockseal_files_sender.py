@@ -117,7 +117,8 @@ def entry_of(path, place, checksum=False, is_listing=False):
     status = os.lstat(place)
     if stat.S_ISREG(status.st_mode):
         kind = {"file": {
-            "size": status.st_size, "source": ZEROS if is_listing else source_of(status),
+            "size": status.st_size, "allocated": None if is_listing else min(status.st_blocks * 512, status.st_size),
+            "source": ZEROS if is_listing else source_of(status),
             "sha256": sha256_of(place) if checksum else None,
         }}
     elif stat.S_ISDIR(status.st_mode):
@@ -241,6 +242,8 @@ class Sender:
     def offer(self, path, place, entry):
         if entry["kind"] == "directory":
             self.directories.append(entry)
+        if self.options.fault == "files-allocated" and "file" in entry["kind"]:
+            entry["kind"]["file"]["allocated"] = 2**64 - 1
         self.pending[self.number] = (path, place, entry)
         self.number += 1
         self.stream.say("Offer", entry=entry)
@@ -353,7 +356,7 @@ class Sender:
 def bad_entries(fault):
     """Entries that a receiver has to reject, and to do nothing for."""
     entry = {"mode": 0o4777, "modified": time_of(0)}
-    empty = {"file": {"size": 0, "source": ZEROS, "sha256": None}}
+    empty = {"file": {"size": 0, "allocated": 0, "source": ZEROS, "sha256": None}}
     if fault == "files-paths":
         paths = [
             b"", b"/", b"/tmp/escaped", b"../escaped", b"root/../../escaped", b"root//escaped", b"root/./escaped",
@@ -377,5 +380,5 @@ def bad_entries(fault):
 
 def stream_entry(name):
     """Returns the entry for what is read from standard input."""
-    kind = {"file": {"size": None, "source": ZEROS, "sha256": None}}
+    kind = {"file": {"size": None, "allocated": None, "source": ZEROS, "sha256": None}}
     return {"path": name, "kind": kind, "mode": 0, "modified": time_of(0)}

@@ -90,7 +90,9 @@ fn entry(found: Found) -> Entry {
     let kind = match (status.kind, target) {
         (Kind::Directory, _) => EntryKind::Directory,
         (_, Some(target)) => EntryKind::Symlink { target },
-        _ => EntryKind::File { size: Some(status.size), source: [0; HASH_LEN], sha256: None },
+        _ => {
+            EntryKind::File { size: Some(status.size), allocated: None, source: [0; HASH_LEN], sha256: None }
+        }
     };
     Entry { path: path.as_bytes().into(), kind, mode: status.mode, modified: status.modified }
 }

@@ -114,7 +114,9 @@ impl<'a> Offers<'a> {
             (_, Some(target)) => (EntryKind::Symlink { target }, Origin::None, 0),
             _ => {
                 let source = source_identity(&status);
-                let kind = EntryKind::File { size: Some(status.size), source, sha256 };
+                // What is set aside behind its end does not move.
+                let allocated = Some(status.allocated.min(status.size));
+                let kind = EntryKind::File { size: Some(status.size), allocated, source, sha256 };
                 (kind, Origin::File { root, identity: source }, status.size)
             }
         };
@@ -133,7 +135,7 @@ pub(crate) fn stream_offer(path: &RelativePath) -> Next {
         seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         nanoseconds: now.subsec_nanos(),
     };
-    let kind = EntryKind::File { size: None, source: [0; HASH_LEN], sha256: None };
+    let kind = EntryKind::File { size: None, allocated: None, source: [0; HASH_LEN], sha256: None };
     let entry = Entry { path: path.as_bytes().into(), kind, mode: STREAM_MODE, modified };
     let path = Arc::new(path.to_path_buf());
     let (origin, size, sha256) = (Origin::Stream, None, None);

@@ -339,11 +339,6 @@ impl PartialFile {
         self.found
     }
 
-    /// Where the next byte goes.
-    pub(crate) fn position(&self) -> u64 {
-        self.position
-    }
-
     /// Its length on disk.
     pub(crate) fn length(&self) -> u64 {
         self.length

@@ -242,9 +242,15 @@ fn full_disk_is_told_and_once_there_is_room_the_same_command_finishes(harness: &
         ensure!(outcome.stderr.contains("disk is full"), "{}", outcome.stderr);
         Ok(())
     };
-    full(put(big, "goal:").run()?)?;
-    let left = rustix::fs::statvfs(&inside)?;
-    ensure!(left.f_bavail * left.f_frsize >= 512 * 1024, "it has taken all that there was");
+    let free = || -> Result<u64> {
+        let status = rustix::fs::statvfs(&inside)?;
+        Ok(status.f_bavail * status.f_frsize)
+    };
+    let before = free()?;
+    let refused = put(big, "goal:").run()?;
+    ensure!(!refused.stderr.contains("moved"), "it has moved in vain: {}", refused.stderr);
+    full(refused)?;
+    ensure!(free()? == before, "something of what does not fit is there");
     // A stream's size is not known beforehand, so the disk is full in the middle of it.
     full(put("-", "goal:stream").input(fs::read(&file)?).run()?)?;
     ensure!(!PathBuf::from(&inside).join("big").exists(), "a partial file stands under its name");

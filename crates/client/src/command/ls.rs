@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn file() -> EntryKind {
-        EntryKind::File { size: Some(12_345), source: [0; 32], sha256: None }
+        EntryKind::File { size: Some(12_345), allocated: None, source: [0; 32], sha256: None }
     }
 
     fn shown(location: &str, entry: &Entry, is_long: bool) -> String {

@@ -80,11 +80,11 @@ impl Target {
         }
     }
 
-    /// Looks whether there is room for the rest, where its size is known.
-    fn check_space(&self, size: Option<u64>) -> Result<(), Failure> {
-        match (self, size) {
-            (Self::File { partial, parent, .. }, Some(size)) => {
-                Ok(check_space(&parent.directory, partial, size)?)
+    /// Looks whether there is room for the rest behind `position`, where its size is known.
+    fn check_space(&self, wanted: &Wanted, position: u64) -> Result<(), Failure> {
+        match (self, wanted.size) {
+            (Self::File { partial, parent, .. }, Some(size)) if size > position => {
+                Ok(check_space(&parent.directory, partial, size, wanted.allocated)?)
             }
             _ => Ok(()),
         }
@@ -196,7 +196,7 @@ impl<W: Output> Exchange<'_, W> {
             let taken = match message {
                 FilesMessage::Data { length } => self.data(reader, receipt, length),
                 FilesMessage::Hole { length } => self.hole(receipt, length),
-                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash, wanted.size, self.control),
+                FilesMessage::ChunkEnd { hash } => receipt.end_chunk(&hash, wanted, self.control),
                 FilesMessage::Same => self.same(receipt, wanted),
                 FilesMessage::End { hash, sha256 } => {
                     let own = receipt.progress.end()?;
@@ -391,14 +391,13 @@ impl Receipt {
         }
     }
 
-    fn end_chunk(&mut self, hash: &Hash, size: Option<u64>, control: &dyn Control) -> Result<(), Failure> {
+    fn end_chunk(&mut self, hash: &Hash, wanted: &Wanted, control: &dyn Control) -> Result<(), Failure> {
         let own = self.progress.end_chunk(control)?;
         match &mut self.target {
             Some(_) if own != *hash => Err(FilesCode::Mismatch.into()),
             Some(target) => {
                 target.end_chunk(hash)?;
-                // Behind the last chunk nothing is to be stored any more.
-                if size == Some(self.progress.position()) { Ok(()) } else { target.check_space(size) }
+                target.check_space(wanted, self.progress.position())
             }
             None => Ok(()),
         }

@@ -56,6 +56,8 @@ pub(super) struct Exchange<'a, W> {
 pub(super) struct Wanted {
     pub(super) path: Arc<PathBuf>,
     pub(super) size: Option<u64>,
+    /// Bytes of it that are no holes, where the sender knows; at most the size.
+    pub(super) allocated: u64,
     pub(super) source: Hash,
     pub(super) sha256: Option<Hash>,
     pub(super) mode: u16,

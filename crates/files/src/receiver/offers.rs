@@ -23,10 +23,7 @@ use crate::receiver::exchange::{Exchange, Wanted, bytes_of, into_path};
 use crate::receiver::existing::{OfferedFile, Verdict, judge_file, judge_link};
 use crate::receiver::goals::Goal;
 use crate::receiver::reservation::Reservation;
-
-/// The largest file that may have more bytes than the disk has room for, since it has holes: the hash of one chunk takes seconds then,
-/// where that of the largest file there may be takes years, and no longer than its sender wants it.
-const MOST_IN_HOLES: u64 = 1 << 44;
+use crate::receiver::space::check_offer;
 
 /// An offer that has to be answered.
 struct Offered {
@@ -230,7 +227,7 @@ impl<W: Output> Exchange<'_, W> {
         if std::mem::replace(&mut self.is_sink_taken, true) {
             return Err(FilesCode::Exists.into());
         }
-        let EntryKind::File { size, source, sha256 } = offered.entry.kind else {
+        let EntryKind::File { size, source, sha256, .. } = offered.entry.kind else {
             return Err(FilesCode::IsDirectory.into());
         };
         if self.options.dry_run {
@@ -240,6 +237,7 @@ impl<W: Output> Exchange<'_, W> {
         let wanted = Wanted {
             path: offered.path,
             size,
+            allocated: 0,
             source,
             sha256,
             mode: 0,
@@ -271,7 +269,7 @@ impl<W: Output> Exchange<'_, W> {
     }
 
     fn answer_file(&mut self, offered: Offered) -> Result<(), Failure> {
-        let EntryKind::File { size, source, sha256 } = offered.entry.kind else {
+        let EntryKind::File { size, allocated, source, sha256 } = offered.entry.kind else {
             return Err(FilesCode::IsDirectory.into());
         };
         let Offered { number, ref path, ref entry } = offered;
@@ -306,11 +304,8 @@ impl<W: Output> Exchange<'_, W> {
         };
         let before = leftover.as_ref().map_or(0, |leftover| leftover.length);
         let needed = size.unwrap_or(0).saturating_sub(before);
-        if size.is_some_and(|size| size > MOST_IN_HOLES)
-            && parent.directory.free_space().map_err(|error| code_of(&error))? < size.unwrap_or(0)
-        {
-            return Err(FilesCode::NoSpace.into());
-        }
+        let allocated = allocated.unwrap_or(0).min(size.unwrap_or(0));
+        check_offer(&parent.directory, size.unwrap_or(0), allocated, before)?;
         let (held, compare) = leftover.as_ref().map_or((0, 0), |leftover| (leftover.held, leftover.compare));
         if self.options.dry_run {
             return Ok(self.would_move(number, offered.path, size, held)?);
@@ -325,6 +320,7 @@ impl<W: Output> Exchange<'_, W> {
         let wanted = Wanted {
             path: Arc::clone(path),
             size,
+            allocated,
             source,
             sha256,
             mode: entry.mode,

@@ -214,7 +214,7 @@ fn checksums_tell_what_is_the_same_and_what_is_not() {
     let options = TransferOptions { checksum: true, verify_disk: true, ..OPTIONS };
     let sha256: Hash = Sha256::digest(b"content").into();
     let offer = |sha256| {
-        let kind = EntryKind::File { size: Some(7), source: [1; 32], sha256: Some(sha256) };
+        let kind = EntryKind::File { size: Some(7), allocated: None, source: [1; 32], sha256: Some(sha256) };
         let (received, _, answer) = exchange(receiver(goal.path(), options), |peer| {
             peer.offer(entry(b"f", kind));
             let mut answer = peer.next();

@@ -212,8 +212,12 @@ fn who_may_only_add_does_not_learn_what_is_in_a_file() {
     fs::write(goal.path().join("pin"), b"4711").unwrap();
     let options = TransferOptions { checksum: true, ..OPTIONS };
     let guess = |pin: &[u8], only_made| {
-        let kind =
-            EntryKind::File { size: Some(4), source: [1; 32], sha256: Some(Sha256::digest(pin).into()) };
+        let kind = EntryKind::File {
+            size: Some(4),
+            allocated: None,
+            source: [1; 32],
+            sha256: Some(Sha256::digest(pin).into()),
+        };
         let mut receiver = receiver(goal.path(), options);
         receiver.only_made = only_made;
         let (received, _, answer) = exchange(receiver, |peer| {

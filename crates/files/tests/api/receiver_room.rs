@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use files::control::Room;
-use wire_protocol::message::{Existing, FilesCode, FilesMessage, TransferOptions};
+use files::event::Event;
+use wire_protocol::message::{EntryKind, Existing, FilesCode, FilesMessage, TransferOptions};
 
 use super::scripted_sender::*;
 
@@ -93,6 +94,38 @@ fn what_a_smaller_file_does_not_go_on_with_is_given_back() {
     assert_eq!(answers[&0], Answer::Done(None));
     assert_eq!(quota.held.load(Ordering::SeqCst), 10);
     assert_eq!(names(goal.path()), ["f"]);
+}
+
+#[test]
+fn a_file_that_has_no_room_by_what_its_sender_says_is_not_wanted_at_all() {
+    let goal = tempfile::tempdir().unwrap();
+    let dense = |size, allocated| EntryKind::File { size: Some(size), allocated, source: [1; 32], sha256: None };
+    // More than any disk of a machine that runs tests has.
+    let huge = 1 << 44;
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        for (number, allocated) in (0..).zip([huge, huge / 2, u64::MAX]) {
+            peer.offer(entry(b"a", dense(huge, Some(allocated))));
+            assert_eq!(peer.next(), FilesMessage::Rejected { number, code: FilesCode::NoSpace });
+        }
+        // What is not known, and what is not so, changes nothing for a file that does fit.
+        let small = u64::try_from(3 * CHUNK).unwrap();
+        let offers = [(&b"a"[..], huge, None), (b"b", huge, Some(5)), (b"c", small, Some(u64::MAX))];
+        for (number, (name, size, allocated)) in (3..).zip(offers) {
+            peer.offer(entry(name, dense(size, allocated)));
+            assert_eq!(peer.next(), FilesMessage::Want { number, held: 0, compare: 0 });
+        }
+        let stream = EntryKind::File { size: None, allocated: Some(u64::MAX), source: [0; 32], sha256: None };
+        peer.offer(entry(b"d", stream));
+        assert_eq!(peer.next(), FilesMessage::Want { number: 6, held: 0, compare: 0 });
+    });
+    received.unwrap_err();
+    let (received, events, ()) =
+        exchange(receiver(goal.path(), TransferOptions { dry_run: true, ..OPTIONS }), |peer| {
+            peer.offer(entry(b"a", dense(huge, Some(huge))));
+            assert_eq!(peer.next(), FilesMessage::Rejected { number: 0, code: FilesCode::NoSpace });
+        });
+    received.unwrap_err();
+    assert!(matches!(events.last(), Some(Event::Failed { code: FilesCode::NoSpace, .. })));
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) fn entry(path: &[u8], kind: EntryKind) -> Entry {
 }
 
 pub(super) fn file(size: Option<u64>, source: Hash) -> EntryKind {
-    EntryKind::File { size, source, sha256: None }
+    EntryKind::File { size, allocated: None, source, sha256: None }
 }
 
 /// Content that differs from place to place.

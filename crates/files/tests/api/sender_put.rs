@@ -38,8 +38,10 @@ fn a_stream_is_sent_as_a_file_of_unknown_size() {
         let filter = Filter::all();
         let (result, events) = run(putting(Sources::Stream { input, name }, &filter, false), |mut peer| {
             let (offers, _) = peer.offers();
-            let EntryKind::File { size, source, sha256 } = &offers["x.tar"].1.kind else { panic!("no file") };
-            assert_eq!((*size, *source, *sha256), (None, [0; HASH_LEN], None));
+            let EntryKind::File { size, allocated, source, sha256 } = &offers["x.tar"].1.kind else {
+                panic!("no file")
+            };
+            assert_eq!((*size, *allocated, *source, *sha256), (None, None, [0; HASH_LEN], None));
             ready(&peer);
             peer.want(0);
             let sent = peer.content();

@@ -134,10 +134,11 @@ fn all_messages() -> Vec<FilesMessage> {
     let entry = |path: &[u8], kind| Entry { path: path.into(), kind, mode: 0o640, modified: time };
     let file = EntryKind::File {
         size: Some(0x0102_0304_0506_0708),
+        allocated: Some(0x0001_0203_0405_0607),
         source: [0x51; HASH_LEN],
         sha256: Some(sha256(b"")),
     };
-    let stream = EntryKind::File { size: None, source: [0; HASH_LEN], sha256: None };
+    let stream = EntryKind::File { size: None, allocated: None, source: [0; HASH_LEN], sha256: None };
     let options = |existing, preserve| TransferOptions {
         existing,
         preserve,

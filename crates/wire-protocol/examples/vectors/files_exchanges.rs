@@ -56,7 +56,7 @@ pub(crate) fn entry(path: &str, kind: EntryKind) -> Entry {
 
 pub(crate) fn file(path: &str, size: u64) -> Entry {
     let source = source([64769, 4711, size, 1_790_000_000, 123_456_789, 1_790_000_000, 123_456_789]);
-    entry(path, EntryKind::File { size: Some(size), source, sha256: None })
+    entry(path, EntryKind::File { size: Some(size), allocated: Some(size), source, sha256: None })
 }
 
 pub(crate) fn put(placement: Placement) -> FilesMessage {
@@ -184,7 +184,8 @@ fn listing() -> Value {
     let mut script = Script::default();
     script.client(&FilesMessage::List { path: b"docs".as_slice().into(), is_recursive: true });
     let mut listed = file("docs/hello.txt", 13);
-    if let EntryKind::File { source, .. } = &mut listed.kind {
+    if let EntryKind::File { allocated, source, .. } = &mut listed.kind {
+        *allocated = None;
         *source = [0; HASH_LEN];
     }
     script.server(&FilesMessage::Listed { entry: listed });

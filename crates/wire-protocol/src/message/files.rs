@@ -306,6 +306,9 @@ pub enum EntryKind {
     File {
         /// Its size in bytes; `None` where that is not known yet, which is a stream's.
         size: Option<u64>,
+        /// Bytes that it takes on the sender's disk, at most its size: fewer where it has holes. `None` where that is not
+        /// known, and in a listing.
+        allocated: Option<u64>,
         /// Stands for the state of the source: equal where nothing has written to it. Zeros in a listing, and where there is no
         /// such state.
         source: [u8; HASH_LEN],
