@@ -37,6 +37,7 @@ mod stream;
 pub(crate) mod summary;
 pub(crate) mod transfer;
 
+pub use ::files::cause::SystemError;
 pub use ::files::event::{Event, Side};
 pub use ::files::filter::{Filter, Rule};
 pub use ::files::listing::Listed;

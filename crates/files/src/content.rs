@@ -5,9 +5,9 @@ use std::io::{self, IoSliceMut};
 use wire_protocol::message::{FilesCode, FilesMessage, HASH_LEN, MAX_DATA_LEN};
 
 use crate::answers::{Answers, Want};
+use crate::cause::Cause;
 use crate::chunks::{ChunkHasher, FileHasher, chunk_len};
 use crate::control::Control;
-use crate::directory::code_of;
 use crate::error::Error;
 use crate::event::Event;
 use crate::framing::{MessageWriter, Output, Sent};
@@ -17,7 +17,7 @@ use crate::source::{Segment, SourceError, SourceFile, StreamSource, into_u64};
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// There is a reason on this side.
-    Abandoned(FilesCode),
+    Abandoned(Cause),
     /// The receiver does not want it any more.
     Unwanted(FilesCode),
 }
@@ -78,11 +78,11 @@ impl From<SourceError> for Stop {
 }
 
 fn changed() -> Stop {
-    Stop::Abandon(Ended::Abandoned(FilesCode::Changed))
+    Stop::Abandon(Ended::Abandoned(FilesCode::Changed.into()))
 }
 
 fn unreadable(error: &io::Error) -> Stop {
-    Stop::Abandon(Ended::Abandoned(code_of(error)))
+    Stop::Abandon(Ended::Abandoned(error.into()))
 }
 
 impl<W: Output> Sink<'_, W> {
@@ -123,7 +123,7 @@ impl<W: Output> Sink<'_, W> {
             }
             Err(Stop::Abandon(ended)) => {
                 self.answers.sent(number, false);
-                let (Ended::Abandoned(code) | Ended::Unwanted(code)) = ended;
+                let (Ended::Abandoned(Cause { code, .. }) | Ended::Unwanted(code)) = ended;
                 self.writer.say(&FilesMessage::Abandon { code })?;
                 Ok(Some(ended))
             }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use wire_protocol::message::{FilesCode, HASH_LEN};
 
+use crate::cause::SystemError;
+
 /// Something that has happened. Paths are those of the offers: relative to the destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -69,6 +71,8 @@ pub enum Event {
         size: u64,
         /// The reason.
         code: FilesCode,
+        /// What the system has said, where the reason is on this side.
+        system: Option<SystemError>,
         /// On which side the reason is.
         side: Side,
     },

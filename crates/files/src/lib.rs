@@ -6,6 +6,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answers;
+pub mod cause;
 pub mod chunks;
 pub mod claims;
 pub mod client;

@@ -65,14 +65,14 @@ fn tell_entries<W: Output>(
         }
         let message = match step {
             // What was asked for itself.
-            Step::Unreadable { path: missing, code }
-                if missing == path && code != FilesCode::UnsupportedKind =>
+            Step::Unreadable { path: missing, cause }
+                if missing == path && cause.code != FilesCode::UnsupportedKind =>
             {
-                return Err(Unlisted::Failed(code));
+                return Err(Unlisted::Failed(cause.code));
             }
             Step::Entry(found) if found.path == path && found.status.kind == Kind::Directory => continue,
-            Step::Unreadable { path, code } => {
-                FilesMessage::Unreadable { path: path.as_bytes().into(), code }
+            Step::Unreadable { path, cause } => {
+                FilesMessage::Unreadable { path: path.as_bytes().into(), code: cause.code }
             }
             Step::Entry(found) => FilesMessage::Listed { entry: entry(found) },
         };

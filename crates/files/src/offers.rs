@@ -6,9 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use wire_protocol::message::{Entry, EntryKind, FileTime, FilesCode, HASH_LEN};
 
+use crate::cause::Cause;
 use crate::chunks::{chunk_count, source_identity};
 use crate::control::Control;
-use crate::directory::{Kind, code_of};
+use crate::directory::Kind;
 use crate::error::Error;
 use crate::path::RelativePath;
 use crate::root::{Locator, Root};
@@ -27,7 +28,7 @@ pub(crate) struct Offered {
     /// Its SHA-256, where that was asked for and is known.
     pub(crate) sha256: Option<[u8; HASH_LEN]>,
     /// Why its content was given up.
-    pub(crate) abandoned: Option<FilesCode>,
+    pub(crate) abandoned: Option<Cause>,
     /// Whether nobody is told what becomes of it: a directory that is offered for what is in it.
     pub(crate) is_implied: bool,
 }
@@ -65,7 +66,7 @@ pub(crate) enum Next {
     /// An entry to be offered.
     Offer(Box<(Entry, Offered)>),
     /// Something that cannot be sent.
-    Unreadable(RelativePath, FilesCode),
+    Unreadable(RelativePath, Cause),
 }
 
 /// The entries of trees that are to be offered.
@@ -88,7 +89,7 @@ impl<'a> Offers<'a> {
     pub(crate) fn next(&mut self, control: &dyn Control) -> Result<Option<Next>, Error> {
         Ok(match self.walk.next() {
             None => None,
-            Some(Step::Unreadable { path, code }) => Some(Next::Unreadable(path, code)),
+            Some(Step::Unreadable { path, cause }) => Some(Next::Unreadable(path, cause)),
             Some(Step::Entry(found)) => Some(self.offer(found, control)?),
         })
     }
@@ -99,12 +100,12 @@ impl<'a> Offers<'a> {
         if self.has_sha256 && status.kind == Kind::File {
             let file = match self.locator.open(root, &path) {
                 Ok(file) => file,
-                Err(error) => return Ok(Next::Unreadable(path, code_of(&error))),
+                Err(error) => return Ok(Next::Unreadable(path, error.into())),
             };
             sha256 = match file.sha256(control) {
                 Ok(sha256) => Some(sha256),
-                Err(SourceError::Changed) => return Ok(Next::Unreadable(path, FilesCode::Changed)),
-                Err(SourceError::Io(error)) => return Ok(Next::Unreadable(path, code_of(&error))),
+                Err(SourceError::Changed) => return Ok(Next::Unreadable(path, FilesCode::Changed.into())),
+                Err(SourceError::Io(error)) => return Ok(Next::Unreadable(path, error.into())),
                 Err(SourceError::Ended(error)) => return Err(error),
             };
             status = file.into_status();

@@ -14,6 +14,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, Mode, fallocate, fchmod, flock}
 use rustix::io::{Errno, pwritev};
 use wire_protocol::message::{FileTime, FilesCode};
 
+use crate::cause::Cause;
 use crate::directory::{Directory, Kind, code_of, set_attributes};
 use crate::framing::MOST_PIECES;
 use crate::journal::{Hash, Journal, Subject};
@@ -68,12 +69,12 @@ impl PartialPlace {
 
     /// Opens the partial file for this process alone: the one that is there, or else a new one where `create` says its mode. Gives its
     /// length, too.
-    fn open(&self, create: Option<u16>) -> Result<Option<(File, u64)>, FilesCode> {
+    fn open(&self, create: Option<u16>) -> Result<Option<(File, u64)>, Cause> {
         for _ in 0..ATTEMPTS {
             let created = match create {
                 Some(mode) => match self.directory.create_new(&self.part, mode) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                    created => Some(created.map_err(|error| code_of(&error))?),
+                    created => Some(created.map_err(Cause::from)?),
                 },
                 None => None,
             };
@@ -89,25 +90,25 @@ impl PartialPlace {
                     {
                         continue;
                     }
-                    opened => opened.map_err(|error| code_of(&error))?,
+                    opened => opened.map_err(Cause::from)?,
                 },
             };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => return Err(FilesCode::Busy),
-                locked => locked.map_err(|error| code_of(&error.into()))?,
+                Err(Errno::WOULDBLOCK) => return Err(FilesCode::Busy.into()),
+                locked => locked.map_err(|error| Cause::from(io::Error::from(error)))?,
             }
             // Its name may have gone to a whole file while the lock was taken.
-            let opened = file.metadata().map_err(|error| code_of(&error))?;
+            let opened = file.metadata().map_err(Cause::from)?;
             if create == Some(PRIVATE) && opened.mode() & 0o077 != 0 {
                 // What an earlier attempt has left could be read by others.
-                fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| code_of(&error.into()))?;
+                fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| Cause::from(io::Error::from(error)))?;
             }
-            let named = self.directory.stat(&self.part).map_err(|error| code_of(&error))?;
+            let named = self.directory.stat(&self.part).map_err(Cause::from)?;
             if named.is_some_and(|named| named.dev == opened.dev() && named.ino == opened.ino()) {
                 return Ok(Some((file, opened.len())));
             }
         }
-        Err(FilesCode::Busy)
+        Err(FilesCode::Busy.into())
     }
 
     fn open_journal(&self) -> io::Result<File> {
@@ -170,7 +171,7 @@ impl PartialFile {
         held: u32,
         has_content: bool,
         is_private: bool,
-    ) -> Result<Self, FilesCode> {
+    ) -> Result<Self, Cause> {
         let create = if is_private { PRIVATE } else { 0o666 };
         let (file, length) = place.open(Some(create))?.ok_or(FilesCode::Busy)?;
         let mut partial = Self {
@@ -186,10 +187,10 @@ impl PartialFile {
         };
         match partial.go_on(subject, held, has_content) {
             Ok(()) => Ok(partial),
-            Err(code) => {
+            Err(cause) => {
                 // What an earlier attempt has left stays as it is.
                 partial.is_published = held > 0 || has_content;
-                Err(code)
+                Err(cause)
             }
         }
     }

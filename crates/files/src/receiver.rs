@@ -203,7 +203,7 @@ fn receive<R: Input, W: Output>(
                     return Err(Error::Protocol("there are more offers than there may be"));
                 }
                 let path: Arc<PathBuf> = Arc::new(into_path(path.into_vec()));
-                (exchange.events)(Event::Failed { path, size: 0, code, side: Side::Sender });
+                (exchange.events)(Event::Failed { path, size: 0, code, system: None, side: Side::Sender });
             }
             FilesMessage::OffersEnd if !exchange.has_all => {
                 exchange.has_all = true;

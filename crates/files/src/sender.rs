@@ -10,6 +10,7 @@ use std::{fmt, panic, thread};
 use wire_protocol::message::{FilesCode, FilesMessage, MAX_ENTRIES, MAX_OUTSTANDING, Part};
 
 use crate::answers::{Answers, Resolution, Want};
+use crate::cause::Cause;
 use crate::chunks::chunk_len;
 use crate::content::{Ended, Sink, Zeros};
 use crate::control::Control;
@@ -211,9 +212,9 @@ impl<W: Output> Running<'_, '_, W> {
     fn offer(&mut self, next: Option<Next>) -> Result<bool, Error> {
         let Sink { writer, answers, .. } = self.sink;
         let next = match next {
-            Some(Next::Offer(offer)) if self.next_number >= MAX_ENTRIES => {
-                RelativePath::parse(&offer.0.path).ok().map(|path| Next::Unreadable(path, FilesCode::TooMany))
-            }
+            Some(Next::Offer(offer)) if self.next_number >= MAX_ENTRIES => RelativePath::parse(&offer.0.path)
+                .ok()
+                .map(|path| Next::Unreadable(path, FilesCode::TooMany.into())),
             next => next,
         };
         match next {
@@ -230,10 +231,10 @@ impl<W: Output> Running<'_, '_, W> {
                 writer.say(&FilesMessage::Offer { entry })?;
                 Ok(true)
             }
-            Some(Next::Unreadable(path, code)) => {
+            Some(Next::Unreadable(path, Cause { code, system })) => {
                 writer.say(&FilesMessage::Unreadable { path: path.as_bytes().into(), code })?;
                 let path = Arc::new(path.to_path_buf());
-                self.tell(Event::Failed { path, size: 0, code, side: Side::Sender });
+                self.tell(Event::Failed { path, size: 0, code, system, side: Side::Sender });
                 if code == FilesCode::TooMany { self.offer(None) } else { Ok(true) }
             }
             None => {
@@ -276,7 +277,8 @@ impl<W: Output> Running<'_, '_, W> {
             }
             Resolution::Rejected { code } => {
                 let side = if abandoned.is_some() { Side::Sender } else { Side::Receiver };
-                Event::Failed { path, size, code: abandoned.unwrap_or(code), side }
+                let Cause { code, system } = abandoned.unwrap_or(code.into());
+                Event::Failed { path, size, code, system, side }
             }
             Resolution::Would { held } => {
                 let held = u64::from(held).saturating_mul(chunk_len(Some(size)));
@@ -310,8 +312,8 @@ impl<W: Output> Running<'_, '_, W> {
     }
 
     fn ended(&mut self, number: u32, ended: Option<Ended>) {
-        if let (Some(Ended::Abandoned(code)), Some(offered)) = (ended, self.table.get_mut(&number)) {
-            offered.abandoned = Some(code);
+        if let (Some(Ended::Abandoned(cause)), Some(offered)) = (ended, self.table.get_mut(&number)) {
+            offered.abandoned = Some(cause);
         }
     }
 

@@ -236,7 +236,7 @@ fn get<R: Input + Send, W: Output>(
         let path: Box<[u8]> = path[..path.len().min(MAX_PATH_LEN)].into();
         let shown = Arc::new(PathBuf::from(OsStr::from_bytes(&path)));
         writer.say(&FilesMessage::Unreadable { path, code })?;
-        events(Event::Failed { path: shown, size: 0, code, side: Side::Sender });
+        events(Event::Failed { path: shown, size: 0, code, system: None, side: Side::Sender });
     }
     let sender = Sender {
         sources: Sources::Roots(roots),

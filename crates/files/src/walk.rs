@@ -5,8 +5,9 @@ use std::io;
 
 use wire_protocol::message::{FilesCode, MAX_LINK_LEN, Part};
 
+use crate::cause::Cause;
 use crate::chunks::part_of;
-use crate::directory::{Directory, Entries, Kind, Status, code_of};
+use crate::directory::{Directory, Entries, Kind, Status};
 use crate::filter::{Filter, Verdict};
 use crate::path::{RelativePath, is_reserved};
 use crate::root::Root;
@@ -44,7 +45,7 @@ pub(crate) enum Step {
         /// Its path, as it would be offered.
         path: RelativePath,
         /// The reason.
-        code: FilesCode,
+        cause: Cause,
     },
 }
 
@@ -118,7 +119,7 @@ impl<'a> Walk<'a> {
         let path = root.offered().clone();
         let base = match root.open_base() {
             Ok(base) => base,
-            Err(error) => return self.unreadable(path, code_of(&error)),
+            Err(error) => return self.unreadable(path, error),
         };
         let Some(name) = root.source().name() else {
             // The base itself.
@@ -127,7 +128,7 @@ impl<'a> Walk<'a> {
             }
             return match base.own_status() {
                 Ok(status) => self.found(None, &base, path, status),
-                Err(error) => self.unreadable(path, code_of(&error)),
+                Err(error) => self.unreadable(path, error),
             };
         };
         if is_reserved(name) {
@@ -143,12 +144,12 @@ impl<'a> Walk<'a> {
                 }
                 match parent.open_directory(name) {
                     Ok(directory) => self.enter(directory, path, None, None),
-                    Err(error) => self.unreadable(root.source().clone(), code_of(&error)),
+                    Err(error) => self.unreadable(root.source().clone(), error),
                 }
             }
             Ok((Some(status), parent)) => self.found(Some(name), &parent, path, status),
             Ok((None, _)) => self.unreadable(path, FilesCode::NotFound),
-            Err(error) => self.unreadable(path, code_of(&error)),
+            Err(error) => self.unreadable(path, error),
         }
     }
 
@@ -166,14 +167,14 @@ impl<'a> Walk<'a> {
                 self.levels.push(Level { directory, path, behind, implied, has_bad_name: false, names });
                 None
             }
-            Err(error) => self.unreadable(path, code_of(&error)),
+            Err(error) => self.unreadable(path, error),
         }
     }
 
     /// What cannot be read is told once, by the first stream.
-    fn unreadable(&self, path: RelativePath, code: FilesCode) -> Option<Step> {
+    fn unreadable(&self, path: RelativePath, cause: impl Into<Cause>) -> Option<Step> {
         let is_told = self.order == Order::Parents && self.part.index == 0;
-        is_told.then_some(Step::Unreadable { path, code })
+        is_told.then(|| Step::Unreadable { path, cause: cause.into() })
     }
 
     /// Comes to an entry of `parent`; without a name to `parent` itself.
@@ -212,7 +213,7 @@ impl<'a> Walk<'a> {
                     };
                     failed = match opened {
                         Ok(directory) => self.enter(directory, path.clone(), behind, implied),
-                        Err(error) => self.unreadable(path.clone(), code_of(&error)),
+                        Err(error) => self.unreadable(path.clone(), error),
                     };
                 }
                 // A directory that cannot be read is reported in its place.
@@ -229,10 +230,10 @@ impl<'a> Walk<'a> {
             _ if self.part.index != 0 => return None,
             Kind::Symlink => match parent.read_link(name.unwrap_or_default()) {
                 Ok(read) if read.len() <= MAX_LINK_LEN => target = Some(read.into()),
-                Ok(_) => return Some(Step::Unreadable { path, code: FilesCode::BadPath }),
-                Err(error) => return Some(Step::Unreadable { path, code: code_of(&error) }),
+                Ok(_) => return Some(Step::Unreadable { path, cause: FilesCode::BadPath.into() }),
+                Err(error) => return Some(Step::Unreadable { path, cause: error.into() }),
             },
-            Kind::Other => return Some(Step::Unreadable { path, code: FilesCode::UnsupportedKind }),
+            Kind::Other => return Some(Step::Unreadable { path, cause: FilesCode::UnsupportedKind.into() }),
         }
         let implied = self.levels.iter_mut().filter_map(|level| level.implied.take());
         self.waiting.extend(implied.map(Step::Entry));
@@ -255,7 +256,7 @@ impl<'a> Walk<'a> {
             Some(Ok((name, kind))) => self.visit(&name, kind),
             Some(Err(error)) => {
                 let path = level.path.clone();
-                self.unreadable(path, code_of(&error))
+                self.unreadable(path, error)
             }
             None => {
                 let Level { path, behind, .. } = self.levels.pop()?;
@@ -299,8 +300,8 @@ impl<'a> Walk<'a> {
             // It was removed since the directory was read.
             Ok(None) => None,
             // A file of another stream has been skipped above.
-            Err(error) if kind == Some(Kind::File) => Some(Step::Unreadable { path, code: code_of(&error) }),
-            Err(error) => self.unreadable(path, code_of(&error)),
+            Err(error) if kind == Some(Kind::File) => Some(Step::Unreadable { path, cause: error.into() }),
+            Err(error) => self.unreadable(path, error),
         }
     }
 }

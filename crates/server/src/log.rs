@@ -1,5 +1,7 @@
 //! Limits on log lines that unauthenticated peers can cause, and reports of the number of suppressed lines.
 
+use std::sync::Arc;
+
 use cli_support::log_limit::{LogLimit, WINDOW};
 use tokio::time::sleep;
 
@@ -21,6 +23,17 @@ pub(crate) struct LogLimits {
     pub(crate) stream_refused: LogLimit,
     /// A connection of a connected client ended early.
     pub(crate) ended_early: LogLimit,
+    /// What clients can cause in a share. Threads of transfers have them too.
+    pub(crate) files: Arc<FilesLogLimits>,
+}
+
+/// The limits of lines on shares.
+#[derive(Debug)]
+pub(crate) struct FilesLogLimits {
+    /// The directory of a share could not be opened.
+    pub(crate) share_failed: LogLimit,
+    /// The system did not let an entry of a share be read or written.
+    pub(crate) entry_failed: LogLimit,
 }
 
 impl Default for LogLimits {
@@ -33,6 +46,10 @@ impl Default for LogLimits {
             not_accepted: LogLimit::new(2),
             stream_refused: LogLimit::new(100),
             ended_early: LogLimit::new(100),
+            files: Arc::new(FilesLogLimits {
+                share_failed: LogLimit::new(5),
+                entry_failed: LogLimit::new(20),
+            }),
         }
     }
 }
@@ -56,6 +73,8 @@ impl LogLimits {
             (&self.not_accepted, "more connections could not be accepted"),
             (&self.stream_refused, "more streams were refused"),
             (&self.ended_early, "more connections ended early"),
+            (&self.files.share_failed, "more shares could not be opened"),
+            (&self.files.entry_failed, "more entries of shares could not be read or written"),
         ];
         for (limit, what) in kinds {
             match limit.take_suppressed() {

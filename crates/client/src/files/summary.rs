@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn failed(code: FilesCode, side: Side) -> Event {
-        Event::Failed { path: path(), size: 3, code, side }
+        Event::Failed { path: path(), size: 3, code, system: None, side }
     }
 
     fn sum(direction: Direction, events: &[Event]) -> Summary {

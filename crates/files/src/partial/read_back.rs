@@ -4,9 +4,9 @@ use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use wire_protocol::message::FilesCode;
 
+use crate::cause::Cause;
 use crate::chunks::ChunkHasher;
 use crate::control::Control;
-use crate::directory::code_of;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::journal::{Hash, read_up_to};
@@ -27,7 +27,7 @@ impl PartialFile {
         control: &dyn Control,
     ) -> Result<Option<Hash>, Failure> {
         if verify {
-            self.file.sync_all().map_err(|error| code_of(&error))?;
+            self.file.sync_all().map_err(Cause::from)?;
             // Where the system does not drop its copy, what it would give to others is what is verified.
             let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         }
@@ -44,7 +44,7 @@ impl PartialFile {
                 }
                 let piece = usize::try_from(end - offset).unwrap_or(usize::MAX).min(BUFFER);
                 let read = read_up_to(&self.file, &mut buffer[..piece], offset);
-                if read.map_err(|error| code_of(&error))? < piece {
+                if read.map_err(Cause::from)? < piece {
                     return Err(FilesCode::Mismatch.into());
                 }
                 if verify {

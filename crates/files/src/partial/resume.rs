@@ -5,8 +5,8 @@ use std::io;
 
 use wire_protocol::message::FilesCode;
 
+use crate::cause::Cause;
 use crate::chunks::{ChunkHasher, chunk_count};
-use crate::directory::code_of;
 use crate::journal::{Hash, Journal, Recorded, Subject, read_up_to};
 use crate::partial::{PartialFile, PartialPlace};
 
@@ -35,21 +35,21 @@ impl Leftover {
         chunk_len: u64,
         subject: Option<&Subject>,
         is_read_only: bool,
-    ) -> Result<Option<Self>, FilesCode> {
+    ) -> Result<Option<Self>, Cause> {
         let Some((file, length)) = place.open(None)? else { return Ok(None) };
         let journal = match place.directory.open_partial(&place.journal) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            opened => Some(opened.map_err(|error| code_of(&error))?),
+            opened => Some(opened.map_err(Cause::from)?),
         };
         let mut held = 0;
         if let (Some(journal), Some(subject)) = (journal, subject) {
             if is_read_only {
                 let read = Journal::read(journal, subject, chunk_count(size));
-                let read = read.map_err(|error| code_of(&error))?;
+                let read = read.map_err(Cause::from)?;
                 held = read.map_or(0, |(_, recorded)| recorded.synced);
             } else {
                 let read = recorded(&file, length, journal, subject);
-                held = read.map_err(|error| code_of(&error))?.map_or(0, |(_, hashes)| hashes.len());
+                held = read.map_err(Cause::from)?.map_or(0, |(_, hashes)| hashes.len());
             }
         }
         let held = u32::try_from(held).unwrap_or(0);
@@ -76,8 +76,8 @@ impl PartialFile {
         subject: Option<&Subject>,
         held: u32,
         has_content: bool,
-    ) -> Result<(), FilesCode> {
-        let io = |error: io::Error| code_of(&error);
+    ) -> Result<(), Cause> {
+        let io = |error: io::Error| Cause::from(error);
         if subject.is_none() && self.length > 0 {
             // A journal of what was there would outlive it.
             let _ = self.place.directory.remove(&self.place.journal);
@@ -87,7 +87,7 @@ impl PartialFile {
                 self.file.set_len(0).map_err(io)?;
                 self.length = 0;
             }
-            return if held == 0 { Ok(()) } else { Err(FilesCode::Busy) };
+            return if held == 0 { Ok(()) } else { Err(FilesCode::Busy.into()) };
         };
         let file = self.place.open_journal().map_err(io)?;
         if held == 0 {
@@ -99,11 +99,11 @@ impl PartialFile {
             return self.place.directory.sync().map_err(io);
         }
         let Some((journal, hashes)) = recorded(&self.file, self.length, file, subject).map_err(io)? else {
-            return Err(FilesCode::Busy);
+            return Err(FilesCode::Busy.into());
         };
         // More than was told would be spoilt by what comes now.
         if u32::try_from(hashes.len()) != Ok(held) {
-            return Err(FilesCode::Busy);
+            return Err(FilesCode::Busy.into());
         }
         self.journal = Some(journal);
         self.hashes = hashes;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use wire_protocol::message::{Existing, FilesCode};
 
+use crate::cause::Cause;
 use crate::claims::Claim;
-use crate::directory::{Directory, code_of};
+use crate::directory::Directory;
 use crate::journal::Hash;
 use crate::partial::PartialFile;
 use crate::receiver::existing::numbered;
@@ -109,7 +110,7 @@ pub(super) struct Outcome {
     /// Whether it is told.
     pub(super) is_told: bool,
     /// The name that it was given, where that is another one; or why it is not stored.
-    pub(super) result: Result<Option<Vec<u8>>, FilesCode>,
+    pub(super) result: Result<Option<Vec<u8>>, Cause>,
 }
 
 /// Entries that are complete.
@@ -158,7 +159,7 @@ impl Group {
 
     /// Brings all of them to the disk and gives the files their names.
     /// With `above` they fail in the end: the directories above them are not on disk.
-    pub(super) fn commit(&mut self, above: Option<FilesCode>) -> Vec<Outcome> {
+    pub(super) fn commit(&mut self, above: Option<Cause>) -> Vec<Outcome> {
         if self.pending.is_empty() {
             return Vec::new();
         }
@@ -174,8 +175,8 @@ impl Group {
                 None => Ok(pending.stored_as.take()),
                 Some(file) => match synced.next() {
                     Some(Ok(())) => publish(file, self.existing),
-                    Some(Err(error)) => Err(code_of(&error)),
-                    None => Err(FilesCode::Io),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(FilesCode::Io.into()),
                 },
             };
             results.push(above.map_or(result, Err));
@@ -184,7 +185,7 @@ impl Group {
         let failed: HashMap<_, _> = self
             .parents
             .drain()
-            .filter_map(|(identity, directory)| Some((identity, code_of(&directory.sync().err()?))))
+            .filter_map(|(identity, directory)| Some((identity, Cause::from(directory.sync().err()?))))
             .collect();
         self.bytes = 0;
         let ended = self.pending.drain(..).zip(results);
@@ -194,12 +195,12 @@ impl Group {
 
 fn outcome(
     pending: Pending,
-    result: Result<Option<Vec<u8>>, FilesCode>,
-    failed: &HashMap<(u64, u64), FilesCode>,
+    result: Result<Option<Vec<u8>>, Cause>,
+    failed: &HashMap<(u64, u64), Cause>,
 ) -> Outcome {
     let Pending { number, path, size, sha256, parent, is_told, file, .. } = pending;
     let result = result.and_then(|stored_as| match failed.get(&parent.identity) {
-        Some(code) => Err(*code),
+        Some(cause) => Err(*cause),
         None => Ok(stored_as),
     });
     if let Some(PendingFile { mut partial, stored, .. }) = file {
@@ -214,12 +215,12 @@ fn outcome(
 }
 
 /// Gives a file its name, and tells it where that is another one.
-fn publish(file: &mut PendingFile, existing: Existing) -> Result<Option<Vec<u8>>, FilesCode> {
+fn publish(file: &mut PendingFile, existing: Existing) -> Result<Option<Vec<u8>>, Cause> {
     let PendingFile { partial, name, .. } = file;
     match partial.publish(name, existing == Existing::Replace) {
         Ok(()) => return Ok(None),
         Err(error) if existing == Existing::Rename && error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(code_of(&error)),
+        Err(error) => return Err(error.into()),
     }
     first_free(name, |name| partial.publish(name, false))
 }
@@ -228,16 +229,16 @@ fn publish(file: &mut PendingFile, existing: Existing) -> Result<Option<Vec<u8>>
 pub(super) fn first_free(
     name: &[u8],
     mut attempt: impl FnMut(&[u8]) -> io::Result<()>,
-) -> Result<Option<Vec<u8>>, FilesCode> {
+) -> Result<Option<Vec<u8>>, Cause> {
     for number in 1..=MOST_NUMBERS {
         let name = numbered(name, number);
         match attempt(&name) {
             Ok(()) => return Ok(Some(name)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(code_of(&error)),
+            Err(error) => return Err(error.into()),
         }
     }
-    Err(FilesCode::Exists)
+    Err(FilesCode::Exists.into())
 }
 
 /// Most names that are tried.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wire_protocol::message::{FilesCode, FilesMessage};
 
+use crate::cause::Cause;
 use crate::control::Control;
-use crate::directory::code_of;
 use crate::error::Error;
 use crate::event::{Event, Side};
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ enum Ended {
 impl Target {
     fn write(&mut self, pieces: &[&[u8]]) -> Result<(), Failure> {
         match self {
-            Self::File { partial, .. } => partial.write(pieces).map_err(|error| code_of(&error).into()),
+            Self::File { partial, .. } => partial.write(pieces).map_err(Failure::of_disk),
             Self::Sink { output, sha256 } => {
                 for bytes in pieces {
                     if let Some(sha256) = sha256 {
@@ -57,9 +57,7 @@ impl Target {
 
     fn hole(&mut self, mut length: u64, is_stream: bool) -> Result<(), Failure> {
         match self {
-            Self::File { partial, .. } if !is_stream => {
-                partial.hole(length).map_err(|error| code_of(&error).into())
-            }
+            Self::File { partial, .. } if !is_stream => partial.hole(length).map_err(Failure::of_disk),
             // Each chunk of a stream takes memory, so that it has to take room as well.
             Self::File { .. } | Self::Sink { .. } => {
                 let zeros = [0; 64 * 1024];
@@ -75,7 +73,7 @@ impl Target {
 
     fn end_chunk(&mut self, hash: &Hash) -> Result<(), Failure> {
         match self {
-            Self::File { partial, .. } => partial.end_chunk(hash).map_err(|error| code_of(&error).into()),
+            Self::File { partial, .. } => partial.end_chunk(hash).map_err(Failure::of_disk),
             Self::Sink { .. } => Ok(()),
         }
     }
@@ -95,7 +93,7 @@ impl Target {
         let Self::File { partial, .. } = self else { return Err(FilesCode::Io.into()) };
         let passed = partial.hash_chunk(chunk_len, size, number);
         let passed = passed.and_then(|hash| partial.pass(length, &hash).map(|()| hash));
-        passed.map_err(|error| code_of(&error).into())
+        passed.map_err(Failure::of_disk)
     }
 }
 
@@ -119,10 +117,10 @@ impl<W: Output> Exchange<'_, W> {
             self.writer.flush()?;
             self.tell_start(&wanted, &progress);
         }
-        let mut receipt = Receipt { number, progress, target: None, failed: None };
+        let mut receipt = Receipt { number, progress, target: None, has_failed: false };
         match self.open(&mut wanted) {
             Ok(target) => receipt.target = Some(target),
-            Err(code) => self.fail(&mut receipt, &wanted, code)?,
+            Err(cause) => self.fail(&mut receipt, &wanted, cause)?,
         }
         let ended = self.receive(reader, &mut receipt, &wanted);
         match (ended, receipt.target.take()) {
@@ -155,7 +153,7 @@ impl<W: Output> Exchange<'_, W> {
     }
 
     /// Opens what content goes to.
-    fn open(&mut self, wanted: &mut Wanted) -> Result<Target, FilesCode> {
+    fn open(&mut self, wanted: &mut Wanted) -> Result<Target, Cause> {
         let Some(mut stored) = wanted.stored.take() else {
             let output = self.sink.take().ok_or(FilesCode::Io)?;
             return Ok(Target::Sink { output, sha256: self.options.checksum.then(Sha256::new) });
@@ -200,23 +198,19 @@ impl<W: Output> Exchange<'_, W> {
                 FilesMessage::Same => self.same(receipt, wanted),
                 FilesMessage::End { hash, sha256 } => {
                     let own = receipt.progress.end()?;
-                    if receipt.failed.is_none() && own != hash {
+                    if !receipt.has_failed && own != hash {
                         self.fail(receipt, wanted, FilesCode::Mismatch)?;
                     }
-                    return Ok(if receipt.failed.is_none() { Ended::Whole(sha256) } else { Ended::Rejected });
+                    return Ok(if receipt.has_failed { Ended::Rejected } else { Ended::Whole(sha256) });
                 }
                 FilesMessage::Abandon { code } => {
-                    return Ok(if receipt.failed.is_none() {
-                        Ended::Abandoned(code)
-                    } else {
-                        Ended::Rejected
-                    });
+                    return Ok(if receipt.has_failed { Ended::Rejected } else { Ended::Abandoned(code) });
                 }
                 _ => return Err(Error::Protocol("a message comes within a file that does not belong there")),
             };
             match taken {
                 Ok(()) => {}
-                Err(Failure::Entry(code)) => self.fail(receipt, wanted, code)?,
+                Err(Failure::Entry(cause)) => self.fail(receipt, wanted, cause)?,
                 Err(Failure::Exchange(error)) => return Err(error),
             }
         }
@@ -229,7 +223,7 @@ impl<W: Output> Exchange<'_, W> {
         length: u32,
     ) -> Result<(), Failure> {
         receipt.progress.check(length.into(), true)?;
-        let mut failed = receipt.grow(length.into()).err();
+        let mut failed = receipt.grow(length.into()).err().map(Cause::from);
         let Receipt { progress, target, .. } = receipt;
         reader.content(length, self.control.most_at_once(), |pieces| {
             let sum: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -242,8 +236,8 @@ impl<W: Output> Exchange<'_, W> {
                         }
                         (self.events)(Event::Advanced { bytes: count, is_moved: true });
                     }
-                    Err(Failure::Entry(code)) => {
-                        failed = Some(code);
+                    Err(Failure::Entry(cause)) => {
+                        failed = Some(cause);
                         progress.skip(count);
                     }
                     Err(Failure::Exchange(error)) => return Err(error),
@@ -252,7 +246,7 @@ impl<W: Output> Exchange<'_, W> {
             }
             self.control.moved(sum)
         })?;
-        failed.map_or(Ok(()), |code| Err(code.into()))
+        failed.map_or(Ok(()), |cause| Err(cause.into()))
     }
 
     fn hole(&mut self, receipt: &mut Receipt, length: u64) -> Result<(), Failure> {
@@ -289,11 +283,11 @@ impl<W: Output> Exchange<'_, W> {
     }
 
     /// Says at once that a file is not wanted any more; what still comes of it is left unread.
-    fn fail(&mut self, receipt: &mut Receipt, wanted: &Wanted, code: FilesCode) -> Result<(), Error> {
-        receipt.failed = Some(code);
+    fn fail(&mut self, receipt: &mut Receipt, wanted: &Wanted, cause: impl Into<Cause>) -> Result<(), Error> {
+        receipt.has_failed = true;
         self.give_up(receipt.target.take());
         let size = wanted.size.unwrap_or(0);
-        self.reject(receipt.number, Arc::clone(&wanted.path), size, code, Side::Receiver)?;
+        self.reject(receipt.number, Arc::clone(&wanted.path), size, cause, Side::Receiver)?;
         self.writer.flush()
     }
 
@@ -323,7 +317,7 @@ impl<W: Output> Exchange<'_, W> {
                 self.sink = Some(output);
                 let own: Option<Hash> = sha256.map(|sha256| sha256.finalize().into());
                 let is_same = own.is_none() || expected.is_none() || own == expected;
-                let result = if is_same { Ok(None) } else { Err(FilesCode::Mismatch) };
+                let result = if is_same { Ok(None) } else { Err(FilesCode::Mismatch.into()) };
                 self.tell(Outcome { number, path, size, sha256: own, is_told: true, result })
             }
             Target::File { mut partial, stored, parent, name } => {
@@ -332,12 +326,12 @@ impl<W: Output> Exchange<'_, W> {
                         let file = PendingFile { partial, name, stored };
                         self.complete(Pending::of_file(number, path, size, sha256, parent, file))
                     }
-                    Err(Failure::Entry(code)) => {
-                        if code == FilesCode::Mismatch {
+                    Err(Failure::Entry(cause)) => {
+                        if cause.code == FilesCode::Mismatch {
                             partial.remove_journal();
                         }
                         stored.failed(partial);
-                        self.reject(number, path, size, code, Side::Receiver)
+                        self.reject(number, path, size, cause, Side::Receiver)
                     }
                     Err(Failure::Exchange(error)) => {
                         stored.failed(partial);
@@ -356,7 +350,7 @@ impl<W: Output> Exchange<'_, W> {
         chunk_len: u64,
         expected: Option<Hash>,
     ) -> Result<Option<Hash>, Failure> {
-        partial.end().map_err(|error| code_of(&error))?;
+        partial.end().map_err(Cause::from)?;
         let mut sha256 = None;
         if self.options.verify_disk || self.options.checksum {
             let (verify, has_sha256) = (self.options.verify_disk, self.options.checksum);
@@ -367,7 +361,7 @@ impl<W: Output> Exchange<'_, W> {
         }
         if self.preserves(wanted) {
             let set = partial.set_attributes(wanted.mode, wanted.modified);
-            set.map_err(|error| code_of(&error))?;
+            set.map_err(Cause::from)?;
         }
         Ok(sha256)
     }
@@ -379,7 +373,7 @@ struct Receipt {
     progress: Progress,
     /// Where it goes; `None` once it has failed.
     target: Option<Target>,
-    failed: Option<FilesCode>,
+    has_failed: bool,
 }
 
 impl Receipt {

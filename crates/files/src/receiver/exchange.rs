@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use wire_protocol::message::{FileTime, FilesCode, FilesMessage, TransferOptions};
 
+use crate::cause::Cause;
 use crate::claims::{Claim, Claimant};
 use crate::control::{Control, Room};
-use crate::directory::code_of;
 use crate::error::Error;
 use crate::event::{Event, Side};
 use crate::framing::{MessageWriter, Output};
@@ -108,11 +108,12 @@ impl<W: Output> Exchange<'_, W> {
         number: u32,
         path: Arc<PathBuf>,
         size: u64,
-        code: FilesCode,
+        cause: impl Into<Cause>,
         side: Side,
     ) -> Result<(), Error> {
+        let Cause { code, system } = cause.into();
         self.say(&FilesMessage::Rejected { number, code })?;
-        (self.events)(Event::Failed { path, size, code, side });
+        (self.events)(Event::Failed { path, size, code, system, side });
         Ok(())
     }
 
@@ -127,7 +128,7 @@ impl<W: Output> Exchange<'_, W> {
         if self.group.len() == 0 {
             return Ok(());
         }
-        let above = self.goals.sync().err().map(|error| code_of(&error));
+        let above = self.goals.sync().err().map(Cause::from);
         for outcome in self.group.commit(above) {
             self.tell(outcome)?;
         }
@@ -148,7 +149,7 @@ impl<W: Output> Exchange<'_, W> {
         let Outcome { number, path, size, sha256, is_told, result } = outcome;
         match result {
             Ok(_) if !is_told => self.say(&FilesMessage::Done { number, sha256, stored_as: None }),
-            Err(code) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
+            Err(Cause { code, .. }) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
             Ok(stored_as) => {
                 let told = stored_as.as_ref().map(|name| name.clone().into_boxed_slice());
                 self.say(&FilesMessage::Done { number, sha256, stored_as: told })?;
@@ -156,7 +157,7 @@ impl<W: Output> Exchange<'_, W> {
                 (self.events)(Event::Done { path, size, stored_as, sha256 });
                 Ok(())
             }
-            Err(code) => self.reject(number, path, size, code, Side::Receiver),
+            Err(cause) => self.reject(number, path, size, cause, Side::Receiver),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::io;
 use sha2::{Digest as _, Sha256};
 use wire_protocol::message::{Existing, FileTime, FilesCode, TransferOptions};
 
+use crate::cause::Cause;
 use crate::control::Control;
-use crate::directory::{Directory, Kind, Status, code_of};
+use crate::directory::{Directory, Kind, Status};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::journal::{Hash, read_up_to};
@@ -40,7 +41,7 @@ pub(super) fn judge_file(
     options: &TransferOptions,
     control: &dyn Control,
 ) -> Result<Verdict, Failure> {
-    let Some(status) = directory.stat(name).map_err(|error| code_of(&error))? else {
+    let Some(status) = directory.stat(name).map_err(Cause::from)? else {
         return Ok(Verdict::Store { replaced: 0 });
     };
     if let Some(sha256) = compare(directory, name, &status, offered, options, control)? {
@@ -56,7 +57,7 @@ pub(super) fn judge_file(
             // An earlier transfer may have stored the same file under another name.
             for number in 1..=MOST_COMPARED {
                 let name = numbered(name, number);
-                let Some(status) = directory.stat(&name).map_err(|error| code_of(&error))? else { break };
+                let Some(status) = directory.stat(&name).map_err(Cause::from)? else { break };
                 if let Some(sha256) = compare(directory, &name, &status, offered, options, control)? {
                     return Ok(Verdict::Same(sha256));
                 }

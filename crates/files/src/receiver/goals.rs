@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use wire_protocol::message::FilesCode;
 
-use crate::directory::{Directory, code_of};
+use crate::cause::Cause;
+use crate::directory::Directory;
 use crate::path::RelativePath;
 
 /// What the destination is.
@@ -87,8 +88,8 @@ impl Goals {
     }
 
     /// The goal at `path`, with the directories above it.
-    pub(super) fn goal(&mut self, path: &RelativePath) -> Result<Goal, FilesCode> {
-        let Some(name) = path.name() else { return Err(FilesCode::BadPath) };
+    pub(super) fn goal(&mut self, path: &RelativePath) -> Result<Goal, Cause> {
+        let Some(name) = path.name() else { return Err(FilesCode::BadPath.into()) };
         let name = name.to_vec();
         let above = path.parent().unwrap_or_else(RelativePath::root);
         match self.parent(&above) {
@@ -96,17 +97,17 @@ impl Goals {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.makes => {
                 Ok(Goal { parent: None, name })
             }
-            Err(error) => Err(code_of(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Makes the directory at `path`, where there is none, with the lower nine bits of `mode` less those of the umask.
-    pub(super) fn make(&mut self, path: &RelativePath, mode: u16) -> Result<(), FilesCode> {
+    pub(super) fn make(&mut self, path: &RelativePath, mode: u16) -> Result<(), Cause> {
         let Goal { parent: Some(parent), name } = self.goal(path)? else { return Ok(()) };
         match parent.directory.make_directory_with(&name, mode) {
             Ok(()) => self.made_in.push(parent.directory.clone()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(code_of(&error)),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

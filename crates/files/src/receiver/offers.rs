@@ -9,8 +9,9 @@ use wire_protocol::message::{
     MAX_OUTSTANDING, TransferOptions,
 };
 
+use crate::cause::Cause;
 use crate::chunks::chunk_len;
-use crate::directory::{Kind, code_of};
+use crate::directory::Kind;
 use crate::error::Error;
 use crate::event::{Event, Side};
 use crate::failure::Failure;
@@ -75,8 +76,10 @@ impl<W: Output> Exchange<'_, W> {
         let offered = Offered { number, path: Arc::clone(&path), entry };
         match self.answer(offered) {
             Ok(()) => Ok(()),
-            Err(Failure::Entry(code)) if !is_told => self.say(&FilesMessage::Rejected { number, code }),
-            Err(Failure::Entry(code)) => self.reject(number, path, size, code, Side::Receiver),
+            Err(Failure::Entry(Cause { code, .. })) if !is_told => {
+                self.say(&FilesMessage::Rejected { number, code })
+            }
+            Err(Failure::Entry(cause)) => self.reject(number, path, size, cause, Side::Receiver),
             Err(Failure::Exchange(error)) => Err(error),
         }
     }
@@ -111,7 +114,7 @@ impl<W: Output> Exchange<'_, W> {
         }
     }
 
-    fn goal(&mut self, offered: &Offered) -> Result<Goal, FilesCode> {
+    fn goal(&mut self, offered: &Offered) -> Result<Goal, Cause> {
         let path = self.goals.path(bytes_of(&offered.path))?;
         self.goals.goal(&path)
     }
@@ -124,14 +127,14 @@ impl<W: Output> Exchange<'_, W> {
         };
         // Nobody is to read in it before it has its permissions who cannot read in it then.
         let mode = if self.options.preserve { offered.entry.mode | 0o700 } else { 0o777 };
-        let is_made = match parent.directory.stat(&name).map_err(|error| code_of(&error))? {
+        let is_made = match parent.directory.stat(&name).map_err(Cause::from)? {
             Some(status) if status.kind == Kind::Directory => false,
             Some(_) => return Err(FilesCode::Exists.into()),
             None if self.options.dry_run => return Ok(self.would_make(offered, is_told)?),
             None => match parent.directory.make_directory_with(&name, mode) {
                 // Another stream of the transfer has made it for what is in it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-                made => made.map(|()| true).map_err(|error| code_of(&error))?,
+                made => made.map(|()| true).map_err(Cause::from)?,
             },
         };
         if !is_made {
@@ -179,7 +182,7 @@ impl<W: Output> Exchange<'_, W> {
         };
         let claim = self.claim(parent.identity, &name)?;
         let judged = judge_link(&parent.directory, &name, target, self.options.existing);
-        let replaced = match judged.map_err(|error| code_of(&error))?? {
+        let replaced = match judged.map_err(Cause::from)?? {
             Verdict::Same(_) => return Ok(self.have(offered.number, Arc::clone(&offered.path), 0, None)?),
             Verdict::Store { replaced } => replaced,
         };
@@ -205,14 +208,14 @@ impl<W: Output> Exchange<'_, W> {
                         }
                         renamed
                     };
-                    replace().map_err(|error| code_of(&error))?;
+                    replace().map_err(Cause::from)?;
                     if replaced > 0 {
                         self.room.release(replaced);
                     }
                     None
                 }
             },
-            made => made.map(|()| None).map_err(|error| code_of(&error))?,
+            made => made.map(|()| None).map_err(Cause::from)?,
         };
         drop(claim);
         if self.options.preserve {

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 
 use wire_protocol::message::FilesCode;
 
+use crate::cause::Cause;
 use crate::chunks::MIN_CHUNK_LEN;
-use crate::directory::{Directory, code_of};
+use crate::directory::Directory;
 use crate::partial::PartialFile;
 
 /// Looks whether a file of `size` bytes that is offered may be stored, of which `allocated` are no holes, as its sender says, and `there`
@@ -14,19 +15,14 @@ use crate::partial::PartialFile;
 ///
 /// # Errors
 /// [`FilesCode::NoSpace`] where there is no room, or the code for what the system says.
-pub(super) fn check_offer(
-    directory: &Directory,
-    size: u64,
-    allocated: u64,
-    there: u64,
-) -> Result<(), FilesCode> {
+pub(super) fn check_offer(directory: &Directory, size: u64, allocated: u64, there: u64) -> Result<(), Cause> {
     let needed = if size > MOST_IN_HOLES { size } else { allocated.saturating_sub(there) };
     // Whether there is room for less is found out by writing it: there may be many such files.
     if needed <= MIN_CHUNK_LEN {
         return Ok(());
     }
-    let free = directory.free_space().map_err(|error| code_of(&error))?;
-    if needed <= free { Ok(()) } else { Err(FilesCode::NoSpace) }
+    let free = directory.free_space().map_err(Cause::from)?;
+    if needed <= free { Ok(()) } else { Err(FilesCode::NoSpace.into()) }
 }
 
 /// Looks whether the rest of a file of `size` bytes may be stored, of which `allocated` are no holes, as its sender says: it fits, or it may
@@ -39,7 +35,7 @@ pub(super) fn check_space(
     partial: &PartialFile,
     size: u64,
     allocated: u64,
-) -> Result<(), FilesCode> {
+) -> Result<(), Cause> {
     let check = || {
         // What an earlier attempt has left behind the position is written over.
         let (there, free) = (partial.length(), directory.free_space()?);
@@ -47,8 +43,8 @@ pub(super) fn check_space(
             Ok(partial.file().metadata()?.blocks().saturating_mul(BLOCK))
         })
     };
-    let fits = check().map_err(|error: io::Error| code_of(&error))?;
-    if fits { Ok(()) } else { Err(FilesCode::NoSpace) }
+    let fits = check().map_err(|error: io::Error| Cause::from(error))?;
+    if fits { Ok(()) } else { Err(FilesCode::NoSpace.into()) }
 }
 
 /// The same by numbers: `there` bytes lie here, which take `on_disk`, and `free` more have room.
@@ -91,7 +87,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::open_trusted(folder.path()).unwrap();
         let huge = MOST_IN_HOLES;
-        let check = |size, allocated, there| check_offer(&directory, size, allocated, there);
+        let check = |size, allocated, there| {
+            check_offer(&directory, size, allocated, there).map_err(|cause| cause.code)
+        };
         assert_eq!(check(huge, huge, 0), Err(FilesCode::NoSpace));
         assert_eq!(check(huge, 0, 0), Ok(()), "it may be all holes");
         assert_eq!(check(huge, huge, huge - MIB), Ok(()), "what is there needs no more room");

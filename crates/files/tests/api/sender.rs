@@ -74,6 +74,7 @@ fn every_answer_ends_an_offer() {
         path: path("tree/sub/unwelcome"),
         size,
         code,
+        system: None,
         side: Side::Receiver
     }));
     let stored_as = Some("large (1)".into());
@@ -199,7 +200,13 @@ fn check_changed(change: impl FnOnce(&Path) + Send, code: FilesCode) {
     });
     result.unwrap();
     let size = size_of(&vec![0; 4 * MIB]);
-    assert!(events.contains(&Event::Failed { path: path("file"), size, code, side: Side::Sender }));
+    assert!(events.contains(&Event::Failed {
+        path: path("file"),
+        size,
+        code,
+        system: None,
+        side: Side::Sender
+    }));
 }
 
 #[test]
@@ -287,7 +294,10 @@ fn hashes_are_told_where_they_are_asked_for() {
     let sender = Sender { has_checksums: true, ..sender(&file, &filter) };
     let (result, events) = run(sender, |mut peer| {
         let (offers, _) = peer.offers();
-        let EntryKind::File { sha256, size, .. } = &offers["file"].1.kind else { panic!("no file") };
+        let EntryKind::File { sha256, size, allocated, .. } = &offers["file"].1.kind else {
+            panic!("no file")
+        };
+        assert!(allocated.is_some_and(|allocated| Some(allocated) <= *size), "{allocated:?}");
         assert_eq!((*sha256, *size), (Some(expected), Some(size_of(&content))));
         peer.want(0);
         assert_eq!(peer.content().sha256, Some(expected));
@@ -325,4 +335,21 @@ fn no_more_offers_are_open_than_may_be() {
     result.unwrap();
     let unchanged = events.iter().filter(|event| matches!(event, Event::Unchanged { .. }));
     assert_eq!(unchanged.count(), 3 * MAX_OUTSTANDING);
+}
+
+#[test]
+fn an_offer_says_what_of_a_file_is_no_hole() {
+    let (directory, file) = one_file(&bytes(9, MIB));
+    let opened = std::fs::File::options().write(true).open(directory.path().join("file")).unwrap();
+    opened.set_len(64 << 20).unwrap();
+    let filter = Filter::all();
+    let (result, _) = run(sender(&file, &filter), |mut peer| {
+        let (offers, _) = peer.offers();
+        let EntryKind::File { size, allocated, .. } = offers["file"].1.kind else { panic!("no file") };
+        assert_eq!(size, Some(64 << 20));
+        assert!(allocated.is_some_and(|allocated| (1 << 20..8 << 20).contains(&allocated)), "{allocated:?}");
+        peer.have(0);
+        peer.finish();
+    });
+    result.unwrap();
 }

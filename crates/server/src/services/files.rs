@@ -10,7 +10,7 @@ mod usage;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::files::claims::Claims;
 use tokio::time::timeout;
@@ -119,6 +119,7 @@ impl Files {
             granted,
             usage,
             claims: self.claims.clone(),
+            log_limits: Arc::clone(&request.log_limits.files),
         }))
     }
 }

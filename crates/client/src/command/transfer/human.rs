@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ::files::cause::SystemError;
 use ::files::event::Event;
 use bytesize::ByteSize;
 use cli_support::output::{self, progress_target, say_escaped};
 use indicatif::{ProgressBar, ProgressStyle};
-use wire_protocol::message::HASH_LEN;
+use wire_protocol::message::{FilesCode, HASH_LEN};
 
 use super::meter::{Meter, shown};
 use super::names::{hex, shown_path};
@@ -63,9 +64,9 @@ impl Human {
                 let size = if *size > 0 { format!(" ({})", ByteSize(*size)) } else { String::new() };
                 self.print(&format!("{verb} {}{size}", named(path)))?;
             }
-            Event::Failed { path, code, side, .. } => {
-                let place = if summary.direction.is_server(*side) { "at the server" } else { "here" };
-                self.say_always(&format!("error: {}: {code} ({place})", named(path)));
+            Event::Failed { path, code, system, side, .. } => {
+                let is_server = summary.direction.is_server(*side);
+                self.say_always(&failed(&named(path), *code, *system, is_server));
             }
             _ => {}
         }
@@ -145,6 +146,13 @@ fn resuming(path: &str, size: u64, held: u64, compare: u64) -> String {
     }
 }
 
+/// What is said of an entry that has failed.
+fn failed(path: &str, code: FilesCode, system: Option<SystemError>, is_server: bool) -> String {
+    let place = if is_server { "at the server" } else { "here" };
+    let system = system.map(|system| format!(": {system}")).unwrap_or_default();
+    format!("error: {path}: {code}{system} ({place})")
+}
+
 /// How far a transfer is, without the file that it is at.
 fn far(meter: &Meter) -> String {
     let of = if meter.has_found_all { "of" } else { "of at least" };
@@ -168,7 +176,22 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use ::files::cause::Cause;
+
     use super::*;
+
+    #[test]
+    fn what_this_systems_error_was_is_told_and_the_servers_is_not_known() {
+        let Cause { code, system } = io::Error::from_raw_os_error(5).into();
+        let here = "error: a: it could not be read or written: Input/output error (os error 5) (here)";
+        assert_eq!(failed("a", code, system, false), here);
+        assert_eq!(
+            failed("a", FilesCode::Denied, None, true),
+            "error: a: the system does not permit it (at the server)"
+        );
+    }
 
     #[test]
     fn what_is_there_is_told_in_parts_of_the_whole() {

@@ -68,6 +68,9 @@ enum Line<'a> {
         side: &'static str,
         code: &'static str,
         reason: String,
+        /// What this side's system has said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        system_error: Option<String>,
     },
     Summary {
         direction: &'a str,
@@ -119,12 +122,13 @@ pub(super) fn print(event: &Event, names: &Names, summary: &Summary) -> Result<(
             sha256: sha256.as_ref().map(|hash| hex(hash)),
         },
         Event::Would { path: would, size } => Line::Would { path: path(would), size: *size },
-        Event::Failed { path: failed, size, code, side } => Line::Failed {
+        Event::Failed { path: failed, size, code, system, side } => Line::Failed {
             path: path(failed),
             size: *size,
             side: if summary.direction.is_server(*side) { "server" } else { "client" },
             code: word(*code),
             reason: code.to_string(),
+            system_error: system.map(|system| system.to_string()),
         },
         Event::Advanced { .. } | Event::AllFound => return Ok(()),
     };

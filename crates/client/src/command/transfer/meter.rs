@@ -197,9 +197,9 @@ mod tests {
         meter.add(1, &Event::Started { path: path("b"), size: 200, held: 0, compare: 0 });
         meter.add(1, &Event::Advanced { bytes: 50, is_moved: true });
         let (code, side) = (FilesCode::NoSpace, Side::Receiver);
-        meter.add(1, &Event::Failed { path: path("b"), size: 200, code, side });
+        meter.add(1, &Event::Failed { path: path("b"), size: 200, code, system: None, side });
         assert_eq!((meter.position(), meter.ended, meter.found), (300, 2, 3));
-        meter.add(0, &Event::Failed { path: path("c"), size: 300, code, side });
+        meter.add(0, &Event::Failed { path: path("c"), size: 300, code, system: None, side });
         assert_eq!((meter.position(), meter.total), (600, 600));
         meter.add(0, &Event::AllFound);
         assert!(!meter.has_found_all, "the other stream goes on");
@@ -218,7 +218,13 @@ mod tests {
                 Event::Started { path: path(name), size, held: size, compare: 1 },
                 Event::Advanced { bytes: size, is_moved },
                 Event::Would { path: path(name), size },
-                Event::Failed { path: path(name), size, code: FilesCode::Io, side: Side::Sender },
+                Event::Failed {
+                    path: path(name),
+                    size,
+                    code: FilesCode::Io,
+                    system: None,
+                    side: Side::Sender,
+                },
             ];
             for event in events {
                 meter.add(0, &event);

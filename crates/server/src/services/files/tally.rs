@@ -1,5 +1,6 @@
 //! What a transfer has come to, for the log.
 
+use cli_support::log_limit::LogLimit;
 use files::event::Event;
 use wire_protocol::message::FilesCode;
 
@@ -19,16 +20,22 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts `event`. `client` and `share` say where it has happened.
-    pub(super) fn note(&mut self, event: &Event, client: &str, share: &str) {
+    /// Counts `event`. `client` and `share` say where it has happened. What the system of this machine did not let be done is logged, as far
+    /// as `limit` admits it.
+    pub(super) fn note(&mut self, event: &Event, client: &str, share: &str, limit: &LogLimit) {
         match event {
             Event::Advanced { bytes, is_moved: true } => self.bytes = self.bytes.saturating_add(*bytes),
             Event::Done { .. } => self.done += 1,
             Event::Unchanged { .. } => self.unchanged += 1,
-            Event::Failed { path, code, side, .. } => {
+            Event::Failed { path, code, system, side, .. } => {
                 self.failed += 1;
                 let path = path.display();
-                tracing::debug!(client, share, %path, reason = %code, ?side, "entry failed");
+                match system {
+                    Some(error) if limit.admits() => {
+                        tracing::warn!(client, share, %path, reason = %code, %error, "entry of a share failed");
+                    }
+                    _ => tracing::debug!(client, share, %path, reason = %code, ?side, "entry failed"),
+                }
             }
             _ => {}
         }

@@ -17,6 +17,7 @@ use wire_protocol::stream::blocking::{ReadHalf, SecureStream, WriteHalf};
 use wire_protocol::stream::relay::STOP_DEADLINE;
 
 use crate::file_share::FileShare;
+use crate::log::FilesLogLimits;
 use crate::services::files::halt::Terms;
 use crate::services::files::slots::Slot;
 use crate::services::files::socket::WatchedSocket;
@@ -42,6 +43,7 @@ pub(super) struct SharedDirectory {
     pub(super) granted: ShareAccess,
     pub(super) usage: Usage,
     pub(super) claims: Claims,
+    pub(super) log_limits: Arc<FilesLogLimits>,
 }
 
 /// A stream of files, and whose it is.
@@ -119,7 +121,9 @@ impl SharedDirectory {
         let directory = match Directory::open_trusted(dir) {
             Ok(directory) => directory,
             Err(error) => {
-                tracing::warn!(share = name, dir = %dir.display(), %error, "a share cannot be opened");
+                if self.log_limits.share_failed.admits() {
+                    tracing::warn!(share = name, dir = %dir.display(), %error, "a share cannot be opened");
+                }
                 let code = match code_of(&error) {
                     FilesCode::NotFound => FilesCode::NotFound,
                     _ => FilesCode::Io,
@@ -138,7 +142,8 @@ impl SharedDirectory {
         let end: End = Arc::new(move || halt.stop(ResetCode::Replaced));
         let share =
             Share { directory, access: self.granted, room, claims: self.claims.clone(), end: Some(end) };
-        let mut note = |event| tally.note(&event, client, name);
+        let limit = &self.log_limits.entry_failed;
+        let mut note = |event| tally.note(&event, client, name, limit);
         serve(reader, writer, &share, self.access, owner, terms, &mut note)
     }
 }
