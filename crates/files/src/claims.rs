@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::made::{MadeAbove, MadeByOwner};
+
 /// A name, with the device and the inode of its directory.
 type Key = (u64, u64, Box<[u8]>);
 
@@ -23,6 +25,7 @@ pub struct Claims(Arc<Names>);
 struct Names {
     taken: Mutex<Taken>,
     released: Condvar,
+    made: MadeByOwner,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +58,11 @@ impl Claims {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The directories that transfers of `owner` make above entries.
+    pub(crate) fn made_by(&self, owner: &[u8]) -> MadeAbove {
+        self.0.made.of(owner)
     }
 
     /// The names of one transfer of `owner`. Where a later one of the same owner wants a name of it, `end` is called.

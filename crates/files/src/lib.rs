@@ -21,6 +21,7 @@ pub mod framing;
 mod journal;
 mod keep_alive;
 pub mod listing;
+mod made;
 mod offers;
 mod partial;
 pub mod parts;

@@ -130,7 +130,9 @@ impl Receiver {
         events: &mut dyn FnMut(Event),
     ) -> Result<(), Error> {
         let keep_alive = KeepAlive::begin(writer.clone())?;
-        let goals = Goals::new(self.directory, self.base, self.placed, !self.options.dry_run);
+        let made_above = self.claims.made_by(&self.owner);
+        let makes = !self.options.dry_run;
+        let goals = Goals::new(self.directory, self.base, self.placed, makes, made_above);
         let mut exchange = Exchange {
             writer,
             control,

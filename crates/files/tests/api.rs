@@ -17,6 +17,7 @@ mod api {
     mod receiver_hostile;
     mod receiver_leftovers;
     mod receiver_outcomes;
+    mod receiver_parts;
     #[cfg(target_os = "linux")]
     mod receiver_permissions;
     mod receiver_resume;

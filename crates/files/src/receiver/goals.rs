@@ -8,6 +8,7 @@ use wire_protocol::message::FilesCode;
 
 use crate::cause::Cause;
 use crate::directory::Directory;
+use crate::made::MadeAbove;
 use crate::path::RelativePath;
 
 /// What the destination is.
@@ -46,7 +47,9 @@ pub(super) struct Goals {
     found: HashMap<Box<[u8]>, Arc<Parent>>,
     /// Directories in which others were made, which is not on disk yet.
     made_in: Vec<Directory>,
-    /// Directories that were made on this stream, by device and inode.
+    /// Directories that were made above entries, and may be offered on another stream.
+    made_above: MadeAbove,
+    /// Directories that this transfer has made and this stream has offers of, by device and inode.
     made: HashSet<(u64, u64)>,
 }
 
@@ -56,7 +59,13 @@ const MOST_FOUND: usize = 64;
 const MOST_MADE: usize = 65_536;
 
 impl Goals {
-    pub(super) fn new(directory: Directory, base: RelativePath, placed: Placed, makes: bool) -> Self {
+    pub(super) fn new(
+        directory: Directory,
+        base: RelativePath,
+        placed: Placed,
+        makes: bool,
+        made_above: MadeAbove,
+    ) -> Self {
         Self {
             directory,
             base,
@@ -64,6 +73,7 @@ impl Goals {
             makes,
             found: HashMap::new(),
             made_in: Vec::new(),
+            made_above,
             made: HashSet::new(),
         }
     }
@@ -118,8 +128,15 @@ impl Goals {
         }
         let directory = match self.directory.walk_to(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.makes => {
-                let made = &mut self.made_in;
-                self.directory.make_all_telling(path, &mut |directory, _| made.push(directory.clone()))?
+                let made_in = &mut self.made_in;
+                self.made_above.remember(|note| {
+                    self.directory.make_all_telling(path, &mut |directory, name| {
+                        made_in.push(directory.clone());
+                        if let Ok(Some(made)) = directory.stat(name) {
+                            note((made.dev, made.ino));
+                        }
+                    })
+                })?
             }
             walked => walked?,
         };
@@ -153,7 +170,33 @@ impl Goals {
         self.directory.walk_to(path)
     }
 
-    /// Remembers a directory as made on this stream.
+    /// Makes a directory; where `is_above`, for what is in it, so that it is offered on another stream as well.
+    pub(super) fn make_one(
+        &self,
+        parent: &Parent,
+        name: &[u8],
+        mode: u16,
+        is_above: bool,
+    ) -> io::Result<()> {
+        let make = || parent.directory.make_directory_with(name, mode);
+        if !is_above {
+            return make();
+        }
+        self.made_above.remember(|note| {
+            make()?;
+            if let Ok(Some(made)) = parent.directory.stat(name) {
+                note((made.dev, made.ino));
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether it was made above an entry, on another stream or on this one, and is offered for the first time since.
+    pub(super) fn was_made_above(&self, identity: (u64, u64)) -> bool {
+        self.made_above.take(identity)
+    }
+
+    /// Remembers a directory as made by this transfer.
     pub(super) fn remember(&mut self, path: &RelativePath) {
         if self.made.len() < MOST_MADE
             && let Ok(identity) = self.walk_to(path).and_then(|directory| directory.identity())
@@ -162,7 +205,7 @@ impl Goals {
         }
     }
 
-    /// Whether it was made on this stream.
+    /// Whether it was made by this transfer.
     pub(super) fn has_made(&self, identity: (u64, u64)) -> bool {
         self.made.contains(&identity)
     }

@@ -127,27 +127,37 @@ impl<W: Output> Exchange<'_, W> {
         };
         // Nobody is to read in it before it has its permissions who cannot read in it then.
         let mode = if self.options.preserve { offered.entry.mode | 0o700 } else { 0o777 };
-        let is_made = match parent.directory.stat(&name).map_err(Cause::from)? {
-            Some(status) if status.kind == Kind::Directory => false,
-            Some(_) => return Err(FilesCode::Exists.into()),
-            None if self.options.dry_run => return Ok(self.would_make(offered, is_told)?),
-            None => match parent.directory.make_directory_with(&name, mode) {
+        let mut there = parent.directory.stat(&name).map_err(Cause::from)?;
+        if there.is_none() {
+            if self.options.dry_run {
+                return Ok(self.would_make(offered, is_told)?);
+            }
+            match self.goals.make_one(&parent, &name, mode, !is_told) {
                 // Another stream of the transfer has made it for what is in it.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-                made => made.map(|()| true).map_err(Cause::from)?,
-            },
-        };
-        if !is_made {
-            if self.options.preserve && !self.only_made && !self.options.dry_run {
-                // Another stream of the transfer may have made it. What cannot be done is left, as it is at the end.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    there =
+                        Some(parent.directory.stat(&name).map_err(Cause::from)?.ok_or(FilesCode::NotFound)?);
+                }
+                made => made.map_err(Cause::from)?,
+            }
+        }
+        if let Some(there) = there {
+            if there.kind != Kind::Directory {
+                return Err(FilesCode::Exists.into());
+            }
+            let is_ours = is_told && self.goals.was_made_above((there.dev, there.ino));
+            if self.options.preserve && (is_ours || !self.only_made) && !self.options.dry_run {
+                // A stream of another process may have made it. What cannot be done is left, as it is at the end.
                 let _ = parent.directory.open_directory(&name).and_then(|there| there.restrict(mode));
             }
-            let (number, path) = (offered.number, &offered.path);
-            let said = match is_told {
-                true => self.have(number, Arc::clone(path), 0, None),
-                false => self.say(&FilesMessage::Have { number, sha256: None }),
-            };
-            return Ok(said?);
+            if !is_ours {
+                let (number, path) = (offered.number, &offered.path);
+                let said = match is_told {
+                    true => self.have(number, Arc::clone(path), 0, None),
+                    false => self.say(&FilesMessage::Have { number, sha256: None }),
+                };
+                return Ok(said?);
+            }
         }
         if self.only_made {
             self.goals.remember(&path);
