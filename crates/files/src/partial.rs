@@ -21,7 +21,7 @@ use crate::journal::{Hash, Journal, Subject};
 use crate::path::unfinished_names;
 
 /// Where the names of a partial file and its journal are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct PartialPlace {
     directory: Directory,
     name: Vec<u8>,
@@ -109,6 +109,14 @@ impl PartialPlace {
             }
         }
         Err(FilesCode::Busy.into())
+    }
+
+    /// Whether another process writes to the partial file.
+    pub(crate) fn is_locked(&self) -> bool {
+        let opened = self.directory.open_partial(&self.part);
+        opened.is_ok_and(|file| {
+            matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+        })
     }
 
     fn open_journal(&self) -> io::Result<File> {

@@ -6,6 +6,7 @@ mod content;
 mod exchange;
 mod existing;
 mod goals;
+mod locked;
 mod offers;
 mod progress;
 mod reservation;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wire_protocol::message::{FilesMessage, MAX_ENTRIES, Part, TransferOptions};
 
@@ -34,6 +36,7 @@ use crate::receiver::goals::Goals;
 
 pub use crate::receiver::exchange::OfferFilter;
 pub use crate::receiver::goals::Placed;
+pub use crate::receiver::locked::PATIENCE;
 
 /// The request that a receiver is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub struct Receiver {
     pub claims: Claims,
     /// Ends this transfer where a later one of the same owner takes a name over from it: what wakes its thread, if anything does.
     pub end: Option<End>,
+    /// How long it waits, in all, for transfers of other processes that write the same files for the same sender.
+    pub patience: Duration,
     /// Stands for the sender: partial files of different owners have different names.
     pub owner: Box<[u8]>,
     /// The first names that paths of offers may have; `None` where there may be any.
@@ -109,6 +114,7 @@ impl Receiver {
             room: Arc::new(Unbounded),
             claims: Claims::new(),
             end: None,
+            patience: PATIENCE,
             owner: owner.into(),
             roots: None,
             filter: None,
@@ -154,6 +160,7 @@ impl Receiver {
             has_all: false,
             wanted: HashMap::new(),
             group: Group::new(self.options.existing),
+            patience: self.patience,
         };
         let asks = self.role == Role::Get && self.part.index == 0;
         let received = receive(&mut exchange, reader, asks, self.rendezvous);

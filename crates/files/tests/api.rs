@@ -20,6 +20,7 @@ mod api {
     mod receiver_parts;
     #[cfg(target_os = "linux")]
     mod receiver_permissions;
+    mod receiver_processes;
     mod receiver_resume;
     mod receiver_room;
     mod scripted_sender;

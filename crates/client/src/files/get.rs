@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use ::files::claims::Claims;
 use ::files::client::{GetRequest, get};
@@ -303,6 +304,8 @@ impl Job {
             room: Arc::new(Unbounded),
             claims: request.claims.clone(),
             end: None,
+            // A program that has ended holds no file, and one that runs is told of at once.
+            patience: Duration::ZERO,
             owner: OWNER.into(),
             roots: request.roots.clone(),
             filter: Some(request.filter()),

@@ -120,7 +120,8 @@ impl<W: Output> Exchange<'_, W> {
         let mut receipt = Receipt { number, progress, target: None, has_failed: false };
         match self.open(&mut wanted) {
             Ok(target) => receipt.target = Some(target),
-            Err(cause) => self.fail(&mut receipt, &wanted, cause)?,
+            Err(Failure::Entry(cause)) => self.fail(&mut receipt, &wanted, cause)?,
+            Err(Failure::Exchange(error)) => return Err(error),
         }
         let ended = self.receive(reader, &mut receipt, &wanted);
         match (ended, receipt.target.take()) {
@@ -153,7 +154,7 @@ impl<W: Output> Exchange<'_, W> {
     }
 
     /// Opens what content goes to.
-    fn open(&mut self, wanted: &mut Wanted) -> Result<Target, Cause> {
+    fn open(&mut self, wanted: &mut Wanted) -> Result<Target, Failure> {
         let Some(mut stored) = wanted.stored.take() else {
             let output = self.sink.take().ok_or(FilesCode::Io)?;
             return Ok(Target::Sink { output, sha256: self.options.checksum.then(Sha256::new) });
@@ -167,9 +168,10 @@ impl<W: Output> Exchange<'_, W> {
         }
         let place = PartialPlace::new(parent.directory.clone(), &self.owner, &goal.name);
         let subject = place.subject(wanted.size, crate::chunks::chunk_len(wanted.size), wanted.source);
-        let has_content = wanted.compare > 0;
-        let is_private = self.preserves(wanted);
-        let partial = PartialFile::begin(place, subject.as_ref(), wanted.held, has_content, is_private)?;
+        let (held, has_content, is_private) = (wanted.held, wanted.compare > 0, self.preserves(wanted));
+        let partial = self.outwait(&place, || {
+            PartialFile::begin(place.clone(), subject.as_ref(), held, has_content, is_private)
+        })?;
         if stored.before == 0 {
             // What was there of a small file, or of a stream, is not gone on with.
             stored.reservation.release(partial.found());

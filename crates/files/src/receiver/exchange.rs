@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wire_protocol::message::{FileTime, FilesCode, FilesMessage, TransferOptions};
 
@@ -49,6 +50,8 @@ pub(super) struct Exchange<'a, W> {
     /// Files whose content is to come.
     pub(super) wanted: HashMap<u32, Wanted>,
     pub(super) group: Group,
+    /// How long it still waits for other processes.
+    pub(super) patience: Duration,
 }
 
 /// A file whose content is to come.

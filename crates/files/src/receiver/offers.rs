@@ -311,7 +311,8 @@ impl<W: Output> Exchange<'_, W> {
             Some(size) if size > chunk => {
                 let place = PartialPlace::new(parent.directory.clone(), &self.owner, &name);
                 let subject = place.subject(Some(size), chunk, source);
-                Leftover::find(&place, size, chunk, subject.as_ref(), self.options.dry_run)?
+                let is_read_only = self.options.dry_run;
+                self.outwait(&place, || Leftover::find(&place, size, chunk, subject.as_ref(), is_read_only))?
             }
             _ => None,
         };

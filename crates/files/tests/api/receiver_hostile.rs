@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Duration;
 
 use files::error::Error;
 use files::path::{journal_name, part_name};
@@ -305,8 +306,9 @@ fn a_partial_file_that_another_process_has_is_busy_and_what_is_none_is_left() {
     rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let sent = [SentFile::new("f", b"content".to_vec())];
     let answer = || {
-        let (received, _, answers) =
-            exchange(receiver(goal.path(), OPTIONS), |peer| peer.send(&sent).unwrap());
+        let mut receiver = receiver(goal.path(), OPTIONS);
+        receiver.patience = Duration::from_millis(1);
+        let (received, _, answers) = exchange(receiver, |peer| peer.send(&sent).unwrap());
         received.unwrap();
         answers[&0].clone()
     };
