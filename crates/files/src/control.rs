@@ -46,6 +46,16 @@ impl Control for Unlimited {
     }
 }
 
+/// Bytes that an entry counts for in a share, whose content has `bytes`: whatever there is takes a place in the table of a file system
+/// too, which empty files alone would fill.
+#[must_use]
+pub fn charge(bytes: u64) -> u64 {
+    bytes.max(LEAST_CHARGE)
+}
+
+/// What an empty file, a directory or a link counts for.
+const LEAST_CHARGE: u64 = 4096;
+
 /// How much may be stored in a share.
 pub trait Room: Send + Sync {
     /// Takes room for `bytes`.

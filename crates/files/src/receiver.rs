@@ -138,7 +138,8 @@ impl Receiver {
         let keep_alive = KeepAlive::begin(writer.clone())?;
         let made_above = self.claims.made_by(&self.owner);
         let makes = !self.options.dry_run;
-        let goals = Goals::new(self.directory, self.base, self.placed, makes, made_above);
+        let room = Arc::clone(&self.room);
+        let goals = Goals::new(self.directory, self.base, self.placed, makes, made_above, room);
         let mut exchange = Exchange {
             writer,
             control,

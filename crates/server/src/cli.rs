@@ -144,6 +144,7 @@ pub struct Run {
     ///
     /// `ro` is to list and get (the default), `rw` also to put and to replace, `drop` to put where nothing of the name stands
     /// yet, and neither to list nor to get. Nobody may use it who has not been allowed to: server allow ... --files NAME.
+    /// A quota, of which each file, directory and link takes 4 KiB at least, is for [[files]] in the configuration file.
     #[arg(long, value_name = "NAME=DIR[:ro|rw|drop]")]
     pub files: Vec<FileShare>,
     /// How long open streams have to come to their end once the server is told to end [default: 30s]

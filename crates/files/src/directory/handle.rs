@@ -77,6 +77,22 @@ impl Directory {
         path: &RelativePath,
         made: &mut dyn FnMut(&Self, &[u8]),
     ) -> io::Result<Self> {
+        self.make_all_with(path, &mut |directory, name| {
+            directory.make_directory(name)?;
+            made(directory, name);
+            Ok(())
+        })
+    }
+
+    /// [`Directory::make_all`], in which `make` makes each directory.
+    ///
+    /// # Errors
+    /// As [`Directory::walk_to`], and those of `make`.
+    pub fn make_all_with(
+        &self,
+        path: &RelativePath,
+        make: &mut dyn FnMut(&Self, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
         match self.walk_to(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
@@ -85,8 +101,8 @@ impl Directory {
         for name in path.names() {
             directory = match directory.open_directory(name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match directory.make_directory(name) {
-                        Ok(()) => made(&directory, name),
+                    match make(&directory, name) {
+                        Ok(()) => {}
                         // Another transfer was faster.
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         Err(error) => return Err(error),

@@ -13,6 +13,7 @@ use wire_protocol::message::{Existing, FilesCode};
 
 use crate::cause::Cause;
 use crate::claims::Claim;
+use crate::control::charge;
 use crate::directory::Directory;
 use crate::journal::Hash;
 use crate::partial::PartialFile;
@@ -73,9 +74,9 @@ pub(super) struct PendingFile {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) reservation: Reservation,
-    /// Bytes of the file that it replaces.
+    /// What the entry counts for that it replaces.
     pub(super) replaced: u64,
-    /// Bytes that an earlier attempt had left.
+    /// What that counts for which an earlier attempt had left.
     pub(super) before: u64,
     /// Keeps others away from the name.
     pub(super) claim: Claim,
@@ -86,13 +87,13 @@ impl Stored {
     fn published(mut self, size: u64) {
         self.reservation.spend(u64::MAX);
         self.reservation.release(self.replaced);
-        self.reservation.release(self.before.saturating_sub(size));
+        self.reservation.release(self.before.saturating_sub(charge(size)));
     }
 
     /// The file has not got its name.
     pub(super) fn failed(mut self, partial: PartialFile) {
         if partial.is_resumable() {
-            self.reservation.spend(partial.length().saturating_sub(self.before));
+            self.reservation.spend(charge(partial.length()).saturating_sub(self.before));
         } else {
             self.reservation.release(self.before);
         }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use wire_protocol::message::{FilesCode, FilesMessage};
 
 use crate::cause::Cause;
-use crate::control::Control;
+use crate::control::{Control, charge};
 use crate::error::Error;
 use crate::event::{Event, Side};
 use crate::failure::Failure;
@@ -172,9 +172,9 @@ impl<W: Output> Exchange<'_, W> {
         let partial = self.outwait(&place, || {
             PartialFile::begin(place.clone(), subject.as_ref(), held, has_content, is_private)
         })?;
-        if stored.before == 0 {
+        if stored.before == 0 && partial.found() > 0 {
             // What was there of a small file, or of a stream, is not gone on with.
-            stored.reservation.release(partial.found());
+            stored.reservation.release(charge(partial.found()));
         }
         Ok(Target::File { partial, stored, parent, name: goal.name })
     }
@@ -382,7 +382,10 @@ impl Receipt {
     /// Sets room aside for more of what has no size yet.
     fn grow(&mut self, bytes: u64) -> Result<(), FilesCode> {
         match &mut self.target {
-            Some(Target::File { stored, .. }) if self.progress.is_stream() => stored.reservation.grow(bytes),
+            Some(Target::File { stored, .. }) if self.progress.is_stream() => {
+                let position = self.progress.position();
+                stored.reservation.grow(charge(position.saturating_add(bytes)) - charge(position))
+            }
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use wire_protocol::message::{Existing, FileTime, FilesCode, TransferOptions};
 
 use crate::cause::Cause;
-use crate::control::Control;
+use crate::control::{Control, charge};
 use crate::directory::{Directory, Kind, Status};
 use crate::error::Error;
 use crate::failure::Failure;
@@ -18,9 +18,9 @@ use crate::journal::{Hash, read_up_to};
 pub(super) enum Verdict {
     /// It is there already; the SHA-256 of a file where it was compared.
     Same(Option<Hash>),
-    /// It is to be stored, in place of so many bytes.
+    /// It is to be stored.
     Store {
-        /// Bytes of the file that it replaces.
+        /// What the entry counts for that it replaces.
         replaced: u64,
     },
 }
@@ -50,9 +50,7 @@ pub(super) fn judge_file(
     match options.existing {
         Existing::Refuse => Err(FilesCode::Exists.into()),
         Existing::Replace if status.kind == Kind::Directory => Err(FilesCode::IsDirectory.into()),
-        Existing::Replace => {
-            Ok(Verdict::Store { replaced: if status.kind == Kind::File { status.size } else { 0 } })
-        }
+        Existing::Replace => Ok(Verdict::Store { replaced: charge_of(&status) }),
         Existing::Rename => {
             // An earlier transfer may have stored the same file under another name.
             for number in 1..=MOST_COMPARED {
@@ -65,6 +63,11 @@ pub(super) fn judge_file(
             Ok(Verdict::Store { replaced: 0 })
         }
     }
+}
+
+/// What an entry counts for that is there.
+fn charge_of(status: &Status) -> u64 {
+    charge(if status.kind == Kind::File { status.size } else { 0 })
 }
 
 /// Most files of other names that are compared.
@@ -123,9 +126,7 @@ pub(super) fn judge_link(
     Ok(match existing {
         Existing::Refuse => Err(FilesCode::Exists),
         Existing::Replace if status.kind == Kind::Directory => Err(FilesCode::IsDirectory),
-        Existing::Replace => {
-            Ok(Verdict::Store { replaced: if status.kind == Kind::File { status.size } else { 0 } })
-        }
+        Existing::Replace => Ok(Verdict::Store { replaced: charge_of(&status) }),
         Existing::Rename => {
             for number in 1..=MOST_COMPARED {
                 let name = numbered(name, number);

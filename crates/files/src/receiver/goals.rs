@@ -7,9 +7,11 @@ use std::sync::Arc;
 use wire_protocol::message::FilesCode;
 
 use crate::cause::Cause;
-use crate::directory::Directory;
+use crate::control::{Room, charge};
+use crate::directory::{Directory, error_of};
 use crate::made::MadeAbove;
 use crate::path::RelativePath;
+use crate::receiver::reservation::Reservation;
 
 /// What the destination is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,6 @@ pub(super) struct Goal {
 }
 
 /// Finds goals beneath one directory.
-#[derive(Debug)]
 pub(super) struct Goals {
     directory: Directory,
     base: RelativePath,
@@ -49,6 +50,7 @@ pub(super) struct Goals {
     made_in: Vec<Directory>,
     /// Directories that were made above entries, and may be offered on another stream.
     made_above: MadeAbove,
+    room: Arc<dyn Room>,
     /// Directories that this transfer has made and this stream has offers of, by device and inode.
     made: HashSet<(u64, u64)>,
 }
@@ -65,6 +67,7 @@ impl Goals {
         placed: Placed,
         makes: bool,
         made_above: MadeAbove,
+        room: Arc<dyn Room>,
     ) -> Self {
         Self {
             directory,
@@ -74,6 +77,7 @@ impl Goals {
             found: HashMap::new(),
             made_in: Vec::new(),
             made_above,
+            room,
             made: HashSet::new(),
         }
     }
@@ -128,13 +132,17 @@ impl Goals {
         }
         let directory = match self.directory.walk_to(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.makes => {
-                let made_in = &mut self.made_in;
+                let (made_in, room) = (&mut self.made_in, &self.room);
                 self.made_above.remember(|note| {
-                    self.directory.make_all_telling(path, &mut |directory, name| {
+                    self.directory.make_all_with(path, &mut |directory, name| {
+                        let mut reservation = Reservation::new(room, charge(0)).map_err(error_of)?;
+                        directory.make_directory(name)?;
+                        reservation.spend(u64::MAX);
                         made_in.push(directory.clone());
                         if let Ok(Some(made)) = directory.stat(name) {
                             note((made.dev, made.ino));
                         }
+                        Ok(())
                     })
                 })?
             }

@@ -11,6 +11,7 @@ use wire_protocol::message::{
 
 use crate::cause::Cause;
 use crate::chunks::chunk_len;
+use crate::control::charge;
 use crate::directory::Kind;
 use crate::error::Error;
 use crate::event::{Event, Side};
@@ -132,13 +133,15 @@ impl<W: Output> Exchange<'_, W> {
             if self.options.dry_run {
                 return Ok(self.would_make(offered, is_told)?);
             }
+            let mut reservation = Reservation::new(&self.room, charge(0))?;
             match self.goals.make_one(&parent, &name, mode, !is_told) {
                 // Another stream of the transfer has made it for what is in it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     there =
                         Some(parent.directory.stat(&name).map_err(Cause::from)?.ok_or(FilesCode::NotFound)?);
                 }
-                made => made.map_err(Cause::from)?,
+                Err(error) => return Err(Cause::from(error).into()),
+                Ok(()) => reservation.spend(u64::MAX),
             }
         }
         if let Some(there) = there {
@@ -199,6 +202,7 @@ impl<W: Output> Exchange<'_, W> {
         if self.options.dry_run {
             return Ok(self.would_make(offered, true)?);
         }
+        let mut reservation = Reservation::new(&self.room, charge(0))?;
         let made = parent.directory.make_link(target, &name);
         let stored_as = match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match self.options.existing {
@@ -219,14 +223,13 @@ impl<W: Output> Exchange<'_, W> {
                         renamed
                     };
                     replace().map_err(Cause::from)?;
-                    if replaced > 0 {
-                        self.room.release(replaced);
-                    }
+                    reservation.release(replaced);
                     None
                 }
             },
             made => made.map(|()| None).map_err(Cause::from)?,
         };
+        reservation.spend(u64::MAX);
         drop(claim);
         if self.options.preserve {
             // Not all file systems have such times, and nothing compares them.
@@ -316,10 +319,11 @@ impl<W: Output> Exchange<'_, W> {
             }
             _ => None,
         };
-        let before = leftover.as_ref().map_or(0, |leftover| leftover.length);
-        let needed = size.unwrap_or(0).saturating_sub(before);
+        let there = leftover.as_ref().map_or(0, |leftover| leftover.length);
+        let before = leftover.as_ref().map_or(0, |leftover| charge(leftover.length));
+        let needed = charge(size.unwrap_or(0)).saturating_sub(before);
         let allocated = allocated.unwrap_or(0).min(size.unwrap_or(0));
-        check_offer(&parent.directory, size.unwrap_or(0), allocated, before)?;
+        check_offer(&parent.directory, size.unwrap_or(0), allocated, there)?;
         let (held, compare) = leftover.as_ref().map_or((0, 0), |leftover| (leftover.held, leftover.compare));
         if self.options.dry_run {
             return Ok(self.would_move(number, offered.path, size, held)?);

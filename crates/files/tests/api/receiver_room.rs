@@ -92,14 +92,95 @@ fn what_a_smaller_file_does_not_go_on_with_is_given_back() {
     let (received, _, answers) = exchange(receiver, |peer| peer.send(&sent).unwrap());
     received.unwrap();
     assert_eq!(answers[&0], Answer::Done(None));
-    assert_eq!(quota.held.load(Ordering::SeqCst), 10);
+    assert_eq!(quota.held.load(Ordering::SeqCst), 4096, "it counts as the smallest file does");
     assert_eq!(names(goal.path()), ["f"]);
+}
+
+#[test]
+fn entries_without_content_take_room_as_well() {
+    let goal = tempfile::tempdir().unwrap();
+    let quota = Arc::new(Quota { most: 5 * 4096, held: AtomicU64::new(0) });
+    let run = |script: &dyn Fn(&mut Peer)| {
+        let mut receiver = receiver(goal.path(), TransferOptions { existing: Existing::Replace, ..OPTIONS });
+        receiver.room = quota.clone();
+        let (received, _, ()) = exchange(receiver, |peer| {
+            script(peer);
+            peer.say(&FilesMessage::OffersEnd).unwrap();
+            peer.finish().unwrap();
+        });
+        received.unwrap();
+        quota.held.load(Ordering::SeqCst) / 4096
+    };
+    let link = |target: &[u8]| EntryKind::Symlink { target: target.into() };
+    let full = |number| FilesMessage::Rejected { number, code: FilesCode::Quota };
+    let held = run(&|peer| {
+        peer.offer(entry(b"directory", EntryKind::Directory));
+        assert!(matches!(peer.next(), FilesMessage::Done { number: 0, .. }));
+        peer.offer(entry(b"link", link(b"x")));
+        assert!(matches!(peer.next(), FilesMessage::Done { number: 1, .. }));
+        peer.offer(entry(b"above/empty", file(Some(0), [1; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { number: 2, .. }));
+        peer.content(2, b"", 0, &[]).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Done { number: 2, .. }));
+    });
+    assert_eq!(held, 4, "with the directory above the file");
+    let held = run(&|peer| {
+        // Of two directories there is room for one, and none for the file.
+        peer.offer(entry(b"new/er/empty", file(Some(0), [1; 32])));
+        assert_eq!(peer.next(), full(0));
+        for (number, kind) in (1..).zip([EntryKind::Directory, link(b"x"), file(Some(0), [1; 32])]) {
+            peer.offer(entry(b"more", kind));
+            assert_eq!(peer.next(), full(number));
+        }
+    });
+    assert_eq!(held, 5);
+    fs::remove_dir(goal.path().join("new")).unwrap();
+    quota.held.store(4 * 4096, Ordering::SeqCst);
+    let held = run(&|peer| {
+        // What takes the place of something gives its room back.
+        peer.offer(entry(b"link", link(b"y")));
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        peer.offer(entry(b"link", file(Some(0), [1; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+        peer.content(1, b"", 0, &[]).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        // So does what does not come.
+        peer.offer(entry(b"never", file(Some(0), [1; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+        peer.say(&FilesMessage::Begin { number: 2 }).unwrap();
+        peer.say(&FilesMessage::Abandon { code: FilesCode::Changed }).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Rejected { .. }));
+    });
+    assert_eq!(held, 4);
+}
+
+#[test]
+fn a_stream_takes_room_as_it_grows() {
+    let goal = tempfile::tempdir().unwrap();
+    let quota = Arc::new(Quota { most: 10_000, held: AtomicU64::new(0) });
+    let mut receiver = receiver(goal.path(), OPTIONS);
+    receiver.room = quota.clone();
+    let (received, _, ()) = exchange(receiver, |peer| {
+        let content = [1; 9000];
+        peer.offer(entry(b"s", file(None, [0; 32])));
+        assert!(matches!(peer.next(), FilesMessage::Want { .. }));
+        peer.say(&FilesMessage::Begin { number: 0 }).unwrap();
+        content.chunks(3000).for_each(|piece| peer.data(piece));
+        peer.say(&FilesMessage::ChunkEnd { hash: chunk_hash(&content) }).unwrap();
+        peer.say(&FilesMessage::End { hash: file_hash(&content, 0), sha256: None }).unwrap();
+        assert!(matches!(peer.next(), FilesMessage::Done { .. }));
+        peer.say(&FilesMessage::OffersEnd).unwrap();
+        peer.finish().unwrap();
+    });
+    received.unwrap();
+    assert_eq!(quota.held.load(Ordering::SeqCst), 9000);
 }
 
 #[test]
 fn a_file_that_has_no_room_by_what_its_sender_says_is_not_wanted_at_all() {
     let goal = tempfile::tempdir().unwrap();
-    let dense = |size, allocated| EntryKind::File { size: Some(size), allocated, source: [1; 32], sha256: None };
+    let dense =
+        |size, allocated| EntryKind::File { size: Some(size), allocated, source: [1; 32], sha256: None };
     // More than any disk of a machine that runs tests has.
     let huge = 1 << 44;
     let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {

@@ -224,17 +224,20 @@ async fn a_share_whose_directory_is_missing_is_found_once_it_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_counts_what_is_there_and_what_comes() {
     let fixture = Fixture::start("files = ['rw']").await;
-    fs::write(fixture.folder.path().join("rw/old"), [0; 600]).unwrap();
-    let quota = Some(ByteSize::b(1000));
+    fs::write(fixture.folder.path().join("rw/old"), [0; 60_000]).unwrap();
+    let quota = Some(ByteSize::b(100_000));
     let config = ServerConfig { files: shares(fixture.folder.path(), quota), ..ServerConfig::default() };
     fixture.running.control.reload((&config).into(), fixture.running.addresses()).await.unwrap().unwrap();
-    assert_eq!(failure(&fixture.put("rw", "big", &[1; 401]).await.unwrap()), Some(FilesCode::Quota));
-    assert_eq!(failure(&fixture.put("rw", "fits", &[1; 300]).await.unwrap()), None);
-    assert_eq!(failure(&fixture.put("rw", "more", &[1; 101]).await.unwrap()), Some(FilesCode::Quota));
-    assert_eq!(failure(&fixture.put("rw", "rest", &[1; 100]).await.unwrap()), None);
+    assert_eq!(failure(&fixture.put("rw", "big", &[1; 40_001]).await.unwrap()), Some(FilesCode::Quota));
+    assert_eq!(failure(&fixture.put("rw", "fits", &[1; 30_000]).await.unwrap()), None);
+    assert_eq!(failure(&fixture.put("rw", "more", &[1; 10_001]).await.unwrap()), Some(FilesCode::Quota));
+    assert_eq!(failure(&fixture.put("rw", "rest", &[1; 5000]).await.unwrap()), None);
+    // An empty file takes a place too.
+    assert_eq!(failure(&fixture.put("rw", "empty", b"").await.unwrap()), None);
+    assert_eq!(failure(&fixture.put("rw", "another", b"").await.unwrap()), Some(FilesCode::Quota));
     let mut names = fixture.list("rw").await.unwrap();
     names.sort();
-    assert_eq!(names, ["fits", "old", "rest"]);
+    assert_eq!(names, ["empty", "fits", "old", "rest"]);
 }
 
 /// Waits for the reason why the server ends a stream.

@@ -1,10 +1,10 @@
-//! The quota of a share: how many bytes its files have, found by a walk now and then and kept by what transfers say meanwhile.
+//! The quota of a share: how many bytes its entries count for, found by a walk now and then and kept by what transfers say meanwhile.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use files::control::Room;
+use files::control::{Room, charge};
 use files::directory::{Directory, Kind};
 use wire_protocol::message::FilesCode;
 
@@ -16,7 +16,7 @@ pub(super) struct Usage(Arc<Mutex<Counted>>);
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// Bytes of all files: those that a walk has found, with what transfers have taken and given back since.
+    /// What all entries count for: what a walk has found, with what transfers have taken and given back since.
     used: u64,
     /// When the walk was; `None` before the first one.
     at: Option<Instant>,
@@ -85,7 +85,7 @@ impl Counted {
     }
 }
 
-/// Bytes of all files beneath a directory. Where the server may not look nothing is counted, since it cannot write there either.
+/// What all entries beneath a directory count for. Where the server may not look nothing is counted, since it cannot write there either.
 fn bytes_in(directory: &Directory, halt: &Halt) -> Result<u64, FilesCode> {
     let mut bytes = 0_u64;
     // Directories that are open, each with what is left to be looked at in it: as many as the tree is deep.
@@ -103,6 +103,7 @@ fn bytes_in(directory: &Directory, halt: &Halt) -> Result<u64, FilesCode> {
         let (name, _) = entry.map_err(|_| FilesCode::Io)?;
         match directory.stat(&name) {
             Ok(Some(status)) if status.kind == Kind::Directory => {
+                bytes = bytes.saturating_add(charge(0));
                 if depth >= MAX_DEPTH {
                     return Err(FilesCode::TooMany);
                 }
@@ -110,8 +111,11 @@ fn bytes_in(directory: &Directory, halt: &Halt) -> Result<u64, FilesCode> {
                 let Some(entries) = there(below.entries())? else { continue };
                 open.push((below, entries));
             }
-            Ok(Some(status)) if status.kind == Kind::File => bytes = bytes.saturating_add(status.size),
-            Ok(_) => {}
+            Ok(Some(status)) => {
+                let size = if status.kind == Kind::File { status.size } else { 0 };
+                bytes = bytes.saturating_add(charge(size));
+            }
+            Ok(None) => {}
             Err(error) => drop(there::<()>(Err(error))?),
         }
     }
@@ -154,17 +158,19 @@ mod tests {
     #[test]
     fn what_is_there_and_what_comes_counts_and_what_links_lead_to_does_not() {
         let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(elsewhere.path().join("big"), [0; 5000]).unwrap();
+        fs::write(elsewhere.path().join("big"), [0; 50_000]).unwrap();
         fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("a/b/file"), [0; 600]).unwrap();
+        fs::write(folder.path().join("a/b/file"), [0; 60_000]).unwrap();
         fs::write(folder.path().join("file"), [0; 300]).unwrap();
         symlink(elsewhere.path(), folder.path().join("link")).unwrap();
         let usage = Usage::default();
-        let one = quota(&usage, 1000, &folder);
+        // Two directories, a small file and a link count as four small files.
+        let most = 60_000 + 4 * 4096 + 100;
+        let one = quota(&usage, most, &folder);
         assert_eq!(one.reserve(101), Err(FilesCode::Quota));
         assert_eq!(one.reserve(60), Ok(()));
         // Another transfer has the rest.
-        let two = quota(&usage, 1000, &folder);
+        let two = quota(&usage, most, &folder);
         assert_eq!((two.reserve(41), two.reserve(40)), (Err(FilesCode::Quota), Ok(())));
         assert_eq!(one.reserve(1), Err(FilesCode::Quota));
         two.release(40);
@@ -177,18 +183,18 @@ mod tests {
     fn a_share_that_has_room_again_is_counted_again_once_nobody_writes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
-        fs::write(&file, [0; 1000]).unwrap();
+        fs::write(&file, [0; 10_000]).unwrap();
         let usage = Usage::default();
-        assert_eq!(quota(&usage, 1000, &folder).reserve(1), Err(FilesCode::Quota));
+        assert_eq!(quota(&usage, 10_000, &folder).reserve(1), Err(FilesCode::Quota));
         fs::remove_file(&file).unwrap();
-        assert_eq!(quota(&usage, 1000, &folder).reserve(1), Err(FilesCode::Quota));
+        assert_eq!(quota(&usage, 10_000, &folder).reserve(1), Err(FilesCode::Quota));
         usage.0.lock().unwrap().at = Instant::now().checked_sub(AGE_WHERE_FULL);
-        let writing = quota(&usage, 1000, &folder);
-        assert_eq!(writing.reserve(900), Ok(()));
+        let writing = quota(&usage, 10_000, &folder);
+        assert_eq!(writing.reserve(9900), Ok(()));
         usage.0.lock().unwrap().at = Instant::now().checked_sub(AGE);
-        assert_eq!(quota(&usage, 1000, &folder).reserve(101), Err(FilesCode::Quota));
+        assert_eq!(quota(&usage, 10_000, &folder).reserve(101), Err(FilesCode::Quota));
         drop(writing);
-        assert_eq!(quota(&usage, 1000, &folder).reserve(101), Ok(()));
+        assert_eq!(quota(&usage, 10_000, &folder).reserve(101), Ok(()));
     }
 
     #[test]
