@@ -1,5 +1,6 @@
 //! A file that is being received: written under a name of its own beside its goal, and renamed once it is whole.
 
+mod mode;
 mod read_back;
 pub(crate) mod resume;
 
@@ -10,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, fallocate, fchmod, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::{Errno, pwritev};
 use wire_protocol::message::{FileTime, FilesCode};
 
@@ -78,6 +79,7 @@ impl PartialPlace {
                 },
                 None => None,
             };
+            let is_new = created.is_some();
             let file = match created {
                 Some(file) => file,
                 None => match self.directory.open_partial(&self.part) {
@@ -99,9 +101,8 @@ impl PartialPlace {
             }
             // Its name may have gone to a whole file while the lock was taken.
             let opened = file.metadata().map_err(Cause::from)?;
-            if create == Some(PRIVATE) && opened.mode() & 0o077 != 0 {
-                // What an earlier attempt has left could be read by others.
-                fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| Cause::from(io::Error::from(error)))?;
+            if let Some(mode) = create.filter(|_| !is_new) {
+                self.give_mode(&file, opened.mode(), mode).map_err(Cause::from)?;
             }
             let named = self.directory.stat(&self.part).map_err(Cause::from)?;
             if named.is_some_and(|named| named.dev == opened.dev() && named.ino == opened.ino()) {

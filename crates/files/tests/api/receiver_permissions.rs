@@ -129,6 +129,27 @@ fn no_offer_makes_anything_setuid_setgid_or_sticky() {
 }
 
 #[test]
+fn what_an_earlier_attempt_left_private_gets_the_usual_permissions_where_none_are_kept() {
+    for size in [1000, 3 * CHUNK] {
+        let goal = tempfile::tempdir().unwrap();
+        let sent = [SentFile::new("f", content(size, 1))];
+        fs::write(part_of(goal.path()), &sent[0].content[..size / 3]).unwrap();
+        set_mode(&part_of(goal.path()), 0o600);
+        let options = TransferOptions { preserve: false, ..OPTIONS };
+        let (received, _, answers) =
+            exchange(receiver(goal.path(), options), |peer| peer.send(&sent).unwrap());
+        received.unwrap();
+        assert_eq!(answers[&0], Answer::Done(None));
+        assert_eq!(names(goal.path()), ["f"]);
+        let usual = goal.path().join("usual");
+        fs::write(&usual, "").unwrap();
+        assert_ne!(mode(&usual), 0o600, "the umask of the tests says nothing");
+        assert_eq!(mode(&goal.path().join("f")), mode(&usual));
+        assert!(fs::read(goal.path().join("f")).unwrap() == sent[0].content);
+    }
+}
+
+#[test]
 fn a_private_directory_is_private_before_anything_is_in_it() {
     let goal = tempfile::tempdir().unwrap();
     // Another stream has made this one for what is in it.

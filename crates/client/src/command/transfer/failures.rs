@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Seek as _, Write as _};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::files::error::FilesError;
@@ -23,8 +23,11 @@ impl FailureList {
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file), separator: b'\n' })
     }
 
-    /// Adds a path.
+    /// Adds a path. One with a NUL in it is the name of nothing, which only a server that lies tells of: it is left out.
     pub(super) fn add(&mut self, entry: &[u8]) -> Result<(), FilesError> {
+        if entry.contains(&0) {
+            return Ok(());
+        }
         let added = (|| {
             if self.separator == b'\n' && entry.contains(&b'\n') {
                 self.separate_by_nul()?;
@@ -41,18 +44,34 @@ impl FailureList {
     }
 
     /// Replaces the line breaks so far, which all are behind paths.
-    fn separate_by_nul(&mut self) -> std::io::Result<()> {
+    fn separate_by_nul(&mut self) -> io::Result<()> {
         self.separator = 0;
         self.file.flush()?;
-        let file = self.file.get_mut();
-        file.rewind()?;
-        let mut lines = Vec::new();
-        file.read_to_end(&mut lines)?;
-        lines.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = 0);
-        file.rewind()?;
-        file.write_all(&lines)
+        end_lines_with_nul(self.file.get_mut())
     }
 }
+
+/// Replaces all line breaks in a file, piece by piece, and goes to its end.
+fn end_lines_with_nul(file: &mut (impl Read + Write + Seek)) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    let mut offset = 0;
+    loop {
+        file.seek(SeekFrom::Start(offset))?;
+        let read = match file.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let lines = &mut piece[..read];
+        lines.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = 0);
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(lines)?;
+        offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+}
+
+/// Bytes of a list that are in memory at once.
+const PIECE: usize = 64 * 1024;
 
 /// Reads such a list.
 pub(super) fn read(path: &Path) -> Result<BTreeSet<Vec<u8>>, FilesError> {
@@ -65,13 +84,15 @@ fn split(bytes: &[u8]) -> BTreeSet<Vec<u8>> {
     bytes.split(|&byte| byte == separator).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FilesError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
     let path = path.to_owned();
     move |source| FilesError::LocalFile { action, path, source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]
@@ -88,7 +109,61 @@ mod tests {
         assert_eq!(write(&[]), b"");
         assert_eq!(write(&[b"b", b"a \xff"]), b"b\na \xff\n");
         assert_eq!(write(&[b"a", b"b", b"c\nd", b"e"]), b"a\0b\0c\nd\0e\0");
+        assert_eq!(write(&[b"a", b"c\nd"]), b"a\0c\nd\0");
         assert!(matches!(FailureList::create(folder.path()), Err(FilesError::LocalFile { .. })));
         assert!(matches!(read(&folder.path().join("none")), Err(FilesError::LocalFile { .. })));
+    }
+    #[test]
+    fn a_name_with_a_nul_which_no_file_has_spoils_no_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("failed");
+        let mut list = FailureList::create(&file).unwrap();
+        for entry in [&b"a"[..], b"b\0c", b"d"] {
+            list.add(entry).unwrap();
+        }
+        list.finish().unwrap();
+        assert_eq!(read(&file).unwrap(), [b"a".to_vec(), b"d".to_vec()].into());
+    }
+
+    /// A file that counts how much is read of it at once.
+    struct Watched {
+        file: Cursor<Vec<u8>>,
+        most: usize,
+    }
+
+    impl Read for Watched {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.most = self.most.max(buffer.len());
+            // Files may give less than there is.
+            let most = buffer.len().min(50_001);
+            self.file.read(&mut buffer[..most])
+        }
+    }
+
+    impl Write for Watched {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.file.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Watched {
+        fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+            self.file.seek(position)
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_rewritten_in_pieces() {
+        let content: Vec<u8> = b"some/path\n".iter().copied().cycle().take(1_000_000).collect();
+        let mut watched = Watched { file: Cursor::new(content.clone()), most: 0 };
+        end_lines_with_nul(&mut watched).unwrap();
+        watched.write_all(b"next").unwrap();
+        assert!(watched.most <= PIECE, "{}", watched.most);
+        let expected: Vec<u8> = content.iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).collect();
+        assert!(watched.file.into_inner() == [&expected[..], b"next"].concat());
     }
 }
