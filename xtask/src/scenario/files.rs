@@ -269,11 +269,13 @@ fn several_streams_bring_the_same(harness: &Harness) -> Result<()> {
     }
     let tap = Tap::unrecorded(&shared.fixture.address())?;
     let words = [text(&tree)?, "data:other", "--jobs", "4"];
-    shared.command_through(&tap.address(), "put", &words).run()?.expect(Exit::Done)?;
+    let put = shared.command_through(&tap.address(), "put", &words).run()?.expect(Exit::Done)?;
+    ensure!(!put.stderr.contains("unchanged"), "nothing was there before: {}", put.stderr);
     ensure!(tap.count() == 4, "{} connections", tap.count());
     let back = shared.here("back");
     let words = ["data:other", text(&back)?, "--jobs", "3"];
-    shared.command_through(&tap.address(), "get", &words).run()?.expect(Exit::Done)?;
+    let get = shared.command_through(&tap.address(), "get", &words).run()?.expect(Exit::Done)?;
+    ensure!(!get.stderr.contains("unchanged"), "nothing was there before: {}", get.stderr);
     ensure!(tap.count() == 7, "{} connections", tap.count());
     expect_same(&tree, &shared.there("other"))?;
     expect_same(&tree, &back)

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::harness::{Exit, Harness, Outcome, noise};
-use crate::scenario::files_share::{Shared, lines, text};
+use crate::harness::{Exit, Fixture, Harness, Outcome, noise};
+use crate::scenario::files_share::{LIMITED, Shared, lines, text};
 use crate::scenario::registration::scenarios;
 
 scenarios![
@@ -18,6 +18,8 @@ scenarios![
     limit_holds,
     source_that_is_missing_ends_a_put_of_it,
     refused_requests_are_in_the_log,
+    what_the_system_says_is_told_where_it_says_it,
+    share_that_is_gone_does_not_fill_the_log,
     holes_of_gibibytes_stay_holes_in_both_directions,
 ];
 
@@ -54,7 +56,7 @@ fn documented() -> Result<Vec<Documented>> {
 }
 
 fn events_are_those_of_the_documentation(harness: &Harness) -> Result<()> {
-    const OPTIONAL: [&str; 3] = ["path_hex", "sha256", "stored_as"];
+    const OPTIONAL: [&str; 4] = ["path_hex", "sha256", "stored_as", "system_error"];
     let shared = Shared::open(harness)?;
     let (file, back) = (shared.here("file"), shared.here("back"));
     fs::write(&file, noise(3_000_000)?)?;
@@ -73,6 +75,8 @@ fn events_are_those_of_the_documentation(harness: &Harness) -> Result<()> {
     run("put", &put, Exit::Refused)?;
     run("put", &[&put[..], &["--rename"]].concat(), Exit::Done)?;
     run("get", &["data:missing", text(&back)?], Exit::Refused)?;
+    let limited = shared.limited("get", &["data:file", text(&shared.here("limited"))?, "--json"])?;
+    events.extend(lines(&limited)?);
     let documented = documented()?;
     for event in &events {
         let object = event.as_object().context("an object")?;
@@ -149,6 +153,40 @@ fn refused_requests_are_in_the_log(harness: &Harness) -> Result<()> {
     shared.run("ls", &["data:missing"])?.expect(Exit::Refused)?;
     let line = ["request for files refused", "alice", "files of data", "nothing of that name"];
     shared.fixture.server()?.logged(&line)?;
+    Ok(())
+}
+
+/// Neither program may write a file of more than 1 MiB.
+fn what_the_system_says_is_told_where_it_says_it(harness: &Harness) -> Result<()> {
+    const SAID: &str = "File too large (os error 27)";
+    let folder = harness.home()?;
+    let share = format!("data={}:rw", text(folder.path())?);
+    let fixture = Fixture::wrapped(harness, &["--files", "data"], &["--files", &share], &LIMITED)?;
+    let source = folder.write("big", noise(3 << 20)?)?;
+    let address = fixture.address();
+    let put = ["put", &address, text(&source)?, "data:new/", "--server-key", fixture.key()];
+    let put = harness.client(fixture.alice(), &put).run()?.expect(Exit::Refused)?;
+    let put = put.error_names(&["big", "could not be read or written", "at the server"])?;
+    ensure!(!put.stderr.contains("os error"), "the server's own error has come over: {}", put.stderr);
+    fixture.server()?.logged(&["WARN", "entry of a share failed", "alice", "big", SAID])?;
+    let shared = Shared::open(harness)?;
+    fs::write(shared.there("file"), noise(3 << 20)?)?;
+    let get = shared.limited("get", &["data:file", text(&shared.here("back"))?])?.expect(Exit::Network)?;
+    get.error_names(&["data:file", SAID, "here"])?;
+    Ok(())
+}
+
+fn share_that_is_gone_does_not_fill_the_log(harness: &Harness) -> Result<()> {
+    let mut shared = Shared::open(harness)?;
+    fs::remove_dir(shared.folder.path())?;
+    for _ in 0..12 {
+        shared.run("ls", &["data:"])?.expect(Exit::Refused)?;
+    }
+    fs::create_dir(shared.folder.path())?;
+    let log = shared.fixture.take_server()?.stop()?.stderr;
+    let lines = log.lines().filter(|line| line.contains("a share cannot be opened")).count();
+    // Of ten seconds each, in which the runs are.
+    ensure!((1..=10).contains(&lines), "{lines} lines:\n{log}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::harness::{Fixture, Harness, Home, Outcome, Run, plant};
+use crate::harness::{Fixture, Harness, Home, Outcome, Process, Run, plant, wrapped};
 
 /// A server with the share `data`, and a place for files of the client.
 pub(super) struct Shared<'a> {
@@ -47,6 +47,12 @@ impl<'a> Shared<'a> {
         self.command_through(&self.fixture.address(), command, words).run()
     }
 
+    /// A client's command that cannot write a file of more than 1 MiB.
+    pub(super) fn limited(&self, command: &str, words: &[&str]) -> Result<Outcome> {
+        let command = self.command_through(&self.fixture.address(), command, words).into_command();
+        Process::start(wrapped(&LIMITED.map(str::to_owned), command))?.finish()
+    }
+
     /// A tree of the client, by the name `tree`.
     pub(super) fn planted(&self) -> Result<PathBuf> {
         let tree = self.here("tree");
@@ -54,6 +60,9 @@ impl<'a> Shared<'a> {
         Ok(tree)
     }
 }
+
+/// Starts a program that cannot write a file of more than 1 MiB: the system says so.
+pub(super) const LIMITED: [&str; 3] = ["sh", "-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\""];
 
 /// A path as a word of a command line.
 pub(super) fn text(path: &Path) -> Result<&str> {

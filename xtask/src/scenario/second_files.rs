@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::{
-    Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, make_file, nothing_partial, same_trees, word,
+    Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, make_file, nothing_partial, same_trees,
+    word, wrapped,
 };
 use crate::scenario::registration::scenarios;
 use crate::workspace;
@@ -23,6 +24,7 @@ scenarios![
     hostile_python_client_stores_nothing_outside,
     broken_content_of_a_python_client_is_not_stored,
     python_server_serves_our_client,
+    python_server_refuses_what_has_no_room,
     python_server_goes_on_where_it_was,
     hostile_python_server_stores_nothing_outside,
     broken_content_of_a_python_server_is_not_stored,
@@ -300,6 +302,23 @@ fn python_server_serves_our_client(harness: &Harness) -> Result<()> {
     same(&tree, &share.file("tree"))?;
     same(&tree, &share.file("new/name"))?;
     same(&tree, &goal.file("tree"))
+}
+
+/// The share is a small file system in memory, in a namespace of the server's own.
+fn python_server_refuses_what_has_no_room(harness: &Harness) -> Result<()> {
+    let (source, share, home) = (harness.home()?, harness.home()?, harness.home_with(Key::Server)?);
+    let file = source.write("big", vec![1; 6 << 20])?;
+    let (key, path) = (home.file("server.key"), share.path().to_owned());
+    let mut command = harness.peer("sockseal.py")?;
+    command.args(["server", "--key", word(&key)?, "--share", &format!("docs={}:rw", path.display())]);
+    let mount = "mount -t tmpfs -o size=4m tmpfs \"$0\" && exec \"$@\"";
+    let wrapper = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", mount, word(&path)?];
+    let command = wrapped(&wrapper.map(str::to_owned), command);
+    let server = Server::from_process(Process::start(command)?)?;
+    let put = ours(harness, &server, &["put", word(&file)?, "docs:"])?.expect(Exit::Refused)?;
+    ensure!(put.stderr.contains("disk is full") && !put.stderr.contains("moved"), "{}", put.stderr);
+    server.finish()?;
+    Ok(())
 }
 
 fn python_server_goes_on_where_it_was(harness: &Harness) -> Result<()> {

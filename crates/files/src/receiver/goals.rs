@@ -179,13 +179,7 @@ impl Goals {
     }
 
     /// Makes a directory; where `is_above`, for what is in it, so that it is offered on another stream as well.
-    pub(super) fn make_one(
-        &self,
-        parent: &Parent,
-        name: &[u8],
-        mode: u16,
-        is_above: bool,
-    ) -> io::Result<()> {
+    pub(super) fn make_one(&self, parent: &Parent, name: &[u8], mode: u16, is_above: bool) -> io::Result<()> {
         let make = || parent.directory.make_directory_with(name, mode);
         if !is_above {
             return make();
