@@ -8,6 +8,7 @@ mod client;
 mod connection;
 mod datagrams;
 mod deadline;
+mod disk_calls;
 mod environment;
 mod fixture;
 mod forward;
@@ -43,6 +44,7 @@ pub(crate) use self::connection::{
 };
 pub(crate) use self::datagrams::{Datagrams, RESOLVED, datagram_echoed, datagrams_to};
 pub(crate) use self::deadline::{DEADLINE, throughout, until};
+pub(crate) use self::disk_calls::{disk_calls, is_synced};
 pub(crate) use self::environment::{Harness, raise_descriptor_limit};
 pub(crate) use self::fixture::Fixture;
 pub(crate) use self::forward::Forward;

@@ -1,12 +1,8 @@
 //! Goal: a server serves the clients that it allows and no others, as soon as the list of clients has changed.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 
-use crate::harness::{
-    DEADLINE, Exit, Harness, Home, Key, Missing, Process, Server, Target, Tool, until, wrapped,
-};
+use crate::harness::{DEADLINE, Exit, Harness, Key, Process, Server, Target, disk_calls, is_synced, until};
 use crate::scenario::registration::scenarios;
 
 scenarios![
@@ -285,14 +281,11 @@ fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> R
     for words in
         [&["allow", &key, "--name", "alice"][..], &["allow", &key, "--messages"], &["revoke", "alice"]]
     {
-        let calls = calls_for_files(harness, &home, words)?;
+        let calls = disk_calls(harness, harness.server(&home, words).into_command())?;
         let mut renamed = Vec::new();
         for (index, call) in calls.iter().enumerate().filter(|(_, call)| call.starts_with("rename")) {
             let mut paths = call.split('"').skip(1).step_by(2);
             let (from, to) = paths.next().zip(paths.next()).with_context(|| call.clone())?;
-            let is_synced = |calls: &[String], path: &str| {
-                calls.iter().any(|call| call.contains("sync(") && call.contains(&format!("<{path}>")))
-            };
             let shown = || format!("{words:?}:\n{}", calls.join("\n"));
             ensure!(is_synced(&calls[..index], from), "{to} is not on the disk, {}", shown());
             ensure!(is_synced(&calls[index..], &folder), "the name of {to} is not on the disk, {}", shown());
@@ -304,26 +297,4 @@ fn change_of_rights_is_on_the_disk_when_its_command_ends(harness: &Harness) -> R
         );
     }
     Ok(())
-}
-
-/// Returns the successful system calls of a server command that sync and rename files, as `strace` writes them.
-fn calls_for_files(harness: &Harness, home: &Home, words: &[&str]) -> Result<Vec<String>> {
-    let strace = Tool::STRACE.find()?;
-    let place = harness.home()?;
-    let trace = place.file("trace");
-    let traced = |command: Command| {
-        let mut tracer = vec![strace.display().to_string(), "-y".to_owned(), "-o".to_owned()];
-        tracer.extend([trace.display().to_string(), "-e".to_owned()]);
-        // The pattern matches the beginnings of the calls' names, since not every processor architecture has
-        // all of them.
-        tracer.push("trace=/^(fsync|fdatasync|rename)".to_owned());
-        Process::start(wrapped(&tracer, command))?.finish()
-    };
-    let tried = traced(Command::new("true"))?;
-    if let Err(error) = tried.expect(Exit::Done) {
-        return Err(Missing { tool: "strace", reason: format!("it may not trace here: {error}") }.into());
-    }
-    traced(harness.server(home, words).into_command())?.expect(Exit::Done)?;
-    let calls = std::fs::read_to_string(&trace)?;
-    Ok(calls.lines().filter(|call| call.ends_with(" = 0")).map(str::to_owned).collect())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::harness::{Exit, Fixture, Harness, Outcome, noise};
+use crate::harness::{Exit, Fixture, Harness, Outcome, disk_calls, is_synced, noise};
 use crate::scenario::files_share::{LIMITED, Shared, lines, text};
 use crate::scenario::registration::scenarios;
 
@@ -21,6 +21,7 @@ scenarios![
     what_the_system_says_is_told_where_it_says_it,
     share_that_is_gone_does_not_fill_the_log,
     holes_of_gibibytes_stay_holes_in_both_directions,
+    file_is_on_the_disk_before_it_has_its_name,
 ];
 
 /// What the documentation says of an event.
@@ -214,6 +215,40 @@ fn holes_of_gibibytes_stay_holes_in_both_directions(harness: &Harness) -> Result
             let mut found = [0; 5];
             file.read_exact_at(&mut found, place)?;
             ensure!(&found == b"bytes", "{}: other bytes at {place}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// A power cut leaves a file whole or not there at all: first its content is synced, then it gets its name in one step, and
+/// then that name is synced. Of a large one the directories above are synced before its content.
+fn file_is_on_the_disk_before_it_has_its_name(harness: &Harness) -> Result<()> {
+    let shared = Shared::open(harness)?;
+    fs::create_dir(shared.there("tree"))?;
+    fs::write(shared.there("tree/small"), "small")?;
+    fs::write(shared.there("tree/large"), vec![7; 3 << 20])?;
+    let goal = shared.here("new/goal");
+    let words = ["data:tree", text(&goal)?];
+    let command = shared.command_through(&shared.fixture.address(), "get", &words).into_command();
+    let calls = disk_calls(harness, command)?;
+    let shown = || calls.join("\n");
+    let folder = text(&goal)?;
+    for name in ["small", "large"] {
+        let is_its = |call: &String| {
+            call.starts_with("rename")
+                && call.contains(&format!(", \"{name}\""))
+                && call.contains("NOREPLACE")
+        };
+        let index = calls.iter().position(is_its).with_context(|| format!("{name}: {}", shown()))?;
+        let part = calls[index].split('"').nth(1).context("the name that it had")?;
+        let part = format!("{folder}/{part}");
+        ensure!(is_synced(&calls[..index], &part), "{name} is not on the disk:\n{}", shown());
+        ensure!(is_synced(&calls[index..], folder), "the name {name} is not on the disk:\n{}", shown());
+        if name == "large" {
+            // Its journal is begun before its content.
+            let content = calls.iter().position(|call| call.contains(".journal>")).context("no journal")?;
+            let above = text(goal.parent().context("a folder")?)?;
+            ensure!(is_synced(&calls[..content], above), "what is above is not on the disk:\n{}", shown());
         }
     }
     Ok(())
