@@ -311,6 +311,30 @@ fn hashes_are_told_where_they_are_asked_for() {
 }
 
 #[test]
+fn content_moves_before_all_is_found() {
+    let directory = tempdir().unwrap();
+    for number in 0..3 * MAX_OUTSTANDING {
+        fs::write(directory.path().join(format!("{number:06}")), b"x").unwrap();
+    }
+    let (result, _) = run(sender(&directory.path().join("."), &Filter::all()), |mut peer| {
+        assert!(matches!(peer.next(), FilesMessage::Offer { .. }));
+        peer.want(0);
+        let mut offers = 1;
+        loop {
+            match peer.next() {
+                FilesMessage::Offer { .. } => offers += 1,
+                FilesMessage::Begin { number: 0 } => break,
+                other => panic!("{other:?} before the first content"),
+            }
+        }
+        assert!(offers <= MAX_OUTSTANDING, "{offers} offers came first");
+        peer.rest_of_content(0);
+        peer.leave();
+    });
+    result.unwrap_err();
+}
+
+#[test]
 fn no_more_offers_are_open_than_may_be() {
     let directory = tempdir().unwrap();
     for number in 0..3 * MAX_OUTSTANDING {
