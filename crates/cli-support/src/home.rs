@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
 
-use crate::Error;
+use crate::{Error, private_file};
 
 /// The home of a program. Server and client use different file names in it, so that one folder can serve both.
 #[derive(Debug, Clone)]
@@ -27,12 +27,17 @@ impl Home {
         }
     }
 
-    /// Creates the folder, accessible to its owner only, where it does not exist.
+    /// Creates the folder, accessible to its owner only, where it does not exist. After the return a power failure does not
+    /// take it away, and a key in it neither.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be created.
     pub fn create(&self) -> Result<(), Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(Error::file("create", &self.0))
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let missing: Vec<&Path> = self.0.ancestors().take_while(is_missing).collect();
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        created.map_err(Error::file("create", &self.0))?;
+        missing.into_iter().try_for_each(private_file::keep_name)
     }
 
     /// The path of the folder.

@@ -226,8 +226,8 @@ fn staged(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error>
     Ok(file)
 }
 
-/// Syncs the folder to the disk, since the name of a file is not part of the file.
-fn keep_name(path: &Path) -> Result<(), Error> {
+/// Syncs the folder of `path` to the disk, since the name of a file is not part of the file.
+pub(crate) fn keep_name(path: &Path) -> Result<(), Error> {
     let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     match synced {
         // Some file systems, such as those of a network, do not support this.
