@@ -6,6 +6,7 @@ mod invocation;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cli_support::hardening;
 use cli_support::home::Home;
 use cli_support::output::{self, say};
 use cli_support::terminal::{Pasted, Terminal};
@@ -55,10 +56,12 @@ fn ask() -> Result<Zeroizing<Vec<u8>>, Error> {
 
 fn read_input() -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Stdio { stream: "standard input", source };
+    // Without the standard library's buffer, which would keep a copy.
+    let input = hardening::standard_input()?;
     // All at once, since a buffer that grows leaves copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_INPUT + 1));
     let limit = u64::try_from(MAX_INPUT + 1).unwrap_or(u64::MAX);
-    io::stdin().lock().take(limit).read_to_end(&mut text).map_err(failed)?;
+    input.take(limit).read_to_end(&mut text).map_err(failed)?;
     if text.len() > MAX_INPUT { Err(Error::Invite(InviteLineError::TooLong)) } else { Ok(text) }
 }
 
