@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use answer::{Answer, Counts, Open, Status};
+pub use answer::{Answer, Counts, InviteTried, Open, Status};
 pub use command::Command;
 pub use socket::{AdminSocket, Responder};
 

@@ -80,7 +80,7 @@ pub enum Command {
     Run(Run),
     /// Be one end of a pipe for one client: standard input to it, what it sends to standard output
     Pipe(Listen),
-    /// Check the configuration file and the file of allowed clients
+    /// Check the configuration file and the files of allowed clients and of invites
     Check {
         /// The configuration file [default: sockseal/server.toml in the XDG configuration folder, or in /etc]
         #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cli_support::admin::{self, Answer, Command, InviteTried};
 use cli_support::home::Home;
 use cli_support::identity::{self, Identity as _};
 use cli_support::output::{self, say};
@@ -175,14 +176,39 @@ pub(crate) fn invites(home: &Home, options: &Invites) -> Result<(), Error> {
         }
         None => {
             let invites = file.invites().read()?;
+            let tried = tried(home);
             if options.json {
-                invites.objects(now).try_for_each(|object| output::print_json(&object))?;
-            } else {
-                invites.lines(now).try_for_each(|line| output::print_row(line.split('\t')))?;
+                for mut object in invites.objects(now) {
+                    let also: Vec<&InviteTried> =
+                        tried.iter().filter(|tried| object["id"] == tried.id).collect();
+                    if !also.is_empty() {
+                        object["tried"] = serde_json::json!(also);
+                    }
+                    output::print_json(&object)?;
+                }
+                return Ok(());
+            }
+            invites.lines(now).try_for_each(|line| output::print_row(line.split('\t')))?;
+            for InviteTried { id, key, from, at, .. } in &tried {
+                if let Some(name) = invites.name_of(id) {
+                    say(format_args!(
+                        "warning: {name}: {key} has tried to use the same invite, last from {from} at {at}: somebody else has its line"
+                    ));
+                }
             }
             Ok(())
         }
     }
+}
+
+/// What running servers know of attempts to use an invite that another key has used.
+fn tried(home: &Home) -> Vec<InviteTried> {
+    let answers = admin::ask_blocking(home, "server", Command::Status).unwrap_or_default();
+    let known = answers.into_iter().filter_map(|(_, answer)| match answer {
+        Answer::Status(status) => Some(status.invites_tried),
+        _ => None,
+    });
+    known.flatten().collect()
 }
 
 /// Ends all pending invites, which name a key that the server no longer has.

@@ -147,6 +147,9 @@ impl Server {
     async fn refuse(&self, newcomer: Newcomer, refusal: Refusal) -> io::Error {
         let Newcomer { client, source, accountable, .. } = newcomer;
         self.admission.charge(accountable, Instant::now());
+        if let (Refusal::Taken { .. }, Some(invite)) = (refusal, client.invite()) {
+            self.tried_invites.note(invite.id(), invite.client(), &source.name, Timestamp::now());
+        }
         if let Some(invite) = client.invite().filter(|_| self.log_limits.refused.admits()) {
             let (id, key) = (invite.id().to_string(), invite.client().to_string());
             let (peer, reason) = (&source.name, refusal.to_string());

@@ -46,6 +46,7 @@ mod settings;
 mod share_mode;
 mod throttle;
 mod ticket_file;
+mod tried_invites;
 
 pub use accept::Listeners;
 pub use access::{

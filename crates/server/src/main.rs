@@ -180,10 +180,12 @@ fn warn_of_missing_shares(config: &ServerConfig) {
     }
 }
 
-/// Checks the configuration and the files of keys and clients without starting a server.
+/// Checks the configuration and the files of keys, clients and invites without starting a server.
 fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     let (config, path) = config::read(file)?;
-    let access = AccessFile::new(home.clone()).read()?;
+    let file = AccessFile::new(home.clone());
+    let access = file.read()?;
+    file.invites().read()?;
     for psk in &config.psk {
         identity::read_psk(psk)?;
     }

@@ -25,6 +25,7 @@ use crate::open::OpenSessions;
 use crate::reloadable_config::ReloadableConfig;
 use crate::services::Handlers;
 use crate::settings::{Identity, Settings};
+use crate::tried_invites::TriedInvites;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Server {
     pub(crate) access: AccessWatcher,
     /// Held by the one thread that takes an invite.
     pub(crate) taking: Arc<Semaphore>,
+    pub(crate) tried_invites: TriedInvites,
     pub(crate) handlers: Handlers,
     config: watch::Sender<Arc<ReloadableConfig>>,
     pub(crate) limits: Arc<Limits>,
@@ -62,6 +64,7 @@ impl Server {
             tickets,
             access: AccessWatcher::new(access),
             taking: Arc::new(Semaphore::new(1)),
+            tried_invites: TriedInvites::default(),
             handlers: services.register(&network, &drops, shares.visitors, done),
             config: watch::Sender::new(Arc::new(config)),
             admission: Arc::new(Admission::new(&shares)),
@@ -166,6 +169,7 @@ impl Server {
             idle_channels: channels.saturating_sub(streams),
             dropped_datagrams: self.drops.count(),
         };
-        Status::of_this_process("server", self.started, counts).with_open(self.open.list())
+        let status = Status::of_this_process("server", self.started, counts).with_open(self.open.list());
+        status.with_invites_tried(self.tried_invites.list())
     }
 }

@@ -111,6 +111,10 @@ fn line_lets_one_key_in_and_the_other_one_is_refused(harness: &Harness) -> Resul
     let warned = server.logged(&["invite refused", "taken by", &key])?;
     ensure!(warned.contains("WARN"), "{warned}");
     server.logged(&["connection failed", "127.0.0.1"])?;
+    let listed = harness.server(&home, &["invites"]).run()?.expect(Exit::Done)?.stderr;
+    ensure!(listed.contains("warning: alice: ") && listed.contains(&key), "{listed}");
+    let tried = &invites(harness, &home)?[0]["tried"];
+    ensure!(tried[0]["key"] == key && tried[0]["count"] == 1, "{tried}");
     ensure!(objects(harness, &home, "list")?.len() == 1, "more than one client is allowed");
     harness.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
     server.printed("[alice] it is me")?;

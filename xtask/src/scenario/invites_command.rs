@@ -83,7 +83,7 @@ fn files_are_private_and_the_image_too(harness: &Harness) -> Result<()> {
     set_mode(&home.file("invites.toml"), 0o600)?;
     let good = home.read("invites.toml")?;
     home.write("invites.toml", good.replace("[[invite]]", "[[invite]]\ncolor = \"red\""))?;
-    for command in [&["invites"][..], &["invite", "--address", "127.0.0.1:1"]] {
+    for command in [&["invites"][..], &["invite", "--address", "127.0.0.1:1"], &["check"], &[]] {
         harness.server(&home, command).run()?.expect(Exit::Usage)?.error_names(&["line 3", "color"])?;
     }
     ensure!(home.read("invites.toml")?.contains("color"), "a file that was not understood is overwritten");

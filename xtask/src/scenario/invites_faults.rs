@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::harness::{Balancer, Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, wrapped};
+use crate::harness::{
+    Balancer, DEADLINE, Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, until, wrapped,
+};
 use crate::scenario::invites::{invite, join, objects};
 use crate::scenario::registration::scenarios;
 
@@ -132,6 +134,9 @@ fn taken_invite_is_completed_by_the_next_change_and_by_its_client(harness: &Harn
     ensure!(listed.iter().any(|client| client["name"] == "alice"), "{listed:?}");
     // A server that goes on after its other process has ended between the two.
     undo(&home)?;
+    until(DEADLINE, "the server has read the files that it did not write", || {
+        harness.send(&alice, &server, "not yet")?.expect(Exit::Refused)
+    })?;
     let again = harness.client(&alice, &["join", "--json"]).input(line).run()?.expect(Exit::Done)?;
     let said: Value = serde_json::from_str(&again.text())?;
     ensure!(said["outcome"] == "enrolled_before" && said["name"] == "alice", "{said}");

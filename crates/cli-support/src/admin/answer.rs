@@ -59,6 +59,24 @@ pub struct Status {
     /// Number of pairs of client and target that `open` leaves out.
     #[serde(default)]
     pub open_left_out: usize,
+    /// Attempts to use an invite that another key has used: somebody else has its line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invites_tried: Vec<InviteTried>,
+}
+
+/// Attempts of one key to use an invite that another key has used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteTried {
+    /// The id of the invite, as a whole.
+    pub id: String,
+    /// The fingerprint of the key.
+    pub key: String,
+    /// The address that it came from last.
+    pub from: String,
+    /// The time of the last attempt, as in RFC 3339.
+    pub at: String,
+    /// Number of attempts.
+    pub count: u64,
 }
 
 /// The open streams of one client to one target.
@@ -108,7 +126,14 @@ impl Status {
             counts,
             open: Vec::new(),
             open_left_out: 0,
+            invites_tried: Vec::new(),
         }
+    }
+
+    /// Adds attempts to use an invite that another key has used.
+    #[must_use]
+    pub fn with_invites_tried(self, invites_tried: Vec<InviteTried>) -> Self {
+        Self { invites_tried, ..self }
     }
 
     /// Adds the open streams by client and target, and the number of pairs of the two that are left out.
@@ -144,10 +169,17 @@ impl fmt::Display for Status {
             let [client, target, since] = [client, target, since].map(Escaped);
             write!(f, "\nopen      {client}: {target}, {streams}x, {bytes} bytes, since {since}")?;
         }
-        match self.open_left_out {
-            0 => Ok(()),
-            left_out => write!(f, "\nopen      and {left_out} more"),
+        if self.open_left_out > 0 {
+            write!(f, "\nopen      and {} more", self.open_left_out)?;
         }
+        for InviteTried { id, key, from, at, count } in &self.invites_tried {
+            let [id, key, from, at] = [id, key, from, at].map(Escaped);
+            write!(
+                f,
+                "\ninvite    {id}: used, and tried by {key} as well, {count}x, last from {from} at {at}"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -202,6 +234,7 @@ mod tests {
             counts: Counts { channels: 12, streams: 9, leases: 1, idle_channels: 3, dropped_datagrams: 5 },
             open: Vec::new(),
             open_left_out: 0,
+            invites_tried: Vec::new(),
         }
     }
 
@@ -240,6 +273,18 @@ mod tests {
                 .starts_with("open      \\u{202e}alice: unix:/run/\\u{1b}[2J\\n, 2x, 1234 bytes, since 2026")
         );
         assert_eq!(behind.lines().nth(1), Some("open      and 7 more"));
+        let tried = InviteTried {
+            id: "fqbh3l5myxqlsebhkgoywv267e".into(),
+            key: "SHA256:x".into(),
+            from: "\x1b[2J".into(),
+            at: "2026-11-24T10:00:00Z".into(),
+            count: 2,
+        };
+        let status = status.with_invites_tried(vec![tried]);
+        assert!(status.to_string().ends_with(
+            "\ninvite    fqbh3l5myxqlsebhkgoywv267e: used, and tried by SHA256:x as well, 2x, last from \\u{1b}[2J at \
+             2026-11-24T10:00:00Z"
+        ));
         assert_eq!(serde_json::from_str::<Status>(&status.to_json()).unwrap(), status);
     }
 

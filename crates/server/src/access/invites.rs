@@ -83,6 +83,13 @@ impl Invites {
         })
     }
 
+    /// The name of the client that the invite with this id, as a whole, is for.
+    #[must_use]
+    pub fn name_of(&self, id: &str) -> Option<&str> {
+        let id = id.parse().ok()?;
+        self.find(id).map(|invite| invite.name.as_str())
+    }
+
     /// One JSON object for each invite, with the keys of `invites.toml`, but without what proves it. Its `state` may
     /// also be `expired`.
     ///
