@@ -329,7 +329,7 @@ impl Report for Error {
             Self::Duration { .. } => Some("write 30s, 2m, 12h or 90d".into()),
             Self::Key { source: crypto_core::Error::Key(problem), path } => conversion::hint(problem, path),
             Self::NoTerminal { .. } => {
-                Some("run this once in a terminal, or use a key without a passphrase".into())
+                Some("set SOCKSEAL_ASKPASS to a program that asks, or use a key without a passphrase".into())
             }
             Self::Network { action: "listen on", address, source } => {
                 Some(listen_hint(address, source).into())

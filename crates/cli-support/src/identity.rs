@@ -10,7 +10,7 @@ use getrandom::SysRng;
 use zeroize::Zeroizing;
 
 use crate::home::Home;
-use crate::terminal::Terminal;
+use crate::questioner::Questioner;
 use crate::{Error, private_file};
 
 /// An identity that is kept in a file, a server's or a client's.
@@ -175,8 +175,8 @@ fn ask_new_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 }
 
 fn ask(path: &Path, question: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let terminal = Terminal::open().map_err(|_| Error::NoTerminal { path: path.into() })?;
-    terminal.ask_secret(question).map_err(|source| Error::Stdio { stream: "the terminal", source })
+    let questioner = Questioner::find().map_err(|_| Error::NoTerminal { path: path.into() })?;
+    questioner.ask_secret(question).map_err(|source| Error::Stdio { stream: questioner.name(), source })
 }
 
 /// Parses the size of a key in bits.

@@ -21,6 +21,7 @@ pub mod log_limit;
 pub mod logging;
 pub mod output;
 pub mod private_file;
+pub mod questioner;
 pub mod rate;
 pub mod report;
 pub mod terminal;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cli_support::home::Home;
 use cli_support::identity::{self, Identity as _};
 use cli_support::private_file;
-use cli_support::terminal::Terminal;
+use cli_support::questioner::Questioner;
 use crypto_core::identity::{ClientKey, KeyId};
 use crypto_core::psk::PreSharedKey;
 use tokio::time::{Instant, sleep_until};
@@ -297,16 +297,17 @@ async fn first_contact(
     match server.policy {
         TrustPolicy::AcceptNew => Ok((KnownServer { id: key.id(), key: Some(key) }, Some(socket))),
         _ => {
-            let Ok(terminal) = Terminal::open() else {
+            let Ok(questioner) = Questioner::find() else {
                 return Err(Error::UnknownServer { address: address(), offered: key.id() });
             };
             drop(socket);
             let question = format!("The key of the server at {} is {}. Trust it?", server.address, key.id());
-            let trusted = tokio::task::spawn_blocking(move || terminal.confirm(&question))
+            let stream = questioner.name();
+            let trusted = tokio::task::spawn_blocking(move || questioner.confirm(&question))
                 .await
                 .map_err(io::Error::other)
                 .flatten()
-                .map_err(|source| Error::Stdio { stream: "the terminal", source })?;
+                .map_err(|source| Error::Stdio { stream, source })?;
             if !trusted {
                 return Err(Error::NotTrusted { address: address() });
             }

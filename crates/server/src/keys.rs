@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cli_support::home::Home;
 use cli_support::identity::{self, Identity as _, Keygen};
-use cli_support::terminal::Terminal;
+use cli_support::questioner::Questioner;
 use cli_support::{output, private_file};
 use crypto_core::identity::{KeyId, ServerKey};
 use crypto_core::psk::PreSharedKey;
@@ -93,10 +93,10 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
         let is_known = AccessFile::new(home.clone()).read()?.is_some_and(|access| access.has_psk(name));
         if is_known {
             let again = Error::PskExists { name: name.into() };
-            let Ok(terminal) = Terminal::open() else { return Err(again) };
-            let failed = |source| cli_support::Error::Stdio { stream: "the terminal", source };
+            let Ok(questioner) = Questioner::find() else { return Err(again) };
+            let failed = |source| cli_support::Error::Stdio { stream: questioner.name(), source };
             let question = format!("{again}, and goes on being good. Make another one of that name?");
-            if !terminal.confirm(&question).map_err(failed)? {
+            if !questioner.confirm(&question).map_err(failed)? {
                 return Err(again);
             }
         }

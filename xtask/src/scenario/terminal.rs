@@ -14,6 +14,7 @@ scenarios![
     ignored_signals_end_no_question,
     signals_do_what_they_did_once_a_question_is_answered,
     questions_are_asked_on_the_terminal_where_input_is_data,
+    program_asks_where_there_is_no_terminal,
     trust_is_asked_for_by_name,
     second_shared_key_of_a_name_is_asked_for,
     message_may_be_typed,
@@ -196,6 +197,43 @@ fn questions_are_asked_on_the_terminal_where_input_is_data(harness: &Harness) ->
     ]);
     at_terminal(harness, &steps, &["sh", "-c", &command])?.expect(Exit::Done)?;
     server.finish()?.expect(Exit::Done)?.expect_stdout(b"data")?;
+    Ok(())
+}
+
+/// As under systemd or from a desktop: the passphrase and whether to trust the server, while standard input is data.
+fn program_asks_where_there_is_no_terminal(harness: &Harness) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let server = Server::start(harness, &harness.home_with(Key::Server)?, &["--anyone"])?;
+    let home = harness.home()?;
+    let (program, asked) = (home.file("ask"), home.file("asked"));
+    let answers = |secret: &str| -> Result<()> {
+        let script = format!(
+            "#!/bin/sh\necho \"$1\" >> '{}'\ncase $1 in *Trust*) echo yes;; *) echo '{secret}';; esac\n",
+            asked.display()
+        );
+        std::fs::write(&program, script)?;
+        Ok(std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?)
+    };
+    let run = |arguments: &[&str]| {
+        let program = program.display().to_string();
+        harness.client(&home, arguments).detached().environment("SOCKSEAL_ASKPASS", &program)
+    };
+    answers("two words")?;
+    run(&["keygen", "--bits", "2048", "--passphrase-prompt"]).run()?.expect(Exit::Done)?;
+    run(&["send", server.address()]).input("hand made\n").run()?.expect(Exit::Done)?;
+    let asked_for = std::fs::read_to_string(&asked)?;
+    let begins = ["New passphrase for ", "The same again: ", "Passphrase for ", "The key of the server at "];
+    let all_begin = asked_for.lines().zip(begins).all(|(line, begin)| line.starts_with(begin));
+    ensure!(asked_for.lines().count() == begins.len() && all_begin, "asked was: {asked_for}");
+    ensure!(asked_for.contains(server.key()?), "the server's key was not shown: {asked_for}");
+
+    answers("another")?;
+    run(&["fingerprint"]).run()?.expect(Exit::Usage)?;
+    let none = harness.client(&home, &["fingerprint"]).detached().run()?.expect(Exit::Usage)?;
+    none.hint_names(&["SOCKSEAL_ASKPASS"])?;
+    let gone = harness.client(&home, &["fingerprint"]).detached().environment("SOCKSEAL_ASKPASS", "/nowhere");
+    gone.run()?.expect(Exit::Network)?.error_names(&["SOCKSEAL_ASKPASS", "/nowhere"])?;
     Ok(())
 }
 
