@@ -43,6 +43,7 @@ mod reverse;
 mod rights;
 mod second;
 mod second_files;
+mod second_invites;
 mod secret;
 mod socks;
 mod terminal;
@@ -115,6 +116,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         key_files::SCENARIOS,
         second::SCENARIOS,
         second_files::SCENARIOS,
+        second_invites::SCENARIOS,
         tunnel::SCENARIOS,
         reverse::SCENARIOS,
         socks::SCENARIOS,
