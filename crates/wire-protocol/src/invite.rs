@@ -33,7 +33,7 @@ pub const MAX_ADDRESSES: usize = 8;
 /// Most bytes of an address.
 pub const MAX_ADDRESS_LEN: usize = 255;
 
-/// What stands in the line of an invite. Whoever has it can use the invite.
+/// What stands in the line of an invite. It is all that is needed to use the invite.
 #[derive(Debug)]
 pub struct InviteLine {
     server: KeyId,

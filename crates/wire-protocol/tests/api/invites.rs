@@ -147,7 +147,7 @@ fn the_proof_is_bound_to_the_channel_the_server_the_client_and_the_invite() {
     check(InviteVerdict::Wrong, |occasion| other.present(occasion));
 }
 
-/// Whoever has seen what a client sent to the server has the half that is shown, and cannot make the proof.
+/// What a client sent to the server holds the half that is shown, and does not help to make the proof.
 #[test]
 fn an_invite_of_another_channel_is_not_right() {
     let (_, _, earlier) = before_client_auth(2);

@@ -26,7 +26,7 @@ pub enum InviteVerdict {
     Unknown,
     /// The client does not have the line of the invite that it names.
     Wrong,
-    /// Somebody has seen what another client sent to this server: the server's key is no longer its own.
+    /// What another client sent to this server has been seen by somebody: the server's key is no longer its own.
     WrongProof,
 }
 
