@@ -64,7 +64,7 @@ fn invite_of_a_client_that_is_not_right_enrols_nobody(harness: &Harness) -> Resu
         };
         server.still_serves(harness).context(fault)?;
     }
-    // Somebody has seen what another client sent, says a right half with a wrong proof.
+    // A right half with a wrong proof says that what another client sent was read by somebody.
     ensure!(server.process.stderr.text().lines().any(|line| line.contains("ERROR")), "nothing was an error");
     ensure!(objects(harness, &home, "list")?.is_empty(), "a client is allowed");
     let listed = invites(harness, &home)?;
