@@ -175,7 +175,7 @@ pub(crate) fn invites(home: &Home, options: &Invites) -> Result<(), Error> {
             Ok(())
         }
         None => {
-            let invites = file.invites().read()?;
+            let invites = file.settled_invites()?;
             let tried = tried(home);
             if options.json {
                 for mut object in invites.objects(now) {

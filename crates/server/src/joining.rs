@@ -8,6 +8,7 @@ use crypto_core::identity::KeyId;
 use crypto_core::invite::{InviteId, InviteVerifier};
 use getrandom::SysRng;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tunnel::listener::Source;
@@ -79,13 +80,13 @@ impl Server {
             let taken;
             (newcomer, taken) = self.take(newcomer).await?;
             match taken {
-                Ok(Taken::Enrolled) => {
+                Ok(true) => {
                     let (id, key) = (id.to_string(), key.to_string());
                     let (name, peer) = (&principal.name, &newcomer.source.name);
                     tracing::info!(id, name, key, peer, "invite taken");
                     return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await;
                 }
-                Ok(Taken::Known) => {}
+                Ok(false) => {}
                 Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
             }
         }
@@ -117,30 +118,52 @@ impl Server {
     }
 
     /// Takes the invite of a client, off the reactor, one at a time. What was begun is carried through, also where nobody waits
-    /// for it any more.
-    async fn take(self: &Arc<Self>, newcomer: Newcomer) -> io::Result<(Newcomer, Result<Taken, Refusal>)> {
-        self.on_thread(move |server| {
+    /// for it any more. Returns the client with whether it was enrolled; otherwise it is known by now.
+    async fn take(self: &Arc<Self>, newcomer: Newcomer) -> io::Result<(Newcomer, Result<bool, Refusal>)> {
+        let (tell, told) = oneshot::channel();
+        let working = self.on_thread(move |server| {
             let taken = newcomer.attempt(|attempt| server.access.file().take_invite(attempt))?;
-            Ok((newcomer, taken))
-        })
-        .await
+            let (taken, unfinished) = match taken {
+                Ok(Taken::Enrolled(unfinished)) => (Ok(true), Some(unfinished)),
+                Ok(Taken::Known) => (Ok(false), None),
+                Err(refusal) => (Err(refusal), None),
+            };
+            // The client is told meanwhile: what is left changes nothing for it.
+            tell.send((newcomer, taken)).ok();
+            if let Some(unfinished) = unfinished {
+                unfinished.finish();
+            }
+            Ok(())
+        });
+        let working = tokio::spawn(working);
+        match told.await {
+            Ok(taken) => Ok(taken),
+            // The work has ended without a result.
+            Err(_) => Err(working
+                .await
+                .map_err(io::Error::other)?
+                .err()
+                .unwrap_or_else(|| io::Error::other(UNCHANGED))),
+        }
     }
 
     /// Does something with the files, off the reactor, and logs why it has failed.
-    async fn on_thread<T: Send + 'static>(
+    fn on_thread<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
-    ) -> io::Result<T> {
-        let permit = Arc::clone(&self.taking).acquire_owned().await.map_err(io::Error::other)?;
+    ) -> impl Future<Output = io::Result<T>> + Send + 'static {
         let server = Arc::clone(self);
-        let done = spawn_blocking(move || {
-            let _permit = permit;
-            work(&server)
-        });
-        done.await.map_err(io::Error::other)?.map_err(|error| {
-            tracing::error!(%error, "an invite cannot be taken");
-            io::Error::other("the files of clients and invites cannot be changed")
-        })
+        async move {
+            let permit = Arc::clone(&server.taking).acquire_owned().await.map_err(io::Error::other)?;
+            let done = spawn_blocking(move || {
+                let _permit = permit;
+                work(&server)
+            });
+            done.await.map_err(io::Error::other)?.map_err(|error| {
+                tracing::error!(%error, "an invite cannot be taken");
+                io::Error::other(UNCHANGED)
+            })
+        }
     }
 
     /// Refuses a client. It gets the same answer for every reason.
@@ -200,3 +223,6 @@ impl Newcomer {
         judge(&Attempt { id, key, source: self.origin.source, peer: &self.source.name, check: &check })
     }
 }
+
+/// What is said of a connection that ends since nothing could be written.
+const UNCHANGED: &str = "the files of clients and invites cannot be changed";

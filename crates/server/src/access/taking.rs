@@ -2,9 +2,11 @@
 //! counts.
 //!
 //! A key is let in for good in four steps, of which each may be the last one that the server lives to see: the invite is
-//! noted as taken by it, the key is written to the file of clients, the invite is noted as used, and the client is told.
+//! noted as taken by it, the key is written to the file of clients, the client is told, and the invite is noted as used.
 //! [`AccessFile::lock`] goes on where a server has stopped. So an invite never lets a second key in, and no client is
 //! told that it is in when it is not.
+
+use std::sync::Arc;
 
 use crypto_core::identity::KeyId;
 use crypto_core::invite::{InviteId, InviteVerifier};
@@ -12,9 +14,10 @@ use jiff::Timestamp;
 
 use crate::access::attempt::{Attempt, Refusal};
 use crate::access::client_name::ClientName;
-use crate::access::file::AccessFile;
+use crate::access::file::{AccessFile, Locked};
 use crate::access::grant::Grant;
 use crate::access::invite::{Invite, InviteState, InviteUse};
+use crate::access::invites::Invites;
 use crate::access::snapshot::Snapshot;
 use crate::error::Error;
 
@@ -35,12 +38,30 @@ pub struct NewInvite {
 }
 
 /// What has come of taking an invite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Taken<'a> {
     /// The key was enrolled.
-    Enrolled,
+    Enrolled(Unfinished<'a>),
     /// The key is on the list by now, without this attempt.
     Known,
+}
+
+/// An invite whose key is enrolled, which is on the disk, and that is not noted as used yet. Nobody else changes the files
+/// meanwhile.
+#[must_use]
+pub(crate) struct Unfinished<'a> {
+    locked: Locked<'a>,
+    id: InviteId,
+    used: InviteUse,
+}
+
+impl Unfinished<'_> {
+    /// Notes that the invite is used. Where that fails, the next change of the files makes up for it.
+    pub(crate) fn finish(mut self) {
+        self.locked.invites.finish(self.id, self.used);
+        if let Err(error) = self.locked.store_invites() {
+            tracing::warn!(%error, "it could not be noted that an invite is used");
+        }
+    }
 }
 
 impl AccessFile {
@@ -110,7 +131,7 @@ impl AccessFile {
     /// # Errors
     /// The reason why the files could not be written: it is unknown then whether the client is enrolled, and it must
     /// not be told anything.
-    pub(crate) fn take_invite(&self, attempt: &Attempt<'_>) -> Result<Result<Taken, Refusal>, Error> {
+    pub(crate) fn take_invite(&self, attempt: &Attempt<'_>) -> Result<Result<Taken<'_>, Refusal>, Error> {
         let mut locked = self.lock()?;
         let now = Timestamp::now();
         let (id, key) = (attempt.id, attempt.key);
@@ -127,12 +148,20 @@ impl AccessFile {
         locked.store_invites()?;
         locked.access.enrol(key, id, &name, &grant, now)?;
         locked.store_access()?;
-        locked.invites.finish(id, used);
-        // The client is enrolled, and the next change of the files makes up for this.
-        if let Err(error) = locked.store_invites() {
-            tracing::warn!(%error, "it could not be noted that an invite is used");
+        Ok(Ok(Taken::Enrolled(Unfinished { locked, id, used })))
+    }
+
+    /// The invites for a person to look at: one that a key has taken just now is used, once nobody changes the files.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn settled_invites(&self) -> Result<Arc<Invites>, Error> {
+        let invites = self.invites().read()?;
+        if invites.taken().next().is_none() {
+            return Ok(invites);
         }
-        Ok(Ok(Taken::Enrolled))
+        // Where that is not possible, as on a disk that is full, the list says so.
+        Ok(self.lock().map_or(invites, |locked| Arc::new(locked.invites)))
     }
 }
 

@@ -44,8 +44,15 @@ fn attempt<T>(id: u8, key: KeyId, verdict: InviteVerdict, judge: impl FnOnce(&At
     judge(&Attempt { id: InviteId([id; 16]), key, source, peer: "192.0.2.7:4711", check: &check })
 }
 
-fn take(file: &AccessFile, id: u8, key: KeyId) -> Result<Taken, Refusal> {
-    attempt(id, key, InviteVerdict::Right, |attempt| file.take_invite(attempt)).unwrap()
+/// Whether the key was enrolled now: otherwise it is known.
+fn take(file: &AccessFile, id: u8, key: KeyId) -> Result<bool, Refusal> {
+    match attempt(id, key, InviteVerdict::Right, |attempt| file.take_invite(attempt)).unwrap()? {
+        Taken::Enrolled(unfinished) => {
+            unfinished.finish();
+            Ok(true)
+        }
+        Taken::Known => Ok(false),
+    }
 }
 
 /// As a server judges before it touches the disk.
@@ -73,8 +80,8 @@ fn an_invite_enrols_one_key_with_its_name_and_grant() {
     invite(&file, 1, "alice").unwrap();
     assert!(file.read().unwrap().is_none(), "an invite allows nobody yet");
     assert_eq!(judge(&file, 1, ALICE, InviteVerdict::Right).unwrap().as_str(), "alice");
-    assert_eq!(take(&file, 1, ALICE), Ok(Taken::Enrolled));
-    assert_eq!(take(&file, 1, ALICE), Ok(Taken::Known));
+    assert_eq!(take(&file, 1, ALICE), Ok(true));
+    assert_eq!(take(&file, 1, ALICE), Ok(false));
     let Err(Refusal::Taken { key, .. }) = take(&file, 1, BOB) else { panic!("two keys by one invite") };
     assert_eq!(key, ALICE);
     assert_eq!((clients(&file), words(&file)), (vec!["alice".to_owned()], vec!["used"]));
@@ -125,12 +132,13 @@ fn every_reason_to_refuse_is_found_in_memory_and_under_the_lock() {
         let before = std::fs::read(file.home().file("invites.toml")).unwrap();
         let refusal = judge(&file, id, ALICE, verdict).unwrap_err();
         assert!(is_expected(refusal), "{id}: {refusal:?}");
-        let refusal = attempt(id, ALICE, verdict, |attempt| file.take_invite(attempt)).unwrap().unwrap_err();
+        let refusal =
+            attempt(id, ALICE, verdict, |attempt| file.take_invite(attempt)).unwrap().err().unwrap();
         assert!(is_expected(refusal), "{id}: {refusal:?}");
         assert_eq!(std::fs::read(file.home().file("invites.toml")).unwrap(), before);
     }
     // The name of an entry that has expired is free for its own key.
-    assert_eq!(take(&file, 4, BOB), Ok(Taken::Enrolled));
+    assert_eq!(take(&file, 4, BOB), Ok(true));
 }
 
 #[test]
@@ -178,7 +186,7 @@ fn what_a_server_has_left_undone_is_done_before_anything_else() {
         |file| file.edit(|access| access.note_psk("laptop")).unwrap(),
         |file| invite(file, 2, "carol").unwrap(),
         |file| assert!(take(file, 1, BOB).is_err()),
-        |file| assert_eq!(take(file, 1, ALICE), Ok(Taken::Known)),
+        |file| assert_eq!(take(file, 1, ALICE), Ok(false)),
     ];
     for change in changes {
         for clients_file in ["", &whole] {
@@ -214,7 +222,7 @@ fn a_key_that_expired_or_was_revoked_comes_back_by_another_invite() {
     // Its name is free for it, and an invite may be for that name.
     invite(&file, 1, "alice").unwrap();
     assert_eq!(take(&file, 1, BOB), Err(Refusal::NameTaken));
-    assert_eq!(take(&file, 1, ALICE), Ok(Taken::Enrolled));
+    assert_eq!(take(&file, 1, ALICE), Ok(true));
     assert_eq!(clients(&file), ["alice"]);
     assert_eq!(
         file.read().unwrap().unwrap().lines(now).next().unwrap().rsplit('\t').next(),
@@ -223,7 +231,7 @@ fn a_key_that_expired_or_was_revoked_comes_back_by_another_invite() {
     file.edit(|access| access.revoke("alice")).unwrap();
     assert!(matches!(take(&file, 1, ALICE), Err(Refusal::Taken { .. })));
     invite(&file, 2, "alice").unwrap();
-    assert_eq!(take(&file, 2, ALICE), Ok(Taken::Enrolled));
+    assert_eq!(take(&file, 2, ALICE), Ok(true));
 }
 
 #[test]
@@ -305,5 +313,5 @@ fn a_damaged_file_is_named_with_its_line_and_nothing_is_overwritten() {
     file.invalidate();
     assert!(file.invites().read().unwrap_err().to_string().contains("twice"));
     private_file::replace(&path, good.as_bytes()).unwrap();
-    assert_eq!(take(&file, 1, ALICE), Ok(Taken::Enrolled));
+    assert_eq!(take(&file, 1, ALICE), Ok(true));
 }
