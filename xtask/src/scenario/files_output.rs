@@ -6,16 +6,18 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Exit, Fixture, Harness, Outcome, disk_calls, is_synced, noise};
 use crate::scenario::files_share::{LIMITED, Shared, lines, text};
 use crate::scenario::registration::scenarios;
+use crate::scenario::terminal::at_terminal;
 
 scenarios![
     events_are_those_of_the_documentation,
     quiet_says_errors_alone,
     limit_holds,
+    progress_is_a_bar_on_a_terminal_and_a_line_elsewhere,
     source_that_is_missing_ends_a_put_of_it,
     refused_requests_are_in_the_log,
     what_the_system_says_is_told_where_it_says_it,
@@ -134,6 +136,31 @@ fn limit_holds(harness: &Harness) -> Result<()> {
         shared.run(command, &[&words[..], &["--limit", "1MiB"]].concat())?.expect(Exit::Done)?;
         ensure!(begun.elapsed() > Duration::from_secs(2), "{command}: 4 MiB took {:?}", begun.elapsed());
     }
+    Ok(())
+}
+
+/// The limit makes the transfer last longer than a line of progress is waited for.
+fn progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(harness: &Harness) -> Result<()> {
+    let shared = Shared::open(harness)?;
+    let file = shared.here("long film");
+    fs::write(&file, noise(8 * 1024 * 1024)?)?;
+    let (address, home) = (shared.fixture.address(), shared.fixture.alice().path().display().to_string());
+    let words = ["client", "--home", &home, "put", &address, "--server-key", shared.fixture.key()];
+    let shown = [&words[..], &["--limit", "4MiB", text(&file)?, "data:shown"]].concat();
+    let steps = json!([
+        ["see", "of 8.0 MiB"],
+        ["see", "/s, 0 of 1 entries"],
+        ["see", "left"],
+        ["see", "long film"],
+        ["see", "1 entry, 8.0 MiB sent"],
+        ["exit", 0],
+    ]);
+    at_terminal(harness, &steps, &shown)?.expect(Exit::Done)?;
+
+    let put = shared.run("put", &[text(&file)?, "data:told", "--limit", "1MiB"])?.expect(Exit::Done)?;
+    let lines: Vec<_> = put.stderr.lines().filter(|line| line.contains(" of 1 entries")).collect();
+    ensure!(matches!(lines[..], [line] if line.contains("of 8.0 MiB, ")), "{}", put.stderr);
+    ensure!(!put.stderr.contains('\r') && !put.stderr.contains('\u{1b}'), "{:?}", put.stderr);
     Ok(())
 }
 

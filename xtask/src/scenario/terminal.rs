@@ -350,7 +350,7 @@ fn invite_is_shown_as_a_code_on_a_terminal_alone(harness: &Harness) -> Result<()
 }
 
 /// Runs one of the two programs, or another one, in a terminal.
-fn at_terminal(harness: &Harness, steps: &Value, command: &[&str]) -> Result<Outcome> {
+pub(super) fn at_terminal(harness: &Harness, steps: &Value, command: &[&str]) -> Result<Outcome> {
     let mut person = harness.peer("terminal.py")?;
     person.arg(steps.to_string());
     match command {

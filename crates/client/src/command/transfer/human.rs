@@ -8,7 +8,7 @@ use ::files::cause::SystemError;
 use ::files::event::Event;
 use bytesize::ByteSize;
 use cli_support::output::{self, progress_target, say_escaped};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wire_protocol::message::{FilesCode, HASH_LEN};
 
 use super::meter::{Meter, shown};
@@ -23,21 +23,38 @@ pub(super) struct Human {
     is_quiet: bool,
     /// Whether standard output is for the content of a file.
     is_output_taken: bool,
-    bar: Option<ProgressBar>,
+    bars: Option<Bars>,
     next_line: Instant,
+}
+
+/// What stands on a terminal while a transfer runs: how far all of it is, and below that the file that it is at, which would have
+/// no room on one line with the rest.
+#[derive(Debug)]
+struct Bars {
+    both: MultiProgress,
+    total: ProgressBar,
+    file: ProgressBar,
+}
+
+impl Bars {
+    fn on(target: ProgressDrawTarget) -> Self {
+        let both = MultiProgress::with_draw_target(target);
+        let add = |template| {
+            let bar = both.add(ProgressBar::new(0));
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        };
+        let (total, file) = (add("{bar:12} {wide_msg}"), add("  {wide_msg}"));
+        Self { both, total, file }
+    }
 }
 
 impl Human {
     pub(super) fn new(is_quiet: bool, is_output_taken: bool, now: Instant) -> Self {
         let target = if is_quiet { None } else { progress_target() };
-        let bar = target.map(|target| {
-            let bar = ProgressBar::with_draw_target(Some(0), target);
-            if let Ok(style) = ProgressStyle::with_template("{bar:20} {wide_msg}") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { is_quiet, is_output_taken, bar, next_line: now + LINE_INTERVAL }
+        Self { is_quiet, is_output_taken, bars: target.map(Bars::on), next_line: now + LINE_INTERVAL }
     }
 
     /// Shows an event.
@@ -75,12 +92,12 @@ impl Human {
 
     /// Shows how far the transfer is.
     pub(super) fn progress(&mut self, meter: &Meter, names: &Names, now: Instant) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(meter.total.max(1));
-            bar.set_position(meter.position());
+        if let Some(Bars { total, file, .. }) = &self.bars {
+            total.set_length(meter.total.max(1));
+            total.set_position(meter.position());
+            total.set_message(far(meter));
             let current = meter.current().map(|path| shown_path(&names.of_offer(path)));
-            bar.set_message(format!("{}  {}", far(meter), current.unwrap_or_default()));
-            bar.tick();
+            file.set_message(current.unwrap_or_default());
         } else if now >= self.next_line && !self.is_quiet {
             self.next_line = now + LINE_INTERVAL;
             say_escaped(&far(meter));
@@ -89,8 +106,11 @@ impl Human {
 
     /// Takes the bar away.
     pub(super) fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+        if let Some(Bars { both, total, file }) = self.bars.take() {
+            file.finish_and_clear();
+            total.finish_and_clear();
+            // What the system does with the terminal is no fault of the transfer.
+            both.clear().ok();
         }
     }
 
@@ -117,7 +137,7 @@ impl Human {
             return Ok(());
         }
         let print = || output::print_lines(line);
-        Ok(self.bar.as_ref().map_or_else(print, |bar| bar.suspend(print))?)
+        Ok(self.bars.as_ref().map_or_else(print, |bars| bars.both.suspend(print))?)
     }
 
     fn say(&self, line: &str) {
@@ -128,7 +148,7 @@ impl Human {
 
     fn say_always(&self, line: &str) {
         let say = || say_escaped(line);
-        self.bar.as_ref().map_or_else(say, |bar| bar.suspend(say));
+        self.bars.as_ref().map_or_else(say, |bars| bars.both.suspend(say));
     }
 }
 
