@@ -227,7 +227,10 @@ fn staged(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error>
 }
 
 /// Syncs the folder of `path` to the disk, since the name of a file is not part of the file.
-pub(crate) fn keep_name(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::File`] when the folder cannot be synced, unless its file system does not do that at all.
+pub fn keep_name(path: &Path) -> Result<(), Error> {
     let synced = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     match synced {
         // Some file systems, such as those of a network, do not support this.

@@ -270,6 +270,13 @@ fn file_is_on_the_disk_before_it_has_its_name(harness: &Harness) -> Result<()> {
         let part = format!("{folder}/{part}");
         ensure!(is_synced(&calls[..index], &part), "{name} is not on the disk:\n{}", shown());
         ensure!(is_synced(&calls[index..], folder), "the name {name} is not on the disk:\n{}", shown());
+        // Of the folders that were made for it all names are there, too.
+        for above in goal.ancestors().skip(1).take_while(|above| above.starts_with(shared.here("new"))) {
+            ensure!(is_synced(&calls[..index], text(above)?), "{} is not on the disk", above.display());
+        }
+        let first = shared.here("new");
+        let stands_in = text(first.parent().context("the folder of the client")?)?;
+        ensure!(name == "large" || is_synced(&calls[..index], stands_in), "new is not on the disk");
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ::files::directory::Directory;
 use ::files::path::RelativePath;
 use ::files::receiver::Placed;
+use cli_support::private_file::keep_name;
 
 use super::error::FilesError;
 use super::put::relative;
@@ -32,7 +33,13 @@ impl Destination {
         let is_directory = has_many || is_written_as_directory(path) || path.is_dir();
         let placed = if is_directory { Placed::Into } else { Placed::As };
         if is_directory && !is_dry_run {
+            let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+            let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
             fs::create_dir_all(path).map_err(failed(path))?;
+            // What arrives in a folder is only kept where the folder is.
+            for folder in missing {
+                keep_name(folder).map_err(|error| failed(folder)(io::Error::other(error)))?;
+            }
         }
         let mut existing = if is_directory { path } else { parent(path) };
         let mut missing = if is_directory { Vec::new() } else { vec![name(path)?] };
