@@ -190,6 +190,10 @@ impl AccessFile {
 
     /// Creates the marker. A failure is only logged, since a home that is not writable cannot lose its file either.
     fn mark(&self) {
+        // Looking costs less than a file that is synced in vain.
+        if matches!(self.is_marked(), Ok(true)) {
+            return;
+        }
         match private_file::create_new(&self.marker, MARKER_TEXT.as_bytes()) {
             Ok(()) | Err(cli_support::Error::Exists { .. }) => {}
             Err(error) => {
