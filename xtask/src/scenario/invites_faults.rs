@@ -6,10 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{
-    Balancer, DEADLINE, Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, until, wrapped,
+    Balancer, DEADLINE, Exit, Fixture, Harness, Home, Key, Outcome, Process, Server, Tool, is_synced, until,
+    wrapped,
 };
 use crate::scenario::invites::{invite, join, objects};
 use crate::scenario::registration::scenarios;
@@ -19,6 +21,7 @@ scenarios![
     server_that_is_killed_loses_no_client_and_lets_no_second_one_in,
     taken_invite_is_completed_by_the_next_start,
     taken_invite_is_completed_by_the_next_change_and_by_its_client,
+    answer_comes_behind_what_is_on_the_disk,
     full_disk_leaves_the_invite_pending,
     full_disk_between_both_files_is_made_up_for,
 ];
@@ -141,6 +144,75 @@ fn taken_invite_is_completed_by_the_next_change_and_by_its_client(harness: &Harn
     let said: Value = serde_json::from_str(&again.text())?;
     ensure!(said["outcome"] == "enrolled_before" && said["name"] == "alice", "{said}");
     harness.send(&alice, &server, "still me")?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// Each step is on the disk before the next one begins, and both before a byte of the answer: what a power failure leaves is
+/// what the client was told.
+fn answer_comes_behind_what_is_on_the_disk(harness: &Harness) -> Result<()> {
+    let (home, place) = (harness.home_with(Key::Server)?, harness.home()?);
+    let folder = home.path().display().to_string();
+    let trace = place.file("trace").display().to_string();
+    let tracer = [
+        Tool::STRACE.find()?.display().to_string(),
+        "-fyo".to_owned(),
+        trace.clone(),
+        "-e".to_owned(),
+        "trace=/^(fsync|fdatasync|rename|write|send)".to_owned(),
+    ];
+    let mut command = harness.program("server");
+    command.arg("--home").arg(&home).args(["--listen", "127.0.0.1:0"]);
+    let server = Server::from_process(Process::start(wrapped(&tracer, command))?)?;
+    let line = invite(harness, &home, server.address(), &["--name", "alice"])?;
+    join(harness, &harness.home_with(Key::Alice)?, &line)?.expect(Exit::Done)?;
+    let pid = objects(harness, &home, "status")?[0]["pid"].as_i64().context("a process id")?;
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+    kill_process(pid, Signal::TERM)?;
+    server.finish()?.expect(Exit::Done)?;
+
+    let calls = std::fs::read_to_string(&trace)?;
+    let calls: Vec<String> = calls.lines().map(str::to_owned).collect();
+    let shown = || calls.join("\n");
+    let renamed = |from: usize, name: &str| {
+        let is_it = |call: &String| call.contains("rename") && call.contains(&format!("\"{folder}/{name}\""));
+        calls[from..]
+            .iter()
+            .position(is_it)
+            .map(|index| from + index)
+            .with_context(|| format!("{name}:\n{}", shown()))
+    };
+    let staged = |index: usize| calls[index].split('"').nth(1).unwrap_or_default();
+    let folder_synced = |from: usize| {
+        let is_it = |call: &String| is_synced(std::slice::from_ref(call), &folder);
+        let begun = calls[from..].iter().position(is_it).map(|index| from + index).with_context(shown)?;
+        // A call during which another thread makes one has a second line.
+        if !calls[begun].contains("<unfinished") {
+            return Ok(begun);
+        }
+        let thread = calls[begun].split(' ').next().unwrap_or_default();
+        let is_end = |call: &String| call.starts_with(thread) && call.contains("sync resumed");
+        calls[begun..].iter().position(is_end).map(|index| begun + index).with_context(shown)
+    };
+    let taken = renamed(0, "invites.toml")?;
+    let taken_is_durable = folder_synced(taken)?;
+    let enrolled = renamed(taken, "clients.toml")?;
+    let enrolled_is_durable = folder_synced(enrolled)?;
+    for (index, since) in [(taken, 0), (enrolled, taken)] {
+        ensure!(
+            is_synced(&calls[since..index], staged(index)),
+            "{} was not synced:\n{}",
+            staged(index),
+            shown()
+        );
+    }
+    ensure!(
+        taken_is_durable < enrolled,
+        "the key is enrolled before the invite is taken for good:\n{}",
+        shown()
+    );
+    let is_socket = |call: &String| call.contains("<TCP:[") || call.contains("<socket:[");
+    let answer = calls[taken..].iter().position(is_socket).map(|index| taken + index).with_context(shown)?;
+    ensure!(enrolled_is_durable < answer, "the client is told before it is enrolled for good:\n{}", shown());
     Ok(())
 }
 
