@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::harness::{
-    DEADLINE, Exit, Forward, Harness, Home, Key, Outcome, Port, Server, Target, echoed, until,
+    DEADLINE, Exit, Forward, Harness, Home, Key, Outcome, Port, Server, Target, echoed, proxied, until,
 };
 use crate::scenario::registration::scenarios;
 
@@ -18,6 +18,7 @@ scenarios![
     invite_carries_its_rights_and_no_others,
     expired_and_revoked_invites_let_nobody_in,
     strangers_do_not_get_in_by_a_wrong_invite,
+    source_that_guesses_is_turned_away,
     line_survives_mail_and_capitals,
     damaged_line_is_told_before_anything_is_sent,
     other_server_than_the_one_of_the_invite_is_a_hard_stop,
@@ -233,6 +234,32 @@ fn strangers_do_not_get_in_by_a_wrong_invite(harness: &Harness) -> Result<()> {
     server.logged(&["invite refused", "reason=\"unknown\""])?;
     ensure!(!home.file("clients.toml").exists(), "a bad attempt has written to the disk");
     harness.send(&harness.home_with(Key::Alice)?, &server, "as a stranger")?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// A wrong invite counts against its source like every proof that fails, and others are served as ever.
+fn source_that_guesses_is_turned_away(harness: &Harness) -> Result<()> {
+    let [home, other] = [harness.home_with(Key::Server)?, harness.home_with(Key::Server)?];
+    let server = Server::start(harness, &home, &["--proxy-from", "127.0.0.1"])?;
+    let [bad, good] = [
+        proxied(&server, "PROXY TCP4 192.0.2.7 127.0.0.1 4711 5000\r\n")?,
+        proxied(&server, "PROXY TCP4 192.0.2.8 127.0.0.1 4711 5000\r\n")?,
+    ];
+    let unknown = invite(harness, &other, &bad.address(), &["--name", "mallory"])?;
+    let mallory = harness.home_with(Key::Mallory)?;
+    let mut refusals = 0;
+    until(DEADLINE, "the source is turned away", || {
+        let outcome = join(harness, &mallory, &unknown)?.expect_any(&[Exit::Refused, Exit::Network])?;
+        if outcome.stderr.contains("wrong, used, revoked or expired") {
+            refusals += 1;
+            anyhow::bail!("refused {refusals} times");
+        }
+        Ok(())
+    })?;
+    ensure!((5..=12).contains(&refusals), "turned away after {refusals} refusals");
+    server.logged(&["invite refused", "peer=\"192.0.2.7:4711\"", "reason=\"unknown\""])?;
+    let line = invite(harness, &home, &good.address(), &["--name", "alice"])?;
+    join(harness, &harness.home_with(Key::Alice)?, &line)?.expect(Exit::Done)?;
     Ok(())
 }
 
