@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{Mode, fchmod};
 
-use crate::partial::{PRIVATE, PartialPlace};
+use crate::partial::place::{PRIVATE, PartialPlace};
 use crate::path::part_name;
 
 impl PartialPlace {

@@ -8,7 +8,8 @@ use wire_protocol::message::FilesCode;
 use crate::cause::Cause;
 use crate::chunks::{ChunkHasher, chunk_count};
 use crate::journal::{Hash, Journal, Recorded, Subject, read_up_to};
-use crate::partial::{PartialFile, PartialPlace};
+use crate::partial::PartialFile;
+use crate::partial::place::PartialPlace;
 
 /// The content of a file that an earlier attempt has left.
 #[derive(Debug)]

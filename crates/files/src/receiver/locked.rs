@@ -11,7 +11,7 @@ use crate::cause::Cause;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::framing::Output;
-use crate::partial::PartialPlace;
+use crate::partial::place::PartialPlace;
 use crate::receiver::exchange::Exchange;
 
 /// How often it is looked whether the other process has ended its work.

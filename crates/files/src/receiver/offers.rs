@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::event::{Event, Side};
 use crate::failure::Failure;
 use crate::framing::Output;
-use crate::partial::PartialPlace;
+use crate::partial::place::PartialPlace;
 use crate::partial::resume::Leftover;
 use crate::path::part_name;
 use crate::receiver::commit::{Pending, Stored, first_free};
