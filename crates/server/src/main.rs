@@ -120,7 +120,17 @@ fn listen_and_serve(
     let access = AccessFile::new(home.clone());
     warn_of_missing_shares(config);
     // An invalid file would refuse all clients later, so the error is reported now.
-    access.complete_invites()?;
+    access.invites().read()?;
+    if let Err(error) = access.complete_invites() {
+        match error {
+            // On a disk that is full or cannot be written all that is known serves as it is: who has taken an invite and is
+            // missing comes again, and every change of the files makes up for this first.
+            Error::Program(error) => {
+                tracing::error!(%error, "invites that were taken cannot be completed yet");
+            }
+            error => return Err(error),
+        }
+    }
     let admits_nobody = access.read()?.is_none() && !config.anyone && config.psk.is_empty();
     // The passphrase is asked for before a client can connect and wait. A new key is made only once the address is
     // bound.

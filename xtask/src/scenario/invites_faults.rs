@@ -259,6 +259,8 @@ fn full_disk_between_both_files_is_made_up_for(harness: &Harness) -> Result<()> 
     ensure!(disk.read("clients.toml")? == clients, "the list of clients has changed");
     join(harness, &mallory, &line)?.expect(Exit::Refused)?;
     join(harness, &alice, &line)?.expect_failure()?;
+    // Who is known is not locked out by it: a server starts, and what is undone waits for room.
+    drop(disk.start_another()?);
     disk.make_room()?;
     join(harness, &mallory, &line)?.expect(Exit::Refused)?;
     let joined = join(harness, &alice, &line)?.expect(Exit::Done)?;
@@ -316,11 +318,20 @@ impl<'a> SmallDisk<'a> {
 
     /// Runs a command of the server's in its namespace.
     fn command(&self, arguments: &[&str]) -> Result<Outcome> {
+        self.start(arguments)?.finish()
+    }
+
+    /// Starts a second server of the home.
+    fn start_another(&self) -> Result<Server> {
+        Server::from_process(self.start(&["--listen", "127.0.0.1:0"])?)
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<Process> {
         let mut command = self.harness.program("server");
         command.arg("--home").arg(&self.home).args(arguments);
         let target = self.server.process.id().to_string();
         let enter = ["nsenter", "--preserve-credentials", "--user", "--mount", "--target", &target, "--"];
-        Process::start(wrapped(&enter.map(str::to_owned), command))?.finish()
+        Process::start(wrapped(&enter.map(str::to_owned), command))
     }
 
     fn invite(&self, name: &str) -> Result<String> {
