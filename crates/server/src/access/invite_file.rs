@@ -87,8 +87,11 @@ impl InviteFile {
             return Ok(Invites::default());
         }
         let text = private_file::read_long_text(&self.path)?;
-        toml::from_str(&text)
-            .map_err(|source| Error::InviteFile { path: self.path.clone(), source: Box::new(source) })
+        toml::from_str(&text).map_err(|mut source: toml::de::Error| {
+            // The error quotes its line, which goes to the terminal and to the log.
+            source.set_input(Some(&without_secrets(&text)));
+            Error::InviteFile { path: self.path.clone(), source: Box::new(source) }
+        })
     }
 
     /// Writes the file: it is on the disk when this returns.
@@ -110,7 +113,58 @@ impl InviteFile {
     }
 }
 
+/// The text with as many stars in place of all that may be a half of what proves an invite: what stands behind such a key,
+/// and whatever is as long as half of one, wherever it stands in a file that is damaged.
+fn without_secrets(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+/_-".contains(c);
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (open, secret) = match line.find("verifier").or_else(|| line.find("bind")) {
+            Some(start) => line.split_at(line[start..].find('=').map_or(line.len(), |len| start + len + 1)),
+            None => (line, ""),
+        };
+        for run in open.split_inclusive(|c| !is_part(c)) {
+            let is_long = run.len() > MAX_OPEN_LEN;
+            shown.extend(run.chars().map(|c| if is_long && is_part(c) { '*' } else { c }));
+        }
+        // A character of several bytes becomes several stars, so that places stay what they are.
+        for c in secret.chars() {
+            let (star, len) = if c == '\n' { (c, 1) } else { ('*', c.len_utf8()) };
+            shown.extend(std::iter::repeat_n(star, len));
+        }
+    }
+    shown
+}
+
+/// Most characters in a row that are no secret: an id has 26, with a quote behind it.
+const MAX_OPEN_LEN: usize = 27;
 /// Time for which a check of the file stays valid. The server's own commands have it checked at once.
 const VALID_FOR: Duration = Duration::from_millis(100);
 const NAME: &str = "invites.toml";
 const HEADER: &str = "# Written by `server invite` and by running servers, which do not keep comments.\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_quotes_no_secret() {
+        let half = "NAu6/DttMRfXKc+J3nSEh5KipGTbsdgdMO4IwhYqH1U=";
+        for line in [
+            format!("bind = \"{half}\"x"),
+            format!("bind = \"{half}"),
+            format!("bind2 = \"{half}\""),
+            format!("verifier = \"?{}\"", &half[1..]),
+            format!("bind\" = {half}"),
+            half.to_owned(),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let home = Home::resolve(Some(folder.path().into())).unwrap();
+            let text = format!("# first\n[[invite]]\n{line}\n");
+            private_file::replace(&home.file(NAME), text.as_bytes()).unwrap();
+            let said = InviteFile::new(&home).load().unwrap_err().to_string();
+            assert!(said.contains("line 3"), "{said}");
+            assert!(!(0..half.len() - 8).any(|at| said.contains(&half[at..at + 8])), "{said}");
+        }
+    }
+}
