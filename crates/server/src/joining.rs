@@ -44,7 +44,7 @@ impl Server {
     /// without an answer, since it is unknown whether the client is enrolled: it may come again.
     pub(crate) async fn join(self: &Arc<Self>, mut newcomer: Newcomer) -> io::Result<JoinedClient> {
         // A second time where the client has become known meanwhile.
-        for _ in 0..2 {
+        for may_be_late in [true, false] {
             let Some((id, key)) = newcomer.named() else {
                 return Err(newcomer.client.deny(DeniedCode::NotAllowed).await);
             };
@@ -64,6 +64,11 @@ impl Server {
             let judged = newcomer.attempt(|attempt| file.judge(attempt, &snapshot));
             let (name, grant) = match judged {
                 Ok(granted) => granted,
+                // By this client itself, in another process, and the list of clients was looked at before.
+                Err(Refusal::Taken { key: by, .. }) if by == key && may_be_late => {
+                    file.invalidate();
+                    continue;
+                }
                 Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
             };
             // The room for the client comes first, since an invite cannot be given back.

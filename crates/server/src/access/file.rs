@@ -155,6 +155,8 @@ impl AccessFile {
     /// Those of [`AccessFile::read`] and [`InviteFile::read`].
     pub(super) fn lock(&self) -> Result<Locked<'_>, Error> {
         let lock = self.home.lock(NAME)?;
+        // Another process may have changed them since they were last looked at.
+        self.invalidate();
         let access = match Stamp::of(&self.path)? {
             Some(_) => parse(&self.path)?,
             None if self.is_marked()? => return Err(self.gone()),

@@ -91,6 +91,19 @@ fn an_invite_enrols_one_key_with_its_name_and_grant() {
     assert!(!text.contains("verifier") && !text.contains("bind"), "{text}");
 }
 
+/// As when the two processes of a server get the same client at once.
+#[test]
+fn a_client_that_another_process_has_let_in_is_known_at_once() {
+    let (_folder, file) = file();
+    let other = AccessFile::new(file.home().clone());
+    file.edit(|access| access.note_psk("laptop")).unwrap();
+    invite(&file, 1, "alice").unwrap();
+    assert_eq!(other.consult().enrolled_by(ALICE), None);
+    assert_eq!(take(&file, 1, ALICE), Ok(true));
+    assert_eq!(take(&other, 1, ALICE), Ok(false));
+    assert_eq!(other.consult().enrolled_by(ALICE), Some(Some(InviteId([1; 16]))));
+}
+
 /// An invite, what the client has shown of it, and what it is to be refused for.
 type Case<'a> = (u8, InviteVerdict, &'a dyn Fn(Refusal) -> bool);
 
