@@ -175,27 +175,44 @@ impl Server {
     async fn refuse(&self, newcomer: Newcomer, refusal: Refusal) -> io::Error {
         let Newcomer { client, source, accountable, .. } = newcomer;
         self.admission.charge(accountable, Instant::now());
-        if let (Refusal::Taken { .. }, Some(invite)) = (refusal, client.invite()) {
-            self.tried_invites.note(invite.id(), invite.client(), &source.name, Timestamp::now());
+        if let Some(invite) = client.invite() {
+            // A client that has used an invite itself and was revoked since may try it again, and has its own line.
+            let is_of_another = matches!(refusal, Refusal::Taken { key, .. } if key != invite.client());
+            if is_of_another {
+                self.tried_invites.note(invite.id(), invite.client(), &source.name, Timestamp::now());
+            }
+            self.log_refused_invite(invite, &source, refusal, is_of_another);
         }
-        if let Some(invite) = client.invite().filter(|_| self.log_limits.refused.admits()) {
-            let (id, key) = (invite.id().to_string(), invite.client().to_string());
-            let (peer, reason) = (&source.name, refusal.to_string());
-            match refusal {
-                Refusal::WrongProof => tracing::error!(
+        client.deny(DeniedCode::NotAllowed).await
+    }
+
+    fn log_refused_invite(
+        &self,
+        invite: &InviteAttempt,
+        source: &Source,
+        refusal: Refusal,
+        is_of_another: bool,
+    ) {
+        let (id, key) = (invite.id().to_string(), invite.client().to_string());
+        let (peer, reason) = (&source.name, refusal.to_string());
+        // What an owner has to know is not lost among the lines that strangers can cause.
+        if refusal == Refusal::WrongProof {
+            if self.log_limits.betrayed.admits() {
+                tracing::error!(
                     id,
                     key,
                     peer,
                     reason,
                     "invite refused: it shows what another client has sent, so that this server's key is no longer its own"
-                ),
-                Refusal::Taken { .. } => {
-                    tracing::warn!(id, key, peer, reason, "invite refused: somebody else has its line");
-                }
-                _ => tracing::info!(id, key, peer, reason, "invite refused"),
+                );
             }
+        } else if is_of_another {
+            if self.log_limits.betrayed.admits() {
+                tracing::warn!(id, key, peer, reason, "invite refused: somebody else has its line");
+            }
+        } else if self.log_limits.refused.admits() {
+            tracing::info!(id, key, peer, reason, "invite refused");
         }
-        client.deny(DeniedCode::NotAllowed).await
     }
 
     /// Room for a channel of a client.

@@ -13,6 +13,8 @@ pub(crate) struct LogLimits {
     pub(crate) failed: LogLimit,
     /// A client was refused, with advice on how to allow it.
     pub(crate) refused: LogLimit,
+    /// An invite was tried by somebody who has what another one was given, or has sent: strangers cannot cause these lines.
+    pub(crate) betrayed: LogLimit,
     /// A connection was rejected, or evicted.
     pub(crate) turned_away: LogLimit,
     /// A handshake failed without a fault of the client.
@@ -41,6 +43,7 @@ impl Default for LogLimits {
         Self {
             failed: LogLimit::new(300),
             refused: LogLimit::new(30),
+            betrayed: LogLimit::new(30),
             turned_away: LogLimit::new(5),
             unfinished: LogLimit::new(5),
             not_accepted: LogLimit::new(2),
@@ -68,6 +71,7 @@ impl LogLimits {
         let kinds = [
             (&self.failed, "more connections failed"),
             (&self.refused, "more clients were refused"),
+            (&self.betrayed, "more invites were tried by somebody else"),
             (&self.turned_away, "more connections were turned away"),
             (&self.unfinished, "more handshakes came to nothing"),
             (&self.not_accepted, "more connections could not be accepted"),

@@ -120,6 +120,23 @@ fn line_lets_one_key_in_and_the_other_one_is_refused(harness: &Harness) -> Resul
     harness.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
     server.printed("[alice] it is me")?;
     harness.send(&mallory, &server, "and me")?.expect(Exit::Refused)?;
+    // Whoever has used it itself is nobody else, also where it was revoked since.
+    harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
+    refused(join(harness, &alice, &line)?)?;
+    let own = harness.fingerprint("client", &alice)?;
+    server.logged(&["INFO invite refused", &format!("key={own:?}")])?;
+    let listed = harness.server(&home, &["invites"]).run()?.expect(Exit::Done)?.stderr;
+    ensure!(!listed.contains(&own), "{listed}");
+    // Strangers cannot keep the warning out of the log.
+    for _ in 0..40 {
+        harness.send(&alice, &server, "a stranger by now")?.expect(Exit::Refused)?;
+    }
+    refused(join(harness, &mallory, &line)?)?;
+    until(DEADLINE, "the second warning", || {
+        let log = server.process.stderr.text();
+        ensure!(log.matches("somebody else has its line").count() == 2, "{log}");
+        Ok(())
+    })?;
     // Neither the line nor its parts are anywhere.
     let secret = line.trim_start_matches("sockseal-invite-1:");
     for text in [server.process.stderr.text(), home.read("invites.toml")?, home.read("clients.toml")?] {
