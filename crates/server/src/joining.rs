@@ -85,12 +85,7 @@ impl Server {
             let taken;
             (newcomer, taken) = self.take(newcomer).await?;
             match taken {
-                Ok(true) => {
-                    let (id, key) = (id.to_string(), key.to_string());
-                    let (name, peer) = (&principal.name, &newcomer.source.name);
-                    tracing::info!(id, name, key, peer, "invite taken");
-                    return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await;
-                }
+                Ok(true) => return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await,
                 Ok(false) => {}
                 Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
             }

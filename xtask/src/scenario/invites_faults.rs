@@ -110,6 +110,7 @@ fn taken_invite_is_completed_by_the_next_start(harness: &Harness) -> Result<()> 
     undo(&home)?;
     ensure!(state(&home, "alice")? == "taken", "the test has not made what it means to");
     let server = Server::start(harness, &home, &[])?;
+    server.logged(&["invite taken", "name=\"alice\""])?;
     ensure!(home.read("clients.toml")? == before, "the client has not become what it was");
     ensure!(state(&home, "alice")? == "used", "the invite is not used");
     drop(server);

@@ -242,11 +242,11 @@ impl Locked<'_> {
     fn complete(&mut self, now: Timestamp) -> Result<(), Error> {
         let taken: Vec<(Invite, InviteUse)> =
             self.invites.taken().map(|(invite, used)| (invite.clone(), used.clone())).collect();
-        let (mut has_new_clients, mut is_finished) = (false, false);
+        let (mut new_clients, mut is_finished) = (Vec::new(), false);
         for (Invite { id, name, grant, .. }, used) in taken {
             match self.access.enrol(used.key, id, &name, &grant, now) {
                 Ok(is_new) => {
-                    has_new_clients |= is_new;
+                    new_clients.extend(is_new.then(|| (used.clone(), id, name)));
                     is_finished = true;
                     self.invites.finish(id, used);
                 }
@@ -256,9 +256,10 @@ impl Locked<'_> {
                 }
             }
         }
-        if has_new_clients {
+        if !new_clients.is_empty() {
             self.store_access()?;
         }
+        new_clients.iter().for_each(|(used, id, name)| used.log(*id, name));
         if is_finished {
             self.store_invites()?;
         }

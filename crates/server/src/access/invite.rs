@@ -46,6 +46,14 @@ pub(super) struct InviteUse {
     pub(super) from: String,
 }
 
+impl InviteUse {
+    /// Notes in the log that the key is let in.
+    pub(super) fn log(&self, id: InviteId, name: &ClientName) {
+        let (id, name, key) = (id.to_string(), name.as_str(), self.key.to_string());
+        tracing::info!(id, name, key, peer = self.from, "invite taken");
+    }
+}
+
 impl Invite {
     /// Returns whether the invite can be used at `now`.
     pub(super) fn is_pending(&self, now: Timestamp) -> bool {

@@ -148,6 +148,8 @@ impl AccessFile {
         locked.store_invites()?;
         locked.access.enrol(key, id, &name, &grant, now)?;
         locked.store_access()?;
+        // Here, where it counts from now on: the client may have given up, and nobody be there to be told.
+        used.log(id, &name);
         Ok(Ok(Taken::Enrolled(Unfinished { locked, id, used })))
     }
 
