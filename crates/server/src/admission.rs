@@ -87,6 +87,7 @@ impl Admission {
             has_said_hello: AtomicBool::new(false),
             has_been_worked_for: AtomicBool::new(false),
             has_cost_rsa: Arc::default(),
+            has_proved: AtomicBool::new(false),
         })
     }
 
@@ -130,12 +131,16 @@ pub(crate) struct HandshakePermit {
     has_been_worked_for: AtomicBool,
     /// Whether an RSA operation was begun for the handshake.
     has_cost_rsa: Arc<AtomicBool>,
+    /// Whether the client has said its last word of the handshake, and has proved with it who it is.
+    has_proved: AtomicBool,
 }
 
 impl HandshakePermit {
     /// The progress of the handshake, for [`fault::of`].
     pub(crate) fn reached(&self) -> fault::Reached {
-        if self.has_cost_rsa.load(Ordering::Relaxed) {
+        if self.has_proved.load(Ordering::Relaxed) {
+            fault::Reached::Proved
+        } else if self.has_cost_rsa.load(Ordering::Relaxed) {
             fault::Reached::Rsa
         } else if self.has_said_hello.load(Ordering::Relaxed) {
             fault::Reached::Hello
@@ -144,6 +149,11 @@ impl HandshakePermit {
         } else {
             fault::Reached::Nothing
         }
+    }
+
+    /// Notes that the client has proved who it is: all that is left is the server's answer.
+    pub(crate) fn note_proved(&self) {
+        self.has_proved.store(true, Ordering::Relaxed);
     }
 
     fn class(&self) -> Class {

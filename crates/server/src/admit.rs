@@ -32,6 +32,7 @@ impl Server {
         let changes = self.access.subscribe();
         let handshake = async {
             let client = stream::authenticate(socket, self.handshake_config(origin), &permit).await?;
+            permit.note_proved();
             if let Err(code) = client.check_policy() {
                 return Err(client.deny(code).await);
             }

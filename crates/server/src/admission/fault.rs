@@ -17,6 +17,8 @@ pub(crate) enum Reached {
     Hello,
     /// RSA was begun or done for the ClientHello, and only the client's proof was missing.
     Rsa,
+    /// The client had proved who it is, and the server had not answered: that it takes long is not the client's fault.
+    Proved,
 }
 
 /// The verdict on a client whose handshake has failed.
@@ -93,5 +95,7 @@ mod tests {
         check(io::ErrorKind::ConnectionAborted, nobody);
         check(io::ErrorKind::ConnectionReset, nobody);
         check(io::ErrorKind::BrokenPipe, nobody);
+        assert_eq!(of(&io::ErrorKind::TimedOut.into(), Reached::Rsa), Fault::Client);
+        assert_eq!(of(&io::ErrorKind::TimedOut.into(), Reached::Proved), Fault::Nobody);
     }
 }
