@@ -72,8 +72,12 @@ pub(crate) fn invite(
     for doubt in grant.doubts(&granting::surroundings(&config), now, &granting::lookup) {
         say(format_args!("warning: {name}: {doubt}"));
     }
-    tell()?;
-    show(&line, &picture, &name, expires)
+    let shown = tell().and_then(|()| show(&line, &picture, &name, expires));
+    // An invite whose line nobody has would only keep its name from others.
+    if shown.is_err() && options.qr.is_none() && file.revoke_invite(&id.to_text(), now).is_ok() {
+        tracing::info!(id = id.to_string(), "invite revoked");
+    }
+    shown
 }
 
 /// Prints the line, and on a terminal the picture of it.

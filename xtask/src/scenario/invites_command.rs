@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::harness::{Exit, Harness, Key, Outcome, Server, set_mode, shared_key};
+use crate::harness::{Exit, Harness, Key, Outcome, Process, Server, set_mode, shared_key, wrapped};
 use crate::scenario::invites::{invite, invites, join};
 use crate::scenario::registration::scenarios;
 
@@ -14,6 +14,7 @@ scenarios![
     files_are_private_and_the_image_too,
     what_cannot_be_invited_is_told,
     new_key_of_the_server_ends_its_invites,
+    line_that_is_lost_ends_its_invite,
 ];
 
 fn name_of_a_pending_invite_is_taken(harness: &Harness) -> Result<()> {
@@ -122,5 +123,19 @@ fn new_key_of_the_server_ends_its_invites(harness: &Harness) -> Result<()> {
     invite(harness, &home, "127.0.0.1:1", &["--name", "alice"])?;
     harness.server(&home, &["keygen", "--bits", "2048", "--force"]).run()?.expect(Exit::Done)?;
     ensure!(invites(harness, &home)?[0]["state"] == "revoked", "an invite names a key that is gone");
+    Ok(())
+}
+
+fn line_that_is_lost_ends_its_invite(harness: &Harness) -> Result<()> {
+    let home = harness.home_with(Key::Server)?;
+    let mut command = harness.program("server");
+    command.arg("--home").arg(&home).args(["invite", "--address", "127.0.0.1:1", "--name", "alice"]);
+    let to_full_disk = ["sh", "-c", "exec \"$0\" \"$@\" > /dev/full"].map(str::to_owned);
+    Process::start(wrapped(&to_full_disk, command))?.finish()?.expect(Exit::Network)?;
+    ensure!(
+        invites(harness, &home)?[0]["state"] == "revoked",
+        "nobody has the line of an invite that is pending"
+    );
+    invite(harness, &home, "127.0.0.1:1", &["--name", "alice"])?;
     Ok(())
 }
