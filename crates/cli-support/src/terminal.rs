@@ -82,7 +82,7 @@ impl Terminal {
 
     /// Asks `question` for a secret that may come in several lines, as one does that was wrapped and is pasted. The input is
     /// not shown. Lines are read until `judge` finds that what there is, with a line end behind each, is no part of an answer,
-    /// or one is empty; where more is to come and does not, `rest` asks for it.
+    /// or one is empty and nothing comes with it; where more is to come and does not, `rest` asks for it.
     ///
     /// # Errors
     /// Those of [`Terminal::ask`].
@@ -107,6 +107,10 @@ impl Terminal {
                 line => line?,
             };
             if line.trim_ascii().is_empty() {
+                // Text that is pasted has empty lines too: the rest of it must not become commands of a shell.
+                if self.is_more_coming()? {
+                    continue;
+                }
                 break;
             }
             if lines.len() + line.len() >= MAX_LINES_LEN {
@@ -119,14 +123,23 @@ impl Terminal {
                 Pasted::Wrong => break,
                 Pasted::Part => {}
             }
-            let mut waiting = [PollFd::new(&self.device, PollFlags::IN)];
-            if poll(&mut waiting, Some(&PASTE_PAUSE))? == 0 {
+            if !self.is_more_coming()? {
                 self.show(rest)?;
             }
         }
-        // What is left of an answer that makes no sense must not become commands of a shell.
-        tcflush(&self.device, QueueSelector::IFlush).ok();
-        Ok(lines)
+        // What is left of an answer that makes no sense must not become commands of a shell, also where it comes slowly.
+        loop {
+            tcflush(&self.device, QueueSelector::IFlush).ok();
+            if !self.is_more_coming().unwrap_or(false) || self.read_line().is_err() {
+                return Ok(lines);
+            }
+        }
+    }
+
+    /// Waits for as long as the next line of a text that is pasted may take, and returns whether there is one.
+    fn is_more_coming(&self) -> io::Result<bool> {
+        let mut waiting = [PollFd::new(&self.device, PollFlags::IN)];
+        Ok(poll(&mut waiting, Some(&PASTE_PAUSE))? > 0)
     }
 
     fn show(&self, question: &str) -> io::Result<()> {

@@ -313,6 +313,7 @@ fn invite_is_pasted_unseen_in_one_line_or_several(harness: &Harness) -> Result<(
             ["type", format!("{middle}\n{end}\n")]
         ]),
         json!([["type", format!("> {start}\n> {middle}\n> {end}\n")]]),
+        json!([["type", format!("\n{start}\n\n{middle}\n\n{end}\n")]]),
         json!([["type", format!("{line}\n")]]),
     ] {
         let typed = typed.as_array().map(Vec::as_slice).unwrap_or_default();
