@@ -92,7 +92,7 @@ pub async fn join(
         JoinOutcome::Enrolled => {}
         JoinOutcome::EnrolledBefore => say("this invite has let this client in before: nothing has changed"),
         JoinOutcome::Known => say(
-            "the server knew this client already: nothing has changed, and the invite can still be used by another client",
+            "the server knew this client already: nothing has changed, and it has not looked at the invite",
         ),
     }
     Ok(())
