@@ -3,6 +3,7 @@
 mod files;
 mod trust;
 
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Cli {
     /// # Errors
     /// What is wrong with it, and also what it asks of clap, such as `--help`.
     pub fn read() -> Result<Self, clap::Error> {
-        let cli = Self::try_parse().map_err(name_destination)?;
+        let cli = Self::try_parse().map_err(name_destination).map_err(keep_invite)?;
         if let Command::Forward(Forward { address: None, trust, .. }) = &cli.command
             && (trust.server_key.is_some() || trust.psk.is_some())
         {
@@ -78,6 +79,18 @@ fn name_destination(error: clap::Error) -> clap::Error {
         }
         _ => error,
     }
+}
+
+/// Says where an invite goes that was given as an argument, and does not repeat it, since it is a secret.
+fn keep_invite(error: clap::Error) -> clap::Error {
+    let is_invite = |argument: OsString| {
+        argument.to_string_lossy().trim_start().to_ascii_lowercase().starts_with("sockseal-invite-")
+    };
+    if !error.use_stderr() || !std::env::args_os().any(is_invite) {
+        return error;
+    }
+    let message = "the line of an invite is a secret, and never an argument\n\n  tip: run 'client join' alone, and paste it there";
+    Cli::command().error(ErrorKind::UnknownArgument, message)
 }
 
 /// What a client can be told to do.

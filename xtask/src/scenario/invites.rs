@@ -310,6 +310,9 @@ fn damaged_line_is_told_before_anything_is_sent(harness: &Harness) -> Result<()>
     // Whatever is sent to this address is a failure of another kind.
     let port = Port::hold()?;
     let line = invite(harness, &home, &port.address(), &[])?;
+    // One that is given as an argument is not said again.
+    let given = harness.client(&alice, &["join", line.trim()]).run()?.expect(Exit::Usage)?;
+    ensure!(given.stderr.contains("paste it") && !given.stderr.contains(&line[18..30]), "{}", given.stderr);
     let (start, end) = line.split_at(60);
     let wrong = if end.starts_with('a') { "b" } else { "a" };
     for (text, said) in [
