@@ -318,7 +318,9 @@ impl Report for Error {
             Self::InviteAddress { .. } => {
                 Some("give one to connect to, as in --address gate.example.org:5000, eight at most".into())
             }
-            Self::UnknownClient { .. } => Some("server list shows who is allowed".into()),
+            Self::UnknownClient { .. } => Some(
+                "server list shows who is allowed; server invites revoke ends an invite that nobody has used".into(),
+            ),
             Self::PskExists { .. } => Some("choose another name, or make a second one with --force".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),
             Self::NothingNamed => {
