@@ -200,6 +200,17 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     keep_name(path)
 }
 
+/// Writes a file as [`replace`] does that [`read_public_text`] or [`read_long_text`] is to read again.
+///
+/// # Errors
+/// Those of [`replace`], and [`Error::FileTooLong`] above 16 MiB, which nobody could read.
+pub fn replace_long(path: &Path, content: &[u8]) -> Result<(), Error> {
+    if u64::try_from(content.len()).is_ok_and(|len| len > MAX_PUBLIC_LEN) {
+        return Err(Error::FileTooLong { path: path.into(), limit: MAX_PUBLIC_LEN });
+    }
+    replace(path, content)
+}
+
 /// Writes a file as [`replace`] does, unless it exists.
 ///
 /// # Errors
@@ -318,6 +329,16 @@ mod tests {
             matches!(read(&path), Err(Error::ForeignFile { owner: 4711, path }) if path.ends_with("inner"))
         );
         assert!(is_absent(&inner.join("other")).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let (_outer, path) = good();
+        let most = usize::try_from(MAX_PUBLIC_LEN).unwrap();
+        assert!(matches!(replace_long(&path, &vec![b'#'; most + 1]), Err(Error::FileTooLong { .. })));
+        assert_eq!(read(&path).unwrap().as_slice(), b"secret");
+        replace_long(&path, &vec![b'#'; most]).unwrap();
+        read_long_text(&path).unwrap();
     }
 
     #[test]

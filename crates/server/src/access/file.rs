@@ -227,7 +227,7 @@ impl Locked<'_> {
     pub(super) fn store_access(&self) -> Result<(), Error> {
         let text = toml::to_string(&self.access).map_err(|error| Error::Print(io::Error::other(error)))?;
         let text = format!("{HEADER}{text}");
-        private_file::replace(&self.file.path, text.as_bytes())?;
+        private_file::replace_long(&self.file.path, text.as_bytes())?;
         self.file.mark();
         self.file.invalidate();
         Ok(())

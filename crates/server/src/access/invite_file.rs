@@ -98,7 +98,7 @@ impl InviteFile {
     pub(super) fn store(&self, invites: &Invites) -> Result<(), Error> {
         let text = toml::to_string(invites).map_err(|error| Error::Print(std::io::Error::other(error)))?;
         let text = Zeroizing::new(format!("{HEADER}{}", *Zeroizing::new(text)));
-        private_file::replace(&self.path, text.as_bytes())?;
+        private_file::replace_long(&self.path, text.as_bytes())?;
         self.invalidate();
         Ok(())
     }
