@@ -118,7 +118,7 @@ fn addresses(options: &Invite, config: &ServerConfig) -> Result<Vec<String>, Err
     }
     if !is_far && !given {
         say(format_args!(
-            "warning: {} is reached from this machine alone: give --address HOST:PORT for another one",
+            "warning: {} is reached from this machine alone: for another one, and where the server was started with --listen, give --address HOST:PORT",
             addresses.join(", ")
         ));
     }
