@@ -166,9 +166,9 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
     Timestamp::from_second(Timestamp::MAX.as_second()).ok().filter(|_| is_never)
 }
 
-/// The first day of which some points in time are beyond the range of computations.
 /// Stands for options that are left out.
 const LEFT_OUT: &str = " ...";
+/// The first day of which some points in time are beyond the range of computations.
 const LAST_DAY: Date = date(9999, 12, 30);
 
 impl fmt::Display for Expiry {
