@@ -69,6 +69,12 @@ pub(crate) fn invite(
         expires = expires.to_string(),
         "invite created"
     );
+    // A name that is taken was refused above, unless its client has expired.
+    if let Some(key) = file.read()?.and_then(|access| access.key_called(&name)) {
+        say(format_args!(
+            "warning: {name} has expired: its own key {key} alone can use the invite, until server revoke {name} frees the name"
+        ));
+    }
     for doubt in grant.doubts(&granting::surroundings(&config), now, &granting::lookup) {
         say(format_args!("warning: {name}: {doubt}"));
     }

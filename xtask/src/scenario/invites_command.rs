@@ -36,6 +36,12 @@ fn name_of_a_pending_invite_is_taken(harness: &Harness) -> Result<()> {
     harness.server(&home, &allow).run()?.expect(Exit::Done)?;
     let taken = harness.server(&home, &["invite", "--address", "127.0.0.1:1", "--name", "alice"]).run()?;
     taken.expect(Exit::Usage)?.error_names(&["another client is called \"alice\""])?;
+    // One that has expired may come back, and its owner is told that nobody else may.
+    let expired = ["allow", &key, "--name", "alice", "--expires", "2020-01-01T00:00:00Z"];
+    harness.server(&home, &expired).run()?.expect(Exit::Done)?;
+    let again = harness.server(&home, &["invite", "--address", "127.0.0.1:1", "--name", "alice"]).run()?;
+    let said = again.expect(Exit::Done)?.stderr;
+    ensure!(said.contains("alone can use the invite") && said.contains(&key), "{said}");
     Ok(())
 }
 

@@ -136,6 +136,12 @@ impl Access {
         clients.chain(psks.map(|psk| (psk.name.as_str(), &psk.grant)))
     }
 
+    /// The key of the client with this name, which may have expired.
+    #[must_use]
+    pub fn key_called(&self, name: &ClientName) -> Option<KeyId> {
+        self.clients.iter().find(|client| client.name == *name).map(|client| client.key)
+    }
+
     pub(super) fn client(&self, key: KeyId) -> Option<&Client> {
         self.clients.iter().find(|client| client.key == key)
     }
