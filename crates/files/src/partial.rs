@@ -201,8 +201,14 @@ impl PartialFile {
     /// Notes how far the content is on disk.
     fn end_sync(&mut self) -> io::Result<()> {
         let Some(running) = self.sync.running.take() else { return Ok(()) };
-        let (count, synced) = running.join().map_err(|_| io::Error::other("a sync has failed"))?;
-        synced?;
+        let joined = running.join().map_err(|_| io::Error::other("a sync has failed"));
+        let count = match joined.and_then(|(count, synced)| synced.map(|()| count)) {
+            Ok(count) => count,
+            Err(error) => {
+                self.forsake();
+                return Err(error);
+            }
+        };
         self.journal.as_mut().map_or(Ok(()), |journal| journal.add_sync(count))
     }
 
@@ -266,6 +272,12 @@ impl PartialFile {
         Ok(())
     }
 
+    /// The content has not reached the disk. The system says so once: another sync may succeed, and so may reading, as long as the system
+    /// remembers what the disk does not have. So nothing of it is to be gone on with.
+    pub(crate) fn forsake(&mut self) {
+        self.remove_journal();
+    }
+
     /// Removes the journal: once the name is on disk, or where nothing of the file is to stay.
     pub(crate) fn remove_journal(&mut self) {
         if self.journal.take().is_some() {
@@ -288,10 +300,38 @@ impl Drop for PartialFile {
             return;
         }
         let count = u32::try_from(self.hashes.len()).unwrap_or(u32::MAX);
-        let synced = self.end_sync().and_then(|()| self.file.sync_data());
-        if let (Ok(()), Some(journal)) = (synced, &mut self.journal) {
+        if self.end_sync().and_then(|()| self.file.sync_data()).is_err() {
+            self.forsake();
+            let _ = self.place.directory.remove(&self.place.part);
+        } else if let Some(journal) = &mut self.journal {
             // Without this mark the chunks behind the last one are hashed first.
             let _ = journal.add_sync(count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::directory::Directory;
+
+    #[test]
+    fn what_could_not_be_brought_to_the_disk_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open_trusted(folder.path()).unwrap();
+        let place = PartialPlace::new(directory, b"owner", b"f");
+        let subject = place.subject(Some(3 << 20), 1 << 20, [1; 32]);
+        let mut partial = PartialFile::begin(place, subject.as_ref(), 0, false, true).unwrap();
+        let content = vec![1; 1 << 20];
+        partial.write(&[&content]).unwrap();
+        partial.end_chunk(&[2; 32]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        // The end of a pipe has no place on a disk.
+        let (_reader, writer) = io::pipe().unwrap();
+        partial.file = OwnedFd::from(writer).into();
+        drop(partial);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -20,14 +20,17 @@ impl PartialFile {
     /// # Errors
     /// [`FilesCode::Mismatch`] where it is not what has arrived; where it cannot be read; [`Error::Stopped`].
     pub(crate) fn read_back(
-        &self,
+        &mut self,
         chunk_len: u64,
         verify: bool,
         has_sha256: bool,
         control: &dyn Control,
     ) -> Result<Option<Hash>, Failure> {
         if verify {
-            self.file.sync_all().map_err(Cause::from)?;
+            if let Err(error) = self.file.sync_all() {
+                self.forsake();
+                return Err(Cause::from(error).into());
+            }
             // Where the system does not drop its copy, what it would give to others is what is verified.
             let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         }

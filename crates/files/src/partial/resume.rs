@@ -160,7 +160,11 @@ fn recorded(
         }
     }
     if good < all || good > synced {
-        file.sync_data()?;
+        if let Err(error) = file.sync_data() {
+            // The system says so once. What it still remembers of the content would be believed the next time.
+            file.set_len(0)?;
+            return Err(error);
+        }
         journal.add_sync(u32::try_from(good).unwrap_or(u32::MAX))?;
     }
     Ok(Some((journal, hashes)))

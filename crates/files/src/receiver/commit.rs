@@ -176,7 +176,10 @@ impl Group {
                 None => Ok(pending.stored_as.take()),
                 Some(file) => match synced.next() {
                     Some(Ok(())) => publish(file, self.existing),
-                    Some(Err(error)) => Err(error.into()),
+                    Some(Err(error)) => {
+                        file.partial.forsake();
+                        Err(error.into())
+                    }
                     None => Err(FilesCode::Io.into()),
                 },
             };
