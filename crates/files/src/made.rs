@@ -49,6 +49,11 @@ impl MadeAbove {
         })
     }
 
+    /// Whether it is one of them.
+    pub(crate) fn has(&self, identity: Identity) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&identity)
+    }
+
     /// Whether it is one of them, and from then on none any more.
     pub(crate) fn take(&self, identity: Identity) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity)

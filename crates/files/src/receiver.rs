@@ -224,6 +224,7 @@ fn receive<R: Input, W: Output>(
                 exchange.attributes(&path, mode, modified)?;
             }
             FilesMessage::Finish if exchange.has_all && exchange.unresolved() == 0 => {
+                exchange.goals.give_back();
                 exchange.say(&FilesMessage::Finish)?;
                 return exchange.writer.flush();
             }

@@ -238,13 +238,27 @@ impl Directory {
         Ok(fs::mkdirat(self, checked(name)?, bits(mode))?)
     }
 
-    /// Takes those of the lower nine bits away from its own permissions that `mode` does not have.
+    /// Takes those of the lower nine bits away from its own permissions that `mode` does not have, and leaves the others. Gives its
+    /// permissions as they were, where anything was taken.
     ///
     /// # Errors
     /// Those of the system.
-    pub fn restrict(&self, mode: u16) -> io::Result<()> {
-        let own = self.own_status()?.mode;
-        if own & !mode == 0 { Ok(()) } else { Ok(fs::fchmod(self, bits(own & mode))?) }
+    pub(crate) fn restrict(&self, mode: u16) -> io::Result<Option<Mode>> {
+        let own = Mode::from_raw_mode(fs::fstat(self)?.st_mode);
+        let kept = own.difference(bits(0o777).difference(bits(mode)));
+        if kept == own {
+            return Ok(None);
+        }
+        fs::fchmod(self, kept)?;
+        Ok(Some(own))
+    }
+
+    /// Gives it back what [`Directory::restrict`] has taken.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn give_back(&self, own: Mode) -> io::Result<()> {
+        Ok(fs::fchmod(self, own)?)
     }
 
     /// What the symbolic link `name` leads to.

@@ -34,6 +34,8 @@ impl<W: Output> Exchange<'_, W> {
         if self.only_made && !self.goals.has_made(identity) {
             return Err(FilesCode::Denied);
         }
-        set_attributes(&directory, mode, modified).map_err(|error| code_of(&error))
+        set_attributes(&directory, mode, modified).map_err(|error| code_of(&error))?;
+        self.goals.has_attributes(identity);
+        Ok(())
     }
 }

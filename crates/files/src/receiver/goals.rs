@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use wire_protocol::message::FilesCode;
 
 use crate::cause::Cause;
@@ -53,6 +54,8 @@ pub(super) struct Goals {
     room: Arc<dyn Room>,
     /// Directories that this transfer has made and this stream has offers of, by device and inode.
     made: HashSet<(u64, u64)>,
+    /// Directories that stood there before, by device and inode, with the permissions that they have back unless they get others.
+    restricted: HashMap<(u64, u64), (RelativePath, Mode)>,
 }
 
 /// Most directories that are kept open for the next entry.
@@ -79,6 +82,7 @@ impl Goals {
             made_above,
             room,
             made: HashSet::new(),
+            restricted: HashMap::new(),
         }
     }
 
@@ -196,6 +200,41 @@ impl Goals {
     /// Whether it was made above an entry, on another stream or on this one, and is offered for the first time since.
     pub(super) fn was_made_above(&self, identity: (u64, u64)) -> bool {
         self.made_above.take(identity)
+    }
+
+    /// Whether it was made above an entry, and was not offered on the first stream since.
+    pub(super) fn is_made_above(&self, identity: (u64, u64)) -> bool {
+        self.made_above.has(identity)
+    }
+
+    /// Takes permissions away from the directory at `path` that `mode` does not have.
+    pub(super) fn restrict(&mut self, path: &RelativePath, mode: u16, is_older: bool) -> io::Result<()> {
+        let directory = self.walk_to(path)?;
+        let identity = directory.identity()?;
+        if let Some(own) = directory.restrict(mode)?
+            && is_older
+            && self.restricted.len() < MOST_MADE
+        {
+            self.restricted.entry(identity).or_insert_with(|| (path.clone(), own));
+        }
+        Ok(())
+    }
+
+    /// The directory has its own attributes now.
+    pub(super) fn has_attributes(&mut self, identity: (u64, u64)) {
+        self.restricted.remove(&identity);
+    }
+
+    /// Gives older directories back what [`Goals::restrict`] has taken, where they have got no attributes of their own: those that were
+    /// offered for what is in them alone.
+    pub(super) fn give_back(&mut self) {
+        for (identity, (path, own)) in std::mem::take(&mut self.restricted) {
+            let Ok(directory) = self.walk_to(&path) else { continue };
+            if directory.identity().is_ok_and(|there| there == identity) {
+                // What cannot be done is left.
+                let _ = directory.give_back(own);
+            }
+        }
     }
 
     /// Remembers a directory as made by this transfer.

@@ -148,10 +148,13 @@ impl<W: Output> Exchange<'_, W> {
             if there.kind != Kind::Directory {
                 return Err(FilesCode::Exists.into());
             }
-            let is_ours = is_told && self.goals.was_made_above((there.dev, there.ino));
-            if self.options.preserve && (is_ours || !self.only_made) && !self.options.dry_run {
+            let identity = (there.dev, there.ino);
+            let is_new = self.goals.is_made_above(identity);
+            let is_ours = is_told && self.goals.was_made_above(identity);
+            let is_older = is_told && !self.only_made && !is_new;
+            if self.options.preserve && (is_new || is_older) && !self.options.dry_run {
                 // A stream of another process may have made it. What cannot be done is left, as it is at the end.
-                let _ = parent.directory.open_directory(&name).and_then(|there| there.restrict(mode));
+                let _ = self.goals.restrict(&path, mode, is_older);
             }
             if !is_ours {
                 let (number, path) = (offered.number, &offered.path);

@@ -182,6 +182,26 @@ fn a_private_directory_is_private_before_anything_is_in_it() {
 }
 
 #[test]
+fn a_directory_that_stood_there_and_gets_no_attributes_has_its_permissions_in_the_end() {
+    let goal = tempfile::tempdir().unwrap();
+    let there = goal.path().join("there");
+    fs::create_dir(&there).unwrap();
+    set_mode(&there, 0o2775);
+    let (received, _, ()) = exchange(receiver(goal.path(), OPTIONS), |peer| {
+        // Its sender's filter leaves it out: it comes for what is in it.
+        let mut left_out = entry(b"there", EntryKind::Directory);
+        left_out.mode = 0o700;
+        peer.offer(left_out);
+        assert!(matches!(peer.next(), FilesMessage::Have { .. }));
+        assert_eq!(mode(&there), 0o2700);
+        peer.say(&FilesMessage::OffersEnd).unwrap();
+        peer.finish().unwrap();
+    });
+    received.unwrap();
+    assert_eq!(mode(&there), 0o2775);
+}
+
+#[test]
 fn a_private_directory_that_a_filter_leaves_out_is_private_with_what_is_in_it() {
     let goal = tempfile::tempdir().unwrap();
     let mut receiver = receiver(goal.path(), OPTIONS);
