@@ -29,6 +29,8 @@ pub(super) struct Events {
 impl Events {
     /// The next one; `None` once all streams have ended. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Option<TransferEvent> {
+        // Those that wait are taken at once, and other tasks have their turn all the same.
+        tokio::task::consume_budget().await;
         match self.waiting.try_recv() {
             Ok(event) => return Some(event),
             Err(TryRecvError::Disconnected) => return None,
@@ -116,6 +118,19 @@ mod tests {
         }
         assert_eq!(events.next().await, None);
         sending.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_though_there_is_always_an_event() {
+        let (senders, mut events) = EventSenders::new();
+        for _ in 0..MAX_WAITING {
+            senders.events.try_send(TransferEvent { stream: 0, event: Event::AllFound }).unwrap();
+        }
+        let other = tokio::spawn(async {});
+        for _ in 0..MAX_WAITING / 2 {
+            events.next().await.unwrap();
+        }
+        assert!(other.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
