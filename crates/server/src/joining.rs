@@ -102,7 +102,9 @@ impl Server {
     ) -> io::Result<JoinedClient> {
         let Newcomer { client, source, origin, accountable } = newcomer;
         let principal = match self.authorize(client.client(), origin) {
-            Ok(principal) => principal,
+            Ok(principal) if principal.enrolment == Enrolment::Enrolled => principal,
+            // It was revoked just now, and does not become a stranger by that.
+            Ok(_) => return Err(client.deny(DeniedCode::NotAllowed).await),
             Err(denial) => {
                 self.tell_refused(client.client(), &source, denial);
                 return Err(client.deny(denial.code()).await);
@@ -169,7 +171,10 @@ impl Server {
     /// Refuses a client. It gets the same answer for every reason.
     async fn refuse(&self, newcomer: Newcomer, refusal: Refusal) -> io::Error {
         let Newcomer { client, source, accountable, .. } = newcomer;
-        self.admission.charge(accountable, Instant::now());
+        // Files that are damaged are no fault of the client's.
+        if refusal != Refusal::NoFile {
+            self.admission.charge(accountable, Instant::now());
+        }
         if let Some(invite) = client.invite() {
             // A client that has used an invite itself and was revoked since may try it again, and has its own line.
             let is_of_another = matches!(refusal, Refusal::Taken { key, .. } if key != invite.client());

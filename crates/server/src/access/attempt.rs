@@ -32,6 +32,9 @@ pub(crate) enum Refusal {
     /// There is no such invite.
     #[error("unknown")]
     Unknown,
+    /// One of the files cannot be used, so that nobody knows.
+    #[error("the files of clients and invites cannot be used")]
+    NoFile,
     /// A key has used the invite before.
     #[error("taken by {key} at {at}")]
     Taken { key: KeyId, at: Timestamp },

@@ -60,14 +60,14 @@ impl InviteFile {
     }
 
     /// Reads the file as [`InviteFile::read`] does, for a running server: it logs once that the file cannot be used. No
-    /// invite can be used then.
-    pub(super) fn consult(&self) -> Arc<Invites> {
+    /// invite can be used then, and there is `None`.
+    pub(super) fn consult(&self) -> Option<Arc<Invites>> {
         match self.read() {
             Ok(invites) => {
                 if self.cached().unusable.take().is_some() {
                     tracing::info!(path = %self.path.display(), "the file of invites can be read again");
                 }
-                invites
+                Some(invites)
             }
             Err(error) => {
                 let said = error.to_string();
@@ -76,7 +76,7 @@ impl InviteFile {
                     tracing::error!(%error, "no invite can be used until this is mended");
                     cached.unusable = Some(said);
                 }
-                Arc::default()
+                None
             }
         }
     }

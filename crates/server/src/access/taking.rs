@@ -112,18 +112,19 @@ impl AccessFile {
         attempt: &Attempt<'_>,
         snapshot: &Snapshot,
     ) -> Result<(ClientName, Grant), Refusal> {
-        let access = match snapshot {
-            Snapshot::Known(access) => access.clone().unwrap_or_default(),
-            Snapshot::Unusable | Snapshot::Lost => return Err(Refusal::Unknown),
+        let (Snapshot::Known(access), Some(invites)) = (snapshot, self.invites().consult()) else {
+            (attempt.check)(None);
+            return Err(Refusal::NoFile);
         };
-        let invites = self.invites().consult();
+        let access = access.clone().unwrap_or_default();
         let invite = invites.judge(attempt, &access, Timestamp::now())?;
         Ok((invite.name.clone(), invite.grant.clone()))
     }
 
     /// Returns whether the key has taken the invite, and may be missing in the file of clients.
     pub(crate) fn is_taken_by(&self, id: InviteId, key: KeyId) -> bool {
-        self.invites().consult().taken().any(|(invite, used)| invite.id == id && used.key == key)
+        let Some(invites) = self.invites().consult() else { return false };
+        invites.taken().any(|(invite, used)| invite.id == id && used.key == key)
     }
 
     /// Takes an invite, and enrols the client of `attempt` by it.

@@ -315,7 +315,7 @@ fn a_damaged_file_is_named_with_its_line_and_nothing_is_overwritten() {
         let error = file.invites().read().unwrap_err().to_string();
         assert!(error.contains("line ") && error.contains(said), "{error}");
         assert!(matches!(invite(&file, 2, "bob"), Err(Error::InviteFile { .. })));
-        assert_eq!(judge(&file, 1, ALICE, InviteVerdict::Right), Err(Refusal::Unknown));
+        assert_eq!(judge(&file, 1, ALICE, InviteVerdict::Right), Err(Refusal::NoFile));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), bad);
     }
     private_file::replace(
