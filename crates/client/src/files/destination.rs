@@ -33,9 +33,11 @@ impl Destination {
         let is_directory = has_many || is_written_as_directory(path) || path.is_dir();
         let placed = if is_directory { Placed::Into } else { Placed::As };
         if is_directory && !is_dry_run {
+            // Of a path that ends in `/.` the system makes nothing.
+            let path: PathBuf = path.components().collect();
             let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
             let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-            fs::create_dir_all(path).map_err(failed(path))?;
+            fs::create_dir_all(&path).map_err(failed(&path))?;
             // What arrives in a folder is only kept where the folder is.
             for folder in missing {
                 keep_name(folder).map_err(|error| failed(folder)(io::Error::other(error)))?;
@@ -104,6 +106,8 @@ mod tests {
         assert!(!at("a").exists() && !at("new").exists(), "a dry run makes nothing");
         Destination::resolve(&at("a/b/"), false, false).unwrap();
         assert!(at("a/b").is_dir());
+        Destination::resolve(&at("c/."), false, false).unwrap();
+        assert!(at("c").is_dir());
         assert!(Destination::resolve(&at("file/x"), false, false).is_err());
         assert!(Destination::resolve(&at("file"), true, false).is_err());
     }
