@@ -28,7 +28,7 @@ pub enum FilesError {
         source: io::Error,
     },
     /// The exchange has ended before its end.
-    #[error("files were not moved to the end with {address}: {source}")]
+    #[error("the request for files at {address} failed: {source}")]
     Transfer {
         /// The server's address.
         address: String,
