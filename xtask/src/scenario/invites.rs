@@ -120,7 +120,7 @@ fn line_lets_one_key_in_and_the_other_one_is_refused(harness: &Harness) -> Resul
     harness.send(&alice, &server, "it is me")?.expect(Exit::Done)?;
     server.printed("[alice] it is me")?;
     harness.send(&mallory, &server, "and me")?.expect(Exit::Refused)?;
-    // Whoever has used it itself is nobody else, also where it was revoked since.
+    // A client that has used it itself is nobody else, also where it was revoked since.
     harness.server(&home, &["revoke", "alice"]).run()?.expect(Exit::Done)?;
     refused(join(harness, &alice, &line)?)?;
     let own = harness.fingerprint("client", &alice)?;
