@@ -46,7 +46,7 @@ pub(super) fn examples(grant: &str, address: &Address, invocation: &Invocation<'
                 (share, "rw") if is_plain(share) => {
                     vec![format!("ls {address} {share}:"), format!("put {address} FILE {share}:")]
                 }
-                (share, _) if is_plain(share) => vec![format!("ls {address} {share}:")],
+                (share, "" | "ro") if is_plain(share) => vec![format!("ls {address} {share}:")],
                 _ => Vec::new(),
             },
             "--listen" if is_number(value) => vec![format!("forward {address} -R {value}:127.0.0.1:8080")],
