@@ -123,7 +123,9 @@ BURSTS = {
 def opened(address, psk):
     side = ClientSide(
         connect(*address),
-        argparse.Namespace(psk=psk, ticket=None, known_spki=None, fault=None, every_padding=False, update_every=None),
+        argparse.Namespace(
+            psk=psk, ticket=None, known_spki=None, invite=None, fault=None, every_padding=False, update_every=None
+        ),
     )
     side.handshake()
     channel = side.channel()

@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let other = ClientKey::generate(&mut SysRng, 2048)?;
     let second = ClientConfig::invited(InviteLine::parse(&line)?, other);
-    println!("a second key: {}", server.meet(second).await.unwrap_err());
+    println!("a second key: {}", server.meet(second).await.expect_err("the invite is used"));
     Ok(())
 }
 

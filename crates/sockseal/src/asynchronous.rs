@@ -32,7 +32,7 @@ pub struct SecureStream<S>(stream::SecureStream<S>);
 /// # Errors
 /// [`Error::Protocol`] with the reason, where the server is not the one that is meant, does not let this client in, or does
 /// not speak the protocol, and for a `config` that contradicts itself; [`Error::TimedOut`] when it takes longer than
-/// [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE), and [`SILENCE`](crate::SILENCE) after that; else
+/// [`HANDSHAKE_DEADLINE`], and [`SILENCE`](crate::SILENCE) after that; else
 /// what the connection ended with.
 pub async fn connect<S>(transport: S, config: ClientConfig) -> Result<SecureStream<S>, Error>
 where
@@ -44,7 +44,7 @@ where
 /// Accepts a client that `authorize` lets in, over any transport. The identity that it is shown has been proven.
 /// A client with an invite is turned away: those take [`authenticate`].
 ///
-/// A client has [`HANDSHAKE_DEADLINE`](crate::HANDSHAKE_DEADLINE) for the handshake, and
+/// A client has [`HANDSHAKE_DEADLINE`] for the handshake, and
 /// [`ServerConfig::idle_timeout`] to open its stream. Needs a tokio runtime with its time enabled. RSA is done
 /// on its threads for blocking work, one for each client that is in its handshake: how many may be at once is for the
 /// caller to say.
