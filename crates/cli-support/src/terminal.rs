@@ -187,11 +187,11 @@ pub fn leave_to_program(signals: &[c_int]) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each is something else to do")]
 pub enum Pasted {
-    /// It is an answer.
+    /// The lines are an answer.
     Whole,
-    /// With more lines it may become one.
+    /// The lines may become an answer with others.
     Part,
-    /// Whatever comes, it is none.
+    /// The lines are no answer, whatever comes.
     Wrong,
 }
 

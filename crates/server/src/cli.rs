@@ -118,7 +118,7 @@ pub enum Command {
     },
     /// Print a line that lets one client in, once, with exactly these rights: to be pasted into client join
     ///
-    /// Whoever uses the line first is let in, so that it is a secret until then. A client that is given no right by name
+    /// The first client that uses the line is let in, so that it is a secret until then. A client that is given no right by name
     /// may send messages and use the pipe. The line pins this server's key; it is printed once, and kept nowhere.
     Invite(Box<Invite>),
     /// List the invites, with what has become of each

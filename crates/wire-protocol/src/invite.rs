@@ -174,10 +174,10 @@ impl fmt::Display for InviteLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InviteLineError {
-    /// It does not begin as an invite does.
+    /// The line does not begin as an invite does.
     #[error("it is not an invite, which begins with {PREFIX}")]
     NotAnInvite,
-    /// It has more characters than any invite.
+    /// The line has more characters than any invite.
     #[error("the line is longer than {MAX_LINE_LEN} characters")]
     TooLong,
     /// A version that is not read here.

@@ -16,9 +16,9 @@ use crate::journal::{Hash, read_up_to};
 /// What becomes of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is there already; the SHA-256 of a file where it was compared.
+    /// The entry is there already; the SHA-256 of a file where it was compared.
     Same(Option<Hash>),
-    /// It is to be stored.
+    /// The entry is to be stored.
     Store {
         /// What the entry counts for that it replaces.
         replaced: u64,

@@ -35,7 +35,7 @@ impl<W: Output> Exchange<'_, W> {
                 Err(Cause { code: FilesCode::Busy, .. }) if place.is_locked() => {}
                 opened => return Ok(opened?),
             }
-            // What is whole does not wait for that.
+            // Entries that are complete get their names first: the other process may take long.
             self.commit()?;
             self.writer.flush()?;
             while place.is_locked() {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use files::control::Control;
 use files::error::Error;
@@ -28,10 +28,19 @@ impl Control for Looking {
 
 /// Waits until a receiver has looked so often, which with one message is only where it waits for something else.
 fn wait_for_looks(looking: &Looking) {
-    while looking.0.load(Ordering::SeqCst) < 8 {
+    wait_until(|| looking.0.load(Ordering::SeqCst) >= 8);
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "it was waited for in vain");
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Time for what takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Each receiver has claims of its own, as each process does.
 #[test]
@@ -56,9 +65,7 @@ fn a_later_process_waits_until_the_earlier_one_has_noticed_that_its_client_is_go
                 first.say(&FilesMessage::ChunkEnd { hash: chunk_hash(piece) }).unwrap();
             }
             // It has opened the file by then.
-            while names(goal.path()).is_empty() {
-                thread::sleep(Duration::from_millis(5));
-            }
+            wait_until(|| !names(goal.path()).is_empty());
             let later = receiver(goal.path(), OPTIONS);
             let later = scope.spawn(|| later.run(&mut to_later, &from_later, &other, &mut |_| {}));
             second.offer(sent.entry());
