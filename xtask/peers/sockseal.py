@@ -2,15 +2,18 @@
 below.
 
 This peer is for the scenarios and not for real use: no operation takes constant time, and the server serves one
-connection after the other. `--fault` makes the peer break the protocol at one point, which only a peer with valid keys
+connection after the other, tunnels apart. `--fault` makes the peer break the protocol at one point, which only a peer with valid keys
 can do.
 
 sockseal.py client HOST:PORT send|pipe|ping [options]    sends its standard input
 sockseal.py client HOST:PORT put PATH... NAME:[path]     sends files to a share, or `-` for its standard input
 sockseal.py client HOST:PORT get NAME:path... DIR        fetches files from a share
 sockseal.py client HOST:PORT ls [NAME:path]              lists a share, or the shares
+sockseal.py client HOST:PORT diagnose client             asks the server about itself, or: diagnose listen ADDRESS:PORT
+sockseal.py client HOST:PORT tunnel HOST:PORT [options]  a resumable stream to a port, over standard input and output
 sockseal.py client HOST:PORT join [options]              joins with the invite whose line is on standard input
 sockseal.py server [options]                             writes messages and a pipe's data to standard output
+sockseal.py server --tunnels [options]                   connects to ports, and keeps streams whose channels are lost
 """
 
 import argparse
@@ -30,10 +33,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import mlkem, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+import sockseal_cuts
+import sockseal_diagnosis
 import sockseal_files
 import sockseal_invite
+import sockseal_relay
+import sockseal_resumable
+import sockseal_resumable_client
+import sockseal_resumable_server
 from sockseal_encoding import (
-    Distrusted, Failure, Reader, Refused, TimedOut, Truncated, blob, require, u8, u16, u32, u64,
+    Corrupted, Distrusted, Failure, Reader, Refused, TimedOut, Truncated, blob, require, u8, u16, u32, u64,
 )
 from sockseal_keys import expand_label, mac, sha256
 
@@ -98,17 +107,28 @@ class Wire:
     def __init__(self, stream):
         self.stream = stream
         self.last_record = b""
+        self.cut = None
+        self.is_patient = False
         stream.settimeout(30)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def read(self, length):
         pieces = []
         while length > 0:
+            passing = self.cut.bounded("in", length) if self.cut else length
+            pieces.append(self.receive(passing) if passing else sockseal_cuts.cut_off())
+            length -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def receive(self, length):
+        """Reads exactly `length` bytes."""
+        pieces = []
+        while length > 0:
             try:
                 piece = self.stream.recv(length)
             except TimeoutError as error:
                 raise TimedOut("the peer is silent") from error
-            except ConnectionError:
+            except OSError:
                 piece = b""
             if not piece:
                 raise Truncated("the connection ended in the middle")
@@ -117,12 +137,32 @@ class Wire:
         return b"".join(pieces)
 
     def write(self, data):
+        passing = self.cut.bounded("out", len(data)) if self.cut else len(data)
+        rest = memoryview(data)[:passing]
+        while rest:
+            try:
+                rest = rest[self.stream.send(rest):]
+            except TimeoutError as error:
+                # Whoever has a plain connection that takes nothing need not read.
+                if not self.is_patient:
+                    raise TimedOut("the peer reads nothing") from error
+            except OSError as error:
+                raise Truncated("the connection ended while it was written to") from error
+        if passing < len(data):
+            sockseal_cuts.cut_off()
+
+    def wake(self):
+        """Ends the wait of whoever reads, which the other side does not see."""
         try:
-            self.stream.sendall(data)
-        except TimeoutError as error:
-            raise TimedOut("the peer reads nothing") from error
-        except ConnectionError as error:
-            raise Truncated("the connection ended while it was written to") from error
+            self.stream.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def let_go(self):
+        """Closes the connection, in the way in which it was cut if it was. One that is left stays open, and somebody has to keep it."""
+        how = self.cut.how if self.cut else "end"
+        if how != "leave":
+            sockseal_cuts.let_go(self.stream, how)
 
     def read_frame(self):
         """Reads a frame, and returns its kind and all its bytes."""
@@ -186,6 +226,10 @@ class Schedule:
         client's Finished."""
         return [derive(self.s3, label, self.transcript) for label in ("c ap", "s ap", "res")]
 
+    def exporter(self):
+        """Returns T3 and the exporter secret, likewise."""
+        return sha256(self.transcript), derive(self.s3, "exp", self.transcript)
+
 
 # Section 6: records.
 
@@ -222,10 +266,12 @@ class Direction:
     def open(self, wire):
         """Reads the next record, checks its tag, and returns its type and payload."""
         length = wire.read(2)
-        require(1 <= int.from_bytes(length, "big") <= CIPHERTEXT, "a record of a wrong length")
+        if not 1 <= int.from_bytes(length, "big") <= CIPHERTEXT:
+            raise Corrupted("a record of a wrong length")
         ciphertext = wire.read(int.from_bytes(length, "big"))
         tag = wire.read(32)
-        require(hmac.compare_digest(self.tag(length, ciphertext), tag), "a record with a wrong tag")
+        if not hmac.compare_digest(self.tag(length, ciphertext), tag):
+            raise Corrupted("a record with a wrong tag")
         wire.last_record = length + ciphertext + tag
         plaintext = self.crypt(ciphertext).rstrip(b"\0")
         self.sequence += 1
@@ -246,7 +292,7 @@ def every_padding():
 
 SERVER_READY, FINISHED, CLIENT_AUTH, ANONYMOUS, WELCOME, DENIED, INVITE, JOINED = range(8)
 REQUIRED, OPTIONAL, SETTLED = range(3)
-DENIED_CODES = ["client key required", "not allowed", "too many channels"]
+DENIED_CODES = ["client key required", "not allowed"]
 
 
 class Side:
@@ -347,6 +393,8 @@ class ClientSide(Side):
             server_id, self.fault = self.bend("server-id", server_id), None
         body = os.urandom(32)
         suites = [7] if self.fault == "suite" else [0x1301, SUITE]
+        if self.options.asks_reason:
+            suites.append(sockseal_diagnosis.ASKS_REASON)
         body += u64(len(suites)) + b"".join(map(u16, suites))
         body += self.share(self.x25519.public_key()) + encapsulation_key + server_id + auth
         if self.mode == RSA:
@@ -432,9 +480,9 @@ class ClientSide(Side):
         expected = WELCOME if self.options.invite is None else JOINED
         number, reader, _ = self.receive(channel.incoming, expected, DENIED)
         if number == DENIED:
-            code = reader.choice(len(DENIED_CODES))
+            code = sockseal_diagnosis.denied(reader)
             reader.end()
-            raise Refused(f"denied: {DENIED_CODES[code]}")
+            raise Refused(f"denied: {code}")
         if number == JOINED:
             outcome, name, grant = reader.choice(3), reader.string(), reader.string()
             require(len(name.encode()) <= sockseal_invite.MAX_NAME, "a name over the limit")
@@ -498,6 +546,7 @@ class ServerSide(Side):
         reader.end()
         if SUITE not in suites:
             self.abort(2)
+        self.asks_reason = sockseal_diagnosis.ASKS_REASON in suites
         if self.mode != PSK and (self.spki is None or server_id != sha256(self.spki)):
             return False
         self.shared = self.rsa_secret = self.ticket = None
@@ -561,6 +610,10 @@ class ServerSide(Side):
         if invite and joined is None:
             self.send(channel.outgoing, DENIED, u32(1), keep=False)
             raise Failure("denied: not allowed")
+        if options.deny:
+            reason = options.deny if self.asks_reason or self.fault == "reason" else "not allowed"
+            self.send(channel.outgoing, DENIED, sockseal_diagnosis.denial(reason, now()), keep=False)
+            raise Failure(f"denied: {reason}")
         if not invite and options.allow and (client is None or shown(client) not in options.allow):
             code = 0 if client is None else 1
             self.send(channel.outgoing, DENIED, u32(code), keep=False)
@@ -688,11 +741,13 @@ class TicketKeys:
 
 # Section 7: the channel.
 
-OPEN, OPENED, REFUSED, END_OF_STREAM, RESET, PING, PONG, KEY_UPDATE, CLOSE = range(9)
-MESSAGE, PIPE = range(2)
+OPEN, OPENED, REFUSED, END_OF_STREAM, RESET, PING, PONG, KEY_UPDATE, CLOSE, LISTENING, PARK = range(11)
+MESSAGE, PIPE, TCP = range(3)
 FILES, SHARES = 8, 9
-CODES = {REFUSED: 13, RESET: 6}
-NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "KeyUpdate", "Close"]
+CODES = {REFUSED: 14, RESET: 7}
+QUOTA_USED_UP = 13
+NAMES = ["Open", "Opened", "Refused", "EndOfStream", "Reset", "Ping", "Pong", "KeyUpdate", "Close", "Listening", "Park"]
+NAMES += sockseal_resumable.NAMES
 
 
 class Channel:
@@ -703,7 +758,9 @@ class Channel:
         self.outgoing, self.incoming = outgoing, incoming
         self.paddings = side.paddings
         self.sealed = threading.RLock()
-        self.ping = None
+        self.pings = []
+        self.t3, self.exporter = side.schedule.exporter()
+        self.resumable_opens = 0
         self.ended = threading.Event()
         self.failed = None
 
@@ -714,7 +771,28 @@ class Channel:
             self.wire.write(self.outgoing.seal(kind, payload, self.paddings))
 
     def say(self, number, fields=b""):
-        self.send(CONTROL, u32(number) + fields)
+        self.send(*self.control(number, fields))
+
+    @staticmethod
+    def control(number, fields=b""):
+        """Returns a control message's type and payload, for `send`."""
+        return CONTROL, u32(number) + fields
+
+    def ping(self):
+        """Returns a Ping for `send`."""
+        self.pings.append(int.from_bytes(os.urandom(8), "big"))
+        return self.control(PING, u64(self.pings[-1]))
+
+    def pong(self, nonce):
+        return self.control(PONG, u64(nonce))
+
+    def answer_ping(self, nonce):
+        self.send(*self.pong(nonce))
+
+    def next_stream(self):
+        """Returns the secret of the stream that an OpenResumable opens, which each side counts."""
+        self.resumable_opens += 1
+        return sockseal_resumable.Secret(self.exporter, self.resumable_opens - 1)
 
     def update_key(self):
         self.wire.write(self.outgoing.seal(CONTROL, u32(KEY_UPDATE), self.paddings))
@@ -736,19 +814,27 @@ class Channel:
                 value = self.target(reader)
             elif number in CODES:
                 value = reader.choice(CODES[number])
+                if (number, value) == (REFUSED, QUOTA_USED_UP):
+                    reader.number(4)
             elif number in (PING, PONG):
                 value = reader.number(8)
+            elif number > PARK:
+                value = sockseal_resumable.read_fields(number, reader)
             reader.end()
+            if number == PONG:
+                # Where several Pings wait only the last needs an answer.
+                require(value in self.pings, "a Pong that answers no Ping")
+                del self.pings[:self.pings.index(value) + 1]
             if number == PING:
-                self.say(PONG, u64(value))
+                self.answer_ping(value)
             elif number == KEY_UPDATE:
                 self.incoming = self.incoming.updated()
             elif number == RESET:
                 raise Failure(f"reset with code {value}")
-            elif number == PONG and PONG not in allowed:
-                require(value == self.ping, "a Pong that answers no Ping")
-            elif (CONTROL, number) in allowed or number in allowed and number == PONG:
+            elif (CONTROL, number) in allowed:
                 return (CONTROL, number), value
+            elif number == PONG:
+                pass
             elif number == CLOSE:
                 raise Truncated("Close in the middle of a stream")
             else:
@@ -757,7 +843,11 @@ class Channel:
     @staticmethod
     def target(reader):
         """Reads the target of an Open, as far as this server may be asked for it."""
-        number = reader.choice(10)
+        number = reader.choice(11)
+        if number == sockseal_diagnosis.TARGET:
+            return number, sockseal_diagnosis.read_question(reader)
+        if number == TCP:
+            return number, reader.string(), reader.number(2)
         require(number in (MESSAGE, PIPE, FILES, SHARES), "a target that is not asked for here")
         return (number, reader.string(), sockseal_files.ACCESS[reader.choice(3)]) if number == FILES else number
 
@@ -784,10 +874,10 @@ class Channel:
         self.expect_opened()
 
     def round_trip(self):
-        self.ping = int.from_bytes(os.urandom(8), "big")
-        self.say(PING, u64(self.ping))
-        _, value = self.expect(PONG)
-        require(value == self.ping, "a Pong that answers another Ping")
+        ping = self.ping()
+        self.send(*ping)
+        _, value = self.expect((CONTROL, PONG))
+        require(ping == self.control(PING, u64(value)), "a Pong that answers another Ping")
 
     def pump(self, source):
         """Sends all of `source`, with the chosen fault in the middle, and then EndOfStream."""
@@ -844,18 +934,36 @@ class Channel:
 
     def serve(self, name):
         """Serves streams as the server, up to both sides' Close."""
+        resumable = [(CONTROL, number) for number in (sockseal_resumable.OPEN_RESUMABLE, sockseal_resumable.RESUME)]
         while True:
-            kind, target = self.expect((CONTROL, OPEN), (CONTROL, CLOSE))
+            kind, target = self.expect((CONTROL, OPEN), (CONTROL, CLOSE), *resumable if self.options.tunnels else [])
             if kind == (CONTROL, CLOSE):
                 self.close()
                 self.wire.end()
                 return
-            if isinstance(target, tuple) and not sockseal_files.may_open(self.options.shares, *target[1:]):
+            if kind == resumable[0]:
+                self.options.tunnels.open(self, target[0], name, target[1])
+                continue
+            if kind == resumable[1]:
+                self.options.tunnels.resume(self, name, target)
+                continue
+            if isinstance(target, tuple) and target[0] == TCP and self.options.tunnels:
+                self.options.tunnels.open(self, target, name)
+                continue
+            if isinstance(target, tuple) and target[0] == sockseal_diagnosis.TARGET:
+                require(self.options.fault != "no-diagnosis", "a target of a later version")
+                self.say(OPENED)
+                clock = now() + self.options.clock
+                self.send_data(sockseal_diagnosis.answer(target[1], self.options.told_name or name, clock, self.options.state))
+                self.end_data()
+                require(self.read_data() is None, "data where none may come")
+                continue
+            if isinstance(target, tuple) and target[0] == FILES and not sockseal_files.may_open(self.options.shares, *target[1:]):
                 self.say(REFUSED, u32(1))
                 while self.read_data() is not None:
                     pass
                 continue
-            if target == PIPE and self.options.message_only:
+            if target == PIPE and self.options.message_only or isinstance(target, tuple) and target[0] == TCP:
                 self.say(REFUSED, u32(0))
                 while self.expect(DATA, (CONTROL, END_OF_STREAM))[0] == DATA:
                     pass
@@ -1013,6 +1121,34 @@ def connect(host, port):
     return Wire(stream)
 
 
+def begin(options, host, port):
+    """Connects, and does a handshake up to the client's Finished."""
+    side = ClientSide(connect(host, port), options)
+    side.handshake()
+    print(f"mode        {MODES[side.mode]}", file=sys.stderr, flush=True)
+    return side, side.channel()
+
+
+def dialer(options, host, port):
+    """Returns what makes the next channel of a client, with a ticket where it may and has one, or that of another client."""
+    cuts = iter(sockseal_cuts.read_cuts(options.cuts))
+
+    def dial(other_client_key=None):
+        this = options
+        if other_client_key:
+            this = copy.copy(options)
+            this.client_key, this.ticket = read_private_key(other_client_key), None
+        side, channel = begin(this, host, port)
+        ticket = side.welcome(channel)
+        if not other_client_key:
+            options.ticket = None if options.full_handshakes else ticket
+            options.known_spki = side.spki or options.known_spki
+            channel.wire.cut = next(cuts, None)
+        return channel
+
+    return dial
+
+
 def client(options):
     host, port = options.address.rsplit(":", 1)
     options.psk = options.psk and read_psk(options.psk)
@@ -1033,10 +1169,9 @@ def client(options):
         side.welcome(channel)
         channel.finish()
 
-    side = ClientSide(connect(host, port), options)
-    side.handshake()
-    print(f"mode        {MODES[side.mode]}", file=sys.stderr, flush=True)
-    channel = side.channel()
+    if options.what == "tunnel":
+        return sockseal_resumable_client.run(dialer(options, host, port), options)
+    side, channel = begin(options, host, port)
     target = {"send": MESSAGE, "pipe": PIPE}.get(options.what)
     eager = options.eager and target is not None
     if eager:
@@ -1066,7 +1201,7 @@ def client(options):
     channel.finish()
 
 
-JOBS = {"put": sockseal_files.put, "get": sockseal_files.get, "ls": sockseal_files.ls}
+JOBS = {"diagnose": sockseal_diagnosis.ask, "put": sockseal_files.put, "get": sockseal_files.get, "ls": sockseal_files.ls}
 
 
 def server(options):
@@ -1085,6 +1220,8 @@ def server(options):
     print(f"listening on {address}", file=sys.stderr)
     identity = shown(sha256(spki_of(options.key.public_key()))) if options.key else None
     print(f"server key  {identity}" if identity else "server id   psk", file=sys.stderr, flush=True)
+    if options.tunnels:
+        serve_tunnels(options, listener)
     for _ in range(options.connections):
         stream, _ = listener.accept()
         side = ServerSide(Wire(stream), options)
@@ -1100,6 +1237,27 @@ def server(options):
         stream.close()
 
 
+def serve_tunnels(options, listener):
+    """Serves tunnels, of any number of clients at once and until this program is ended."""
+    options.tunnels = sockseal_resumable_server.Tunnels(options)
+    cuts = iter(sockseal_cuts.read_cuts(options.cuts))
+    while True:
+        stream, _ = listener.accept()
+        threading.Thread(target=serve_tunnel, args=[options, Wire(stream), cuts], daemon=True).start()
+
+
+def serve_tunnel(options, wire, cuts):
+    try:
+        side = ServerSide(wire, options)
+        channel, name = side.handshake()
+        sockseal_relay.tell(f"mode        {MODES[side.mode]}")
+        wire.cut = next(cuts, None)
+        channel.serve(name)
+    except Failure as failure:
+        sockseal_relay.tell(f"ended       {failure}")
+    wire.let_go()
+
+
 def command_line():
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--fault")
@@ -1108,14 +1266,17 @@ def command_line():
     shared.add_argument("--piece", type=int, default=4096, help="bytes in one record of data")
     shared.add_argument("--stop-after", type=int, help="end without a word behind so many bytes of files")
     shared.add_argument("--compare", action="store_true", help="compare what is there of a file, whatever its source")
+    shared.add_argument("--window", type=int, default=4 * 1024 * 1024, help="bytes to keep of a resumable stream")
+    shared.add_argument("--hold", type=int, default=300, help="seconds to keep one without a channel")
+    shared.add_argument("--cuts", help="where connections are cut, one after the other, such as out:70000,none,in:0:end")
     parser = argparse.ArgumentParser()
     programs = parser.add_subparsers(required=True)
 
     program = programs.add_parser("client", parents=[shared])
     program.set_defaults(run=client)
     program.add_argument("address")
-    program.add_argument("what", choices=["send", "pipe", "ping", "join", *JOBS])
-    program.add_argument("files", nargs="*", help="what to put, get or list")
+    program.add_argument("what", choices=["send", "pipe", "ping", "join", "tunnel", *JOBS])
+    program.add_argument("files", nargs="*", help="what to put, get or list; the HOST:PORT of a tunnel")
     program.add_argument("--existing", choices=["refuse", "replace", "rename"], default="refuse")
     program.add_argument("--placement", choices=["into", "as", "automatic"], default="automatic")
     program.add_argument("--part", help="INDEX/COUNT: the part of a transfer over several channels")
@@ -1130,8 +1291,14 @@ def command_line():
     program.add_argument("--client-key")
     program.add_argument("--psk")
     program.add_argument("--tickets", help="where the next connection's ticket is kept")
+    program.add_argument("--asks-reason", action="store_true", help="ask why where the server denies it")
     program.add_argument("--times", type=int, default=1, help="messages on one channel")
-    program.add_argument("--eager", action="store_true", help="Open right behind Finished")
+    program.add_argument("--eager", action="store_true", help="Open right behind Finished; in a tunnel, data right behind Open")
+    program.add_argument("--plain", action="store_true", help="a tunnel that cannot be resumed")
+    program.add_argument("--full-handshakes", action="store_true", help="take a stream over without a ticket")
+    program.add_argument("--refused-before", type=int, default=0, help="streams that are refused before the tunnel's")
+    program.add_argument("--most-takeovers", type=int, default=1000)
+    program.add_argument("--other-client-key", help="whose client says Resume as a fault")
 
     program = programs.add_parser("server", parents=[shared])
     program.set_defaults(run=server)
@@ -1139,9 +1306,14 @@ def command_line():
     program.add_argument("--psk", action="append", default=[])
     program.add_argument("--ticket-keys")
     program.add_argument("--allow", action="append", help="a client's fingerprint; all may come in, unless given")
+    program.add_argument("--deny", choices=sockseal_diagnosis.DENIED, help="deny all clients for this reason")
+    program.add_argument("--clock", type=int, default=0, help="seconds by which the clock that it tells is ahead")
+    program.add_argument("--state", choices=sockseal_diagnosis.STATES, default="free", help="of what is asked for to listen on")
+    program.add_argument("--told-name", help="tell each client that it is called so")
     program.add_argument("--connections", type=int, default=1)
     program.add_argument("--invite", help="the file for the line of an invite")
     program.add_argument("--message-only", action="store_true")
+    program.add_argument("--tunnels", action="store_true", help="serve tunnels, to many clients at once")
     program.add_argument("--share", action="append", default=[], help="NAME=DIR[:ro|rw|drop]")
     return parser.parse_args()
 

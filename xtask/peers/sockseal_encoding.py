@@ -11,6 +11,10 @@ class Truncated(Failure):
     """The connection ended without the peer's Close (section 7)."""
 
 
+class Corrupted(Failure):
+    """A record that no holder of the keys has sealed."""
+
+
 class TimedOut(Failure):
     """The peer was silent for too long."""
 

@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Demo,
     /// Times handshakes and records next to the raw primitives
     Bench(BenchFlags),
+    /// Makes what people install: a Debian package, a tarball, what an image is made of, and a list of what is in them
+    Dist(DistFlags),
     /// Runs everything that a change must pass
     Ci,
     /// Checks the house rules that the compiler does not know
@@ -70,6 +72,13 @@ pub(crate) enum Part {
     Vectors,
     /// The real programs
     Scenarios,
+}
+
+#[derive(Args)]
+pub(crate) struct DistFlags {
+    /// Builds the commit twice, from two folders, and compares byte for byte
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@ mod flags;
 mod bench;
 mod ci;
 mod demo;
+mod dist;
 mod no_std;
 mod scenario;
 mod soak;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Task::Soak(flags) => soak::run(&flags),
         Task::Demo => demo::run(),
         Task::Bench(flags) => bench::run(&flags),
+        Task::Dist(flags) => dist::run(&flags),
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
         Task::NoStd => no_std::run(),

@@ -1,12 +1,18 @@
 //! Scenarios: tests of the whole programs, on ports that the system picks, each for one goal.
 
 mod access;
+mod accounts;
+mod audit;
 mod big;
 mod classic;
 mod clock;
+mod completion;
 mod crowd;
 mod cut;
+mod detach;
+mod doctor;
 mod drain;
+mod explain;
 mod fail2ban;
 mod fault;
 mod file;
@@ -22,12 +28,16 @@ mod impostor;
 mod invites;
 mod invites_command;
 mod invites_faults;
+mod json_contract;
 mod key_files;
 mod listener;
+mod log_format;
 mod memory;
 mod message;
+mod metrics;
 mod names;
 mod outage;
+mod package;
 mod ping;
 mod pipe;
 mod policy;
@@ -36,16 +46,27 @@ mod proxy;
 mod psk;
 mod python;
 mod real;
+mod recipes;
 mod registration;
 mod reload;
+mod resumable;
+mod resumable_ends;
+mod resumable_network;
 mod resumption;
 mod reverse;
 mod rights;
 mod second;
+mod second_doctor;
 mod second_files;
 mod second_invites;
+mod second_streams;
+mod second_streams_server;
 mod secret;
+mod server_names;
+mod service_units;
 mod socks;
+mod status_browser;
+mod status_page;
 mod terminal;
 mod trust;
 mod tunnel;
@@ -92,12 +113,18 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
     let modules = [
         hostile::SCENARIOS,
         fail2ban::SCENARIOS,
+        log_format::SCENARIOS,
+        audit::SCENARIOS,
+        json_contract::SCENARIOS,
+        detach::SCENARIOS,
         impostor::SCENARIOS,
         listener::SCENARIOS,
         message::SCENARIOS,
+        metrics::SCENARIOS,
         trust::SCENARIOS,
         terminal::SCENARIOS,
         access::SCENARIOS,
+        accounts::SCENARIOS,
         invites::SCENARIOS,
         invites_command::SCENARIOS,
         psk::SCENARIOS,
@@ -111,25 +138,39 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         files_resume::SCENARIOS,
         files_rights::SCENARIOS,
         secret::SCENARIOS,
+        server_names::SCENARIOS,
         classic::SCENARIOS,
         python::SCENARIOS,
         key_files::SCENARIOS,
         second::SCENARIOS,
         second_files::SCENARIOS,
         second_invites::SCENARIOS,
+        second_doctor::SCENARIOS,
+        second_streams::SCENARIOS,
+        second_streams_server::SCENARIOS,
         tunnel::SCENARIOS,
         reverse::SCENARIOS,
         socks::SCENARIOS,
         udp::SCENARIOS,
         rights::SCENARIOS,
         policy::SCENARIOS,
+        explain::SCENARIOS,
+        doctor::SCENARIOS,
         names::SCENARIOS,
         proxy::SCENARIOS,
         pool::SCENARIOS,
         half_close::SCENARIOS,
         outage::SCENARIOS,
+        resumable::SCENARIOS,
+        resumable_ends::SCENARIOS,
+        resumable_network::SCENARIOS,
         drain::SCENARIOS,
+        status_page::SCENARIOS,
+        status_browser::SCENARIOS,
         reload::SCENARIOS,
+        service_units::SCENARIOS,
+        completion::SCENARIOS,
+        package::SCENARIOS,
         fault::SCENARIOS,
         files_faults::SCENARIOS,
         invites_faults::SCENARIOS,
@@ -137,6 +178,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         memory::SCENARIOS,
         clock::SCENARIOS,
         real::SCENARIOS,
+        recipes::SCENARIOS,
     ];
     let mut chosen = modules.concat();
     if flags.big {

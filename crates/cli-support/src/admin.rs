@@ -7,6 +7,9 @@ mod command;
 mod folder;
 mod line;
 mod socket;
+pub(crate) mod status;
+mod status_parts;
+mod traffic_history;
 
 use std::io;
 use std::sync::Arc;
@@ -17,9 +20,15 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use answer::{Answer, Counts, InviteTried, Open, Status};
+pub use answer::Answer;
 pub use command::Command;
 pub use socket::{AdminSocket, Responder};
+pub use status::{SCHEMA, Status};
+pub use status_parts::{
+    ClientIn, Counts, ForwardState, IdentityState, InviteCounts, InviteTried, LeaseHeld, Open, Protection,
+    Refused, ServerState, TrafficState,
+};
+pub use traffic_history::TrafficHistory;
 
 use crate::home::Home;
 use crate::{Error, output};

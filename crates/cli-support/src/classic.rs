@@ -72,10 +72,15 @@ impl From<Hash> for OaepHash {
 /// [`Error`].
 pub fn run(command: &Classic, home: &Home) -> Result<(), Error> {
     warn("this exchange is neither authenticated nor forward-secret; `client send` and `server` are both");
-    match command {
+    let exchange = match command {
         Classic::RsaOaep { exchange, key, oaep_hash, private_key } => {
-            rsa_oaep::run(exchange, (*oaep_hash).into(), key.as_deref(), private_key.as_deref(), home)
+            rsa_oaep::run(exchange, (*oaep_hash).into(), key.as_deref(), private_key.as_deref(), home)?;
+            exchange
         }
-        Classic::AesEax { exchange, agreement } => aes_eax::run(exchange, agreement),
-    }
+        Classic::AesEax { exchange, agreement } => {
+            aes_eax::run(exchange, agreement)?;
+            exchange
+        }
+    };
+    exchange.tell_sent()
 }

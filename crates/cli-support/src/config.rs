@@ -94,6 +94,15 @@ where
     Ok(texts.into_iter().map(|Text(value)| value).collect())
 }
 
+/// Parses an address to listen on, for a key that may be missing. The field needs `#[serde(default)]`, too.
+///
+/// # Errors
+/// Those of [`Address::listening`].
+pub fn optional_listening<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Address::listening(&text).map(Some).map_err(D::Error::custom)
+}
+
 /// Parses a duration of `MIN` to `MAX` seconds.
 ///
 /// # Errors

@@ -141,11 +141,35 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The log is to go to a journal that is not there.
+    #[error("cannot log to the journal at {}: {source}", path.display())]
+    Journal {
+        /// The path of its socket.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A command is for running programs, and no process of the program runs.
     #[error("no {program} of this home is running")]
     NotRunning {
         /// `server` or `client`.
         program: &'static str,
+    },
+    /// The status page cannot listen on an address.
+    #[error("cannot listen on {address} for the status: {source}")]
+    StatusListen {
+        /// The address.
+        address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Other machines would reach the status page.
+    #[error(
+        "other machines reach {address}, and who reads the status there reads who is connected, and to what"
+    )]
+    StatusExposed {
+        /// The address.
+        address: String,
     },
     /// The async runtime could not be started.
     #[error("cannot start: {0}")]
@@ -240,6 +264,7 @@ impl Report for Error {
             | Self::ClassicTooLong { .. }
             | Self::EmptyPassphrase
             | Self::PassphraseMismatch
+            | Self::Journal { .. }
             | Self::Crypto(_)
             // A key file of this user that cannot be used is a fault of the configuration. Code 3 is kept for the
             // alarm that a peer is not the one that it should be.
@@ -251,13 +276,16 @@ impl Report for Error {
             | Self::DanglingLink { .. }
             | Self::FileTooLong { .. }
             | Self::Key { .. }
+            | Self::StatusExposed { .. }
             | Self::NoTerminal { .. } => Exit::Usage,
             Self::ClassicKeyMismatch { .. } | Self::ClassicPeerKey(_) => Exit::Identity,
             Self::Network { source, .. } if source.kind() == io::ErrorKind::TimedOut => Exit::TimedOut,
             Self::ClassicNobody { .. } | Self::ClassicSilence { .. } => Exit::TimedOut,
-            Self::Network { .. } | Self::Stdio { .. } | Self::NotRunning { .. } | Self::Runtime(_) => {
-                Exit::Network
-            }
+            Self::Network { .. }
+            | Self::Stdio { .. }
+            | Self::NotRunning { .. }
+            | Self::StatusListen { .. }
+            | Self::Runtime(_) => Exit::Network,
             Self::ClassicRefused | Self::ClassicPeer(_) => Exit::Integrity,
         }
     }
@@ -321,8 +349,17 @@ impl Report for Error {
                         .into(),
                 )
             }
+            Self::Journal { .. } => {
+                Some("systemd-journald has to run here; --log-format json writes to standard error".into())
+            }
             Self::NotRunning { .. } => Some("start one, or name its home with --home DIR".into()),
             Self::Address(error) => error.hint(),
+            Self::StatusListen { address, source } => Some(listen_hint(address, source).into()),
+            Self::StatusExposed { .. } => Some(
+                "give 127.0.0.1:PORT or unix:/PATH, and reach it through a tunnel; or --status-anywhere, with a proxy in \
+                 front that asks for a password"
+                    .into(),
+            ),
             Self::EmptyPassphrase => {
                 Some("a key without a passphrase is made without --passphrase-prompt".into())
             }

@@ -117,6 +117,8 @@ impl ListenSpec {
             Address::Tcp { host, port } => ListenAddress::Port { host: host.clone(), port: *port },
             // The parser made the path from text, so the conversion loses nothing.
             Address::Unix(path) => ListenAddress::Unix { path: path.to_string_lossy().into_owned() },
+            // The parser makes none of these.
+            Address::Passed(name) => ListenAddress::Unix { path: name.clone() },
         };
         let kind = match self.transport {
             Transport::Stream => ListenKind::Stream,

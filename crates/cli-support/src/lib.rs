@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod classic;
+pub mod completion;
 pub mod config;
 pub mod control;
 mod conversion;
@@ -17,13 +18,21 @@ pub mod forward;
 pub mod hardening;
 pub mod home;
 pub mod identity;
+pub mod invocation;
 pub mod log_limit;
 pub mod logging;
+pub mod metrics;
+mod metrics_format;
+pub mod name;
 pub mod output;
+pub mod passed_sockets;
 pub mod private_file;
+pub mod protection;
 pub mod questioner;
 pub mod rate;
 pub mod report;
+pub mod service_manager;
+pub mod status_server;
 pub mod terminal;
 pub mod wakeable;
 

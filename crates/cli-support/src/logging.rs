@@ -1,33 +1,54 @@
-//! The log, on standard error. It never contains key material or payload. The value of a field may come from a
-//! peer, so all values and the message are escaped when they are written.
+//! The log, on standard error or in the journal. It never contains key material or payload. The value of a field may
+//! come from a peer, so all values and the message are escaped when they are written.
 
-use std::fmt::{self, Write as _};
+mod fields;
+mod journal;
+mod json;
+mod log_format;
 
 use clap::Args;
 use tracing::Subscriber;
-use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tunnel::escape::Escaping;
 
-use crate::output::notice::{LogOutput, is_terminal};
+use self::fields::EscapedFields;
+use self::journal::JournalEvents;
+use self::json::JsonEvents;
+use self::log_format::LogFormat;
+use crate::Error;
+use crate::output::journal::{self as journal_output, JournalOutput};
+use crate::output::machine::is_on_error;
+use crate::output::notice::{LogOutput, is_terminal, set_form};
 
-/// The level of the log. The default level contains what an operator needs.
+/// The level of the log, and its form. The default level contains what an operator needs.
+///
+/// In a help these options stand behind those of the command, and not among them.
 #[derive(Debug, Args)]
 pub struct Verbosity {
     /// Say more
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, conflicts_with = "quiet", display_order = 901)]
     verbose: bool,
     /// Say errors alone
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 902)]
     quiet: bool,
+    /// The form of the log: `text`, `json` (one object a line, notices included) or `journald` (with all fields to systemd's
+    /// journal; `journald:/PATH` names its socket) [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", env = "SOCKSEAL_LOG_FORMAT", display_order = 903)]
+    log_format: Option<LogFormat>,
+    /// Print results, events and errors as JSON, one object a line
+    #[arg(long, global = true, display_order = 904)]
+    json: bool,
 }
 
 impl Verbosity {
+    /// Returns whether results are to be printed as JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Returns whether the user wants to see errors alone.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -36,7 +57,10 @@ impl Verbosity {
 }
 
 /// Starts the log. `RUST_LOG` decides the level where it is set. `NO_COLOR` turns colors off.
-pub fn start(verbosity: &Verbosity) {
+///
+/// # Errors
+/// [`Error::Journal`] where the log is to go to a journal that is not there.
+pub fn start(verbosity: &Verbosity) -> Result<(), Error> {
     let level = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, false) => LevelFilter::INFO,
@@ -48,11 +72,28 @@ pub fn start(verbosity: &Verbosity) {
         Ok(filter) => (filter, None),
         Err(problem) => (builder().parse_lossy(""), Some(problem)),
     };
-    let color = is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    subscriber(filter, color, || LogOutput).init();
+    match verbosity.log_format.as_ref().unwrap_or(&LogFormat::Text) {
+        LogFormat::Text if !is_on_error() => {
+            let color = is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            subscriber(filter, color, || LogOutput).init();
+        }
+        // What shares standard error with objects is made of objects too.
+        LogFormat::Text | LogFormat::Json => {
+            set_form(json::notice);
+            json_subscriber(filter, || LogOutput).init();
+        }
+        LogFormat::Journald(path) => {
+            if is_on_error() {
+                set_form(json::notice);
+            }
+            journal_output::open(path).map_err(|source| Error::Journal { path: path.clone(), source })?;
+            journal_subscriber(filter, || JournalOutput).init();
+        }
+    }
     if let Some(problem) = problem {
         tracing::warn!(%problem, "RUST_LOG makes no sense, and counts for nothing");
     }
+    Ok(())
 }
 
 fn subscriber<W>(filter: EnvFilter, color: bool, writer: W) -> impl Subscriber + Send + Sync
@@ -70,61 +111,31 @@ where
         .finish()
 }
 
-/// Writes the fields of an event as the default format does, each value escaped.
-#[derive(Debug)]
-struct EscapedFields;
-
-impl<'writer> FormatFields<'writer> for EscapedFields {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut visitor = EscapingVisitor { writer, is_first: true, result: Ok(()) };
-        fields.record(&mut visitor);
-        visitor.result
-    }
+fn json_subscriber<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false)
+        .event_format(JsonEvents)
+        .finish()
 }
 
-/// Every kind of value ends at one of the two methods here, since the trait's other methods call `record_debug`.
-struct EscapingVisitor<'writer> {
-    writer: Writer<'writer>,
-    is_first: bool,
-    result: fmt::Result,
+fn journal_subscriber<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .fmt_fields(EscapedFields)
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .event_format(JournalEvents::of(std::env::args_os().next()))
+        .finish()
 }
-
-impl EscapingVisitor<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let separator = if std::mem::replace(&mut self.is_first, false) { "" } else { " " };
-        self.result = self.result.and_then(|()| {
-            self.writer.write_str(separator)?;
-            if field.name() != MESSAGE {
-                write!(self.writer, "{}=", field.name())?;
-            }
-            value(&mut self.writer)
-        });
-    }
-}
-
-impl Visit for EscapingVisitor<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| write!(Escaping(writer), "{value:?}"));
-    }
-
-    /// Writes the value between quotes, so that its end is visible.
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == MESSAGE {
-            return self.record_debug(field, &format_args!("{value}"));
-        }
-        self.write(field, |writer| {
-            writer.write_char('"')?;
-            for (index, part) in value.split('"').enumerate() {
-                writer.write_str(if index == 0 { "" } else { "\\\"" })?;
-                Escaping(&mut *writer).write_str(part)?;
-            }
-            writer.write_char('"')
-        });
-    }
-}
-
-/// The field in which tracing keeps the text of an event.
-const MESSAGE: &str = "message";
 
 #[cfg(test)]
 mod tests {
@@ -142,12 +153,78 @@ mod tests {
 
     /// The log of `work` at any level.
     fn logged(color: bool, work: impl FnOnce()) -> String {
+        recorded(|log| subscriber(EnvFilter::new("trace"), color, move || log.clone()), work)
+    }
+
+    fn recorded<S>(subscriber: impl FnOnce(Recorded) -> S, work: impl FnOnce()) -> String
+    where
+        S: Subscriber + Send + Sync + 'static,
+    {
         let log = Recorded::default();
-        let writer = log.clone();
-        let subscriber = subscriber(EnvFilter::new("trace"), color, move || writer.clone());
-        tracing::subscriber::with_default(subscriber, work);
+        tracing::subscriber::with_default(subscriber(log.clone()), work);
         let log = log.0.lock().unwrap().clone();
         String::from_utf8(log).unwrap()
+    }
+
+    fn hostile_events() {
+        let error = Problem(HOSTILE, None);
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(peer = HOSTILE, error = %HOSTILE, count = 7_u64, "{HOSTILE}");
+        tracing::info!(error, bytes = HOSTILE.as_bytes(), left = -1, rate = 0.5, is_done = true, "an error");
+        tracing::debug!(kind = ?Some(HOSTILE), "a debug field");
+    }
+
+    #[test]
+    fn json_keeps_the_types_and_is_one_harmless_line_for_each_event() {
+        let log =
+            recorded(|log| json_subscriber(EnvFilter::new("trace"), move || log.clone()), hostile_events);
+        let lines: Vec<&str> = log.split_terminator('\n').collect();
+        assert_eq!(lines.len(), 3, "{log:?}");
+        assert!(lines.iter().all(|line| line.chars().all(tunnel::escape::is_harmless)), "{log:?}");
+        let objects: Vec<serde_json::Value> =
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let expected = serde_json::json!({ "peer": HOSTILE, "error": HOSTILE, "count": 7 });
+        assert_eq!((&objects[0]["message"], &objects[0]["fields"]), (&HOSTILE.into(), &expected));
+        assert_eq!(objects[0]["level"], "WARN");
+        let fields = &objects[1]["fields"];
+        assert_eq!((&fields["left"], &fields["rate"]), (&(-1).into(), &0.5.into()));
+        assert_eq!((&fields["is_done"], &fields["error"]), (&true.into(), &HOSTILE.into()));
+        // A filter can rely on the order.
+        assert!(lines[0].starts_with("{\"time\":\"2"), "{log}");
+        assert!(lines[0].contains("\"fields\":{\"peer\":\""), "{log}");
+        let time: jiff::Timestamp = objects[2]["time"].as_str().unwrap().parse().unwrap();
+        assert!(time.duration_since(jiff::Timestamp::now()).as_secs().abs() < 60);
+    }
+
+    #[test]
+    fn a_notice_is_a_line_of_json_as_well() {
+        for (text, level, message) in [
+            ("error: no", "ERROR", "no"),
+            ("warning: a\u{1b}b", "WARN", "a\u{1b}b"),
+            ("listening on [::1]:5000", "INFO", "listening on [::1]:5000"),
+        ] {
+            let line = json::notice(text);
+            assert!(line.trim_end().chars().all(tunnel::escape::is_harmless), "{line:?}");
+            let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&object["level"], &object["message"]), (&level.into(), &message.into()));
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_journal_has_the_text_and_each_field_and_no_other() {
+        let log =
+            recorded(|log| journal_subscriber(EnvFilter::new("trace"), move || log.clone()), hostile_events);
+        let entries: Vec<&str> = log.split_terminator('\0').collect();
+        assert_eq!(entries.len(), 3, "{log:?}");
+        let lines: Vec<&str> = entries[0].split_terminator('\n').collect();
+        let names: Vec<&str> = lines.iter().map(|line| line.split_once('=').unwrap().0).collect();
+        let own = ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"];
+        let fields = ["SOCKSEAL_PEER", "SOCKSEAL_ERROR", "SOCKSEAL_COUNT"];
+        assert_eq!(names, [own, fields].concat());
+        assert!(lines.iter().all(|line| line.chars().all(tunnel::escape::is_harmless)), "{log:?}");
+        assert_eq!(lines[1], "PRIORITY=4");
+        assert_eq!(lines[3], format!("SOCKSEAL_PEER={}", escaped(false)));
+        assert!(lines[0].ends_with(" count=7") && lines[0].contains(&escaped(true)), "{log}");
     }
 
     #[derive(Clone, Default)]

@@ -35,12 +35,17 @@ impl FromStr for Rate {
 /// Prints the exact rate, in the largest unit that leaves no remainder.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0.get();
-        let unit = UNITS.iter().find(|(size, _)| bytes.is_multiple_of(*size));
-        match unit {
-            Some((size, unit)) => write!(f, "{}{unit}", bytes / size),
-            None => write!(f, "{bytes}B"),
-        }
+        f.write_str(&exact_size(self.0.get()))
+    }
+}
+
+/// A number of bytes, exactly, in the largest unit that leaves no remainder.
+#[must_use]
+pub fn exact_size(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(size, _)| bytes.is_multiple_of(*size));
+    match unit {
+        Some((size, unit)) => format!("{}{unit}", bytes / size),
+        None => format!("{bytes}B"),
     }
 }
 

@@ -1,12 +1,16 @@
 //! The end of a program: its exit code, and the `error:` and `hint:` lines before it.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use wire_protocol::stream::error_in;
 use wire_protocol::{InvalidMessage, message};
 
-use crate::output::notice::{flush, say};
+use crate::invocation::Naming;
+use crate::output::machine;
+use crate::output::notice::{flush, say, tell_json};
 
 /// The outcome of a program. The exit codes are part of the command-line interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +61,18 @@ pub trait Report: std::error::Error {
     /// The exit code.
     fn exit(&self) -> Exit;
 
+    /// The word for the kind of the error, which stays as it is: the name of the variant, as in `server_key_changed`.
+    fn code(&self) -> String {
+        word_of(self)
+    }
+
     /// The error in one line, or in several where it quotes a file of the user's.
     fn lines(&self) -> Vec<String> {
         vec![self.to_string()]
     }
 
-    /// Advice on how to go on, where there is any.
+    /// Advice on how to go on, where there is any. Commands in it are written as `client send`: [`finish`] shows them by the
+    /// names that the programs have here.
     fn hint(&self) -> Option<String> {
         None
     }
@@ -74,30 +84,90 @@ pub fn finish<E: Report>(result: Result<(), E>) -> ExitCode {
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut lines = error.lines().into_iter();
-            say(format_args!("error: {}", lines.next().unwrap_or_default()));
-            lines.for_each(say);
-            if let Some(hint) = error.hint() {
-                say(format_args!("hint: {hint}"));
+            let (lines, exit) = (error.lines(), error.exit().code());
+            let hint = error.hint().map(|hint| Naming::of_process().show(&hint).into_owned());
+            if machine::is_json() {
+                let (code, message) = (error.code(), lines.join("\n"));
+                tell_json(&ErrorLine {
+                    event: "error",
+                    code: &code,
+                    message: &message,
+                    hint: hint.as_deref(),
+                    exit,
+                });
             }
-            ExitCode::from(error.exit().code())
+            if !machine::is_on_error() {
+                let mut lines = lines.into_iter();
+                say(format_args!("error: {}", lines.next().unwrap_or_default()));
+                lines.for_each(say);
+                if let Some(hint) = hint {
+                    say(format_args!("hint: {hint}"));
+                }
+            }
+            ExitCode::from(exit)
         }
     };
     flush();
     code
 }
 
+/// An error as an object.
+#[derive(Debug, Serialize)]
+struct ErrorLine<'a> {
+    event: &'static str,
+    code: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    exit: u8,
+}
+
+/// The word for the kind of an error: the name of its variant, in small letters with `_` between its words.
+#[must_use]
+pub fn word_of(error: &(impl std::fmt::Debug + ?Sized)) -> String {
+    word(&format!("{error:?}"))
+}
+
+/// The name at the beginning of a debug text, in small letters with `_` between its words.
+fn word(debug: &str) -> String {
+    let name = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let mut word = String::with_capacity(name.len() + 8);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(c.to_ascii_lowercase());
+    }
+    word
+}
+
 /// Prints clap's error about the command line, or the help that the user has asked for, and `hint` below it.
 /// Returns the exit code.
 #[must_use]
 pub fn finish_usage(error: &clap::Error, hint: Option<String>) -> ExitCode {
-    // The exit code tells the error even where it cannot be printed.
-    error.print().ok();
-    if let Some(hint) = hint {
-        say(format_args!("hint: {hint}"));
+    let hint = hint.map(|hint| Naming::of_process().show(&hint).into_owned());
+    let exit = u8::try_from(error.exit_code()).unwrap_or(1);
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    if error.use_stderr() && arguments.iter().any(|word| word == "--json") {
+        // It is not known which command was meant: these words stand for data on standard output.
+        let has = |wanted: &str| arguments.iter().any(|word| word == wanted);
+        let has_data =
+            has("pipe") || (has("get") && has("-")) || (has("forward") && (has("-W") || has("--stdio")));
+        machine::print_as_json(has_data);
+        let text = error.to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text);
+        let message = message.split("\n\nUsage:").next().unwrap_or(message);
+        let message = message.split("\n\nFor more information").next().unwrap_or(message).trim_end();
+        tell_json(&ErrorLine { event: "error", code: "usage", message, hint: hint.as_deref(), exit });
+    }
+    if !machine::is_on_error() {
+        // The exit code tells the error even where it cannot be printed.
+        error.print().ok();
+        if let Some(hint) = hint {
+            say(format_args!("hint: {hint}"));
+        }
     }
     flush();
-    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    ExitCode::from(exit)
 }
 
 /// The hint of the error of type `E` that made a command line invalid.
@@ -122,7 +192,8 @@ pub fn exit_of_io(error: &io::Error, phase: Phase) -> Exit {
             message::ResetCode::TooLong
             | message::ResetCode::NotAllowed
             | message::ResetCode::Replaced
-            | message::ResetCode::Busy,
+            | message::ResetCode::Busy
+            | message::ResetCode::QuotaUsedUp,
         )) => Exit::Refused,
         Some(Error::InvalidMessage(InvalidMessage::NotSockseal(_) | InvalidMessage::Version(_))) => {
             Exit::Network
@@ -147,4 +218,17 @@ pub enum Phase {
     Handshake,
     /// The connection was established.
     Established,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_an_error_is_its_name() {
+        let key = crate::Error::NotRunning { program: "server" };
+        assert_eq!(key.code(), "not_running");
+        assert_eq!(word("ServerKeyChanged { address: \"A\" }"), "server_key_changed");
+        assert_eq!(word("NoHome"), "no_home");
+    }
 }

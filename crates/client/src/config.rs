@@ -6,15 +6,18 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use cli_support::admin::ForwardState;
 use cli_support::config;
 use cli_support::forward::{DynamicForward, ListenSpec, LocalForward, RemoteForward, TargetSpec, Transport};
-use crypto_core::identity::KeyId;
+use cli_support::status_server::{HostName, StatusOptions};
 use serde::{Deserialize, Deserializer};
 use tunnel::address::Address;
 use tunnel::proxy_header::ProxyHeader;
 
 use crate::Error;
 use crate::cli::Trust;
+use crate::fingerprint::Fingerprint;
+use crate::server_spec::ServerSpec;
 use crate::trust::TrustPolicy;
 
 /// The settings of `client.toml`, with defaults for missing ones. Paths are absolute.
@@ -24,6 +27,14 @@ pub struct ClientConfig {
     /// How long streams that are live may go on once the client is told to stop: 0 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, 0, DAY>")]
     pub grace: Duration,
+    /// The address of the status page, if any.
+    #[serde(deserialize_with = "config::optional_listening")]
+    pub status: Option<Address>,
+    /// Whether `status` may be an address that other machines reach.
+    pub status_anywhere: bool,
+    /// The hosts that the status page answers for besides this machine's own.
+    #[serde(deserialize_with = "config::texts")]
+    pub status_hosts: Vec<HostName>,
     /// What to forward, server by server.
     #[serde(rename = "forward")]
     pub forwards: Vec<Forward>,
@@ -32,8 +43,8 @@ pub struct ClientConfig {
 /// A `[[forward]]` table of `client.toml`: one server, and at least one forward through it.
 #[derive(Debug, Clone)]
 pub struct Forward {
-    /// Where the server is.
-    pub server: Address,
+    /// The server, by name or address.
+    pub server: ServerSpec,
     /// How it proves itself, as on the command line.
     pub trust: Trust,
     /// What is listened for here, as in `-L`.
@@ -49,11 +60,31 @@ pub struct Forward {
     pub wait: Duration,
     /// How long a flow of datagrams may be idle: 1 second to a day.
     pub udp_timeout: Duration,
+    /// Whether the connections of `local` and `dynamic` outlive a lost connection to the server.
+    pub resume: bool,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(30), forwards: Vec::new() }
+        Self {
+            grace: Duration::from_secs(30),
+            status: None,
+            status_anywhere: false,
+            status_hosts: Vec::new(),
+            forwards: Vec::new(),
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Where the status page is.
+    #[must_use]
+    pub fn status_options(&self) -> StatusOptions {
+        StatusOptions {
+            address: self.status.clone(),
+            anywhere: self.status_anywhere,
+            hosts: self.status_hosts.clone(),
+        }
     }
 }
 
@@ -68,6 +99,9 @@ pub fn read(given: Option<&Path>) -> Result<(ClientConfig, Option<PathBuf>), Err
     let folder = config::folder(&path)?;
     for forward in &mut read.forwards {
         forward.resolve(&folder);
+    }
+    if let Some(address) = &mut read.status {
+        config::resolve_address(address, &folder);
     }
     check(&read.forwards)?;
     Ok((read, Some(path)))
@@ -95,7 +129,7 @@ pub fn check(forwards: &[Forward]) -> Result<(), Error> {
 /// Where something is listened on: here, or at a server.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place<'a> {
-    server: Option<&'a Address>,
+    server: Option<&'a ServerSpec>,
     listen: &'a Address,
     transport: Transport,
 }
@@ -137,6 +171,30 @@ impl Forward {
         local.chain(dynamic).chain(remote).filter(move |(place, _)| is_chosen(place))
     }
 
+    /// Each of the forwards, as the status shows it.
+    pub(crate) fn states(&self) -> impl Iterator<Item = ForwardState> {
+        let state = |kind: &str, listen: String, target: Option<String>| ForwardState {
+            kind: kind.into(),
+            server: self.server.to_string(),
+            listen,
+            target,
+        };
+        let spec = |listen: &ListenSpec| match listen.transport {
+            Transport::Stream => listen.address.to_string(),
+            Transport::Datagram => format!("{}/udp", listen.address),
+        };
+        let local = self
+            .local
+            .iter()
+            .map(move |forward| state("local", spec(&forward.listen), Some(forward.target.to_string())));
+        let remote = self.remote.iter().map(move |forward| {
+            state("remote", spec(&forward.listen), forward.target.as_ref().map(ToString::to_string))
+        });
+        let dynamic =
+            self.dynamic.iter().map(move |forward| state("dynamic", forward.listen.to_string(), None));
+        local.chain(remote).chain(dynamic)
+    }
+
     /// Whether there is nothing to forward.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -145,7 +203,9 @@ impl Forward {
 
     /// Lets relative paths start from `folder`.
     fn resolve(&mut self, folder: &Path) {
-        config::resolve_address(&mut self.server, folder);
+        if let ServerSpec::Address(address) = &mut self.server {
+            config::resolve_address(address, folder);
+        }
         if let Some(path) = &mut self.trust.psk {
             *path = folder.join(&path);
         }
@@ -162,7 +222,7 @@ impl<'de> Deserialize<'de> for Forward {
 #[serde(deny_unknown_fields)]
 struct ForwardTable {
     #[serde(deserialize_with = "config::text")]
-    server: Address,
+    server: ServerSpec,
     #[serde(default, deserialize_with = "config::optional_text")]
     server_key: Option<Fingerprint>,
     #[serde(default, deserialize_with = "config::optional_text")]
@@ -180,6 +240,8 @@ struct ForwardTable {
     wait: Duration,
     #[serde(default = "default_udp_timeout", deserialize_with = "config::duration::<_, 1, DAY>")]
     udp_timeout: Duration,
+    #[serde(default)]
+    resume: bool,
 }
 
 impl ForwardTable {
@@ -203,6 +265,7 @@ impl ForwardTable {
             header: if self.proxy_protocol { ProxyHeader::V2 } else { ProxyHeader::None },
             wait: self.wait,
             udp_timeout: self.udp_timeout,
+            resume: self.resume,
         };
         if forward.is_empty() {
             return Err("nothing to forward: one of local, remote and dynamic is needed".into());
@@ -210,18 +273,6 @@ impl ForwardTable {
         // What one table says against itself is told with its line.
         check(std::slice::from_ref(&forward)).map_err(|error| error.to_string())?;
         Ok(forward)
-    }
-}
-
-/// A key id. What is wrong with one says nothing of files of keys.
-struct Fingerprint(KeyId);
-
-impl FromStr for Fingerprint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let id = text.parse::<KeyId>();
-        id.map(Self).map_err(|error| format!("{text:?} is {error}"))
     }
 }
 
@@ -254,6 +305,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use cli_support::report::Report as _;
+    use crypto_core::identity::KeyId;
 
     use super::*;
 
@@ -314,7 +366,7 @@ mod tests {
         assert_eq!(first.dynamic, ["1080"].map(|text| text.parse().unwrap()));
         assert_eq!([first.header, second.header], [ProxyHeader::None, ProxyHeader::V2]);
         assert_eq!([first.wait, first.udp_timeout].map(|value| value.as_secs()), [0, 300]);
-        assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")));
+        assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")).into());
         assert_eq!(second.trust.psk, Some(folder.path().join("laptop.psk")));
     }
 
@@ -333,7 +385,7 @@ mod tests {
         check("\ngrace = 'long'", 2, "\"long\" is not a duration");
         check("\nforwards = []", 2, "unknown field `forwards`");
         check("[[forward]]\nlocal = ['1:@db']", 1, "missing field `server`");
-        check(&after("[[forward]]\nserver = 'a'\n"), 5, "\"a\" is not an address");
+        check(&after("[[forward]]\nserver = 'a b'\n"), 5, "\"a b\" is not an address");
         check(&after("[[forward]]\nserver = 'a:1'\n"), 4, "nothing to forward");
         check(&after("[[forward]]\nserver = 'a:1'\nremote = []\n"), 4, "nothing to forward");
         check(&after("server_key = 'SHA256:x'"), 4, "\"SHA256:x\" is not a fingerprint");

@@ -1,32 +1,36 @@
-//! Connects to a server: dials its address, decides on its key, and does the handshake.
+//! Connects to a server: reaches it at one of its addresses, decides on its key, and does the handshake.
+
+mod failure;
+mod first_contact;
+mod patience;
+mod race;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use cli_support::home::Home;
 use cli_support::identity::{self, Identity as _};
 use cli_support::private_file;
-use cli_support::questioner::Questioner;
-use crypto_core::identity::{ClientKey, KeyId};
-use crypto_core::psk::PreSharedKey;
-use tokio::time::{Instant, sleep_until};
+use crypto_core::identity::ClientKey;
 use tunnel::address::Address;
-use tunnel::backoff::Backoff;
 use tunnel::closing::close;
-use tunnel::dial::{DEADLINE, in_time};
-use tunnel::network::Network;
+use tunnel::dial::in_time;
 use tunnel::pool::Connect;
 use tunnel::socket::Socket;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
-use wire_protocol::message::{AbortCode, DeniedCode, Target};
-use wire_protocol::stream::{self, Channel, OpenError, Peer, SecureStream, Session, error_in};
+use wire_protocol::message::Target;
+use wire_protocol::stream::{self, Channel, OpenError, Peer, SecureStream, Session, VerifiedServer};
 
-use crate::cli;
+use self::failure::{connect_error, handshake_error};
+use self::first_contact::first_contact;
 use crate::error::Error;
+use crate::server::Server;
 use crate::tickets::{TicketCache, Tickets};
-use crate::trust::{KnownServer, KnownServers, TrustPolicy};
+use crate::trust::{KnownServer, KnownServers};
+
+pub(crate) use self::failure::lost_error;
+pub(crate) use self::patience::Patience;
+pub(crate) use self::race::{Questions, race};
 
 /// The key of a client, and the home that holds its known servers and tickets.
 #[derive(Debug, Clone)]
@@ -52,6 +56,11 @@ impl Credentials {
         &self.home
     }
 
+    /// The client's key, for a handshake.
+    pub(crate) fn identity_shared(&self) -> Option<Arc<ClientKey>> {
+        self.identity.clone()
+    }
+
     /// The client's key.
     #[must_use]
     pub fn identity(&self) -> Option<&ClientKey> {
@@ -59,43 +68,25 @@ impl Credentials {
     }
 }
 
-/// The server to connect to, and how it is authenticated.
-#[derive(Debug)]
-pub struct Server {
-    /// Where it is.
-    pub address: Address,
-    /// The fingerprint of its key, where that is given.
-    pub pinned: Option<KeyId>,
-    /// What to do where it is not, and none is known.
-    pub policy: TrustPolicy,
-    /// The key shared with it, in place of all this.
-    pub psk: Option<Arc<PreSharedKey>>,
-    /// By which network it is reached.
-    pub network: Network,
-}
-
-impl Server {
-    /// What the command line says, by the network of the system.
-    ///
-    /// # Errors
-    /// [`Error::Program`] when the file of a pre-shared key cannot be used.
-    pub fn from_options(address: Address, options: &cli::Trust) -> Result<Self, Error> {
-        let psk: Option<&PathBuf> = options.psk.as_ref();
-        let psk = psk.map(|path| identity::read_psk(path).map(Arc::new)).transpose()?;
-        Ok(Self { address, pinned: options.server_key, policy: options.trust, psk, network: Network::System })
-    }
-}
-
 /// Connects and does the handshake: the channel is idle.
 ///
-/// Nothing but the handshake is sent to a server whose key is not trusted.
+/// Nothing but the handshake is sent to a server whose key is not trusted. Of several addresses, and of the several that a
+/// name may have, the first one is taken at which the server proves its key.
 ///
 /// # Errors
 /// [`Error`].
 pub async fn connect(credentials: &Credentials, server: &Server) -> Result<Channel<Socket>, Error> {
+    connect_somewhere(credentials, server).await.map(|(channel, _)| channel)
+}
+
+/// As [`connect`], and gives the address that was taken, too.
+pub(crate) async fn connect_somewhere<'a>(
+    credentials: &Credentials,
+    server: &'a Server,
+) -> Result<(Channel<Socket>, &'a Address), Error> {
     let known_servers = KnownServers::new(credentials.home.clone());
     let tickets = OnceLock::new();
-    connect_with(credentials, server, None, stream::connect_channel, &tickets, &known_servers).await
+    connect_with(credentials, server, None, VerifiedServer::enter, &tickets, &known_servers).await
 }
 
 /// As [`connect`], and opens a stream to `target` right behind the handshake, without a round trip for it.
@@ -109,8 +100,8 @@ pub(crate) async fn connect_open(
 ) -> Result<SecureStream<Socket>, Error> {
     let known_servers = KnownServers::new(credentials.home.clone());
     let (open, tickets) = (Some(target), OnceLock::new());
-    let opening =
-        connect_with(credentials, server, open, stream::connect_open, &tickets, &known_servers).await?;
+    let opening = connect_with(credentials, server, open, VerifiedServer::open, &tickets, &known_servers);
+    let (opening, address) = opening.await?;
     let source = match in_time(async { Ok(opening.confirm().await) }).await {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(OpenError::Refused { code, channel })) => {
@@ -120,7 +111,7 @@ pub(crate) async fn connect_open(
         Ok(Err(error)) => error.into(),
         Err(error) => error,
     };
-    Err(Error::Channel { address: server.address.to_string(), source })
+    Err(Error::Channel { address: server.shown_at(address), source })
 }
 
 /// Makes one channel after another to one server.
@@ -140,7 +131,7 @@ impl Connector {
 
     /// The server's address, as it is shown.
     pub(crate) fn address(&self) -> String {
-        self.server.address.to_string()
+        self.server.to_string()
     }
 }
 
@@ -151,8 +142,9 @@ impl Connect for Connector {
     /// As [`connect`], with tickets that stay in memory.
     async fn connect(&self) -> Result<Channel<Socket>, Error> {
         let Self { credentials, server, tickets, known_servers } = self;
-        let mut channel =
-            connect_with(credentials, server, None, stream::connect_channel, tickets, known_servers).await?;
+        let connected =
+            connect_with(credentials, server, None, VerifiedServer::enter, tickets, known_servers);
+        let (mut channel, _) = connected.await?;
         // There may be many, and the server's key has been looked at.
         channel.session_mut().peer = Peer::Server(None);
         Ok(channel)
@@ -163,25 +155,30 @@ impl Connect for Connector {
     }
 }
 
-/// Connects, and does what `handshake` does with the configuration for it.
-async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
+/// Connects, and does with the server that has proven its key what `finish` does.
+async fn connect_with<'a, C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     credentials: &Credentials,
-    server: &Server,
+    server: &'a Server,
     open: Option<Target>,
-    handshake: impl Fn(Socket, ClientConfig) -> F,
+    finish: impl Fn(VerifiedServer<Socket>) -> F,
     tickets: &OnceLock<TicketCache>,
     known_servers: &KnownServers,
-) -> Result<C, Error> {
-    let handshake = async |socket, config| {
-        in_time(handshake(socket, config)).await.map_err(|source| handshake_error(server, source))
+) -> Result<(C, &'a Address), Error> {
+    let finish = async |verified, address| {
+        in_time(finish(verified)).await.map_err(|source| handshake_error(server, address, source))
     };
     let mut patience = Patience::new();
     if let Some(psk) = &server.psk {
-        loop {
-            let socket = dial(server).await?;
+        let config = || {
             let expected = ExpectedServer::Psk(Arc::clone(psk));
-            let config = ClientConfig { server: expected, identity: None, invite: None, open: open.clone() };
-            match handshake(socket, config).await {
+            ClientConfig { open: open.clone(), ..ClientConfig::new(expected) }
+        };
+        loop {
+            let connected = match verify(server, config).await {
+                Ok((verified, address)) => finish(verified, address).await.map(|channel| (channel, address)),
+                Err(error) => Err(error),
+            };
+            match connected {
                 Err(error) => patience.endure(error).await?,
                 connected => return connected,
             }
@@ -199,18 +196,27 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     };
     let client = credentials.identity.as_ref().map(|key| key.public().id());
     let tickets = tickets.get_or_init(|| Tickets::new(&credentials.home, known.id, client).cached());
-    let mut connected = loop {
-        let socket = match socket.take() {
-            Some(socket) => socket,
-            None => dial(server).await?,
+    let config = || {
+        let (id, key, ticket) = (known.id, known.key.clone(), tickets.take());
+        let (identity, open) = (credentials.identity.clone(), open.clone());
+        ClientConfig { identity, open, ..ClientConfig::new(ExpectedServer::Key { id, key, ticket }) }
+    };
+    let (mut connected, address) = loop {
+        let verified = match socket.take() {
+            // The key was asked for on it.
+            Some((socket, address)) => {
+                let verified = in_time(stream::verify_server(socket, config())).await;
+                verified
+                    .map(|verified| (verified, address))
+                    .map_err(|source| handshake_error(server, address, source))
+            }
+            None => verify(server, config).await,
         };
-        let config = ClientConfig {
-            server: ExpectedServer::Key { id: known.id, key: known.key.clone(), ticket: tickets.take() },
-            identity: credentials.identity.clone(),
-            invite: None,
-            open: open.clone(),
+        let connected = match verified {
+            Ok((verified, address)) => finish(verified, address).await.map(|channel| (channel, address)),
+            Err(error) => Err(error),
         };
-        match handshake(socket, config).await {
+        match connected {
             Ok(connected) => break connected,
             Err(error) => patience.endure(error).await?,
         }
@@ -223,8 +229,8 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     // The key has proven itself: it is remembered whole, so that the next handshake needs no question.
     if let Peer::Server(Some(key)) = &session.peer {
         let proven = KnownServer { id: key.id(), key: Some(key.clone()) };
-        if known_servers.find(&server.address)?.as_ref() != Some(&proven) {
-            match known_servers.remember(&server.address, &proven) {
+        if known_servers.find(address)?.as_ref() != Some(&proven) {
+            match known_servers.remember_proven(address, &proven) {
                 // A user who says which key it has to be does not need it remembered.
                 Err(error) if server.pinned.is_some() => {
                     tracing::debug!(%error, "cannot remember the server");
@@ -233,111 +239,43 @@ async fn connect_with<C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
             }
         }
     }
-    Ok(connected)
+    Ok((connected, address))
 }
 
-/// How long a client puts up with a server that has too much to do: as long as it would wait for a handshake.
-pub(crate) struct Patience {
-    ends: Instant,
-    pauses: Backoff,
-}
-
-impl Patience {
-    pub(crate) fn new() -> Self {
-        Self { ends: Instant::now() + DEADLINE, pauses: Backoff::up_to(MAX_BUSY_PAUSE) }
-    }
-
-    /// Waits before the next attempt, where the server was busy and there is time for one.
-    pub(crate) async fn endure(&mut self, error: Error) -> Result<(), Error> {
-        let is_busy = match &error {
-            Error::Handshake { source, .. } => {
-                matches!(error_in(source), Some(wire_protocol::Error::Aborted(AbortCode::Busy)))
-            }
-            _ => false,
-        };
-        let next = Instant::now() + self.pauses.next_pause();
-        if !is_busy || next >= self.ends {
-            return Err(error);
-        }
-        tracing::debug!(%error, "the server is busy: trying again");
-        sleep_until(next).await;
-        Ok(())
-    }
-}
-
-/// The server as it is trusted already: given on the command line, or known.
-fn trusted(known_servers: &KnownServers, server: &Server) -> Result<Option<KnownServer>, Error> {
-    match (known_servers.find(&server.address)?, server.pinned) {
-        (Some(known), Some(given)) if known.id != given => {
-            Err(Error::ServerKeyContradicts { address: server.address.to_string(), known: known.id, given })
-        }
-        (Some(known), _) => Ok(Some(known)),
-        (None, Some(given)) => Ok(Some(KnownServer { id: given, key: None })),
-        (None, None) => Ok(None),
-    }
-}
-
-/// Asks a server for its key and decides whether to trust it. Also gives the socket where the handshake can go on
-/// on it: not after a human was asked, since the server does not wait that long.
-async fn first_contact(
+/// Reaches the server, up to the proof of its key.
+async fn verify(
     server: &Server,
-    patience: &mut Patience,
-) -> Result<(KnownServer, Option<Socket>), Error> {
-    let address = || server.address.to_string();
-    if server.policy == TrustPolicy::Strict {
-        return Err(Error::NotKnown { address: address() });
-    }
-    let (key, socket) = loop {
-        let mut socket = dial(server).await?;
-        match in_time(stream::fetch_server_key(&mut socket)).await {
-            Ok(key) => break (key, socket),
-            Err(source) => patience.endure(Error::Handshake { address: address(), source }).await?,
-        }
-    };
-    match server.policy {
-        TrustPolicy::AcceptNew => Ok((KnownServer { id: key.id(), key: Some(key) }, Some(socket))),
-        _ => {
-            let Ok(questioner) = Questioner::find() else {
-                return Err(Error::UnknownServer { address: address(), offered: key.id() });
-            };
-            drop(socket);
-            let question = format!("The key of the server at {} is {}. Trust it?", server.address, key.id());
-            let stream = questioner.name();
-            let trusted = tokio::task::spawn_blocking(move || questioner.confirm(&question))
-                .await
-                .map_err(io::Error::other)
-                .flatten()
-                .map_err(|source| Error::Stdio { stream, source })?;
-            if !trusted {
-                return Err(Error::NotTrusted { address: address() });
+    config: impl Fn() -> ClientConfig + Sync,
+) -> Result<(VerifiedServer<Socket>, &Address), Error> {
+    let ask = |socket| stream::verify_server(socket, config());
+    let raced = race(&server.network, server.addresses(), Questions::Staggered, ask).await;
+    let (verified, address) = raced.map_err(|lost| connect_error(server, lost))?;
+    server.note_reached(address);
+    Ok((verified, address))
+}
+
+/// The server as it is trusted already: given on the command line, or known. Of several addresses none may be known with another
+/// key.
+fn trusted(known_servers: &KnownServers, server: &Server) -> Result<Option<KnownServer>, Error> {
+    let addresses: Vec<&Address> = server.addresses().collect();
+    let mut trusted = server.pinned.map(|id| KnownServer { id, key: None });
+    for (address, known) in addresses.iter().zip(known_servers.find_all(&addresses)?) {
+        let Some(known) = known else { continue };
+        match &trusted {
+            Some(given) if given.id != known.id => {
+                return Err(Error::ServerKeyContradicts {
+                    address: server.shown_at(address),
+                    server: address.to_string(),
+                    known: known.id,
+                    given: given.id,
+                });
             }
-            Ok((KnownServer { id: key.id(), key: Some(key) }, None))
+            Some(KnownServer { key: Some(_), .. }) => {}
+            _ => trusted = Some(known),
         }
     }
+    Ok(trusted)
 }
-
-/// What a handshake has failed with, as it is told.
-fn handshake_error(server: &Server, source: io::Error) -> Error {
-    let address = || server.address.to_string();
-    match error_in(&source) {
-        Some(&wire_protocol::Error::ServerKeyMismatch { expected, offered }) => {
-            Error::ServerKeyChanged { address: address(), expected, offered }
-        }
-        Some(wire_protocol::Error::Denied(DeniedCode::NotAllowed)) if server.psk.is_some() => {
-            let id = server.psk.as_ref().map(|psk| psk.id().to_owned()).unwrap_or_default();
-            Error::Psk { address: address(), id, source }
-        }
-        _ => Error::Handshake { address: address(), source },
-    }
-}
-
-pub(crate) async fn dial(server: &Server) -> Result<Socket, Error> {
-    let failed = |source| Error::Connect { address: server.address.to_string(), source };
-    server.network.dial(&server.address).await.map_err(failed)
-}
-
-/// The longest pause between two attempts to connect to a server that is busy.
-const MAX_BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -345,12 +283,14 @@ mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
 
+    use crypto_core::identity::KeyId;
+    use crypto_core::psk::PreSharedKey;
     use getrandom::SysRng;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
-    use wire_protocol::message::ServerLimits;
-    use wire_protocol::stream::{RsaPool, abort_frame, accept_channel};
+    use wire_protocol::message::{AbortCode, ServerLimits};
+    use wire_protocol::stream::{RsaPool, abort_frame, accept_channel, error_in};
 
     use super::*;
 
@@ -361,13 +301,8 @@ mod tests {
         let credentials = Credentials::read(Home::resolve(Some(folder.path().into())).unwrap()).unwrap();
         let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server {
-            address: listener.local_addr().unwrap().into(),
-            pinned: None,
-            policy: TrustPolicy::Strict,
-            psk: Some(Arc::clone(&psk)),
-            network: Network::System,
-        };
+        let mut server = Server::at(listener.local_addr().unwrap().into());
+        server.psk = Some(Arc::clone(&psk));
         let config = Arc::new(ServerConfig {
             identity: None,
             psks: BTreeMap::from([("laptop".to_owned(), psk)]),

@@ -2,6 +2,7 @@
 
 use cli_support::admin::Status;
 use cli_support::control::{Events, Sender, channel};
+use cli_support::status_server::MetricsFormat;
 use tokio::sync::oneshot;
 
 /// Sends control events to forwards that run in [`Forwards::run`](crate::command::forward::Forwards::run). Clones send
@@ -18,6 +19,8 @@ pub struct ControlEvents(pub(crate) Events<ControlEvent>);
 pub(crate) enum ControlEvent {
     /// Say how it is.
     Status(oneshot::Sender<Status>),
+    /// Asks for the metrics.
+    Metrics(MetricsFormat, oneshot::Sender<String>),
     /// Do not wait for connections any longer. Only forwards that are ending go by it.
     EndNow,
 }
@@ -33,6 +36,11 @@ impl Control {
     /// How the forwards are; `None` where they have ended.
     pub async fn status(&self) -> Option<Status> {
         self.0.ask(ControlEvent::Status).await
+    }
+
+    /// The metrics of the forwards; `None` where they have ended.
+    pub async fn metrics(&self, format: MetricsFormat) -> Option<String> {
+        self.0.ask(|answer| ControlEvent::Metrics(format, answer)).await
     }
 
     /// Ends the wait for connections of forwards whose end has begun. Before that it does nothing.

@@ -3,12 +3,13 @@
 mod hint;
 
 use std::io;
+use std::path::PathBuf;
 
-use cli_support::report::{Exit, Phase, Report, exit_of_io};
+use cli_support::report::{Exit, Phase, Report, exit_of_io, word_of};
 use crypto_core::identity::KeyId;
 use tunnel::dial::{connect_hint, listen_hint};
 use wire_protocol::invite::InviteLineError;
-use wire_protocol::message::{ResetCode, Target};
+use wire_protocol::message::{AbortCode, RefusedCode, ResetCode, Target};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::error_in;
 
@@ -32,6 +33,41 @@ pub enum Error {
         address: String,
         /// Why not.
         source: io::Error,
+    },
+    /// No server was reached at any of several addresses.
+    #[error("cannot reach {server} at any of its addresses: {}", joined(.failures))]
+    Unreached {
+        /// The server, as it was called.
+        server: String,
+        /// What each address has failed with; at least two, and those that say the most come first.
+        failures: Vec<Error>,
+    },
+    /// No server has this name.
+    #[error("no server is called {name}; {}", those_known(.known))]
+    UnknownName {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// A name belongs to a server with another key.
+    #[error("{name} is the name of another server, whose key is {known}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The key of the server that has it.
+        known: KeyId,
+    },
+    /// What is to be made known lacks something.
+    #[error("{0}")]
+    Trust(&'static str),
+    /// A server would have more addresses than it can.
+    #[error("{name} would have more than {most} addresses")]
+    TooManyAddresses {
+        /// The name of the server.
+        name: String,
+        /// Most addresses of a server.
+        most: usize,
     },
     /// A connection came about, but no channel.
     #[error("no secure channel with {address}: {source}")]
@@ -66,6 +102,8 @@ pub enum Error {
     ServerKeyChanged {
         /// Whose.
         address: String,
+        /// The server, as it was called.
+        server: String,
         /// The trusted one.
         expected: KeyId,
         /// The one that came.
@@ -76,9 +114,11 @@ pub enum Error {
     ServerKeyContradicts {
         /// Whose.
         address: String,
-        /// The one in `known_servers`.
+        /// By which it is known, name or address.
+        server: String,
+        /// The one in `known_servers` or `servers.toml`.
         known: KeyId,
-        /// The one on the command line.
+        /// The one on the command line, or the one that belongs to the name.
         given: KeyId,
     },
     /// Nobody has vouched for the server, and nobody can be asked.
@@ -221,12 +261,41 @@ pub enum Error {
         /// With whom.
         address: String,
     },
+    /// Forwards cannot go on in the background.
+    #[error("cannot write {}: {source}", path.display())]
+    Background {
+        /// The path of the log.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something that was looked at is not as it should be.
+    #[error("{failed} of {checks} checks failed")]
+    Unwell {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        checks: usize,
+        /// What the first one that failed would end a program with.
+        exit: Exit,
+    },
     /// The reactor could not be started.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
 }
 
 impl Error {
+    /// Whether the server has too much to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Handshake { source, .. } => {
+                matches!(error_in(source), Some(wire_protocol::Error::Aborted(AbortCode::Busy)))
+            }
+            Self::Unreached { failures, .. } => failures.iter().any(Self::is_busy),
+            _ => false,
+        }
+    }
+
     /// What has become of a connection to `target` through the server at `address`: where the server does not make it, or the
     /// channel stands, or was ended by the other side for a reason of its own, it is not the channel that broke.
     pub(crate) fn carried(address: &str, target: &Target, source: RelayError) -> Self {
@@ -242,6 +311,20 @@ impl Error {
     }
 }
 
+fn joined(failures: &[Error]) -> String {
+    failures.iter().map(Error::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn those_known(names: &[String]) -> String {
+    match names {
+        [] => "no server has a name yet".into(),
+        names if names.len() > MAX_SHOWN => {
+            format!("known: {}, and {} more", names[..MAX_SHOWN].join(", "), names.len() - MAX_SHOWN)
+        }
+        names => format!("known: {}", names.join(", ")),
+    }
+}
+
 fn is_refused(error: &io::Error) -> bool {
     matches!(error_in(error), Some(wire_protocol::Error::Refused(_)))
 }
@@ -251,6 +334,14 @@ fn is_reset(error: &io::Error) -> bool {
 }
 
 impl Report for Error {
+    fn code(&self) -> String {
+        match self {
+            Self::Program(error) => error.code(),
+            Self::Files(error) => error.code(),
+            _ => word_of(self),
+        }
+    }
+
     fn exit(&self) -> Exit {
         match self {
             Self::Program(error) => error.exit(),
@@ -259,11 +350,14 @@ impl Report for Error {
                 exit_of_io(source, Phase::Handshake)
             }
             Self::Channel { source, .. } => exit_of_io(source, Phase::Established),
+            Self::Unreached { failures, .. } => failures.first().map_or(Exit::Network, Self::exit),
+            Self::UnknownName { .. } | Self::Trust(_) | Self::TooManyAddresses { .. } => Exit::Usage,
             Self::Psk { source, .. } => exit_of_io(source, Phase::Handshake),
             Self::ServerKeyChanged { .. }
             | Self::ServerKeyContradicts { .. }
             | Self::UnknownServer { .. }
             | Self::NotKnown { .. }
+            | Self::NameTaken { .. }
             | Self::InviteOfAnother { .. }
             | Self::NotTrusted { .. } => Exit::Identity,
             Self::InviteRefused { .. } => Exit::Refused,
@@ -275,7 +369,9 @@ impl Report for Error {
             | Self::HeaderMisplaced { .. }
             | Self::ForwardTwice { .. } => Exit::Usage,
             Self::Replaced { .. } => Exit::Refused,
+            Self::Background { .. } => Exit::Usage,
             Self::NoChannel { .. } => Exit::TimedOut,
+            Self::Unwell { exit, .. } => *exit,
             Self::Listening { source, .. } | Self::Target { source, .. } => {
                 exit_of_io(source, Phase::Established)
             }
@@ -300,8 +396,25 @@ impl Report for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Program(error) => error.hint(),
+            Self::Files(error @ FilesError::Share { source, .. }) => match error_in(source) {
+                Some(wire_protocol::Error::Refused(RefusedCode::QuotaUsedUp { .. })) => protocol_hint(source),
+                _ => error.hint(),
+            },
             Self::Files(error) => error.hint(),
             Self::Connect { address, source } => Some(connect_hint(address, source).into()),
+            Self::Unreached { failures, .. } => failures.first().and_then(Self::hint),
+            Self::UnknownName { name, .. } => Some(format!(
+                "an address has a port behind it, as in {name}:5000; client trust ADDRESS --name {name} gives a server the name, \
+                 and client trust --list shows those that have one"
+            )),
+            Self::NameTaken { name, .. } => Some(format!(
+                "take another --name; or, if its owner says that the server has a new key, run: client trust {name} \
+                 --server-key SHA256:..."
+            )),
+            Self::Trust(_) => Some("client trust --help shows what goes together".into()),
+            Self::TooManyAddresses { .. } => {
+                Some("client trust ADDRESS --forget takes one away that is of no use any more".into())
+            }
             Self::Psk { id, .. } => Some(format!(
                 "its owner has revoked it, or limits it: server list shows what it may do, and server keygen --psk NAME \
                  makes another in place of {id}"
@@ -331,12 +444,12 @@ impl Report for Error {
                     .into(),
             ),
             Self::NotDrained => Some("give them longer with --grace".into()),
-            Self::ServerKeyChanged { address, .. } => Some(format!(
+            Self::ServerKeyChanged { server, .. } => Some(format!(
                 "somebody may be in between; if the server really has a new key, ask its owner for the fingerprint \
-                 and run: client trust {address} --server-key SHA256:..."
+                 and run: client trust {server} --server-key SHA256:..."
             )),
-            Self::ServerKeyContradicts { address, given, .. } => Some(format!(
-                "if its owner says that it has a new key, run: client trust {address} --server-key {given}"
+            Self::ServerKeyContradicts { server, given, .. } => Some(format!(
+                "if its owner says that it has a new key, run: client trust {server} --server-key {given}"
             )),
             Self::UnknownServer { .. } => Some(
                 "compare it with what the server printed, then give it with --server-key; --trust accept-new \
@@ -365,6 +478,9 @@ impl Report for Error {
         }
     }
 }
+
+/// Most names in an error.
+const MAX_SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,12 @@ impl Attempt for Error {
             | Self::Channel { source, .. }
             | Self::Listening { source, .. } => source,
             Self::Connect { .. } => return Fault::Passing,
+            // What one address says is not the last word where another one may answer later.
+            Self::Unreached { failures, .. } => {
+                let first = failures.first().map_or(Fault::Passing, Self::fault);
+                let is_same = failures.iter().all(|failure| failure.fault() == first);
+                return if is_same { first } else { Fault::Passing };
+            }
             Self::Program(error) if error.is_exhaustion() => return Fault::Passing,
             _ => return Fault::Permanent,
         };

@@ -12,7 +12,7 @@
 //!    +--> command::forward tunnels, until a future of the caller's own is ready
 //! ```
 //!
-//! [`connect()`] gives a channel to whoever wants to do something else with it; `main.rs` parses and reports.
+//! [`connect()`] gives a channel to whoever wants to do something else with it; [`program`] parses and reports.
 
 // They panic where the output cannot be written: cli_support::output does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -25,12 +25,21 @@ mod control;
 mod error;
 mod fault;
 pub mod files;
+mod fingerprint;
 mod join;
+mod named_servers;
+pub mod program;
+mod server;
+mod server_spec;
+mod site;
 mod tickets;
 mod trust;
 
-pub use connect::{Credentials, Server, connect};
+pub use connect::{Credentials, connect};
 pub use control::{Control, ControlEvents};
 pub use error::Error;
 pub use join::{Membership, join};
+pub use named_servers::{NamedServer, NamedServers};
+pub use server::Server;
+pub use server_spec::{ServerName, ServerNameError, ServerSpec};
 pub use trust::{KnownServers, TrustPolicy};

@@ -47,8 +47,8 @@ pub struct KnownServers {
 #[derive(Debug)]
 struct Lookup {
     text: String,
-    wanted: String,
-    found: Option<KnownServer>,
+    wanted: Vec<String>,
+    found: Vec<Option<KnownServer>>,
 }
 
 impl KnownServers {
@@ -63,24 +63,49 @@ impl KnownServers {
     /// # Errors
     /// [`Error::KnownServers`] names the line that does not make sense.
     pub fn find(&self, address: &Address) -> Result<Option<KnownServer>, Error> {
-        let wanted = field(address);
+        self.find_all(&[address]).map(|mut found| found.pop().flatten())
+    }
+
+    /// The servers known at each of `addresses`.
+    ///
+    /// # Errors
+    /// As [`KnownServers::find`].
+    pub(crate) fn find_all(&self, addresses: &[&Address]) -> Result<Vec<Option<KnownServer>>, Error> {
+        let wanted: Vec<String> = addresses.iter().map(|address| field(address)).collect();
         let text = self.read()?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.as_ref().filter(|last| last.text == text && last.wanted == wanted) {
             return Ok(last.found.clone());
         }
-        // Every line is read, wherever the wanted one is: a file that is damaged is not half trusted.
-        let mut found = None;
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| is_entry(line)) {
-            let path = || self.path.display().to_string();
-            let (known, server) =
-                parse(line).ok_or_else(|| Error::KnownServers { path: path(), line: index + 1 })?;
-            if known == wanted {
-                found.get_or_insert(server);
+        let mut found = vec![None; wanted.len()];
+        for (known, server) in self.entries(&text)? {
+            for (wanted, found) in wanted.iter().zip(&mut found) {
+                if *wanted == known {
+                    found.get_or_insert_with(|| server.clone());
+                }
             }
         }
         *last = Some(Lookup { text, wanted, found: found.clone() });
         Ok(found)
+    }
+
+    /// All known servers: an address as it is written, and the id of the key.
+    ///
+    /// # Errors
+    /// As [`KnownServers::find`].
+    pub(crate) fn all(&self) -> Result<Vec<(String, KeyId)>, Error> {
+        let entries = self.entries(&self.read()?)?;
+        let shown = |field: String| unescaped(&field).unwrap_or(field);
+        Ok(entries.into_iter().map(|(field, server)| (shown(field), server.id)).collect())
+    }
+
+    /// Every line is read, wherever the wanted one is: a file that is damaged is not half trusted.
+    fn entries(&self, text: &str) -> Result<Vec<(String, KnownServer)>, Error> {
+        let lines = text.lines().enumerate().filter(|(_, line)| is_entry(line));
+        let path = || self.path.display().to_string();
+        let parse =
+            |(index, line)| parse(line).ok_or_else(|| Error::KnownServers { path: path(), line: index + 1 });
+        lines.map(parse).collect()
     }
 
     /// Makes a server known, in place of another one at the same address.
@@ -88,7 +113,24 @@ impl KnownServers {
     /// # Errors
     /// Those of the file.
     pub fn remember(&self, address: &Address, server: &KnownServer) -> Result<(), Error> {
-        self.edit(address, Some(server))
+        self.edit(address, Some(server), || Ok(()))
+    }
+
+    /// Makes a server known that has proven its key, unless another one has become known at the address meanwhile: what a person
+    /// says during a handshake counts.
+    ///
+    /// # Errors
+    /// [`Error::ServerKeyContradicts`]; those of the file.
+    pub(crate) fn remember_proven(&self, address: &Address, server: &KnownServer) -> Result<(), Error> {
+        self.edit(address, Some(server), || match self.find(address)? {
+            Some(known) if known.id != server.id => Err(Error::ServerKeyContradicts {
+                address: address.to_string(),
+                server: address.to_string(),
+                known: known.id,
+                given: server.id,
+            }),
+            _ => Ok(()),
+        })
     }
 
     /// Forgets the server at an address.
@@ -96,12 +138,18 @@ impl KnownServers {
     /// # Errors
     /// Those of the file.
     pub fn forget(&self, address: &Address) -> Result<(), Error> {
-        self.edit(address, None)
+        self.edit(address, None, || Ok(()))
     }
 
     /// Changes the lines of one address. All others stay as they are, comments included.
-    fn edit(&self, address: &Address, server: Option<&KnownServer>) -> Result<(), Error> {
+    fn edit(
+        &self,
+        address: &Address,
+        server: Option<&KnownServer>,
+        check: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let _lock = self.home.lock(NAME)?;
+        check()?;
         let address = field(address);
         let mut text = String::new();
         for line in self.read()?.lines() {
@@ -196,6 +244,10 @@ mod tests {
         file.remember(&a, &known(1)).unwrap();
         file.remember(&b, &known(2)).unwrap();
         file.remember(&a, &known(3)).unwrap();
+        assert_eq!(file.find(&a).unwrap(), Some(known(3)));
+        let refused = file.remember_proven(&a, &known(1));
+        assert!(matches!(refused, Err(Error::ServerKeyContradicts { .. })), "{refused:?}");
+        file.remember_proven(&a, &known(3)).unwrap();
         assert_eq!(file.find(&a).unwrap(), Some(known(3)));
         file.forget(&a).unwrap();
         assert_eq!(file.find(&a).unwrap(), None);

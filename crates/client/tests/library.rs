@@ -12,7 +12,7 @@ use cli_support::home::Home;
 use client::cli::Trust;
 use client::command::forward::{self, Event, Kind};
 use client::config::Forward;
-use client::{Control, ControlEvents, Credentials, Error, TrustPolicy};
+use client::{Control, ControlEvents, Credentials, Error, ServerSpec, TrustPolicy};
 use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
@@ -66,7 +66,7 @@ async fn fixture() -> Fixture {
         limits: ServerLimits { idle_timeout_seconds: 60 },
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = listener.local_addr().unwrap().into();
+    let server = ServerSpec::Address(listener.local_addr().unwrap().into());
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
@@ -86,6 +86,7 @@ async fn fixture() -> Fixture {
         header: ProxyHeader::None,
         wait: DEADLINE,
         udp_timeout: DEADLINE,
+        resume: false,
     };
     let credentials = Credentials::read(Home::resolve(Some(home.path().into())).unwrap()).unwrap();
     Fixture { credentials, forward, _home: home }
@@ -102,7 +103,9 @@ impl Running {
     async fn start(credentials: &Credentials, forward: Forward, events: ControlEvents) -> Self {
         let (told, mut addresses) = mpsc::unbounded_channel();
         let tell = move |event: &Event<'_>| {
-            if let Event::Listening { kind: Kind::Local, address, target: Some("target.example:80") } = event
+            if let Event::Listening {
+                kind: Kind::Local, address, target: Some("target.example:80"), ..
+            } = event
             {
                 told.send((*address).to_owned()).unwrap();
             }

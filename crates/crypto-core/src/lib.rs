@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Further modules are [`psk`] (pre-shared keys), [`invite`] (invites by which clients are enrolled), [`ticket`] (tickets for
-//! resumption, sealed by a server), [`pem`] (key files) and [`classic`] (the two tutorial exchanges that the project began
+//! resumption, sealed by a server), [`stream_secret`] (what proves that a stream may be taken over), [`pem`] (key files) and [`classic`] (the two tutorial exchanges that the project began
 //! with).
 //!
 //! Most applications use `wire-protocol`. This crate is for those that need one piece of it, such as sealing a file
@@ -44,5 +44,7 @@ pub mod kdf;
 pub mod mac;
 mod rsa_key;
 pub mod secret;
+mod side;
+pub mod stream_secret;
 
 pub use error::{Error, KeyProblem};

@@ -10,6 +10,7 @@
 //! Records are sealed and opened in place: a batch is a slice of buffers, each as long as one whole record.
 
 mod format;
+mod kept;
 mod keys;
 mod opener;
 mod sealer;
@@ -19,6 +20,7 @@ use record_kernels::sha256::lanes;
 pub use self::format::{
     ContentType, HEADER_LEN, MAX_CIPHERTEXT_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD, record_len,
 };
+pub use self::kept::KeptKey;
 pub use self::opener::{Opened, Opener};
 pub use self::sealer::{KeyUsage, Outgoing, Sealer};
 
@@ -132,6 +134,24 @@ mod tests {
             let tag = keys.mac.tag(&[&0u64.to_be_bytes(), &header, &ciphertext]);
             let mut record = [&header[..], &ciphertext, &tag].concat();
             assert_eq!(open(&mut pair().1, &mut record), Err(Error::Authentication));
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_and_kept_comes_back_without_its_tag() {
+        let (mut sealer, _) = pair();
+        let first = seal(&mut sealer, b"before", 0);
+        let (sequence, key) = (sealer.next_sequence(), sealer.kept_key());
+        assert_eq!(sequence, 1);
+        let mut kept = seal(&mut sealer, b"kept", 5);
+        sealer.update_key();
+        let opened = key.open(sequence, &mut kept).unwrap();
+        assert_eq!((opened.payload_len, opened.content_type), (4, ContentType::Data));
+        assert_eq!(kept[HEADER_LEN..][..4], *b"kept");
+        assert_eq!(key.open(0, &mut first.clone()).unwrap().payload_len, 6);
+        assert_eq!(sealer.next_sequence(), 0);
+        for cut in [0, 1, HEADER_LEN, first.len() - 1] {
+            assert_eq!(key.open(0, &mut first[..cut].to_vec()), Err(Error::BufferLength), "{cut}");
         }
     }
 

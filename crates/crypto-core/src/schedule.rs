@@ -15,7 +15,7 @@
 //! ml-kem       |
 //!        Derive "derived"
 //!              |
-//! 0^32   -> Extract = s3   ApplicationStage     -> "c ap", "s ap", "res"
+//! 0^32   -> Extract = s3   ApplicationStage     -> "c ap", "s ap", "res", "exp"
 //! ```
 //!
 //! `Derive(secret, label, hash) = Expand-Label(secret, label, hash, 32)`. Where there is nothing to bind, the hash
@@ -27,27 +27,9 @@ use crate::hash::sha256;
 use crate::kdf::{expand_label, extract};
 use crate::mac::{MacKey, TAG_LEN};
 use crate::secret::Secret;
+use crate::stream_secret::StreamSecret;
 
-/// The two ends of a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a channel has two ends")]
-pub enum Side {
-    /// The end that sends the ClientHello.
-    Client,
-    /// The end that sends the ServerHello.
-    Server,
-}
-
-impl core::ops::Not for Side {
-    type Output = Self;
-
-    fn not(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-}
+pub use crate::side::Side;
 
 /// The kind of secret that a binder proves knowledge of. The two kinds never share a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +124,12 @@ impl ApplicationStage {
     pub fn resumption_secret(&self, transcript: &[u8; 32]) -> ResumptionSecret {
         ResumptionSecret(expand_label(&self.0, "res", transcript))
     }
+
+    /// The secret that the secrets of resumable streams are derived from; `transcript` is T3.
+    #[must_use]
+    pub fn exporter_secret(&self, transcript: &[u8; 32]) -> ExporterSecret {
+        ExporterSecret(expand_label(&self.0, "exp", transcript))
+    }
 }
 
 /// The secret that one direction's record keys are derived from.
@@ -203,6 +191,24 @@ impl ResumptionSecret {
     #[must_use]
     pub fn ticket_secret(&self, nonce: &[u8]) -> Secret<32> {
         expand_label(&self.0, "ticket", nonce)
+    }
+
+    /// The secret bytes, for test vectors.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+/// The secret of a channel that the secrets of its resumable streams are derived from (section 7.7).
+#[derive(Debug)]
+pub struct ExporterSecret(Secret<32>);
+
+impl ExporterSecret {
+    /// Derives the secret of the channel's resumable stream with this `number`, counted from 0.
+    #[must_use]
+    pub fn stream_secret(&self, number: u64) -> StreamSecret {
+        StreamSecret::new(expand_label(&self.0, "stream", &number.to_be_bytes()))
     }
 
     /// The secret bytes, for test vectors.

@@ -13,6 +13,7 @@ mod api {
     mod randomness;
     mod record;
     mod schedule;
+    mod stream_secret;
     mod ticket;
 
     mod scripted;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use wire_protocol::message::{FilesCode, MAX_DATA_LEN};
+use wire_protocol::message::{Entry, EntryKind, FilesCode, MAX_DATA_LEN};
 
 use crate::error::Error;
 
@@ -14,6 +14,15 @@ pub trait Control: Send + Sync {
     /// [`Error::Stopped`], which ends the exchange.
     fn moved(&self, bytes: usize) -> Result<(), Error>;
 
+    /// An entry was named, in so many bytes, which are none of its content.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], which ends the exchange.
+    fn named(&self, bytes: usize) -> Result<(), Error> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Whether the exchange is to end.
     fn is_stopped(&self) -> bool;
 
@@ -22,6 +31,15 @@ pub trait Control: Send + Sync {
         MAX_DATA_LEN
     }
 }
+
+/// Bytes that an entry takes which is listed or offered.
+pub(crate) fn named_len(entry: &Entry) -> usize {
+    let target = if let EntryKind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+    entry.path.len() + target + ENTRY_LEN
+}
+
+/// The kind, size, mode and time of an entry, about.
+const ENTRY_LEN: usize = 32;
 
 /// As much as passes in a tenth of a second at `rate` bytes per second, and a record at least.
 #[must_use]

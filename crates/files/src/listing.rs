@@ -6,7 +6,7 @@ use wire_protocol::message::{
     Entry, EntryKind, FilesCode, FilesMessage, HASH_LEN, MAX_ENTRIES, Part, ShareAccess,
 };
 
-use crate::control::Control;
+use crate::control::{Control, named_len};
 use crate::directory::{Directory, Kind};
 use crate::error::Error;
 use crate::filter::Filter;
@@ -74,7 +74,11 @@ fn tell_entries<W: Output>(
             Step::Unreadable { path, cause } => {
                 FilesMessage::Unreadable { path: path.as_bytes().into(), code: cause.code }
             }
-            Step::Entry(found) => FilesMessage::Listed { entry: entry(found) },
+            Step::Entry(found) => {
+                let entry = entry(found);
+                control.named(named_len(&entry))?;
+                FilesMessage::Listed { entry }
+            }
         };
         count += 1;
         if count > MAX_ENTRIES {

@@ -13,7 +13,7 @@ use crate::answers::{Answers, Resolution, Want};
 use crate::cause::Cause;
 use crate::chunks::chunk_len;
 use crate::content::{Ended, Sink, Zeros};
-use crate::control::Control;
+use crate::control::{Control, named_len};
 use crate::directory::error_of;
 use crate::error::Error;
 use crate::event::{Event, Side};
@@ -220,6 +220,7 @@ impl<W: Output> Running<'_, '_, W> {
         match next {
             Some(Next::Offer(offer)) => {
                 let (entry, offered) = *offer;
+                self.sink.control.named(named_len(&entry))?;
                 let number = self.next_number;
                 self.next_number += 1;
                 if !offered.is_implied {

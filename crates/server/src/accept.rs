@@ -17,6 +17,7 @@ use wire_protocol::message::AbortCode;
 use wire_protocol::stream::{Admission as _, Duplex as _, abort_frame};
 
 use crate::admission::{HandshakePermit, Rejection};
+use crate::counters::TurnedAway;
 use crate::server::Server;
 use crate::session::Admitted;
 
@@ -36,6 +37,7 @@ impl Acceptors {
 
     fn add(&mut self, server: &Arc<Server>, listeners: Listeners) {
         for (address, listener) in listeners {
+            server.note_listening(&address, &listener);
             let accepting = tokio::spawn(accept_all(listener, Arc::clone(server)));
             self.0.push((address, AbortOnDropHandle::new(accepting)));
         }
@@ -50,6 +52,7 @@ impl Acceptors {
     pub(crate) async fn change(&mut self, server: &Arc<Server>, addresses: &[Address], fresh: Listeners) {
         let (kept, gone) = self.0.drain(..).partition(|(address, _)| addresses.contains(address));
         self.0 = kept;
+        server.note_closed(|address| addresses.contains(address));
         Self(gone).close().await;
         self.add(server, fresh);
     }
@@ -66,8 +69,12 @@ impl Acceptors {
 async fn accept_all(listener: Listener, server: Arc<Server>) {
     loop {
         match listener.accept().await {
-            Ok((socket, source)) => begin(socket, source, &server),
+            Ok((socket, source)) => {
+                server.counters.accepted.one(());
+                begin(socket, source, &server);
+            }
             Err(error) => {
+                server.counters.not_accepted.one(());
                 // Mostly descriptors that have run out, or a client that is gone again. Accepting at once would
                 // fail at once.
                 if server.log_limits.not_accepted.admits() {
@@ -139,6 +146,7 @@ async fn admit_behind_proxy(
             tracing::debug!(peer = proxy.name, "connection closed");
         }
         Err(error) => {
+            server.counters.turned_away.one(TurnedAway::Proxy);
             if server.log_limits.turned_away.admits() {
                 tracing::warn!(peer = proxy.name, %error, "connection of a proxy turned away");
             }
@@ -153,6 +161,7 @@ fn accountable(source: &Source) -> Option<IpAddr> {
 }
 
 fn reject(socket: &Socket, source: &Source, rejection: Rejection, server: &Server) {
+    server.counters.turned_away.one(rejection.into());
     match rejection {
         Rejection::Busy => {
             if server.log_limits.turned_away.admits() {

@@ -51,6 +51,8 @@ mod text;
 
 mod advice;
 mod doubt;
+mod explanation;
+mod remedy;
 
 pub(crate) use self::advice::Advice;
 pub use self::anonymous::AnonymousPolicy;
@@ -61,9 +63,11 @@ pub use self::client_name::ClientName;
 pub use self::clients::Access;
 pub use self::credential::Credential;
 pub use self::doubt::{Lookup, Surroundings};
+pub(crate) use self::explanation::Case;
 pub use self::file::AccessFile;
 pub use self::files_rule::FilesRule;
 pub use self::grant::{Expiry, Grant};
+pub(crate) use self::invite::InviteStanding;
 pub use self::invite_file::InviteFile;
 pub use self::invites::Invites;
 pub use self::name::Name;
@@ -71,7 +75,7 @@ pub use self::network::Network;
 #[cfg(test)]
 pub(crate) use self::permission::Permission;
 pub(crate) use self::permission::with_permissions;
-pub(crate) use self::policy::{Action, Denial, Permit, Request, permits};
+pub(crate) use self::policy::{Action, Denial, Permit, Request, octets, permits, seconds};
 pub(crate) use self::principal::{Enrolment, Origin, Principal};
 pub use self::proxied::Proxied;
 pub use self::rights::Rights;

@@ -12,6 +12,7 @@
 //! closed before its first byte, and a handshake that succeeds are free. Tickets and pre-shared keys need no RSA,
 //! so that no queue delays them.
 
+mod counts;
 pub(crate) mod fault;
 mod handshake_permits;
 mod penalties;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use wire_protocol::Error;
 use wire_protocol::stream::{self, Operation, Progress};
 
+pub(crate) use self::counts::AdmissionCounts;
 use self::handshake_permits::HandshakePermits;
 use self::penalties::{Penalties, Reputation};
 use self::queue::RsaQueue;
@@ -50,6 +52,7 @@ pub(crate) struct Admission {
     penalties: Mutex<Penalties>,
     permits: HandshakePermits,
     queue: RsaQueue,
+    counts: Arc<AdmissionCounts>,
 }
 
 impl Admission {
@@ -58,7 +61,7 @@ impl Admission {
         let permits = HandshakePermits::new(shares.half_open, shares.leaving);
         // At most half of the permits may wait for RSA, which leaves the others to handshakes without it.
         let queue = RsaQueue::new((shares.half_open / 2).max(1));
-        Self { penalties: Mutex::default(), permits, queue }
+        Self { penalties: Mutex::default(), permits, queue, counts: Arc::default() }
     }
 
     /// Returns a permit for a handshake, which counts until it is dropped. `source` is `None` for this machine
@@ -99,8 +102,31 @@ impl Admission {
     /// Charges `source` for garbage or a failed proof.
     pub(crate) fn charge(&self, source: Option<IpAddr>, now: Instant) {
         if let Some(source) = source {
-            self.penalties().charge(host(source), now);
+            self.counts.charged.one(());
+            if self.penalties().charge(host(source), now) {
+                self.counts.banned.one(());
+            }
         }
+    }
+
+    /// What was counted since the start.
+    pub(crate) fn counts(&self) -> &AdmissionCounts {
+        &self.counts
+    }
+
+    /// How many sources are banned at `now`.
+    pub(crate) fn banned(&self, now: Instant) -> usize {
+        self.penalties().banned(now)
+    }
+
+    /// How many handshakes are in progress.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.permits.held()
+    }
+
+    /// How many RSA operations wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// Records that an allowed client has connected from `source`.
@@ -108,6 +134,11 @@ impl Admission {
         if let Some(source) = source {
             self.penalties().note_known(host(source), now);
         }
+    }
+
+    /// Whether an allowed client has connected from `source` lately.
+    pub(crate) fn is_known(&self, source: Option<IpAddr>, now: Instant) -> bool {
+        source.is_some_and(|source| self.penalties().is_known(host(source), now))
     }
 
     fn reputation(&self, source: Option<SourceNetwork>, now: Instant) -> Reputation {
@@ -174,12 +205,17 @@ impl stream::Admission for HandshakePermit {
     async fn execute(&self, operation: Operation) -> io::Result<()> {
         self.admission.permits.begin_work(self.number);
         let has_cost_rsa = Arc::clone(&self.has_cost_rsa);
+        let (counts, asked) = (Arc::clone(&self.admission.counts), std::time::Instant::now());
         let operation = Box::new(move || {
+            counts.rsa_wait.note((), asked.elapsed());
             has_cost_rsa.store(true, Ordering::Relaxed);
             operation();
         });
         let executed = self.admission.queue.execute(self.class(), self.source, operation).await;
         self.admission.permits.answered(self.number);
+        if executed.is_err() {
+            self.admission.counts.rsa_dropped.one(());
+        }
         executed
     }
 
@@ -190,6 +226,7 @@ impl stream::Admission for HandshakePermit {
                 self.has_said_hello.store(true, Ordering::Relaxed);
                 self.admission.permits.answered(self.number);
             }
+            Progress::TicketRefused => self.admission.counts.tickets_refused.one(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line of the server.
 
 mod allow;
+mod explain;
 mod invite;
 
 use std::collections::BTreeSet;
@@ -14,11 +15,14 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use cli_support::classic::Classic;
 use cli_support::duration;
 use cli_support::identity::Keygen;
+use cli_support::invocation::{Naming, Program};
 use cli_support::logging::Verbosity;
 use cli_support::report::EXIT_CODES;
+use cli_support::status_server::StatusOptions;
 use tunnel::address::Address;
 
 pub use crate::cli::allow::{Allow, Limits, Permissions};
+pub use crate::cli::explain::{Explain, Wanted, Whence};
 pub use crate::cli::invite::{Invite, Invites, InvitesCommand};
 use crate::config::ServerConfig;
 use crate::error::Error;
@@ -33,7 +37,7 @@ use crate::proxy_source::ProxySource;
 #[command(name = "server", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Folder for keys and allowed clients [default: sockseal in the XDG data folder]
-    #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME")]
+    #[arg(long, global = true, value_name = "DIR", env = "SOCKSEAL_HOME", display_order = 900)]
     pub home: Option<PathBuf>,
     /// The level of the log.
     #[command(flatten)]
@@ -52,7 +56,7 @@ impl Cli {
     /// # Errors
     /// The error of an invalid command line, or the output that the user asks of clap, such as `--help`.
     pub fn read() -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let mut command = Naming::of_process().adapt(Self::command(), Program::Server);
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         // clap's own `args_conflicts_with_subcommands` would refuse the global options as well.
         if let Some(name) = matches.subcommand_name() {
@@ -112,10 +116,21 @@ pub enum Command {
     },
     /// List the allowed clients
     List {
+        /// Say what each has moved as well, how many streams it had, and when and from where it was seen last
+        ///
+        /// Running servers write that every few seconds.
+        #[arg(short, long)]
+        long: bool,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
+    /// Say whether a client may do something, by which rule, or which command would allow it
+    ///
+    /// Asked are the files and the configuration as they are now, by the code that decides in a running server. Exit code 0 means
+    /// that the client may, 5 that it may not, and 3 that no client has the name.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Box<Explain>),
     /// Print a line that lets one client in, once, with exactly these rights: to be pasted into client join
     ///
     /// The first client that uses the line is let in, so that it is a secret until then. A client that is given no right by name
@@ -123,10 +138,24 @@ pub enum Command {
     Invite(Box<Invite>),
     /// List the invites, with what has become of each
     Invites(Invites),
+    /// Print the values for the last one of these words of a command line, for completion in shells
+    #[command(hide = true)]
+    Complete {
+        /// The words behind the name of the program
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// Speak with the tutorial's programs: neither authenticated nor forward-secret
     #[command(subcommand)]
     Classic(Classic),
 }
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  server explain alice tcp db.example.org:5432
+  server explain alice files docs:rw --from 192.0.2.7
+  server explain SHA256:... listen 8080
+  server explain anonymous messages";
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -134,9 +163,6 @@ pub struct Run {
     /// The addresses to listen on, and the clients to let in.
     #[command(flatten)]
     pub listen: Listen,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub json: bool,
     /// Longest message that is taken, such as 64MiB [default: 4GiB]
     #[arg(long, value_name = "SIZE")]
     pub max_message: Option<ByteSize>,
@@ -150,6 +176,9 @@ pub struct Run {
     /// How long open streams have to come to their end once the server is told to end [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub grace: Option<Duration>,
+    /// The status page.
+    #[command(flatten)]
+    pub status: StatusOptions,
     /// Configuration file; what is given on the command line goes before it
     /// [default: sockseal/server.toml in the XDG configuration folder, or in /etc]
     #[arg(long, value_name = "FILE")]
@@ -166,6 +195,8 @@ impl Run {
         let mut config = self.listen.overlay(config);
         config.max_message = self.max_message.unwrap_or(config.max_message);
         config.grace = self.grace.unwrap_or(config.grace);
+        let StatusOptions { address, anywhere, hosts } = self.status.or(config.status_options());
+        (config.status, config.status_anywhere, config.status_hosts) = (address, anywhere, hosts);
         if !self.files.is_empty() {
             config.files.clone_from(&self.files);
             let mut names = BTreeSet::new();
@@ -180,9 +211,9 @@ impl Run {
 /// Options about the addresses to listen on, and the clients to let in.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Address to listen on: `HOST:PORT`, `[::1]:PORT`, `*:PORT` for all of this machine, or `unix:/PATH`; port 0 picks a
-    /// free one [default: 127.0.0.1:5000]
-    #[arg(long, value_name = "ADDR", value_parser = Address::listening)]
+    /// Address to listen on: `HOST:PORT`, `[::1]:PORT`, `*:PORT` for all of this machine, `unix:/PATH`, or `systemd:NAME` for the
+    /// sockets that systemd passes under this name; port 0 picks a free one [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR", value_parser = Address::listening_or_passed)]
     pub listen: Vec<Address>,
     /// Let clients in that nobody has allowed
     #[arg(long)]
@@ -199,6 +230,12 @@ pub struct Listen {
     /// File of the key that seals tickets: they outlive a restart then. Made if it is not there
     #[arg(long, value_name = "FILE")]
     pub ticket_keys: Option<PathBuf>,
+    /// Note in this file who is let in and who is not, and who changes what clients may do: one JSON object a line
+    ///
+    /// The commands of this home (allow, revoke, invite, keygen) write there too from the first start on. SIGHUP and reload open
+    /// the file anew, as for logrotate.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
 }
 
 impl Listen {
@@ -216,6 +253,9 @@ impl Listen {
         }
         if self.ticket_keys.is_some() {
             config.ticket_keys.clone_from(&self.ticket_keys);
+        }
+        if self.audit.is_some() {
+            config.audit.clone_from(&self.audit);
         }
         config.anyone |= self.anyone;
         config

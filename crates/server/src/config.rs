@@ -1,6 +1,7 @@
 //! `server.toml`: the settings of the command line, and the services and shares that clients reach by name.
 
 mod named_tables;
+mod resume_table;
 mod share_table;
 
 use std::path::{Path, PathBuf};
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use cli_support::config;
+use cli_support::status_server::{HostName, StatusOptions};
 use serde::Deserialize;
 use serde::de::Deserializer;
 use tunnel::address::{Address, AddressError};
 use tunnel::proxy_header::ProxyHeader;
 
 use crate::config::named_tables::{NamedTable, NamedTables, TableName};
+use crate::config::resume_table::ResumeTable;
 use crate::error::Error;
 use crate::file_share::FileShare;
 use crate::proxy_source::ProxySource;
@@ -35,6 +38,16 @@ pub struct ServerConfig {
     pub psk: Vec<PathBuf>,
     /// The file of the key that seals tickets.
     pub ticket_keys: Option<PathBuf>,
+    /// The file of the audit log.
+    pub audit: Option<PathBuf>,
+    /// The address of the status page, if any.
+    #[serde(deserialize_with = "config::optional_listening")]
+    pub status: Option<Address>,
+    /// Whether `status` may be an address that other machines reach.
+    pub status_anywhere: bool,
+    /// The hosts that the status page answers for besides this machine's own.
+    #[serde(deserialize_with = "config::texts")]
+    pub status_hosts: Vec<HostName>,
     /// Longest message that is accepted: 1 byte to 1 TiB.
     #[serde(deserialize_with = "max_message")]
     pub max_message: ByteSize,
@@ -44,6 +57,8 @@ pub struct ServerConfig {
     /// Time that a channel may stay idle: 15 seconds to a day.
     #[serde(deserialize_with = "config::duration::<_, MIN_IDLE, DAY>")]
     pub idle_timeout: Duration,
+    /// How much the resumable streams of clients may keep, and for how long.
+    pub resume: ResumeTable,
     /// Most channels at once, in all: 1 to 65536; `None` for as many as there are descriptors for.
     #[serde(deserialize_with = "max_channels")]
     pub max_channels: Option<usize>,
@@ -74,9 +89,14 @@ impl Default for ServerConfig {
             proxy_from: Vec::new(),
             psk: Vec::new(),
             ticket_keys: None,
+            audit: None,
+            status: None,
+            status_anywhere: false,
+            status_hosts: Vec::new(),
             max_message: ByteSize::gib(4),
             grace: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            resume: ResumeTable::default(),
             max_channels: None,
             services: Vec::new(),
             files: Vec::new(),
@@ -97,13 +117,23 @@ pub fn read(given: Option<&Path>) -> Result<(ServerConfig, Option<PathBuf>), Err
 }
 
 impl ServerConfig {
+    /// Where the status page is.
+    #[must_use]
+    pub fn status_options(&self) -> StatusOptions {
+        StatusOptions {
+            address: self.status.clone(),
+            anywhere: self.status_anywhere,
+            hosts: self.status_hosts.clone(),
+        }
+    }
+
     /// Resolves relative paths against `folder`.
     fn resolve(&mut self, folder: &Path) {
-        for path in self.psk.iter_mut().chain(&mut self.ticket_keys) {
+        for path in self.psk.iter_mut().chain(&mut self.ticket_keys).chain(&mut self.audit) {
             *path = folder.join(&path);
         }
         let targets = self.services.iter_mut().map(|service| &mut service.target);
-        for address in self.listen.iter_mut().chain(targets) {
+        for address in self.listen.iter_mut().chain(&mut self.status).chain(targets) {
             config::resolve_address(address, folder);
         }
         for share in &mut self.files {
@@ -126,7 +156,7 @@ impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        Address::listening(text).map(Self)
+        Address::listening_or_passed(text).map(Self)
     }
 }
 
@@ -236,6 +266,10 @@ mod tests {
             proxy_from = ['10.0.0.0/8', 'unix']\n\
             psk = ['laptop.psk', '/etc/phone.psk']\n\
             ticket_keys = '../tickets'\n\
+            audit = 'audit.jsonl'\n\
+            status = 'unix:run/status'\n\
+            status_anywhere = true\n\
+            status_hosts = ['status.example.org']\n\
             max_message = '64MiB'\n\
             grace = '2m'\n\
             idle_timeout = '20s'\n\
@@ -263,6 +297,10 @@ mod tests {
             proxy_from: vec!["10.0.0.0/8".parse().unwrap(), ProxySource::Unix],
             psk: vec![folder.join("laptop.psk"), "/etc/phone.psk".into()],
             ticket_keys: Some(folder.join("../tickets")),
+            audit: Some(folder.join("audit.jsonl")),
+            status: Some(Address::Unix(folder.join("run/status"))),
+            status_anywhere: true,
+            status_hosts: vec!["status.example.org".parse().unwrap()],
             max_message: ByteSize::mib(64),
             grace: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(20),
@@ -293,6 +331,7 @@ mod tests {
                     quota: Some(ByteSize::gib(10)),
                 },
             ],
+            resume: ResumeTable::default(),
         };
         assert_eq!(read(Some(&path)).unwrap().0, expected);
     }
@@ -325,6 +364,8 @@ mod tests {
         check("\nmax_channels = 65537", 2, "1 to 65536 are possible");
         check("\nmax_channels = '5'", 2, "invalid type");
         check("\nticket_keys = []", 2, "invalid type");
+        check("\nstatus = '9100'", 2, "\"9100\" is not an address");
+        check("\nstatus_hosts = ['a', 'b:80']", 2, "\"b:80\" is not a host");
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Control of a running server by the program around it: status, reload, recheck and end.
 
+use std::sync::Weak;
+
 use cli_support::admin::Status;
 use cli_support::control::{Events, Sender, channel};
+use cli_support::status_server::MetricsFormat;
 use tokio::sync::oneshot;
 use tunnel::address::Address;
 
 use crate::error::Error;
 use crate::reloadable_config::ReloadableConfig;
+use crate::server::Server;
 
 /// Sends control events to a server that runs in [`serve`](crate::serve()). Clones send to the same server.
 #[derive(Debug, Clone)]
@@ -32,6 +36,12 @@ pub(crate) enum ControlEvent {
     Recheck(oneshot::Sender<()>),
     /// Asks for the server's status.
     Status(oneshot::Sender<Status>),
+    /// Asks for the metrics.
+    Metrics(MetricsFormat, oneshot::Sender<String>),
+    /// The new configuration could not be read.
+    NotReloaded,
+    /// Asks for what all connections share, to be looked at from another thread.
+    Server(oneshot::Sender<Weak<Server>>),
     /// Ends the wait for open streams. The event has no effect before the server was told to end.
     EndNow,
 }
@@ -66,6 +76,21 @@ impl Control {
     /// The status of the server; `None` where it has ended.
     pub async fn status(&self) -> Option<Status> {
         self.0.ask(ControlEvent::Status).await
+    }
+
+    /// The metrics of the server; `None` where it has ended.
+    pub async fn metrics(&self, format: MetricsFormat) -> Option<String> {
+        self.0.ask(|answer| ControlEvent::Metrics(format, answer)).await
+    }
+
+    /// Has the server count a configuration that could not be read.
+    pub async fn note_not_reloaded(&self) {
+        self.0.tell(ControlEvent::NotReloaded).await;
+    }
+
+    /// What all connections of the server share; `None` where it has ended.
+    pub(crate) async fn server(&self) -> Option<Weak<Server>> {
+        self.0.ask(ControlEvent::Server).await
     }
 
     /// Ends the wait for streams of a server whose shutdown has begun. The call has no effect before that.

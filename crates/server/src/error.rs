@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use cli_support::report::{Exit, Phase, Report, exit_of_io};
+use cli_support::report::{Exit, Phase, Report, exit_of_io, word_of};
 use crypto_core::identity::KeyId;
 use tunnel::dial::listen_hint;
 use wire_protocol::stream::RelayError;
@@ -23,6 +23,12 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The service manager has passed no socket of this name.
+    #[error("cannot listen on systemd:{name}: no socket of this name was passed to the process")]
+    NotPassed {
+        /// The name.
+        name: String,
+    },
     /// The file of allowed clients is not valid.
     #[error("cannot understand {}: {source}", path.display())]
     AccessFile {
@@ -30,6 +36,22 @@ pub enum Error {
         path: PathBuf,
         /// The reason, with the line.
         source: Box<toml::de::Error>,
+    },
+    /// The file of accounts is not valid.
+    #[error("cannot understand {}: {source}", path.display())]
+    AccountFile {
+        /// The path of the file.
+        path: PathBuf,
+        /// The reason, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// The file of accounts is of a newer version.
+    #[error("{} is of version {version}, which a newer server has written", path.display())]
+    AccountVersion {
+        /// The path of the file.
+        path: PathBuf,
+        /// The version.
+        version: u32,
     },
     /// The file of allowed clients is missing, and existed before.
     #[error("{} is gone, and with it who was allowed and who was revoked", path.display())]
@@ -44,6 +66,20 @@ pub enum Error {
     UnknownClient {
         /// The name as the user gave it.
         name: String,
+    },
+    /// A question is about a client that is not listed.
+    #[error("no client is called {name:?}")]
+    NoSuchClient {
+        /// The name as the user gave it.
+        name: String,
+    },
+    /// The answer to a question is that the client does not get what it wants.
+    #[error("{client} does not get {wanted}")]
+    Explained {
+        /// The client.
+        client: String,
+        /// What it wants.
+        wanted: String,
     },
     /// A command would give two clients the same name.
     #[error("another client is called {name:?}")]
@@ -98,6 +134,12 @@ pub enum Error {
     /// A server without an RSA key has nothing that an invite could name.
     #[error("a server without an RSA key cannot invite: {0}")]
     NoKeyToInvite(&'static str),
+    /// The file that a QR code is to be written to is there already.
+    #[error("{} exists already", path.display())]
+    PictureExists {
+        /// The path of the file.
+        path: PathBuf,
+    },
     /// Neither the command line nor the configuration says where the server is reached.
     #[error("nothing says under which address the invited client reaches the server")]
     NoAddress,
@@ -199,6 +241,25 @@ pub enum Error {
         /// The common id.
         id: String,
     },
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log {}: {source}", path.display())]
+    Audit {
+        /// The path of the file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Events are missing in the audit log. What they tell of is done.
+    #[error("what was done is not all in the audit log {}: {missing} events are missing", path.display())]
+    AuditIncomplete {
+        /// The path of the file.
+        path: PathBuf,
+        /// The number of events.
+        missing: u64,
+    },
+    /// A command has done what it was told to, and could not note it.
+    #[error("it is done, and not noted: {0}")]
+    NotNoted(#[source] Box<Error>),
     /// The output could not be encoded.
     #[error("cannot print: {0}")]
     Print(#[source] io::Error),
@@ -233,14 +294,27 @@ pub enum Error {
 }
 
 impl Report for Error {
+    fn code(&self) -> String {
+        match self {
+            Self::Program(error) => error.code(),
+            _ => word_of(self),
+        }
+    }
+
     fn exit(&self) -> Exit {
         match self {
             Self::Program(error) => error.exit(),
             Self::Listen { .. } | Self::Print(_) | Self::Runtime(_) => Exit::Network,
-            Self::AccessFile { .. }
+            Self::NotPassed { .. }
+            | Self::AccessFile { .. }
+            | Self::AccountFile { .. }
+            | Self::AccountVersion { .. }
             | Self::AccessFileGone { .. }
             | Self::UnknownClient { .. }
             | Self::NameTaken { .. }
+            | Self::Audit { .. }
+            | Self::AuditIncomplete { .. }
+            | Self::NotNoted(_)
             | Self::NameInvited { .. }
             | Self::InviteFile { .. }
             | Self::UnknownInvite { .. }
@@ -248,6 +322,7 @@ impl Report for Error {
             | Self::TooManyInvites { .. }
             | Self::InviteExpiry { .. }
             | Self::NoKeyToInvite(_)
+            | Self::PictureExists { .. }
             | Self::NoAddress
             | Self::InviteAddress { .. }
             | Self::InviteLine(_)
@@ -266,6 +341,8 @@ impl Report for Error {
             | Self::UnknownPsk { .. }
             | Self::RevokedPsk { .. }
             | Self::DuplicatePsk { .. } => Exit::Usage,
+            Self::NoSuchClient { .. } => Exit::Identity,
+            Self::Explained { .. } => Exit::Refused,
             Self::NotDrained { .. } => Exit::Network,
             Self::NotReloaded { .. } => Exit::Usage,
             Self::StoppedInPipe => Exit::Integrity,
@@ -279,9 +356,10 @@ impl Report for Error {
         match self {
             Self::Program(error) => error.lines(),
             // The error quotes the place in the file, also where a running server has read it.
-            Self::AccessFile { .. } | Self::InviteFile { .. } | Self::NotReloaded { .. } => {
-                self.to_string().lines().map(str::to_owned).collect()
-            }
+            Self::AccessFile { .. }
+            | Self::AccountFile { .. }
+            | Self::InviteFile { .. }
+            | Self::NotReloaded { .. } => self.to_string().lines().map(str::to_owned).collect(),
             _ => vec![self.to_string()],
         }
     }
@@ -290,11 +368,22 @@ impl Report for Error {
         match self {
             Self::Program(error) => error.hint(),
             Self::Listen { address, source } => Some(listen_hint(address, source).into()),
+            Self::NotPassed { .. } => Some(
+                "start the server by its socket unit, where FileDescriptorName= gives the name; without that line it is the unit's own".into(),
+            ),
             Self::AccessFile { .. } => Some("mend it, or let server allow and server revoke write it".into()),
+            Self::AccountFile { .. } => Some("mend it; without it, all accounts and what was used of quotas begin anew".into()),
+            Self::AccountVersion { .. } => Some("use that server, or move the file away to begin anew".into()),
             Self::AccessFileGone { marker, .. } => Some(format!(
                 "put it back; to begin anew with nobody allowed and nobody revoked, remove {} too",
                 marker.display()
             )),
+            Self::Audit { .. } => Some(
+                "server --audit names the file, and a server that is started without it ends this: audit-log in the home has the path"
+                    .into(),
+            ),
+            Self::NotNoted(error) => error.hint(),
+            Self::AuditIncomplete { .. } => Some("make room, or look at the disk".into()),
             Self::NameInvited { id, .. } => {
                 Some(format!("end it with server invites revoke {id}, or choose another name"))
             }
@@ -313,6 +402,7 @@ impl Report for Error {
                 "server keygen makes one, and a server without --psk uses it; for a pre-shared key hand over its file"
                     .into(),
             ),
+            Self::PictureExists { .. } => Some("give --qr another file, or move this one away".into()),
             Self::NoAddress => Some("give it with --address HOST:PORT, several times for several".into()),
             Self::InviteLine(_) => Some("give fewer or shorter addresses".into()),
             Self::InviteAddress { .. } => {
@@ -320,6 +410,10 @@ impl Report for Error {
             }
             Self::UnknownClient { .. } => Some(
                 "server list shows who is allowed; server invites revoke ends an invite that nobody has used".into(),
+            ),
+            Self::NoSuchClient { .. } => Some(
+                "server list shows who is allowed; any client goes by its fingerprint, SHA256:..., and one without a key by anonymous"
+                    .into(),
             ),
             Self::PskExists { .. } => Some("choose another name, or make a second one with --force".into()),
             Self::NameTaken { .. } => Some("server revoke it first, or choose another name".into()),

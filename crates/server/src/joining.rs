@@ -18,6 +18,8 @@ use wire_protocol::message::{DeniedCode, JoinOutcome, Joined, MAX_GRANT_LEN};
 use wire_protocol::stream::{Channel, PendingClient};
 
 use crate::access::{Attempt, Enrolment, Grant, Origin, Principal, Refusal, Taken};
+use crate::accounts::AccountHandle;
+use crate::audit::Event;
 use crate::error::Error;
 use crate::limits::OpenChannel;
 use crate::quota::QuotaKey;
@@ -74,6 +76,7 @@ impl Server {
             // The room for the client comes first, since an invite cannot be given back.
             let name = name.to_string();
             let principal = Principal {
+                account: AccountHandle::default(),
                 identity: newcomer.client.client().clone(),
                 name,
                 grant,
@@ -85,7 +88,10 @@ impl Server {
             let taken;
             (newcomer, taken) = self.take(newcomer).await?;
             match taken {
-                Ok(true) => return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await,
+                Ok(true) => {
+                    self.counters.invites_used.one(());
+                    return self.welcome(newcomer, JoinOutcome::Enrolled, Some(place)).await;
+                }
                 Ok(false) => {}
                 Err(refusal) => return Err(self.refuse(newcomer, refusal).await),
             }
@@ -171,6 +177,7 @@ impl Server {
     /// Refuses a client. It gets the same answer for every reason.
     async fn refuse(&self, newcomer: Newcomer, refusal: Refusal) -> io::Error {
         let Newcomer { client, source, accountable, .. } = newcomer;
+        self.counters.invites_refused.one(refusal.into());
         // Files that are damaged are no fault of the client's.
         if refusal != Refusal::NoFile {
             self.admission.charge(accountable, Instant::now());
@@ -181,6 +188,12 @@ impl Server {
             if is_of_another {
                 self.tried_invites.note(invite.id(), invite.client(), &source.name, Timestamp::now());
             }
+            self.audit().note(&Event::InviteRefused {
+                invite: &invite.id().to_text(),
+                key: &invite.client().to_string(),
+                peer: &source.name,
+                reason: &refusal.to_string(),
+            });
             self.log_refused_invite(invite, &source, refusal, is_of_another);
         }
         client.deny(DeniedCode::NotAllowed).await

@@ -14,7 +14,9 @@ use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 
 use crate::access::AccessFile;
+use crate::audit::Event;
 use crate::error::Error;
+use crate::outcome::Outcome;
 use crate::settings::Identity;
 
 /// Reads the server's identity: the key of its home, which is made on first use, or the pre-shared keys in `psks`.
@@ -102,12 +104,15 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
         }
     }
     let text = make_psk(home, name)?;
+    let path = out.map(|path| path.display().to_string());
     match out {
+        None if output::is_json() => {}
         None => output::print_as_it_is(&text)?,
         Some(path) if force => private_file::replace(path, text.as_bytes())?,
         Some(path) => private_file::create_new(path, text.as_bytes())?,
     }
-    Ok(())
+    let text = if path.is_none() { Some(&**text) } else { None };
+    Outcome::Psk { name, text, path: path.as_deref() }.tell().map(drop)
 }
 
 /// Makes a pre-shared key for the client `name`, and returns the text of its file.
@@ -115,8 +120,12 @@ pub fn keygen_psk(home: &Home, name: &str, out: Option<&Path>, force: bool) -> R
 /// # Errors
 /// [`Error::NameTaken`], [`Error::BadName`], [`Error::Program`].
 pub fn make_psk(home: &Home, name: &str) -> Result<zeroize::Zeroizing<String>, Error> {
+    let file = AccessFile::new(home.clone());
+    file.audit().ready()?;
     let server_id = read_or_make_psk_server_id(home)?;
-    AccessFile::new(home.clone()).edit(|access| access.note_psk(name))?;
+    file.edit(|access| access.note_psk(name))?;
+    file.audit().note(&Event::PskMade { client: name });
+    file.audit().finish()?;
     let psk = PreSharedKey::generate(&mut SysRng, name, server_id).map_err(cli_support::Error::from)?;
     Ok(psk.to_text())
 }

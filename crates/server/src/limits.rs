@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wire_protocol::message::ClientIdentity;
+use wire_protocol::stream::RetentionBudget;
 
 use crate::quota::QuotaKey;
 use crate::throttle::Throttle;
@@ -31,6 +32,8 @@ struct Channels {
     by_key: HashMap<QuotaKey, usize>,
     /// The throttle of each connected client.
     throttles: BTreeMap<ClientIdentity, Throttle>,
+    /// What the resumable streams of each client may keep.
+    budgets: BTreeMap<ClientIdentity, RetentionBudget>,
 }
 
 impl Limits {
@@ -77,6 +80,21 @@ impl Limits {
         // Throttles of clients that have left are removed here.
         channels.throttles.retain(|_, throttle| throttle.is_shared());
         channels.throttles.entry(client.clone()).or_default().clone()
+    }
+
+    /// What the resumable streams of a client may keep, which all its channels share: `new` where it has none.
+    pub(crate) fn retention_budget(
+        &self,
+        client: &ClientIdentity,
+        new: impl FnOnce() -> RetentionBudget,
+    ) -> RetentionBudget {
+        let mut channels = self.counted();
+        if let Some(budget) = channels.budgets.get(client) {
+            return budget.clone();
+        }
+        // Budgets of clients that have left, and have nothing held any more, are removed here.
+        channels.budgets.retain(|_, budget| budget.is_shared());
+        channels.budgets.entry(client.clone()).or_insert_with(new).clone()
     }
 
     fn counted(&self) -> MutexGuard<'_, Channels> {

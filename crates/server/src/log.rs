@@ -1,9 +1,9 @@
 //! Limits on log lines that unauthenticated peers can cause, and reports of the number of suppressed lines.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use cli_support::log_limit::{LogLimit, WINDOW};
-use tokio::time::sleep;
+use cli_support::log_limit::LogLimit;
 
 /// The limits, by kind of line.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct LogLimits {
     pub(crate) ended_early: LogLimit,
     /// What clients can cause in a share. Threads of transfers have them too.
     pub(crate) files: Arc<FilesLogLimits>,
+    /// Lines that were suppressed and reported since the start.
+    suppressed: AtomicU64,
 }
 
 /// The limits of lines on shares.
@@ -53,17 +55,15 @@ impl Default for LogLimits {
                 share_failed: LogLimit::new(5),
                 entry_failed: LogLimit::new(20),
             }),
+            suppressed: AtomicU64::new(0),
         }
     }
 }
 
 impl LogLimits {
-    /// Reports the number of suppressed lines at intervals, as long as the server runs.
-    pub(crate) async fn tell(&self) -> std::convert::Infallible {
-        loop {
-            sleep(WINDOW).await;
-            self.tell_once();
-        }
+    /// The number of lines that were suppressed since the start, as of the last report.
+    pub(crate) fn suppressed(&self) -> u64 {
+        self.suppressed.load(Ordering::Relaxed)
     }
 
     /// Reports the number of lines that were suppressed since the last report.
@@ -83,7 +83,10 @@ impl LogLimits {
         for (limit, what) in kinds {
             match limit.take_suppressed() {
                 0 => {}
-                count => tracing::warn!(count, "{what}"),
+                count => {
+                    self.suppressed.fetch_add(count, Ordering::Relaxed);
+                    tracing::warn!(count, "{what}");
+                }
             }
         }
     }

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cli_support::admin::Open;
+use cli_support::metrics::StreamKind;
 use jiff::Timestamp;
 use tunnel::proxy_header::ProxyHeader;
 use wire_protocol::message::Target;
 
 use crate::access::{Action, Principal};
+use crate::counters::Counters;
+use crate::meter::Meter;
+use crate::room::limit;
 
 /// The connected clients, and the open stream of each channel.
 #[derive(Debug, Default)]
-pub(crate) struct OpenSessions(Mutex<Entries>);
+pub(crate) struct OpenSessions {
+    entries: Mutex<Entries>,
+    counters: Arc<Counters>,
+}
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -28,6 +34,10 @@ pub(crate) struct Seen {
     /// The principal, as of the last check.
     pub(crate) principal: Arc<Mutex<Arc<Principal>>>,
     pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
+    /// Where the channel comes from.
+    pub(crate) from: Arc<str>,
+    /// When the channel came.
+    pub(crate) since: Timestamp,
     /// Counts the bytes of the open stream.
     pub(crate) meter: Meter,
 }
@@ -36,6 +46,7 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone)]
 pub(crate) struct OpenTarget {
     pub(crate) target: Target,
+    pub(crate) kind: StreamKind,
     pub(crate) since: Timestamp,
     /// The address that the target's host has resolved to.
     pub(crate) address: Option<SocketAddr>,
@@ -45,30 +56,17 @@ pub(crate) struct OpenTarget {
 
 impl OpenTarget {
     pub(crate) fn new(target: Target, since: Timestamp) -> Self {
-        Self { target, since, address: None, header: None }
+        Self { kind: (&target).into(), target, since, address: None, header: None }
+    }
+
+    /// What a parked channel carries that waits for what comes in at `target`.
+    pub(crate) fn parked(target: Target, since: Timestamp) -> Self {
+        Self { kind: StreamKind::Forwarded, ..Self::new(target, since) }
     }
 
     /// The action for which the client needs a permission.
     pub(crate) fn action(&self) -> Action<'_> {
         Action::Open { target: &self.target, address: self.address, header: self.header }
-    }
-}
-
-/// Counts bytes, both directions together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Meter(Arc<AtomicU64>);
-
-impl Meter {
-    pub(crate) fn add(&self, bytes: usize) {
-        self.0.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    pub(crate) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -79,7 +77,39 @@ pub(crate) struct Entry<'a> {
     number: u64,
 }
 
+impl Seen {
+    /// Counts what was moved since the last call, under the kind of what is open now.
+    pub(crate) fn settle(&self, counters: &Counters) {
+        let open = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*open {
+            let moved = self.meter.settle();
+            counters.add_moved(open.kind, moved);
+            let principal = Arc::clone(&self.principal.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(account) = &principal.account.0 {
+                account.add(moved, Timestamp::now());
+            }
+        }
+    }
+
+    /// Another stream begins, or none is open any more. What the last one has moved is counted.
+    pub(crate) fn note(&self, target: Option<OpenTarget>, counters: &Counters) {
+        self.settle(counters);
+        let mut open = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        self.meter.begin_stream();
+        *open = target;
+    }
+}
+
 impl OpenSessions {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self { entries: Mutex::default(), counters }
+    }
+
+    /// Counts all that was moved up to now.
+    pub(crate) fn settle(&self) {
+        self.entries().all.values().for_each(|seen| seen.settle(&self.counters));
+    }
+
     pub(crate) fn enter(&self, seen: Seen) -> Entry<'_> {
         let mut entries = self.entries();
         let number = entries.next;
@@ -93,11 +123,16 @@ impl OpenSessions {
         self.entries().all.is_empty()
     }
 
-    /// The open streams by client and target, those with most streams first, as many as fit in an answer. The
+    /// The parts of all sessions that other tasks read.
+    pub(crate) fn all(&self) -> Vec<Seen> {
+        self.entries().all.values().cloned().collect()
+    }
+
+    /// The open streams by client and target, those with most bytes first, as many as fit in so many bytes of JSON. The
     /// second value is the number of pairs of the two that are left out.
-    pub(crate) fn list(&self) -> (Vec<Open>, usize) {
+    pub(crate) fn list(&self, room: usize) -> (Vec<Open>, usize) {
         let mut grouped: BTreeMap<(String, String), Open> = BTreeMap::new();
-        for seen in self.entries().all.values() {
+        for seen in self.all() {
             let Some(OpenTarget { target, since, .. }) =
                 seen.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
             else {
@@ -118,42 +153,37 @@ impl OpenSessions {
             open.since = since.min(std::mem::take(&mut open.since));
         }
         let mut all: Vec<Open> = grouped.into_values().collect();
-        all.sort_by_key(|open| std::cmp::Reverse(open.streams));
-        let mut room = MAX_LISTED_LEN;
-        let is_listed = |open: &Open| {
-            let len = serde_json::to_string(open).map_or(usize::MAX, |text| text.len());
-            room = room.saturating_sub(len);
-            room > 0
-        };
-        let listed = all.iter().map(is_listed).take_while(|is_listed| *is_listed).count();
-        let left_out = all.len() - listed;
-        all.truncate(listed);
+        all.sort_by_key(|open| std::cmp::Reverse((open.bytes, open.streams)));
+        let left_out = limit(&mut all, room);
         (all, left_out)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.sessions.entries().all.remove(&self.number);
+        let seen = self.sessions.entries().all.remove(&self.number);
+        if let Some(seen) = seen {
+            seen.settle(&self.sessions.counters);
+        }
     }
 }
-
-/// Most bytes of JSON in the list, since an answer has 64 KiB in all.
-const MAX_LISTED_LEN: usize = 48 * 1024;
 
 #[cfg(test)]
 mod tests {
     use wire_protocol::message::ClientIdentity;
+    use wire_protocol::stream::Direction;
 
     use super::*;
     use crate::access::{Enrolment, Grant, Rights};
+    use crate::accounts::AccountHandle;
 
     fn seen(name: &str, target: Option<Target>, since: &str) -> Seen {
         let principal = Principal {
+            account: AccountHandle::default(),
             identity: ClientIdentity::Anonymous,
             name: name.into(),
             grant: Grant::unlimited(Rights::usual()),
@@ -163,6 +193,8 @@ mod tests {
         Seen {
             principal: Arc::new(Mutex::new(Arc::new(principal))),
             target: Arc::new(Mutex::new(open)),
+            from: "192.0.2.7:1".into(),
+            since: since.parse().unwrap(),
             meter: Meter::default(),
         }
     }
@@ -183,9 +215,9 @@ mod tests {
         ];
         let entries: Vec<Entry<'_>> = all.iter().cloned().map(|seen| sessions.enter(seen)).collect();
         for (seen, bytes) in all.iter().zip([1, 20, 300]) {
-            seen.meter.add(bytes);
+            seen.meter.add(bytes, Direction::Sent);
         }
-        let (open, left_out) = sessions.list();
+        let (open, left_out) = sessions.list(48 * 1024);
         let told: Vec<_> = open
             .iter()
             .map(|open| (open.client.as_str(), open.streams, open.bytes, open.since.as_str()))
@@ -193,8 +225,13 @@ mod tests {
         assert_eq!(told, [("alice", 2, 320, first), ("bob", 1, 1, first)]);
         assert!(open.iter().all(|open| open.target.contains("db")));
         assert_eq!(left_out, 0);
+        sessions.settle();
+        all[0].meter.add(1000, Direction::Received);
         drop(entries);
-        assert_eq!(sessions.list(), (Vec::new(), 0));
+        assert_eq!(sessions.list(48 * 1024), (Vec::new(), 0));
+        let counters = &sessions.counters;
+        let moved = (counters.received.get(StreamKind::Service), counters.sent.get(StreamKind::Service));
+        assert_eq!((moved, counters.received.sum(), counters.sent.sum()), ((1000, 321), 1000, 321));
     }
 
     #[test]
@@ -204,7 +241,7 @@ mod tests {
         let entries: Vec<Entry<'_>> = (0..100)
             .map(|number| sessions.enter(seen("alice", path(number), "2026-01-01T00:00:00Z")))
             .collect();
-        let (open, left_out) = sessions.list();
+        let (open, left_out) = sessions.list(48 * 1024);
         assert_eq!(open.len() + left_out, entries.len());
         assert!(left_out > 0 && serde_json::to_string(&open).unwrap().len() < 60 * 1024);
     }

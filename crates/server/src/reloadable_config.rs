@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tunnel::resumable_streams::ResumptionLimits;
+
 use crate::access::AnonymousPolicy;
 use crate::config::{NamedService, ServerConfig};
 use crate::file_share::FileShare;
@@ -26,6 +28,8 @@ pub struct ReloadableConfig {
     pub max_channels: Option<usize>,
     /// Time that streams have to end once the server is told to end.
     pub grace: Duration,
+    /// How much resumable streams may keep, and for how long. What is read again counts from the next start.
+    pub resumption: ResumptionLimits,
 }
 
 impl ReloadableConfig {
@@ -50,6 +54,7 @@ impl From<&ServerConfig> for ReloadableConfig {
             idle_timeout: config.idle_timeout,
             max_channels: config.max_channels,
             grace: config.grace,
+            resumption: config.resume.0,
         }
     }
 }

@@ -2,21 +2,26 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cli_support::control::Events;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::address::Address;
 use tunnel::network::Network;
 use tunnel::socket::OnDrop;
 
 use crate::accept::{Acceptors, Listeners};
+use crate::accounts_keeper;
 use crate::control::{ControlEvent, ControlEvents};
+use crate::counters::ReloadOutcome;
 use crate::error::Error;
+use crate::metrics;
 use crate::reloadable_config::ReloadableConfig;
 use crate::server::Server;
 use crate::settings::Settings;
+use crate::status::{self, Detail};
 
 /// Listens on all of `addresses` of a network, or on none.
 ///
@@ -62,13 +67,28 @@ pub async fn serve(
     let ControlEvents(mut events) = events;
     let (done, mut pipe_done) = mpsc::channel(1);
     let server = Arc::new(Server::new(settings, done));
+    let served = run(&server, listeners, shutdown, &mut events, &mut pipe_done).await;
+    // What was moved last is not lost.
+    accounts_keeper::store(&server).await;
+    served
+}
+
+/// As [`serve`], without what comes behind the end.
+async fn run(
+    server: &Arc<Server>,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+    events: &mut Events<ControlEvent>,
+    pipe_done: &mut mpsc::Receiver<Result<(), Error>>,
+) -> Result<(), Error> {
     // Nothing goes on by itself where nobody would notice any more that a client was revoked.
     let _ended = server.ended.clone().drop_guard();
-    let watched = Arc::clone(&server);
+    let watched = Arc::clone(server);
     // Until the end, when streams still come to theirs.
     let _watching = AbortOnDropHandle::new(tokio::spawn(async move { watched.access.watch().await }));
-    let mut acceptors = Acceptors::open(&server, listeners);
-    let telling = server.log_limits.tell();
+    let _keeping = AbortOnDropHandle::new(tokio::spawn(accounts_keeper::keep(Arc::clone(server))));
+    let mut acceptors = Acceptors::open(server, listeners);
+    let telling = server.tell_left_out();
     tokio::pin!(shutdown, telling);
     loop {
         let event = tokio::select! {
@@ -84,22 +104,32 @@ pub async fn serve(
         // Nobody waits for an answer any more where one cannot be sent.
         match event {
             ControlEvent::Reload { config, addresses, answer } => {
-                answer.send(apply(&server, &mut acceptors, config, &addresses).await).ok();
+                let applied = apply(server, &mut acceptors, config, &addresses).await;
+                let outcome = if applied.is_ok() { ReloadOutcome::Applied } else { ReloadOutcome::Failed };
+                server.counters.note_reload(outcome);
+                answer.send(applied).ok();
             }
             ControlEvent::Recheck(answer) => {
                 server.recheck();
                 answer.send(()).ok();
             }
             ControlEvent::Status(answer) => {
-                answer.send(server.status()).ok();
+                answer.send(status::of(server, Detail::Line)).ok();
             }
+            ControlEvent::Server(answer) => {
+                answer.send(Arc::downgrade(server)).ok();
+            }
+            ControlEvent::Metrics(format, answer) => {
+                answer.send(metrics::write(server, format)).ok();
+            }
+            ControlEvent::NotReloaded => server.counters.note_reload(ReloadOutcome::Failed),
             ControlEvent::EndNow => {}
         }
     }
     acceptors.close().await;
-    server.log_limits.tell_once();
+    server.tell_left_out_once();
     server.handlers.stopped()?;
-    drain(&server, &mut events).await
+    drain(server, events).await
 }
 
 /// Goes by another configuration: all of it, or nothing of it.
@@ -116,7 +146,7 @@ async fn apply(
     Ok(())
 }
 
-async fn drain(server: &Server, events: &mut Events<ControlEvent>) -> Result<(), Error> {
+async fn drain(server: &Arc<Server>, events: &mut Events<ControlEvent>) -> Result<(), Error> {
     server.stopping.cancel();
     server.connections.close();
     let grace = sleep(server.config().grace);
@@ -136,16 +166,28 @@ async fn drain(server: &Server, events: &mut Events<ControlEvent>) -> Result<(),
             event = events.next() => match event {
                 ControlEvent::EndNow => break,
                 ControlEvent::Status(answer) => {
-                    answer.send(server.status()).ok();
+                    answer.send(status::of(server, Detail::Line)).ok();
+                }
+                ControlEvent::Server(answer) => {
+                    answer.send(Arc::downgrade(server)).ok();
                 }
                 ControlEvent::Recheck(answer) => {
                     server.recheck();
                     answer.send(()).ok();
                 }
+                ControlEvent::Metrics(format, answer) => {
+                    answer.send(metrics::write(server, format)).ok();
+                }
                 // Without an answer: a server that ends takes no other configuration.
-                ControlEvent::Reload { .. } => {}
+                ControlEvent::Reload { .. } | ControlEvent::NotReloaded => {}
             },
         }
     }
-    Err(Error::NotDrained { streams: server.streams.count() })
+    let streams = server.streams.count();
+    server.ending.cancel();
+    timeout(RESET_DEADLINE, server.connections.wait()).await.ok();
+    Err(Error::NotDrained { streams })
 }
+
+/// How long the clients have to hear that their streams are reset, since the server is stopping.
+const RESET_DEADLINE: Duration = Duration::from_secs(3);

@@ -1,6 +1,7 @@
 //! The services of a server: a set of handlers, one for each kind of streams, which stand side by side.
 
 mod budget;
+mod diagnoses;
 mod files;
 pub(crate) mod handler;
 pub(crate) mod listen;
@@ -12,8 +13,10 @@ pub(crate) mod reset;
 pub(crate) mod terms;
 mod tunnels;
 
+use std::collections::BTreeMap;
 use std::io;
 
+use cli_support::admin::LeaseHeld;
 use tokio::sync::mpsc;
 use tunnel::drops::DropCounter;
 use tunnel::network::Network;
@@ -22,6 +25,8 @@ use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, RefusedCo
 use wire_protocol::stream::Channel;
 
 use crate::error::Error;
+use crate::file_share::FileShare;
+use crate::services::diagnoses::Diagnoses;
 use crate::services::files::Files;
 use crate::services::handler::{Handler, Served};
 use crate::services::listen::{Listening, Parking};
@@ -137,6 +142,10 @@ impl Handlers {
             Target::Files { .. } | Target::Shares => {
                 Box::pin(serve_with(self.files.as_ref(), channel, request)).await
             }
+            Target::Diagnosis { .. } => {
+                let diagnoses = Diagnoses { listening: self.listening.as_ref() };
+                Box::pin(serve_with(Some(&diagnoses), channel, request)).await
+            }
             Target::Forwarded { .. } => not_offered(channel, request).await,
         }
     }
@@ -149,6 +158,19 @@ impl Handlers {
     /// Addresses that are listened on for clients.
     pub(crate) fn leases(&self) -> usize {
         self.listening.as_ref().map_or(0, Listening::leases)
+    }
+
+    /// How many bytes the files of each share with a quota count for, as far as is known, with the quota.
+    pub(crate) fn share_quotas(
+        &self,
+        shares: &BTreeMap<String, FileShare>,
+    ) -> Vec<(String, Option<u64>, u64)> {
+        self.files.as_ref().map(|files| files.quotas(shares)).unwrap_or_default()
+    }
+
+    /// The addresses that are listened on for clients.
+    pub(crate) fn leased(&self) -> Vec<LeaseHeld> {
+        self.listening.as_ref().map(Listening::leased).unwrap_or_default()
     }
 
     /// What it means that the server is told to stop now: only the pipe of a server that offers nothing else is cut off by it,

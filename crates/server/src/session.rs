@@ -1,29 +1,33 @@
 //! The session of an authorized client: serves one stream after another until the client leaves or loses its rights.
 
+mod resumable;
+
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cli_support::metrics::{CountedStream, StreamOutcome};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tunnel::closing::into_io;
+use tunnel::closing::{into_io, stopped};
 use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::relay::relay;
 use tunnel::socket::Socket;
-use wire_protocol::message::{LEASE_LEN, Target};
-use wire_protocol::stream::{Channel, Incoming};
+use wire_protocol::message::{LEASE_LEN, Retention, Target};
+use wire_protocol::stream::{Channel, Incoming, OpenedStream, ResumeRequest, RetentionBudget};
 
 use crate::access::{Action, Denial, Origin, Principal, Request, Snapshot, permits};
 use crate::limits::OpenChannel;
-use crate::open::{Meter, OpenTarget, Seen};
+use crate::meter::Meter;
+use crate::open::{OpenTarget, Seen};
+use crate::revocation::Revocation;
 use crate::server::Server;
 use crate::services::handler::Served;
 use crate::services::request::RequestContext;
-use crate::services::reset::{revoke, revoked};
+use crate::services::reset::revoke;
 use crate::services::terms::ClientTerms;
 use crate::throttle::Throttle;
 
@@ -38,17 +42,20 @@ pub(crate) struct Admitted {
 pub(crate) struct Session {
     server: Arc<Server>,
     source: Source,
+    since: Timestamp,
     /// As it was judged last.
     principal: Arc<Mutex<Arc<Principal>>>,
     /// Changes of what it is judged by, since before it was judged first.
     changes: watch::Receiver<Snapshot>,
     throttle: Throttle,
+    /// What the resumable streams of the client may keep.
+    budget: RetentionBudget,
     /// What it has open, or waits for.
     target: Arc<Mutex<Option<OpenTarget>>>,
     /// Bytes of that.
     meter: Meter,
     /// It has lost the right to that: whatever serves it tells it so, and ends.
-    revoked: CancellationToken,
+    revoked: Revocation,
     _place: OpenChannel,
 }
 
@@ -63,15 +70,20 @@ impl Session {
         let meter = Meter::default();
         let throttle = server.limits.throttle(&principal.identity).metered(meter.clone());
         throttle.set_rate(principal.rights().max_rate());
+        let new_budget = || server.resumable.client_budget();
+        let budget = server.limits.retention_budget(&principal.identity, new_budget);
+        let revoked = Revocation::until(&server.ending);
         Self {
+            budget,
             server,
             source,
+            since: Timestamp::now(),
             principal: Arc::new(Mutex::new(Arc::new(principal))),
             changes,
             throttle,
             target: Arc::default(),
             meter,
-            revoked: CancellationToken::new(),
+            revoked,
             _place: place,
         }
     }
@@ -79,27 +91,41 @@ impl Session {
     /// Serves the client to the end of its channel.
     pub(crate) async fn serve(&self, channel: Channel<Socket>) {
         let _seen = self.server.open.enter(self.seen());
+        self.note_seen();
         let (served, denial) = {
             let mut served = pin!(self.serve_channel(channel));
             tokio::select! {
                 served = &mut served => (served, None),
                 denial = self.until_revoked() => {
-                    self.revoked.cancel();
+                    self.revoked.cancel(denial.reset_code());
                     // Only dropping it would leave threads at work, and the client without the reason.
                     timeout(REVOCATION_DEADLINE, served).await.ok();
-                    (Err(revoked()), Some(denial))
+                    (Err(stopped(self.revoked.code())), Some(denial))
                 }
             }
         };
+        self.note_seen();
         self.log_end(served, denial);
+    }
+
+    /// Notes in the account of the client that it is here.
+    fn note_seen(&self) {
+        if let Some(account) = &self.principal().account.0 {
+            account.note_seen(&self.source.name, Timestamp::now());
+        }
     }
 
     /// Serves one stream after the other, to the end of the channel.
     async fn serve_channel(&self, mut channel: Channel<Socket>) -> io::Result<()> {
         loop {
             // What one wait gives is taken apart before the next, so that a task has no room for both.
-            let Some((asked, target)) = self.next_stream(channel).await? else { return Ok(()) };
-            let Some(idle) = self.serve_stream(asked, &target).await? else { return Ok(()) };
+            let Some((asking, asked)) = self.next_stream(channel).await? else { return Ok(()) };
+            let idle = match asked {
+                Asked::Open(target, retention) => self.serve_stream(asking, &target, retention).await?,
+                // On the heap, so that the many others have no room for it.
+                Asked::Resume(request) => Box::pin(self.resume_stream(asking, &request)).await?,
+            };
+            let Some(idle) = idle else { return Ok(()) };
             channel = idle;
         }
     }
@@ -108,7 +134,7 @@ impl Session {
     async fn next_stream(
         &self,
         mut channel: Channel<Socket>,
-    ) -> io::Result<Option<(Channel<Socket>, Target)>> {
+    ) -> io::Result<Option<(Channel<Socket>, Asked)>> {
         let stopping = &self.server.stopping;
         self.note(None);
         // What ends a channel is on the heap, and so is a parked one, so that the many others have no room for it.
@@ -116,7 +142,7 @@ impl Session {
             let idle_timeout = self.server.config().idle_timeout;
             let incoming = tokio::select! {
                 biased;
-                () = self.revoked.cancelled() => break Box::pin(revoke(channel)).await,
+                () = self.revoked.cancelled() => break Box::pin(revoke(channel, self.revoked.code())).await,
                 () = stopping.cancelled() => break Box::pin(in_time(channel.close())).await,
                 incoming = timeout(idle_timeout, channel.next_incoming()) => incoming,
             };
@@ -125,7 +151,11 @@ impl Session {
                 break Box::pin(in_time(channel.close())).await;
             };
             match incoming? {
-                Incoming::Open(target) => return Ok(Some((channel, target))),
+                Incoming::Open(target) => return Ok(Some((channel, Asked::Open(target, None)))),
+                Incoming::OpenResumable(target, retention) => {
+                    return Ok(Some((channel, Asked::Open(target, Some(retention)))));
+                }
+                Incoming::Resume(request) => return Ok(Some((channel, Asked::Resume(request)))),
                 Incoming::Park(lease) => {
                     break Box::pin(self.serve_parked(channel, lease, idle_timeout)).await;
                 }
@@ -144,56 +174,111 @@ impl Session {
         idle_timeout: Duration,
     ) -> io::Result<()> {
         // Rights may have changed since the handshake.
-        let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-            return revoke(channel).await;
+        let principal = match self.judge_again(&self.server.access.look()) {
+            Ok(principal) => principal,
+            Err(denial) => return revoke(channel, denial.reset_code()).await,
         };
         let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
             return in_time(channel.close()).await;
         };
-        self.note(Some(parking.target()));
+        self.note(Some(OpenTarget::parked(parking.target(), Timestamp::now())));
         // Its lease may not have ended yet, and nobody judges by that change again.
-        if self.may_keep_open(&principal).is_err() {
-            return revoke(channel).await;
+        if let Err(denial) = self.may_keep_open(&principal) {
+            return revoke(channel, denial.reset_code()).await;
         }
-        let Server { stopping, streams, .. } = &*self.server;
-        parking.serve(channel, &self.throttle, idle_timeout, stopping, &self.revoked, streams).await
+        let Server { stopping, streams, counters, .. } = &*self.server;
+        let counted = (streams, &counters.streams);
+        parking.serve(channel, &self.throttle, idle_timeout, stopping, &self.revoked, counted).await
     }
 
-    /// Serves one stream; `None` where the channel has ended with it.
+    /// Serves one stream; `None` where the channel has ended with it. With `retention` the stream is to outlive its channel.
     async fn serve_stream(
         &self,
         channel: Channel<Socket>,
         target: &Target,
+        retention: Option<Retention>,
     ) -> io::Result<Option<Channel<Socket>>> {
         let _open = self.server.streams.begin();
+        let counted = self.server.counters.streams.begin(target.into());
+        let account = self.principal().account.clone();
+        if let Some(account) = &account.0 {
+            account.note_stream();
+        }
+        let carried = self.carry_stream(channel, target, retention, &counted).await;
+        if let (Some(account), true) = (&account.0, counted.is_refused()) {
+            account.note_refused();
+        }
+        counted.end(match &carried {
+            Ok(_) => StreamOutcome::Completed,
+            Err(_) if self.revoked.is_cancelled() && !self.server.ending.is_cancelled() => {
+                StreamOutcome::Revoked
+            }
+            Err(_) => StreamOutcome::Failed,
+        });
+        carried
+    }
+
+    /// As [`Session::serve_stream`], for a stream that is counted.
+    async fn carry_stream(
+        &self,
+        channel: Channel<Socket>,
+        target: &Target,
+        retention: Option<Retention>,
+        counted: &CountedStream<'_>,
+    ) -> io::Result<Option<Channel<Socket>>> {
+        let announced = retention.and_then(|_| self.announce(&channel, target));
         // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
-        let (stream, target) = match Box::pin(self.open_stream(channel, target)).await? {
+        let (stream, target) = match Box::pin(self.open_stream(channel, target, retention, counted)).await? {
             Served::Idle(channel) => return Ok(Some(channel)),
             Served::Ended => return Ok(None),
             Served::Connection { stream, target } => (stream, target),
         };
-        relay(stream, target, &self.terms()).await.map(Some).map_err(into_io)
+        match stream {
+            // On the heap, each: a stream has room for one way of being carried, not for all.
+            OpenedStream::Plain(stream) => {
+                // It cannot be taken over.
+                drop(announced);
+                let terms = self.terms();
+                Box::pin(relay(stream, target, &terms)).await.map(Some).map_err(into_io)
+            }
+            OpenedStream::Resumable(stream) => {
+                Box::pin(self.carry_announced(stream, target, announced)).await
+            }
+        }
     }
 
     /// Opens a stream, or refuses it. All but connections is served to its end.
-    async fn open_stream(&self, channel: Channel<Socket>, target: &Target) -> io::Result<Served> {
+    async fn open_stream(
+        &self,
+        channel: Channel<Socket>,
+        target: &Target,
+        retention: Option<Retention>,
+        counted: &CountedStream<'_>,
+    ) -> io::Result<Served> {
         // Rights may have changed since the handshake.
-        let Ok(principal) = self.judge_again(&self.server.access.look()) else {
-            return revoke(channel).await;
+        let principal = match self.judge_again(&self.server.access.look()) {
+            Ok(principal) => principal,
+            Err(denial) => return revoke(channel, denial.reset_code()).await,
         };
-        self.note(Some(target.clone()));
+        self.note(Some(OpenTarget::new(target.clone(), Timestamp::now())));
         let request = RequestContext {
             principal: &principal,
             current: &self.principal,
             source: &self.source,
             origin: self.origin(),
             target,
+            retention,
+            budget: &self.budget,
+            resumable: &self.server.resumable,
             config: &self.server.config(),
             network: &self.server.network,
             meter: &self.meter,
             throttle: &self.throttle,
             drops: &self.server.drops,
             log_limits: &self.server.log_limits,
+            audit: self.server.audit(),
+            counters: &self.server.counters,
+            stream: counted,
             stopping: &self.server.stopping,
             revoked: &self.revoked,
             open: &self.target,
@@ -228,11 +313,13 @@ impl Session {
     /// by each of the `changes`, and when they expire.
     async fn until_revoked(&self) -> Denial {
         let mut changes = self.changes.clone();
+        let mut used_up = self.server.accounts.as_ref().map(|accounts| accounts.used_up());
         loop {
             tokio::select! {
                 // Where nobody publishes any more, the server has ended.
                 changed = changes.changed() => if changed.is_err() { std::future::pending().await },
                 () = until(self.principal().grant.expires) => {}
+                () = told(used_up.as_mut()), if self.principal().rights().quota.is_some() => {}
             }
             let snapshot = changes.borrow_and_update().clone();
             let judged = self.judge_again(&snapshot);
@@ -269,17 +356,40 @@ impl Session {
 
     fn seen(&self) -> Seen {
         let (principal, target) = (Arc::clone(&self.principal), Arc::clone(&self.target));
-        Seen { principal, target, meter: self.meter.clone() }
+        Seen {
+            principal,
+            target,
+            from: self.source.name.as_str().into(),
+            since: self.since,
+            meter: self.meter.clone(),
+        }
     }
 
     fn principal(&self) -> Arc<Principal> {
         Arc::clone(&self.principal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, target: Option<Target>) {
-        self.meter.reset();
-        let open = target.map(|target| OpenTarget::new(target, Timestamp::now()));
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    fn note(&self, target: Option<OpenTarget>) {
+        self.seen().note(target, &self.server.counters);
+    }
+}
+
+/// What a client asks for on an idle channel.
+enum Asked {
+    /// A stream, which is to outlive its channel where there is something to be kept of it.
+    Open(Target, Option<Retention>),
+    /// One of its streams, from another channel.
+    Resume(ResumeRequest),
+}
+
+/// Waits until the quota of a client is used up, of any client; for ever where nobody counts.
+async fn told(used_up: Option<&mut watch::Receiver<()>>) {
+    let is_told = match used_up {
+        Some(used_up) => used_up.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_told {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -10,6 +10,7 @@ use tunnel::network::Network;
 use wire_protocol::message::ClientIdentity;
 
 use crate::access::AccessFile;
+use crate::accounts::Accounts;
 use crate::reloadable_config::ReloadableConfig;
 use crate::services::Services;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub tickets: Arc<TicketKey>,
     /// The file of allowed clients.
     pub access: AccessFile,
+    /// The accounts of clients; `None` where nothing is kept, and no traffic quota counts.
+    pub accounts: Option<Accounts>,
     /// The services that clients may use.
     pub services: Services,
     /// The settings that can be changed while the server runs.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tunnel::drops::DropReason;
 use wire_protocol::record::batch;
-use wire_protocol::stream::Pace;
+use wire_protocol::stream::{Direction, Pace};
 
-use crate::open::Meter;
+use crate::meter::Meter;
 
 /// The throttle of a client, which all its channels share. Its rate may change at any time.
 #[derive(Debug, Clone, Default)]
@@ -52,15 +52,15 @@ impl Throttle {
         NonZeroU64::new(self.0.rate.load(Ordering::Relaxed))
     }
 
-    /// Notes a datagram of `datagram` bytes, which may pass now.
+    /// Notes a datagram of `datagram` bytes, which may pass now in a direction.
     ///
     /// # Errors
     /// The datagram comes too soon for the rate, and is to be dropped.
-    pub(crate) fn admit(&self, datagram: usize) -> Result<(), DropReason> {
+    pub(crate) fn admit(&self, datagram: usize, direction: Direction) -> Result<(), DropReason> {
         match self.rate() {
             Some(rate) if !self.0.datagrams.takes(datagram, rate) => Err(DropReason::Rate(rate.get())),
             _ => {
-                self.1.add(datagram);
+                self.1.add_datagram(datagram, direction);
                 Ok(())
             }
         }
@@ -73,8 +73,8 @@ impl Throttle {
 }
 
 impl Pace for Throttle {
-    fn note(&self, bytes: usize) -> Option<Instant> {
-        self.1.add(bytes);
+    fn note(&self, bytes: usize, direction: Direction) -> Option<Instant> {
+        self.1.add(bytes, direction);
         self.rate().and_then(|rate| self.0.streams.book(bytes, rate))
     }
 
@@ -137,7 +137,7 @@ mod tests {
         let mut sent = 0;
         while Instant::now() < until {
             sent += bytes;
-            if let Some(moment) = throttle.note(bytes) {
+            if let Some(moment) = throttle.note(bytes, Direction::Sent) {
                 tokio::time::sleep_until(moment).await;
             } else {
                 tokio::task::yield_now().await;
@@ -164,10 +164,18 @@ mod tests {
     async fn a_rate_that_changes_counts_at_once() {
         let shared = throttle(1000);
         assert_eq!(shared.records(), 1);
-        assert!(shared.note(100_000).is_some_and(|moment| moment > Instant::now() + Duration::from_secs(99)));
+        assert!(
+            shared
+                .note(100_000, Direction::Sent)
+                .is_some_and(|moment| moment > Instant::now() + Duration::from_secs(99))
+        );
         shared.set_rate(NonZeroU64::new(1_000_000));
-        assert!(shared.note(100_000).is_some_and(|moment| moment < Instant::now() + Duration::from_secs(1)));
+        assert!(
+            shared
+                .note(100_000, Direction::Sent)
+                .is_some_and(|moment| moment < Instant::now() + Duration::from_secs(1))
+        );
         shared.set_rate(None);
-        assert_eq!((shared.note(usize::MAX), shared.records()), (None, batch()));
+        assert_eq!((shared.note(usize::MAX, Direction::Received), shared.records()), (None, batch()));
     }
 }

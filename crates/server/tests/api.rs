@@ -4,6 +4,7 @@
 mod api {
     mod files;
     mod library;
+    mod metrics;
     mod running;
     mod services;
     mod streams;

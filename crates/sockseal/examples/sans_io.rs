@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         identity: Some(client_key),
         invite: None,
         open: Some(Target::Pipe),
+        asks_reason: false,
     };
     let mut client = Step::Continue(ClientHandshake::start(config, &mut SysRng, &mut to_server)?);
 

@@ -94,7 +94,7 @@ impl ClientConfig {
         let Self { server, identity, invite, misuse } = self;
         match misuse {
             Some(misuse) => Err(wire_protocol::Error::ApiMisuse(misuse).into()),
-            None => Ok(client::ClientConfig { server, identity, invite, open: None }),
+            None => Ok(client::ClientConfig { server, identity, invite, open: None, asks_reason: false }),
         }
     }
 }

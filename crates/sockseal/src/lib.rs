@@ -14,6 +14,7 @@
 //! | make keys | [`ServerKey`], [`ClientKey`], [`PreSharedKey`], [`TicketKey`], all with [`SysRng`] |
 //! | keep RSA keys in files | [`pem`] |
 //! | tell what went wrong | [`Error`] |
+//! | use the programs: recipes to copy | [`docs`] |
 //!
 //! What goes over the wire, and the sections that these pages name, is in [PROTOCOL.md](wire_protocol::protocol).
 //!
@@ -26,6 +27,7 @@ mod server_config;
 #[cfg(feature = "tokio")]
 mod asynchronous;
 pub mod blocking;
+pub mod docs;
 
 pub use client_config::ClientConfig;
 pub use error::Error;

@@ -18,10 +18,14 @@ pub enum Address {
     },
     /// A unix socket.
     Unix(PathBuf),
+    /// A socket that listens already, and that a service manager has passed to the process under this name.
+    Passed(String),
 }
 
 /// The host that means all addresses of a machine, to listen on.
 pub const EVERYWHERE: &str = "*";
+/// What stands before the name of a socket that a service manager passes.
+const PASSED: &str = "systemd:";
 
 impl Address {
     /// Reads an address to listen on, which may be `*:port`.
@@ -34,6 +38,20 @@ impl Address {
             None => parse(text),
         }
         .map_err(|problem| AddressError { text: text.into(), problem })
+    }
+}
+
+impl Address {
+    /// Reads an address to listen on, which may be `*:port`, or `systemd:NAME` for a socket that a service manager passes.
+    ///
+    /// # Errors
+    /// An [`AddressError`] that says what is wrong with the text.
+    pub fn listening_or_passed(text: &str) -> Result<Self, AddressError> {
+        match text.strip_prefix(PASSED) {
+            Some("") => Err(AddressError { text: text.into(), problem: AddressProblem::NoName }),
+            Some(name) => Ok(Self::Passed(name.into())),
+            None => Self::listening(text),
+        }
     }
 }
 
@@ -64,6 +82,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(name) => write!(f, "{PASSED}{name}"),
         }
     }
 }
@@ -110,6 +129,9 @@ pub enum AddressProblem {
     /// `*`, and not in order to listen.
     #[error("* is where one listens, and nobody's address")]
     Everywhere,
+    /// A socket that is passed, without its name.
+    #[error("it has no name of a socket")]
+    NoName,
     /// A unix socket without a path.
     #[error("it has no path")]
     NoPath,

@@ -58,6 +58,7 @@ pub fn into_io(error: RelayError) -> io::Error {
 pub fn stopped(code: ResetCode) -> io::Error {
     let kind = match code {
         ResetCode::NotAllowed => io::ErrorKind::PermissionDenied,
+        ResetCode::QuotaUsedUp => io::ErrorKind::QuotaExceeded,
         _ => io::ErrorKind::ConnectionAborted,
     };
     io::Error::new(kind, code.to_string())

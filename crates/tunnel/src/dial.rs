@@ -27,6 +27,7 @@ pub use self::deadline::{DEADLINE, in_time};
 pub use self::explain::MAX_PATH_LEN;
 pub use self::hint::{connect_hint, listen_hint};
 pub use self::history::worked;
+pub use self::race::{further_attempt, is_no_way};
 pub use self::refusal::{listen_refusal, refusal};
 
 /// Connects to `address`. Where a name has several addresses they are tried as Happy Eyeballs (RFC 8305) has it, and the
@@ -38,6 +39,9 @@ pub use self::refusal::{listen_refusal, refusal};
 pub async fn dial(address: &Address) -> io::Result<Socket> {
     match address {
         Address::Unix(path) => in_time(connect_unix(path)).await,
+        Address::Passed(_) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "one listens there, and cannot connect"))
+        }
         Address::Tcp { host, port } => {
             dial_first(resolve(host, *port).await?).await.map(|(socket, _)| socket)
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout};
 use wire_protocol::message::RefusedCode;
-use wire_protocol::stream::{Channel, SecureStream, relay_datagrams};
+use wire_protocol::stream::{Channel, OpenedStream, relay_datagrams};
 
 use crate::address::Address;
 use crate::closing::{into_io, stop};
@@ -23,6 +23,7 @@ use crate::limited_datagrams::LimitedDatagrams;
 use crate::network::Network;
 use crate::proxy_header::ProxyHeader;
 use crate::relay::relay;
+use crate::resumption::Resumption;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
@@ -64,6 +65,11 @@ pub trait Request: Send + Sync {
     /// Where dropped datagrams to a host are told of.
     fn drops(&self, host: &str, port: u16) -> FlowDrops;
 
+    /// What is answered where the stream is asked for as one that can be taken over; `None` where it cannot.
+    fn resumption(&self) -> Option<Resumption> {
+        None
+    }
+
     /// Takes note of a refusal, and gives what the other side is told.
     fn refuse(&self, refusal: Self::Refusal) -> RefusedCode;
 }
@@ -93,7 +99,7 @@ pub enum Opened {
     /// The stream stands, and its target is connected to: the two are to be relayed.
     Connection {
         /// The stream.
-        stream: SecureStream<Socket>,
+        stream: OpenedStream<Socket>,
         /// Where it leads to.
         target: Socket,
     },
@@ -101,15 +107,19 @@ pub enum Opened {
     Over(Channel<Socket>),
 }
 
-/// Serves the stream whose Open has just come, and gives the channel back, idle, be the stream carried or refused.
+/// Serves the stream whose Open has just come, and gives the channel back, idle, be the stream carried or refused. The stream
+/// cannot be taken over: one that can is for [`open`].
 ///
 /// # Errors
 /// Whatever ends the channel before its end.
 pub async fn serve<R: Request>(channel: Channel<Socket>, request: &R) -> io::Result<Channel<Socket>> {
     // On the heap, so that the room for it is given back once it is done.
     match Box::pin(open(channel, request)).await? {
-        Opened::Connection { stream, target } => {
+        Opened::Connection { stream: OpenedStream::Plain(stream), target } => {
             relay(stream, target, request.terms()).await.map_err(into_io)
+        }
+        Opened::Connection { stream: OpenedStream::Resumable(_), .. } => {
+            Err(io::Error::other("nobody is there to take the stream over"))
         }
         Opened::Over(channel) => Ok(channel),
     }
@@ -151,11 +161,19 @@ pub async fn open<R: Request>(channel: Channel<Socket>, request: &R) -> io::Resu
             return refuse(channel, request, error.into()).await.map(Opened::Over);
         }
     }
-    let stream = if asked.elapsed() < PROMPT {
-        channel.begin_answer()?
-    } else {
+    let is_prompt = asked.elapsed() < PROMPT;
+    let stream = match request.resumption() {
+        Some(Resumption { retention, reservation }) => {
+            let mut stream = channel.begin_answer_resumable(retention, reservation)?;
+            if !is_prompt {
+                // Where the channel is lost by now the relay finds that, and the stream can be taken over.
+                stream.flush().await.ok();
+            }
+            OpenedStream::Resumable(stream)
+        }
+        None if is_prompt => OpenedStream::Plain(channel.begin_answer()?),
         // The other side has waited for long, and does not wait for ever.
-        channel.answer_open().await?
+        None => OpenedStream::Plain(channel.answer_open().await?),
     };
     Ok(Opened::Connection { stream, target: socket })
 }

@@ -8,21 +8,27 @@
 //! Where the other side holds the channels, they come by themselves to what waits: see [`parked`](crate::parked).
 
 mod attempts;
+mod takeover;
+mod takeover_error;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use wire_protocol::Error as ProtocolError;
-use wire_protocol::stream::{RelayError, SecureStream};
+use wire_protocol::stream::{OpenedStream, RelayError};
 
 use self::attempts::Attempts;
+use self::takeover_error::TakeoverError;
 use crate::counter::{Counted, Counter};
-use crate::pending_stream::{Carried, Opened, PendingStream, TurnedAway};
+use crate::pending_stream::{Carried, Opened, PendingStream, TurnedAway, Unanswered};
 use crate::pool::{Connect, Pool};
 use crate::relay::relay;
+use crate::resumptions::Resumptions;
 use crate::socket::Socket;
 use crate::terms::Unlimited;
+use crate::traffic::Traffic;
 
 /// Carries accepted connections and UDP sessions over the channels of a pool.
 #[derive(Debug)]
@@ -31,10 +37,16 @@ pub struct Ingress<C: Connect> {
     pub pool: Arc<Pool<C>>,
     /// Counts streams that are open or opening.
     pub streams: Counter,
+    /// Counts what they carry.
+    pub traffic: Traffic,
     /// How long to wait for a channel on which the stream stands.
     pub wait: Duration,
     /// How long there may be no datagram until their stream ends.
     pub udp_timeout: Duration,
+    /// How streams can be taken over.
+    pub resumptions: Resumptions,
+    /// Cancelled once the program waits no longer for what is open.
+    pub ending: CancellationToken,
 }
 
 /// The reason why a connection or UDP session was not carried to its end.
@@ -55,9 +67,18 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
         // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
         let Some(standing) = Box::pin(self.open(pending)).await? else { return Ok(()) };
         let Standing { stream, socket, _open } = standing;
-        let channel = relay(stream, socket, &self.terms()).await.map_err(IngressError::Stream)?;
-        self.pool.put(channel);
-        Ok(())
+        match stream {
+            // On the heap, each: a stream has room for one way of being carried, not for both.
+            OpenedStream::Plain(stream) => {
+                let terms = self.terms();
+                let channel = Box::pin(relay(stream, socket, &terms)).await.map_err(IngressError::Stream)?;
+                self.pool.put(channel);
+                Ok(())
+            }
+            OpenedStream::Resumable(stream) => {
+                Box::pin(self.carry_resumable(stream, socket, &self.terms())).await
+            }
+        }
     }
 
     /// Opens the stream, on one channel after the other. `None` where it has come to its end already.
@@ -113,18 +134,41 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                     return Err(IngressError::Stream(RelayError::Channel(error)));
                 }
                 Carried::Broken(error) => return Err(IngressError::Stream(error)),
+                Carried::Interrupted(unanswered) => {
+                    let Unanswered { stream, pending: waiting, error, is_retryable } = *unanswered;
+                    match Box::pin(self.take_over(stream, &error, &terms)).await {
+                        Ok(stream) => {
+                            let stream = OpenedStream::Resumable(stream);
+                            return match waiting.stand(&terms).await {
+                                Ok(socket) => Ok(Some(Standing { stream, socket, _open: open })),
+                                Err(error) => Err(IngressError::Stream(RelayError::Output(error))),
+                            };
+                        }
+                        Err(TakeoverError::Gone) if is_retryable => {
+                            drop(open);
+                            pending = waiting;
+                            attempts.pause().await;
+                        }
+                        Err(failed) => {
+                            waiting.turn_away(TurnedAway::NoChannel).await;
+                            return Err(failed.into());
+                        }
+                    }
+                }
             }
         }
     }
 
     fn terms(&self) -> Unlimited {
-        Unlimited { udp_timeout: self.udp_timeout }
+        let resumptions = Some(self.resumptions.clone());
+        let (traffic, ending) = (self.traffic.clone(), self.ending.clone());
+        Unlimited { udp_timeout: self.udp_timeout, traffic, resumptions, ending }
     }
 }
 
 /// A connection whose stream stands.
 struct Standing {
-    stream: SecureStream<Socket>,
+    stream: OpenedStream<Socket>,
     socket: Socket,
     /// Counts it.
     _open: Counted,

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use wire_protocol::stream::{DatagramSocket, Dropped};
+use wire_protocol::stream::{DatagramSocket, Direction, Dropped};
 
 use crate::drops::FlowDrops;
 use crate::terms::Terms;
@@ -24,8 +24,8 @@ impl<'a, D: DatagramSocket, T: Terms> LimitedDatagrams<'a, D, T> {
         Self { socket, terms, drops, drained: Box::pin(terms.drained()) }
     }
 
-    fn admits(&self, len: usize) -> bool {
-        self.terms.admit_datagram(len).inspect_err(|reason| self.drops.note(*reason, len)).is_ok()
+    fn admits(&self, len: usize, direction: Direction) -> bool {
+        self.terms.admit_datagram(len, direction).inspect_err(|reason| self.drops.note(*reason, len)).is_ok()
     }
 }
 
@@ -39,7 +39,7 @@ impl<D: DatagramSocket, T: Terms> DatagramSocket for LimitedDatagrams<'_, D, T> 
     fn poll_recv(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.socket.poll_recv(cx, buf) {
-                Poll::Ready(Ok(len)) if !self.admits(len) => {}
+                Poll::Ready(Ok(len)) if !self.admits(len, Direction::Sent) => {}
                 Poll::Pending if self.drained.as_mut().poll(cx).is_ready() => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -49,7 +49,7 @@ impl<D: DatagramSocket, T: Terms> DatagramSocket for LimitedDatagrams<'_, D, T> 
     }
 
     fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        if self.admits(datagram.len()) {
+        if self.admits(datagram.len(), Direction::Received) {
             self.socket.try_send(datagram)
         } else {
             Err(io::ErrorKind::QuotaExceeded.into())

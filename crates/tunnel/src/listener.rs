@@ -8,7 +8,10 @@ mod unix;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::Path;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use self::bind::{Families, candidates, is_all_of_ipv4};
@@ -18,7 +21,7 @@ use crate::address::Address;
 use crate::dial::explain::explain_path;
 #[cfg(feature = "memory-network")]
 use crate::memory::MemoryListener;
-use crate::socket::{OnDrop, Socket};
+use crate::socket::{self, OnDrop, Socket};
 
 pub use self::source::Source;
 pub use self::tcp::TcpListeners;
@@ -64,6 +67,10 @@ impl Listener {
                 Ok((listener, file)) => Ok(Self::Unix(listener, file)),
                 Err(error) => Err(explain_path(path, error)),
             },
+            Address::Passed(_) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no socket of this name was passed to the process, or it is closed again",
+            )),
         }
     }
 
@@ -82,6 +89,35 @@ impl Listener {
         let both = [Ipv6Addr::UNSPECIFIED.into(), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
         let both = both.map(|ip| SocketAddr::new(ip, *port));
         TcpListeners::bind(&both, on_drop, Families::Apart).map(|listeners| Self::Tcp(listeners, on_drop))
+    }
+
+    /// Takes over a TCP socket that listens already.
+    ///
+    /// # Errors
+    /// Those of the socket; `InvalidInput` where it does not listen.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn from_tcp(listener: std::net::TcpListener, on_drop: OnDrop) -> io::Result<Self> {
+        check_listens(&listener)?;
+        listener.set_nonblocking(true)?;
+        socket::options_for_accepted(&listener, on_drop)?;
+        Ok(Self::Tcp(TcpListeners::new(vec![TcpListener::from_std(listener)?]), on_drop))
+    }
+
+    /// Takes over a unix socket that listens already. Its file stays when the listener goes.
+    ///
+    /// # Errors
+    /// Those of the socket; `InvalidInput` where it does not listen.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        check_listens(&listener)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let file = SocketFile::of_another(address.as_pathname().unwrap_or(Path::new("")));
+        Ok(Self::Unix(UnixListener::from_std(listener)?, file))
     }
 
     /// Takes IPv4 out of what `[::]` has led to, so that it can be listened on apart.
@@ -150,6 +186,14 @@ impl Listener {
     }
 }
 
+/// Refuses a socket that was bound, and nothing more.
+fn check_listens(socket: &impl AsFd) -> io::Result<()> {
+    match SockRef::from(socket).is_listener()? {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen")),
+    }
+}
+
 /// An IPv4 client of an IPv6 socket under its own address.
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
@@ -159,7 +203,6 @@ fn canonical(peer: SocketAddr) -> SocketAddr {
 mod tests {
     use std::time::Duration;
 
-    use socket2::SockRef;
     use tokio::net::TcpStream;
 
     use super::*;

@@ -5,11 +5,13 @@
 //!                  ^---------------------- never stood ----------------------'
 //! ```
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use wire_protocol::message::RefusedCode;
 use wire_protocol::stream::{Channel, Incoming};
 
 use crate::closing::{into_io, stop};
@@ -19,6 +21,52 @@ use crate::pending_queue::{Pending, PendingQueue};
 use crate::pending_stream::{Carried, TurnedAway};
 use crate::socket::Socket;
 use crate::terms::Terms;
+
+/// Is told of each stream that a parked channel carries.
+pub trait StreamObserver: fmt::Debug + Send + Sync {
+    /// One has begun.
+    fn begun(&self);
+
+    /// One that had begun has ended.
+    fn ended(&self, end: StreamEnd);
+}
+
+/// Nobody looks.
+impl StreamObserver for () {
+    fn begun(&self) {}
+
+    fn ended(&self, _: StreamEnd) {}
+}
+
+/// How a stream of a parked channel has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Both sides have said that there is no more.
+    Completed,
+    /// The other side did not want it.
+    Refused(RefusedCode),
+    /// It was not opened, or broke off.
+    Failed,
+}
+
+/// A stream that has begun. Dropped without a word, it has failed.
+struct Observed<'a> {
+    observer: &'a dyn StreamObserver,
+    end: StreamEnd,
+}
+
+impl<'a> Observed<'a> {
+    fn begin(observer: &'a dyn StreamObserver) -> Self {
+        observer.begun();
+        Self { observer, end: StreamEnd::Failed }
+    }
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        self.observer.ended(self.end);
+    }
+}
 
 /// The queue that a parked channel takes its streams from, and the conditions under which it stops.
 #[derive(Debug)]
@@ -33,6 +81,8 @@ pub struct Parked<'a> {
     pub idle_timeout: Duration,
     /// Counts streams.
     pub streams: &'a Counter,
+    /// Is told of each.
+    pub observer: &'a dyn StreamObserver,
 }
 
 impl Parked<'_> {
@@ -53,7 +103,10 @@ impl Parked<'_> {
                         Incoming::SignOfLife => {}
                         Incoming::Close => return in_time(channel.close()).await,
                         // The channel takes neither any more.
-                        Incoming::Open(_) | Incoming::Park(_) => {
+                        Incoming::Open(_)
+                        | Incoming::OpenResumable(..)
+                        | Incoming::Resume(_)
+                        | Incoming::Park(_) => {
                             return Err(io::ErrorKind::InvalidData.into());
                         }
                     }
@@ -73,14 +126,17 @@ impl Parked<'_> {
         terms: &T,
     ) -> io::Result<Channel<Socket>> {
         let Pending { since, stream } = pending;
+        let mut observed = Observed::begin(self.observer);
         match stream.carry(channel, terms).await {
             Carried::ToEnd(channel, more) => {
+                observed.end = StreamEnd::Completed;
                 if let Some(stream) = more.filter(|_| !self.ended.is_cancelled()) {
                     self.queue.put_back(Pending { since: Instant::now(), stream });
                 }
                 Ok(channel)
             }
             Carried::Refused(channel, stream, code) => {
+                observed.end = StreamEnd::Refused(code);
                 stream.turn_away(TurnedAway::Refused(code)).await;
                 Ok(channel)
             }
@@ -95,6 +151,8 @@ impl Parked<'_> {
                 Err(io::ErrorKind::TimedOut.into())
             }
             Carried::Broken(error) => Err(into_io(error)),
+            // None that can be taken over was asked for.
+            Carried::Interrupted(unanswered) => Err(into_io(unanswered.error)),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A connection, or a session of datagrams, that is to be carried to the other side, and the attempt to do so on one channel.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{RefusedCode, ResetCode, Target};
 use wire_protocol::stream::{
-    Channel, Connection, OpenError, RelayError, SILENCE, SecureStream, error_in, relay_datagrams,
+    Channel, Connection, OpenError, OpenedStream, OpeningStream, RelayError, SILENCE, Suspended, error_in,
+    is_loss, relay_datagrams,
 };
 
 use crate::closing::stop;
@@ -14,6 +16,7 @@ use crate::dial::in_time;
 use crate::drops::DropReason;
 use crate::limited_datagrams::LimitedDatagrams;
 use crate::relay::relay;
+use crate::resumption::Resumption;
 use crate::socket::Socket;
 use crate::socks::{self, Dialect, NOWHERE, Reply};
 use crate::terms::Terms;
@@ -63,13 +66,28 @@ pub enum Carried {
     Refused(Channel<Socket>, PendingStream, RefusedCode),
     /// The stream is lost, and the channel with it.
     Broken(RelayError),
+    /// The channel is lost, and the other side may have the stream: it is to be taken over on another one.
+    Interrupted(Box<Unanswered>),
+}
+
+/// A stream that can be taken over, whose channel was lost before the other side had answered.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// The stream without a channel.
+    pub stream: Box<Suspended>,
+    /// The connection that it is for.
+    pub pending: PendingStream,
+    /// How the channel was lost.
+    pub error: RelayError,
+    /// Whether no byte has reached the target where the other side does not have the stream: another one can be opened then.
+    pub is_retryable: bool,
 }
 
 /// The outcome of opening a stream: open for a connection, or already at its end.
 #[derive(Debug)]
 pub enum Opened {
     /// The stream stands, and is to be relayed with the connection.
-    Connection(SecureStream<Socket>, Socket),
+    Connection(OpenedStream<Socket>, Socket),
     /// The stream was not opened, or was carried to its end.
     Done(Carried),
 }
@@ -125,11 +143,16 @@ impl PendingStream {
         }
     }
 
-    /// Opens the stream on an idle channel, and carries it to its end.
+    /// Opens the stream on an idle channel, and carries it to its end. Its terms have no [`Terms::resumption`]: a stream that can be
+    /// taken over is for [`PendingStream::open`].
     pub async fn carry<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Carried {
         // On the heap, so that the room for it is given back once it is done.
         let (stream, socket) = match Box::pin(self.open(channel, terms)).await {
-            Opened::Connection(stream, socket) => (stream, socket),
+            Opened::Connection(OpenedStream::Plain(stream), socket) => (stream, socket),
+            Opened::Connection(OpenedStream::Resumable(_), _) => {
+                let error = io::Error::other("nobody is there to take the stream over");
+                return Carried::Broken(RelayError::Channel(error));
+            }
             Opened::Done(carried) => return carried,
         };
         match relay(stream, socket, terms).await {
@@ -151,6 +174,24 @@ impl PendingStream {
             Self::Datagrams { session, target } => {
                 Box::pin(carry_datagrams(channel, session, target, terms)).await.into()
             }
+        }
+    }
+
+    /// Its stream stands, though the other side's answer to the Open was lost: a client of SOCKS is told. Gives the connection.
+    ///
+    /// # Errors
+    /// Those of the connection, and one where it is none.
+    pub async fn stand<T: Terms>(self, terms: &T) -> io::Result<Socket> {
+        match self {
+            Self::Connection { socket, early, .. } => {
+                terms.note_early(early.len());
+                Ok(socket)
+            }
+            Self::Socks { mut socket, dialect, .. } => {
+                socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await?;
+                Ok(socket)
+            }
+            Self::Datagrams { .. } => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -182,7 +223,7 @@ async fn open_connection<T: Terms>(
     mut early: Vec<u8>,
     terms: &T,
 ) -> Opened {
-    let mut opening = match channel.begin_open(&target) {
+    let mut opening = match begin_open(channel, &target, terms) {
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
@@ -192,10 +233,22 @@ async fn open_connection<T: Terms>(
         answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
     };
     let opened = match answered {
-        Ok(Ok(())) => opening.confirm().await.map_err(|error| error.map_failed(RelayError::Channel)),
-        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Ok(Ok(())) => opening.confirm_stream().await.map_err(|error| error.map_failed(RelayError::Channel)),
+        Ok(Err(error)) => match left_of(opening, &error) {
+            Some(stream) => {
+                let is_retryable = early.is_empty();
+                let pending = PendingStream::Connection { socket, target, early };
+                let unanswered = Unanswered { stream, pending, error, is_retryable };
+                return Carried::Interrupted(Box::new(unanswered)).into();
+            }
+            None => Err(OpenError::Failed(error)),
+        },
         Err(_) => return Carried::Unanswered(PendingStream::Connection { socket, target, early }).into(),
     };
+    // What is sent again on another channel is counted there.
+    if !early.is_empty() && matches!(opened, Ok(_) | Err(OpenError::Refused { .. })) {
+        terms.note_early(early.len());
+    }
     match opened {
         Ok(stream) => Opened::Connection(stream, socket),
         Err(error) => {
@@ -214,7 +267,7 @@ async fn open_socks<T: Terms>(
     target: Arc<Target>,
     terms: &T,
 ) -> Opened {
-    let mut opening = match channel.begin_open(&target) {
+    let mut opening = match begin_open(channel, &target, terms) {
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
@@ -224,15 +277,28 @@ async fn open_socks<T: Terms>(
         answered = timeout(SILENCE, opening.answered()) => answered,
     };
     let opened = match answered {
-        Ok(Ok(())) => opening.confirm().await,
-        Ok(Err(error)) => Err(OpenError::Failed(error)),
+        Ok(Ok(())) => opening.confirm_stream().await,
+        Ok(Err(error)) => {
+            let error = RelayError::Channel(error);
+            if let Some(stream) = left_of(opening, &error) {
+                let pending = PendingStream::Socks { socket, dialect, target };
+                // Nothing was sent behind the Open.
+                let unanswered = Unanswered { stream, pending, error, is_retryable: true };
+                return Carried::Interrupted(Box::new(unanswered)).into();
+            }
+            let RelayError::Channel(error) = error else { return Carried::Broken(error).into() };
+            Err(OpenError::Failed(error))
+        }
         Err(_) => return Carried::Unanswered(PendingStream::Socks { socket, dialect, target }).into(),
     };
     let error = match opened {
         Ok(stream) => {
             if let Err(error) = socks::reply(&mut socket, dialect, Reply::Succeeded, NOWHERE).await {
                 // It has left meanwhile. Whether the other side hears why changes nothing.
-                in_time(stream.reset(ResetCode::Output)).await.ok();
+                match stream {
+                    OpenedStream::Plain(stream) => in_time(stream.reset(ResetCode::Output)).await.ok(),
+                    OpenedStream::Resumable(stream) => in_time(stream.reset(ResetCode::Output)).await.ok(),
+                };
                 return Carried::Broken(RelayError::Output(error)).into();
             }
             return Opened::Connection(stream, socket);
@@ -247,6 +313,20 @@ async fn open_socks<T: Terms>(
             Carried::Broken(error).into()
         }
         error => not_opened(pending, error, is_retryable).into(),
+    }
+}
+
+/// Asks for the stream of a connection: for one that can be taken over, where the terms say so.
+fn begin_open<T: Terms>(
+    channel: Channel<Socket>,
+    target: &Target,
+    terms: &T,
+) -> Result<OpeningStream<Socket>, ProtocolError> {
+    match terms.resumption().filter(|_| target.may_be_resumable()) {
+        Some(Resumption { retention, reservation }) => {
+            channel.begin_open_resumable(target, retention, reservation)
+        }
+        None => channel.begin_open(target),
     }
 }
 
@@ -296,6 +376,16 @@ async fn carry_datagrams<T: Terms>(
         }
         _ => Carried::Broken(RelayError::Channel(error)),
     }
+}
+
+/// What is left of a resumable stream whose channel was lost before the other side has answered its Open; `None` where it is no
+/// such stream, or the channel has ended in another way.
+fn left_of(opening: OpeningStream<Socket>, error: &RelayError) -> Option<Box<Suspended>> {
+    let RelayError::Channel(lost) = error else { return None };
+    if !is_loss(lost) || matches!(error_in(lost), Some(ProtocolError::Closed)) {
+        return None;
+    }
+    opening.into_suspended().map(Box::new)
 }
 
 /// What it comes to that a stream was not opened.

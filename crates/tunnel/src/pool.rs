@@ -6,6 +6,7 @@
 mod connect;
 mod state;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::stream::Channel;
 
-use self::state::{Aged, Reachability, State};
+use self::state::{Aged, Reachability, SETTLE_AFTER, State};
 use crate::backoff::{Backoff, MAX_PAUSE};
 use crate::closing::close;
 use crate::dial::in_time;
@@ -31,6 +32,8 @@ pub struct Pool<C: Connect> {
     state: Mutex<State<C::Socket>>,
     /// A channel has come back, or the server can be reached again.
     changed: Notify,
+    /// Something is left to be said on a channel that has come back.
+    unsettled: Notify,
     /// Fewer channels are warm than are wanted, or the server has turned out to be unreachable.
     wanting: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
@@ -46,6 +49,7 @@ impl<C: Connect> Pool<C> {
             connector,
             state: Mutex::new(State::new()),
             changed: Notify::new(),
+            unsettled: Notify::new(),
             wanting: Notify::new(),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES.into())),
             ended: CancellationToken::new(),
@@ -60,6 +64,11 @@ impl<C: Connect> Pool<C> {
     /// How many channels are warm.
     pub fn idle(&self) -> usize {
         self.state().idle()
+    }
+
+    /// Whether the server can be reached, as far as is known.
+    pub fn is_up(&self) -> bool {
+        self.state().reachability == Reachability::Up
     }
 
     /// A channel: a warm one, a new one, or the first that comes back until `deadline`.
@@ -114,11 +123,17 @@ impl<C: Connect> Pool<C> {
 
     /// Takes back a channel whose stream has ended well.
     pub fn put(&self, channel: Channel<C::Socket>) {
+        let is_settled = channel.is_settled();
         let mut state = self.state();
         let kept = if self.ended.is_cancelled() { Err(channel) } else { state.keep(channel, Instant::now()) };
         drop(state);
         match kept {
-            Ok(()) => self.changed.notify_one(),
+            Ok(()) => {
+                self.changed.notify_one();
+                if !is_settled {
+                    self.unsettled.notify_one();
+                }
+            }
             Err(surplus) => drop(tokio::spawn(close(surplus))),
         }
     }
@@ -130,6 +145,13 @@ impl<C: Connect> Pool<C> {
     /// An error that is [`Fault::Permanent`]: above all a server that is not the one that is trusted. An error that
     /// is [`Fault::Denied`], as long as the server has never let the client in.
     pub async fn keep_up(self: &Arc<Self>, connected: impl Fn()) -> Result<(), C::Error> {
+        tokio::select! {
+            ended = self.keep_connected(connected) => ended,
+            never = self.settle() => match never {},
+        }
+    }
+
+    async fn keep_connected(self: &Arc<Self>, connected: impl Fn()) -> Result<(), C::Error> {
         let mut denials = Denials::BeforeFirstContact;
         let mut backoff = Backoff::default();
         loop {
@@ -217,6 +239,41 @@ impl<C: Connect> Pool<C> {
                 Err(error) => tracing::debug!(%error, "an idle channel is gone"),
             }
         }
+    }
+
+    /// Says what is left to be said on channels that nobody has used again at once, with what else was said there.
+    async fn settle(&self) -> Infallible {
+        loop {
+            self.unsettled.notified().await;
+            loop {
+                sleep(SETTLE_AFTER).await;
+                let (due, are_more) = self.state().take_unsettled(Instant::now());
+                for channel in due {
+                    self.settle_one(channel).await;
+                }
+                if !are_more {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn settle_one(&self, mut channel: Channel<C::Socket>) {
+        match in_time(channel.settle()).await {
+            Ok(()) => self.put(channel),
+            Err(error) => tracing::debug!(%error, "an idle channel is gone"),
+        }
+    }
+
+    /// Drops all idle channels without a word: they are as likely to be dead as one that has just turned out to be, and nothing
+    /// shows it. Many streams find that out at once, so that it is done once in a while alone: what was made since then is good.
+    pub fn drop_idle(&self) {
+        let dropped = self.state().take_old(Instant::now());
+        for mut channel in dropped.into_iter().filter(|channel| !channel.is_settled()) {
+            // The server has a stream wait for this, if it is there.
+            tokio::spawn(async move { in_time(channel.settle()).await });
+        }
+        self.wanting.notify_one();
     }
 
     /// Lets go of all idle channels, in good order, and of every one that comes back. Waits for handshakes that are under way,

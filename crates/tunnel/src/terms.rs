@@ -3,10 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::Pace;
+use wire_protocol::stream::{Direction, Pace};
 
 use crate::drops::DropReason;
+use crate::resumption::Resumption;
+use crate::resumptions::Resumptions;
+use crate::traffic::{ConnectionTraffic, Traffic};
 
 /// The terms of one stream, such as its limit of bytes per second, which the program that carries it sets.
 pub trait Terms: Send + Sync {
@@ -16,14 +20,24 @@ pub trait Terms: Send + Sync {
     /// The limit of bytes a second of a connection.
     fn pace(&self) -> Self::Pace;
 
-    /// Whether a datagram of `len` bytes may pass now.
+    /// Takes note of bytes that were sent along with the opening of a stream, in front of its pace.
+    fn note_early(&self, len: usize) {
+        self.pace().note(len, Direction::Sent);
+    }
+
+    /// Whether a datagram of `len` bytes may pass now in a direction.
     ///
     /// # Errors
     /// The reason for which it is dropped.
-    fn admit_datagram(&self, len: usize) -> Result<(), DropReason>;
+    fn admit_datagram(&self, len: usize, direction: Direction) -> Result<(), DropReason>;
 
     /// How long there may be no datagram until their stream ends.
     fn udp_timeout(&self) -> Duration;
+
+    /// What this side asks for when it opens a stream for a connection, so that it can be taken over; `None` where it cannot.
+    fn resumption(&self) -> Option<Resumption> {
+        None
+    }
 
     /// Waits until the stream is to be broken off, and gives the reason, which the other side is told.
     fn stopped(&self) -> impl Future<Output = ResetCode> + Send;
@@ -36,18 +50,31 @@ pub trait Terms: Send + Sync {
 }
 
 /// Terms without a limit of bytes per second, under which a stream is never stopped early.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Unlimited {
     /// See [`Terms::udp_timeout`].
     pub udp_timeout: Duration,
+    /// Counts what the stream carries.
+    pub traffic: Traffic,
+    /// How streams of this side's can be taken over.
+    pub resumptions: Option<Resumptions>,
+    /// Cancelled once the program waits no longer for what is open.
+    pub ending: CancellationToken,
 }
 
 impl Terms for Unlimited {
-    type Pace = ();
+    type Pace = ConnectionTraffic;
 
-    fn pace(&self) {}
+    fn pace(&self) -> ConnectionTraffic {
+        self.traffic.connection()
+    }
 
-    fn admit_datagram(&self, _: usize) -> Result<(), DropReason> {
+    fn note_early(&self, len: usize) {
+        self.traffic.note_bytes(len, Direction::Sent);
+    }
+
+    fn admit_datagram(&self, len: usize, direction: Direction) -> Result<(), DropReason> {
+        self.traffic.note_datagram(len, direction);
         Ok(())
     }
 
@@ -55,12 +82,17 @@ impl Terms for Unlimited {
         self.udp_timeout
     }
 
-    fn stopped(&self) -> impl Future<Output = ResetCode> + Send {
-        std::future::pending()
+    fn resumption(&self) -> Option<Resumption> {
+        self.resumptions.as_ref()?.next()
+    }
+
+    async fn stopped(&self) -> ResetCode {
+        self.ending.cancelled().await;
+        ResetCode::Stopping
     }
 
     fn stop_reason(&self) -> Option<ResetCode> {
-        None
+        self.ending.is_cancelled().then_some(ResetCode::Stopping)
     }
 
     fn drained(&self) -> impl Future<Output = ()> + Send + 'static {

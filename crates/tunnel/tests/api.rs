@@ -5,6 +5,7 @@ mod api {
     #[cfg(feature = "memory-network")]
     mod carrying;
     mod datagrams;
+    mod network_monitor;
     mod pool;
     mod server;
 }

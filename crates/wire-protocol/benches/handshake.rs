@@ -221,7 +221,7 @@ fn client_config(mode: Mode) -> ClientConfig {
         Mode::Resumption => key(None, Some(ticket())),
     };
     let identity = matches!(mode, Mode::RsaWithClientKey).then(|| Arc::clone(&keys().client));
-    ClientConfig { server, identity, invite: None, open: None }
+    ClientConfig { server, identity, invite: None, open: None, asks_reason: false }
 }
 
 /// A good ticket: one and the same, since the server here remembers none.

@@ -9,6 +9,10 @@
 //!    +---> Close: the only good end
 //! ```
 //!
+//! A resumable stream (section 7.7) is over in a direction only once its sender has also acknowledged the other side's end, and
+//! can go on from another channel: `idle -> Resume -> resuming -> Resumed -> streaming`. What is kept for that is the driver's;
+//! the channel counts the offsets, and says Acknowledge by itself.
+//!
 //! The two directions share a few flags and no lock: a [`Sender`] and a [`Receiver`] can live in different tasks. What the
 //! one does tells the other what may come: whoever has said Open waits for its answer, whoever has said Refused discards what
 //! was sent before that was heard. What has come may ask for an answer, which [`Sender::answer`] says.
@@ -22,12 +26,16 @@
 //! been in use for too long are replaced with the next record, and need no timer.
 
 mod datagram;
+mod offsets;
 mod receiver;
 mod sender;
 mod shared;
 mod time;
 
 pub use datagram::MAX_DATAGRAM_LEN;
+pub use offsets::Position;
 pub use receiver::{Event, Receiver};
 pub use sender::{KeyLimits, Sender};
-pub use time::{HEARTBEAT, MAX_KEY_AGE, SILENCE, Timestamp};
+pub use time::{
+    ACKNOWLEDGE_AFTER, HEARTBEAT, MAX_KEY_AGE, RESUMABLE_HEARTBEAT, RESUMABLE_SILENCE, SILENCE, Timestamp,
+};

@@ -129,11 +129,11 @@ pub enum InvalidMessage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Foreign {
-    /// An HTTP client.
+    /// HTTP.
     Http,
-    /// A TLS client.
+    /// TLS.
     Tls,
-    /// An SSH client.
+    /// SSH.
     Ssh,
     /// Nobody knows.
     Unknown,
@@ -169,6 +169,12 @@ pub enum PeerMisbehaved {
     /// "settled" where nothing was settled, or the other way round.
     #[error("a client authentication policy that does not fit the mode")]
     PolicyMismatch,
+    /// An offset of a resumable stream that goes back, or is beyond what was sent.
+    #[error("an acknowledgement of what was not sent, or was acknowledged before")]
+    OffsetOutOfRange,
+    /// A proof of Resumed that is not the server's.
+    #[error("an answer of a server that does not know the stream")]
+    WrongProof,
     /// Records under the old key behind a key update.
     #[error("records behind a key update")]
     RecordsBehindKeyUpdate,

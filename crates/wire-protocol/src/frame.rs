@@ -139,9 +139,9 @@ fn foreign(prefix: &[u8]) -> Foreign {
     const METHODS: [&[u8]; 8] = [b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"CONN", b"PRI "];
     if prefix.starts_with(b"SSH-") {
         Foreign::Ssh
-    } else if prefix.starts_with(&[0x16, 0x03]) {
+    } else if prefix.starts_with(&[0x16, 0x03]) || prefix.starts_with(&[0x15, 0x03]) {
         Foreign::Tls
-    } else if METHODS.iter().any(|method| prefix.starts_with(method)) {
+    } else if prefix.starts_with(b"HTTP/") || METHODS.iter().any(|method| prefix.starts_with(method)) {
         Foreign::Http
     } else {
         Foreign::Unknown

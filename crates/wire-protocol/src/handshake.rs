@@ -37,7 +37,8 @@ use alloc::vec::Vec;
 use crypto_core::hash::Transcript;
 use crypto_core::identity::KeyId;
 use crypto_core::record::{ContentType, HEADER_LEN, Opened, Opener, Sealer, record_len};
-use crypto_core::schedule::TrafficSecret;
+use crypto_core::schedule::{ApplicationStage, ExporterSecret, TrafficSecret};
+use crypto_core::stream_secret::StreamSecret;
 use rand_core::TryCryptoRng;
 
 use crate::codec::decode;
@@ -60,6 +61,11 @@ pub trait Handshake: Sized {
 
     /// Whether the peer may end the connection here without having done anything wrong.
     fn peer_may_leave(&self) -> bool {
+        false
+    }
+
+    /// Whether the peer has just been told to do a full handshake since its ticket was of no use.
+    fn has_refused_ticket(&self) -> bool {
         false
     }
 
@@ -132,6 +138,31 @@ impl ChannelKeys {
             }
             _ => Err(PeerMisbehaved::UnexpectedMessage.into()),
         }
+    }
+}
+
+/// What the resumable streams of a channel are tied to (section 7.7): its exporter secret, and T3.
+#[derive(Debug)]
+pub struct Exporter {
+    secret: ExporterSecret,
+    transcript: [u8; 32],
+}
+
+impl Exporter {
+    fn new(stage: &ApplicationStage, t3: [u8; 32]) -> Self {
+        Self { secret: stage.exporter_secret(&t3), transcript: t3 }
+    }
+
+    /// The secret of the resumable stream with this number on the channel.
+    #[must_use]
+    pub fn stream_secret(&self, number: u64) -> StreamSecret {
+        self.secret.stream_secret(number)
+    }
+
+    /// T3 of the channel, which the proofs of Resume and Resumed are tied to.
+    #[must_use]
+    pub fn transcript(&self) -> &[u8; 32] {
+        &self.transcript
     }
 }
 

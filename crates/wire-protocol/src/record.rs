@@ -322,6 +322,12 @@ impl DataSlots {
         })
     }
 
+    /// Where the room begins in the buffer.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
     /// Takes the room back.
     #[cfg(feature = "__std")]
     pub(crate) fn cancel(self, out: &mut SendBuffer) {

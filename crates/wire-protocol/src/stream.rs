@@ -26,6 +26,12 @@ mod phase;
 #[cfg(feature = "std-io")]
 pub mod relay;
 mod relay_error;
+#[cfg(feature = "tokio")]
+mod resumable;
+#[cfg(feature = "tokio")]
+mod retained;
+#[cfg(feature = "tokio")]
+mod retention_budget;
 mod session;
 
 #[cfg(doc)]
@@ -34,11 +40,14 @@ use crate::Error;
 pub use crate::channel::{HEARTBEAT, MAX_KEY_AGE, SILENCE};
 #[cfg(feature = "tokio")]
 pub use asynchronous::{
-    ANSWERED_IDLE, Admission, Channel, Connection, DatagramSocket, DatagramsEnd, Dropped, Duplex, Incoming,
-    OpeningStream, Operation, Pace, PendingClient, Progress, ReadHalf, RsaPool, SecureStream, Split,
+    ANSWERED_IDLE, Admission, Channel, Connection, DatagramSocket, DatagramsEnd, Direction, Dropped, Duplex,
+    Incoming, Interrupted, OpenedStream, OpeningStream, Operation, Pace, PendingClient, Progress, ReadHalf,
+    Resumable, ResumableStream, ResumeError, RsaPool, SecureStream, Split, Stop, TunnelEnd, VerifiedServer,
     WriteHalf, accept, accept_channel, accept_pipe, authenticate, connect, connect_channel, connect_open,
-    fetch_server_key, open_early, relay_datagrams, send_past_earlier_errors, tunnel, tunnel_until,
+    fetch_server_key, is_loss, open_early, relay_datagrams, send_past_earlier_errors, tunnel,
+    tunnel_resumable, tunnel_until, verify_server,
 };
+pub use crypto_core::stream_secret::StreamId;
 pub use deadline::{CLOSE_DEADLINE, HANDSHAKE_DEADLINE};
 pub use error::error_in;
 pub use handshake::abort_frame;
@@ -46,4 +55,8 @@ pub use open_error::OpenError;
 pub use parts::Parts;
 pub use phase::{Idle, Open, Opening, Streaming};
 pub use relay_error::RelayError;
+#[cfg(feature = "tokio")]
+pub use resumable::{ResumeRequest, ResumeVerifier, Suspended, Tombstone};
+#[cfg(feature = "tokio")]
+pub use retention_budget::{Reservation, RetentionBudget};
 pub use session::{Peer, Session};

@@ -41,6 +41,8 @@ mod api {
     #[cfg(feature = "tokio")]
     mod relay_waits;
     #[cfg(feature = "tokio")]
+    mod resumable;
+    #[cfg(feature = "tokio")]
     mod tunnel;
 
     mod keys;

@@ -216,7 +216,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    fn code(self) -> i32 {
+    pub(crate) fn code(self) -> i32 {
         match self {
             Self::Done => 0,
             Self::Network => 1,

@@ -29,16 +29,15 @@ impl Server {
 
     pub(crate) fn from_process(process: Process) -> Result<Self> {
         let is_identity = |line: &str| {
-            let line = line.trim_start();
+            let line = notice(line);
             line.starts_with("server key") || line.starts_with("server id")
         };
         let identity = process.stderr.wait_line(DEADLINE, is_identity).context("the server's banner")?;
-        let key = identity.trim_start().strip_prefix("server key").map(|key| key.trim().to_owned());
+        let key = notice(&identity).strip_prefix("server key").map(|key| key.trim().to_owned());
         let banner = process.stderr.text();
         let addresses: Vec<String> = banner
             .lines()
-            .filter_map(|line| line.trim_start().strip_prefix("listening on "))
-            .map(|address| address.trim().to_owned())
+            .filter_map(|line| Some(notice(line).strip_prefix("listening on ")?.trim().to_owned()))
             .collect();
         ensure!(!addresses.is_empty(), "the banner names no address:\n{banner}");
         Ok(Self { process, addresses, key })
@@ -93,4 +92,11 @@ impl Server {
     pub(crate) fn finish(self) -> Result<Outcome> {
         self.process.finish()
     }
+}
+
+/// The text of a notice, which is JSON where the log is.
+fn notice(line: &str) -> String {
+    let object: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let message = object.as_ref().and_then(|object| object["message"].as_str());
+    message.unwrap_or(line).trim_start().to_owned()
 }

@@ -1,5 +1,6 @@
 //! A tap between client and server: it forwards bytes, records them, and injects faults.
 
+pub(crate) mod cutter;
 pub(crate) mod fault;
 mod wire;
 
@@ -31,7 +32,7 @@ impl Crossing {
         self.wire.passed(way).load(Ordering::SeqCst)
     }
 
-    /// Resets the connection on both sides.
+    /// Ends the connection on both sides.
     pub(crate) fn cut(&self) {
         self.wire.cut();
     }
@@ -108,7 +109,7 @@ impl Tap {
         self.address.to_string()
     }
 
-    /// Changes the address that new connections are forwarded to.
+    /// Changes the address that new connections are forwarded to. Those to the old one are among the current ones now.
     pub(crate) fn redirect(&self, upstream: &str) {
         upstream.clone_into(&mut lock(&self.shared.upstream));
     }
@@ -118,9 +119,14 @@ impl Tap {
         *lock(&self.shared.fault) = fault;
     }
 
-    /// Resets all current connections on both sides.
+    /// Ends all current connections on both sides.
     pub(crate) fn cut(&self) {
         self.crossings().iter().for_each(|crossing| crossing.cut());
+    }
+
+    /// Ends all current connections with a RST to both sides, and returns how many there were.
+    pub(crate) fn reset(&self) -> usize {
+        self.crossings().iter().filter(|crossing| crossing.wire.reset()).count()
     }
 
     /// Stops forwarding on all current connections, which stay open.
@@ -170,13 +176,16 @@ impl Drop for Tap {
 
 impl Shared {
     fn carry(&self, client: TcpStream) -> Result<()> {
-        let server = TcpStream::connect(lock(&self.upstream).as_str())?;
+        // It is locked until the connection is among the current ones, which whoever changes it may cut.
+        let upstream = lock(&self.upstream);
+        let server = TcpStream::connect(upstream.as_str())?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let wire = Arc::new(Wire::between(client.try_clone()?, server.try_clone()?));
         let crossing =
             Arc::new(Crossing { up: Arc::default(), down: Arc::default(), wire: Arc::clone(&wire) });
         lock(&self.crossings).push(Arc::clone(&crossing));
+        drop(upstream);
         let fault = *lock(&self.fault);
         let keeps = self.keeps;
         for (way, from, to) in
@@ -208,7 +217,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::harness::{DEADLINE, Exchange, Target, dial, echoed};
+    use crate::harness::{DEADLINE, End, Exchange, Target, dial, echoed, read_to_end_of, until};
 
     /// Sends a text through the tap to a listener that echoes it, and returns the bytes that each end got.
     fn crossed(fault: Option<Fault>) -> (Vec<u8>, Vec<u8>) {
@@ -244,6 +253,32 @@ mod tests {
         assert_eq!((got.as_slice(), answer.as_slice()), (&TEXT[..5], &b""[..]));
         let (got, answer) = crossed(Some(Fault::Cut { way: Way::Down, after: 3 }));
         assert_eq!((got.as_slice(), answer.as_slice()), (TEXT, &TEXT[..3]));
+    }
+
+    #[test]
+    fn reset_is_told_to_both_sides() {
+        let target = Target::serve(|mut stream| {
+            std::io::copy(&mut stream, &mut std::io::sink())?;
+            Ok(())
+        })
+        .unwrap();
+        let tap = Tap::before(&target.address()).unwrap();
+        let client = dial(&tap.address()).unwrap();
+        until(DEADLINE, "accepted", || {
+            anyhow::ensure!(target.open() == 1);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((tap.reset(), tap.reset()), (1, 0));
+        assert_eq!(read_to_end_of(client).unwrap(), (0, End::Reset));
+        target.is_left_alone().unwrap();
+        assert_eq!(target.failures().len(), 1, "the target was told of an end");
+        let tap = Tap::with_fault(&target.address(), Fault::Reset { way: Way::Up, after: 5 }).unwrap();
+        let mut client = dial(&tap.address()).unwrap();
+        client.write_all(TEXT).unwrap();
+        assert_eq!(read_to_end_of(client).unwrap(), (0, End::Reset));
+        target.is_left_alone().unwrap();
+        assert_eq!((target.failures().len(), tap.last().unwrap().passed(Way::Up)), (2, 5));
     }
 
     #[test]

@@ -15,22 +15,34 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
+    pub(crate) const BASH: Self = Self { name: "bash", package: "bash" };
+    pub(crate) const CHROMIUM: Self = Self { name: "chromium", package: "chromium" };
     pub(crate) const CURL: Self = Self { name: "curl", package: "curl" };
     pub(crate) const DIG: Self = Self { name: "dig", package: "dnsutils" };
     pub(crate) const FAIL2BAN_REGEX: Self = Self { name: "fail2ban-regex", package: "fail2ban" };
+    pub(crate) const FISH: Self = Self { name: "fish", package: "fish" };
+    pub(crate) const GIT: Self = Self { name: "git", package: "git" };
+    pub(crate) const HAPROXY: Self = Self { name: "haproxy", package: "haproxy" };
     pub(crate) const ID: Self = Self { name: "id", package: "coreutils" };
     pub(crate) const INITDB: Self = Self { name: "initdb", package: "postgresql" };
     pub(crate) const IP: Self = Self { name: "ip", package: "iproute2" };
     pub(crate) const IPERF: Self = Self { name: "iperf3", package: "iperf3" };
+    pub(crate) const LINTIAN: Self = Self { name: "lintian", package: "lintian" };
     pub(crate) const NC: Self = Self { name: "nc", package: "netcat-openbsd" };
+    pub(crate) const NFT: Self = Self { name: "nft", package: "nftables" };
+    pub(crate) const NSENTER: Self = Self { name: "nsenter", package: "util-linux" };
     pub(crate) const NGINX: Self = Self { name: "nginx", package: "nginx" };
     pub(crate) const OPENSSL: Self = Self { name: "openssl", package: "openssl" };
     pub(crate) const PGBENCH: Self = Self { name: "pgbench", package: "postgresql-contrib" };
     pub(crate) const POSTGRES: Self = Self { name: "postgres", package: "postgresql" };
     pub(crate) const PRLIMIT: Self = Self { name: "prlimit", package: "util-linux" };
+    pub(crate) const PSQL: Self = Self { name: "psql", package: "postgresql-client" };
+    pub(crate) const PROMETHEUS: Self = Self { name: "prometheus", package: "prometheus" };
+    pub(crate) const PROMTOOL: Self = Self { name: "promtool", package: "prometheus" };
     pub(crate) const PUTTYGEN: Self = Self { name: "puttygen", package: "putty-tools" };
     pub(crate) const REDIS: Self = Self { name: "redis-server", package: "redis-server" };
     pub(crate) const REDIS_BENCHMARK: Self = Self { name: "redis-benchmark", package: "redis-tools" };
+    pub(crate) const REDIS_CLI: Self = Self { name: "redis-cli", package: "redis-tools" };
     pub(crate) const RSYNC: Self = Self { name: "rsync", package: "rsync" };
     pub(crate) const SCP: Self = Self { name: "scp", package: "openssh-client" };
     pub(crate) const SETPRIV: Self = Self { name: "setpriv", package: "util-linux" };
@@ -39,7 +51,11 @@ impl Tool {
     pub(crate) const SSHD: Self = Self { name: "sshd", package: "openssh-server" };
     pub(crate) const SSH_KEYGEN: Self = Self { name: "ssh-keygen", package: "openssh-client" };
     pub(crate) const STRACE: Self = Self { name: "strace", package: "strace" };
+    pub(crate) const SYSTEMD_ANALYZE: Self = Self { name: "systemd-analyze", package: "systemd" };
+    pub(crate) const SOCKET_ACTIVATE: Self = Self { name: "systemd-socket-activate", package: "systemd" };
+    pub(crate) const UNSHARE: Self = Self { name: "unshare", package: "util-linux" };
     pub(crate) const VALGRIND: Self = Self { name: "valgrind", package: "valgrind" };
+    pub(crate) const ZSH: Self = Self { name: "zsh", package: "zsh" };
     pub(crate) const WRK: Self = Self { name: "wrk", package: "wrk" };
 
     /// The path of the program.

@@ -61,14 +61,14 @@ fn jump(clock: &Clock, forward: &Forward<'_>) -> Result<()> {
 }
 
 /// A program's system clock, which libfaketime reads from a file. The monotonic clock is not changed.
-struct Clock {
+pub(super) struct Clock {
     _place: Home,
     file: PathBuf,
     library: PathBuf,
 }
 
 impl Clock {
-    fn new(harness: &Harness) -> Result<Self> {
+    pub(super) fn new(harness: &Harness) -> Result<Self> {
         let place = harness.home()?;
         let file = place.file("offset");
         let architecture = std::env::consts::ARCH;
@@ -89,14 +89,14 @@ impl Clock {
         Ok(clock)
     }
 
-    fn set(&self, offset: &str) -> Result<()> {
+    pub(super) fn set(&self, offset: &str) -> Result<()> {
         // The file is renamed into place, so that a program never reads half an offset.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{offset}\n"))?;
         fs::rename(&new, &self.file).context("the clock's file")
     }
 
-    fn wrapper(&self) -> Vec<String> {
+    pub(super) fn wrapper(&self) -> Vec<String> {
         let word = |name: &str, path: &Path| format!("{name}={}", path.display());
         let mut words = vec!["env".to_owned()];
         words.push(word("LD_PRELOAD", &self.library));

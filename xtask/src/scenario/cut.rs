@@ -57,7 +57,9 @@ fn pipe_cut_just_before_its_end_is_no_end(harness: &Harness) -> Result<()> {
 fn pipe_stopped_before_its_end_is_told_by_both_sides(harness: &Harness) -> Result<()> {
     let server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.write(b"some of it")?;
     server.process.stdout.wait_len(DEADLINE, "some of it".len())?;
     server.stop()?.expect(Exit::Integrity)?.error_names(&["pipe"])?;
@@ -120,7 +122,9 @@ fn pipe_with(harness: &Harness, fault: Fault) -> Result<(Outcome, Outcome)> {
     server.process.feed(Lines::of_length(LENGTH))?;
     let tap = Tap::with_fault(server.address(), fault)?;
     let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.feed(Lines::of_length(LENGTH))?;
     let client = client.finish()?;
     Ok((server.finish()?, client))

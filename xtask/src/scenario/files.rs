@@ -343,7 +343,6 @@ fn commands_that_make_no_sense_are_refused_before_anything_is_sent(harness: &Har
         ("get", &["data:a", "data:b/a", "."]),
         ("get", &["data:a", "data:b", "-"]),
         ("get", &["data:a/../b", "."]),
-        ("get", &["data:a", "-", "--json"]),
         ("ls", &["data:../x"]),
     ] {
         let outcome = shared.command_through(&tap.address(), command, words).run()?;

@@ -66,7 +66,7 @@ fn events_are_those_of_the_documentation(harness: &Harness) -> Result<()> {
     let mut events: Vec<Value> = Vec::new();
     let mut run = |command: &str, words: &[&str], exit| -> Result<()> {
         let outcome = shared.run(command, &[words, &["--json"]].concat())?.expect(exit)?;
-        events.extend(lines(&outcome)?);
+        events.extend(transferred(&outcome)?);
         Ok(())
     };
     let put = [text(&file)?, "data:"];
@@ -79,13 +79,13 @@ fn events_are_those_of_the_documentation(harness: &Harness) -> Result<()> {
     run("put", &[&put[..], &["--rename"]].concat(), Exit::Done)?;
     run("get", &["data:missing", text(&back)?], Exit::Refused)?;
     let limited = shared.limited("get", &["data:file", text(&shared.here("limited"))?, "--json"])?;
-    events.extend(lines(&limited)?);
+    events.extend(transferred(&limited)?);
     let documented = documented()?;
     for event in &events {
         let object = event.as_object().context("an object")?;
         let is_it = |documented: &&Documented| event["event"] == documented.kind.as_str();
         let documented = documented.iter().find(is_it).with_context(|| format!("not documented: {event}"))?;
-        for key in object.keys().filter(|key| !["event", "path_hex"].contains(&key.as_str())) {
+        for key in object.keys().filter(|key| !["event", "schema", "path_hex"].contains(&key.as_str())) {
             ensure!(documented.keys.contains(key), "{key} is not documented: {event}");
         }
         for key in documented.keys.iter().filter(|key| !OPTIONAL.contains(&key.as_str())) {
@@ -104,6 +104,11 @@ fn events_are_those_of_the_documentation(harness: &Harness) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The events of a transfer itself: an error behind them is that of any command.
+fn transferred(outcome: &Outcome) -> Result<Vec<Value>> {
+    Ok(lines(outcome)?.into_iter().filter(|event| event["event"] != "error").collect())
 }
 
 fn is_silent(outcome: &Outcome) -> Result<()> {

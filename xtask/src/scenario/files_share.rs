@@ -84,9 +84,11 @@ pub(super) fn of_kind<'v>(events: &'v [Value], kind: &'v str) -> impl Iterator<I
     events.iter().filter(move |event| event["event"] == kind)
 }
 
-/// The last event of an output in JSON, which sums it up.
+/// The last event of an output in JSON but for an error, which sums it up.
 pub(super) fn summary(outcome: &Outcome) -> Result<Value> {
-    let last = lines(outcome)?.pop().context("no line")?;
+    let mut all = lines(outcome)?;
+    let last = all.pop().context("no line")?;
+    let last = if last["event"] == "error" { all.pop().context("an error alone")? } else { last };
     ensure!(last["event"] == "summary", "the last line is {last}");
     Ok(last)
 }

@@ -82,7 +82,7 @@ fn files_are_private_and_the_image_too(harness: &Harness) -> Result<()> {
     }
     // An image that is there is kept, and no invite is made then.
     let again = harness.server(&home, &["invite", "--address", "127.0.0.1:1", "--qr", path]).run()?;
-    again.expect(Exit::Usage)?.error_names(&["invite.png", "exists already"])?;
+    again.expect(Exit::Usage)?.error_names(&["invite.png", "exists already"])?.hint_names(&["--qr"])?;
     ensure!(invites(harness, &home)?.len() == 1, "an invite was made");
     // A file that others can read is refused, and lets nobody in.
     set_mode(&home.file("invites.toml"), 0o644)?;

@@ -30,7 +30,9 @@ fn both_ways_at_once_byte_for_byte(harness: &Harness) -> Result<()> {
     let [up, down] = [Lines::of_length(64 * 1024 * 1024), Lines::of_length(24 * 1024 * 1024 + 7)];
     server.process.feed(down.clone())?;
     let arguments = ["pipe", &tap.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.feed(up.clone())?;
     let received_down = client.finish()?.expect(Exit::Done)?.stdout;
     let received_up = server.finish()?.expect(Exit::Done)?.stdout;
@@ -63,7 +65,9 @@ fn every_byte_value_and_odd_sizes_pass(harness: &Harness) -> Result<()> {
 fn client_that_has_said_all_still_listens(harness: &Harness) -> Result<()> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.write(b"question")?;
     client.close_input();
     server.process.stdout.wait_len(DEADLINE, b"question".len())?;
@@ -79,7 +83,9 @@ fn server_that_has_said_all_still_listens(harness: &Harness) -> Result<()> {
     server.process.write(b"question")?;
     server.process.close_input();
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     client.stdout.wait_len(DEADLINE, b"question".len())?;
     client.write(b"answer")?;
     client.close_input();
@@ -101,7 +107,9 @@ fn nothing_at_all_is_a_good_pipe(harness: &Harness) -> Result<()> {
 fn conversation_is_not_held_back(harness: &Harness) -> Result<()> {
     let mut server = Server::start(harness, &harness.home_with(Key::Server)?, &["pipe", "--anyone"])?;
     let arguments = ["pipe", server.address(), "--server-key", server.key()?];
-    let mut client = harness.client(&harness.home()?, &arguments).start()?;
+    // It has to be there for as long as the client is.
+    let home = harness.home()?;
+    let mut client = harness.client(&home, &arguments).start()?;
     for turn in 1..=20 {
         client.write(b"?")?;
         server.process.stdout.wait_len(DEADLINE, turn)?;

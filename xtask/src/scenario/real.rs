@@ -5,12 +5,9 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use serde_json::Value;
 
-use crate::harness::services::{Nginx, Postgres, Redis, Sshd};
-use crate::harness::{
-    Exit, Fixture, Harness, Lines, Port, Process, Target, Tool, digest, digest_of, printed,
-};
+use crate::harness::services::{Iperf, Nginx, Postgres, Redis, Sshd};
+use crate::harness::{Exit, Fixture, Harness, Lines, Process, Target, Tool, digest, digest_of, printed};
 use crate::scenario::registration::scenarios;
 
 scenarios![
@@ -172,26 +169,13 @@ fn netcat_goes_through_standard_streams(harness: &Harness) -> Result<()> {
 /// Two instances run, one for each direction: iperf3's own `--bidir` tells its streams apart by the order in
 /// which they are accepted, which is not always the order in which they were made.
 fn iperf_goes_both_ways_at_once(harness: &Harness) -> Result<()> {
-    let iperf = Tool::IPERF.find()?;
-    let ports = [Port::hold()?, Port::hold()?];
-    let serve = |at: &Port| -> Result<Process> {
-        let mut command = Command::new(&iperf);
-        command.args(["-s", "-B", "127.0.0.1", "-p", &at.number().to_string(), "--forceflush"]);
-        let server = Process::start(command)?;
-        server.stdout.wait_line(crate::harness::DEADLINE, |line| line.contains("listening"))?;
-        Ok(server)
-    };
-    let _servers = [serve(&ports[0])?, serve(&ports[1])?];
-    let [up, down] = ports.each_ref().map(Port::address);
+    let iperfs = [Iperf::start()?, Iperf::start()?];
+    let [up, down] = iperfs.each_ref().map(Iperf::address);
     let fixture = Fixture::open(harness, &["--tcp", &up, "--tcp", &down])?;
     let forward = fixture.forward(&["-L", &format!("0:{up}"), "-L", &format!("0:{down}")])?;
     let run = |index, way: &[&str]| {
-        let mut command = Command::new(&iperf);
-        command.args(["-c", "127.0.0.1", "-p", &port(&forward.local(index)?)?]);
-        command.args(["-P", "2", "-t", "3", "-J"]).args(way);
-        let report: Value = serde_json::from_str(&printed(&mut command)?)?;
-        ensure!(report["error"].is_null(), "{}", report["error"]);
-        let bytes = report["end"]["sum_received"]["bytes"].as_f64().context("no sum")?;
+        let port = port(&forward.local(index)?)?;
+        let bytes = Iperf::client(&port, &[&["-P", "2", "-t", "3"], way].concat())?;
         ensure!(bytes > 10e6, "{way:?}: {bytes} bytes in three seconds");
         Ok(())
     };

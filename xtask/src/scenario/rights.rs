@@ -373,7 +373,7 @@ fn status_shows_who_has_what_open(harness: &Harness) -> Result<()> {
     drop(streams);
     until(DEADLINE, "nothing is open", || {
         let text = fixture.command(&["status"])?.expect(Exit::Done)?.text();
-        ensure!(!text.contains("alice"), "{text}");
+        ensure!(!text.lines().any(|line| line.starts_with("open")), "{text}");
         Ok(())
     })
 }

@@ -53,7 +53,7 @@ struct Arrows {
     never: &'static [&'static str],
 }
 
-const ARROWS: [Arrows; 9] = [
+const ARROWS: [Arrows; 10] = [
     Arrows { from: "record-kernels", to: &[], never: NO_IO },
     Arrows { from: "crypto-core", to: &["record-kernels"], never: NO_IO },
     Arrows { from: "wire-protocol", to: &["crypto-core"], never: NO_PROGRAM },
@@ -71,6 +71,7 @@ const ARROWS: [Arrows; 9] = [
         to: &["crypto-core", "wire-protocol", "tunnel", "files", "cli-support"],
         never: &[],
     },
+    Arrows { from: "programs", to: &["server", "client"], never: &[] },
 ];
 
 /// Packages that the crates below the protocol must not use: these crates make no system calls, and have no

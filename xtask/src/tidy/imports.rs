@@ -48,8 +48,8 @@ pub(super) fn check(files: &[File], findings: &mut Findings) {
     }
 }
 
-/// Groups files by their `src` folder, whose library or program is one crate. The `main.rs` beside a library
-/// is a crate of one file, which cannot import in a circle.
+/// Groups files by their `src` folder, whose library or program is one crate. The `main.rs` beside a library, and each file in
+/// `bin`, is a crate of one file, which cannot import in a circle.
 fn by_source(files: &[File]) -> BTreeMap<&str, Vec<&File>> {
     let mut sources: BTreeMap<&str, Vec<&File>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.is_rust()) {
@@ -59,7 +59,7 @@ fn by_source(files: &[File]) -> BTreeMap<&str, Vec<&File>> {
     }
     for files in sources.values_mut() {
         if files.iter().any(|file| file.path.ends_with("/src/lib.rs")) {
-            files.retain(|file| !file.path.ends_with("/src/main.rs"));
+            files.retain(|file| !file.path.ends_with("/src/main.rs") && !file.path.contains("/src/bin/"));
         }
     }
     sources

@@ -3,14 +3,16 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding as _};
 use clap::Args;
+use serde::Serialize;
 use tunnel::address::Address;
 use tunnel::escape::escape;
 use zeroize::Zeroizing;
 
 use super::connection::{Connection, MAX_MESSAGE_LEN};
 use crate::error::Error;
-use crate::output::say;
+use crate::output::{self, say};
 use crate::{duration, hardening};
 
 /// Options of both exchanges: peer, direction and time limit.
@@ -51,6 +53,16 @@ impl Exchange {
         }
     }
 
+    /// Says to a program that the message is sent, where this side sends.
+    pub(super) fn tell_sent(&self) -> Result<(), Error> {
+        match (&self.send, self.listen.as_ref().or(self.connect.as_ref())) {
+            (Some(_), Some(address)) if output::is_json() => {
+                output::print_json(&Sent { event: "sent", address: &address.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the single connection of the exchange.
     pub(super) fn connection(&self) -> Result<Connection, Error> {
         Connection::open(self.listen.as_ref(), self.connect.as_ref(), self.timeout)
@@ -64,6 +76,11 @@ pub(super) fn warn(text: &str) {
 
 /// Prints a received message.
 pub(super) fn print(message: &[u8]) -> Result<(), Error> {
+    if output::is_json() {
+        let text = std::str::from_utf8(message).ok();
+        let base64 = if text.is_none() { Some(Base64::encode_string(message)) } else { None };
+        return output::print_json(&Received { event: "received", text, base64 });
+    }
     let mut output = hardening::standard_output()?;
     // The sender is not known: to a file the message goes as it is, to a terminal it must not do anything.
     let written = if output.is_terminal() {
@@ -72,6 +89,23 @@ pub(super) fn print(message: &[u8]) -> Result<(), Error> {
         output.write_all(message)
     };
     written.map_err(|source| Error::Stdio { stream: "standard output", source })
+}
+
+/// A message that was sent, as an object.
+#[derive(Serialize)]
+struct Sent<'a> {
+    event: &'static str,
+    address: &'a str,
+}
+
+/// A received message as an object: its text, or what it is where that is no text.
+#[derive(Serialize)]
+struct Received<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
 }
 
 /// Parses the time limit. Zero is refused, since a socket takes it as no limit.

@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
-use tunnel::escape::{Escaped, escape, escape_json};
+use tunnel::escape::{Escaped, escape};
 
-use super::notice::flush;
+use super::machine;
+use super::notice::{flush, push};
 use crate::error::Error;
 
 /// Prints a line on standard output. A closed pipe is no error, since a reader such as `head` may have enough.
@@ -49,13 +50,17 @@ pub fn print_bytes(line: &[u8]) -> Result<(), Error> {
     written(all.map_err(failed))
 }
 
-/// Prints an object as one line of JSON on standard output, as [`print()`] does.
+/// Prints an object as one line of JSON on standard output, as [`print()`] does, or on standard error where the former has data.
 ///
 /// # Errors
 /// [`Error::Stdio`] where the object cannot be written or encoded as JSON.
 pub fn print_json(object: &impl Serialize) -> Result<(), Error> {
-    let json = serde_json::to_string(object).map_err(|error| failed(error.into()))?;
-    written(print_as_it_is(&format!("{}\n", escape_json(&json))))
+    let line = machine::line(object).map_err(|error| failed(error.into()))?;
+    if machine::is_on_error() {
+        push(line.as_bytes());
+        return Ok(());
+    }
+    written(print_as_it_is(&line))
 }
 
 /// Writes `text` to standard output without escaping, since it is this program's own text for a file.

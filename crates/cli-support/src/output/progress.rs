@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressDrawTarget, TermLike};
 use rustix::termios::tcgetwinsize;
 
-use super::notice::{is_terminal, push};
+use super::notice::{has_form, is_terminal, push};
 
-/// What a progress bar draws on; `None` where standard error is no terminal that can move its cursor. Text of a peer
+/// What a progress bar draws on; `None` where standard error is no terminal that can move its cursor, or for a program. Text of a peer
 /// has to be escaped by the caller.
 #[must_use]
 pub fn progress_target() -> Option<ProgressDrawTarget> {
     let is_dumb = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
-    (is_terminal() && !is_dumb).then(|| {
+    (is_terminal() && !is_dumb && !has_form()).then(|| {
         ProgressDrawTarget::term_like_with_hz(Box::new(NoticeTerminal::default()), REDRAWS_PER_SECOND)
     })
 }

@@ -1,4 +1,4 @@
-//! A queue for output that may block: callers append lines, and a thread writes them.
+//! A queue for output that may block: callers append lines, or other records, and a thread writes them.
 //!
 //! tracing-appender does the same for logs, but at the end of the program it prints its time-outs on the output
 //! that may block. A single queue also keeps the order of notices and log lines.
@@ -15,7 +15,10 @@ use rustix::io::Errno;
 /// The lines that wait for one output.
 #[derive(Debug)]
 pub(super) struct Queue {
-    output: fn() -> BorrowedFd<'static>,
+    /// The byte at the end of each line, which is nowhere else.
+    end: u8,
+    /// Writes a line, its end included, however long that takes.
+    write: fn(&[u8]) -> io::Result<()>,
     /// Reports how many lines were lost, possibly as a line in this queue.
     tell_lost: fn(u64),
     state: Mutex<State>,
@@ -33,20 +36,24 @@ struct State {
     taken: usize,
     /// Number of lines that did not fit and were not reported.
     lost: u64,
+    /// Number of lines that did not fit since the start.
+    lost_in_all: u64,
     /// Whether nothing has been written since a call of `flush` timed out.
     is_stuck: bool,
     is_started: bool,
 }
 
 impl Queue {
-    pub(super) const fn new(output: fn() -> BorrowedFd<'static>, tell_lost: fn(u64)) -> Self {
+    pub(super) const fn new(end: u8, write: fn(&[u8]) -> io::Result<()>, tell_lost: fn(u64)) -> Self {
         Self {
-            output,
+            end,
+            write,
             tell_lost,
             state: Mutex::new(State {
                 waiting: Vec::new(),
                 taken: 0,
                 lost: 0,
+                lost_in_all: 0,
                 is_stuck: false,
                 is_started: false,
             }),
@@ -62,7 +69,7 @@ impl Queue {
             if thread::Builder::new().name("output".into()).spawn(|| self.write_all()).is_err() {
                 drop(state);
                 // The system cannot start a thread, so the line is written here, even if that blocks.
-                write_line((self.output)(), line).ok();
+                (self.write)(line).ok();
                 return;
             }
             state.is_started = true;
@@ -72,7 +79,13 @@ impl Queue {
             self.filled.notify_one();
         } else {
             state.lost += 1;
+            state.lost_in_all += 1;
         }
+    }
+
+    /// How many lines have not been written since there was no room for them.
+    pub(super) fn lost_since_start(&self) -> u64 {
+        self.lock().lost_in_all
     }
 
     /// Waits until all lines are written, but at most a second for an output that takes nothing, and at most five
@@ -116,9 +129,9 @@ impl Queue {
             state.taken = taken.len();
             drop(state);
             // Each line is written by one call, which keeps it whole in a pipe that other processes write to.
-            for line in taken.split_inclusive(|byte| *byte == b'\n') {
+            for line in taken.split_inclusive(|byte| *byte == self.end) {
                 // A closed output is no reason to stop.
-                write_line((self.output)(), line).ok();
+                (self.write)(line).ok();
                 let mut state = self.lock();
                 state.taken -= line.len();
                 state.is_stuck = false;
@@ -133,7 +146,7 @@ impl Queue {
 }
 
 /// Writes without the standard library, whose lock on standard error would be held as long as the output blocks.
-fn write_line(output: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
+pub(super) fn write_line(output: BorrowedFd<'_>, line: &[u8]) -> io::Result<()> {
     let mut left = line;
     while !left.is_empty() {
         match rustix::io::write(output, left) {
@@ -175,7 +188,7 @@ mod tests {
     const PUSHED: u64 = 20_000;
 
     static PIPE: LazyLock<(PipeReader, PipeWriter)> = LazyLock::new(|| io::pipe().unwrap());
-    static QUEUE: Queue = Queue::new(|| PIPE.1.as_fd(), tell_lost);
+    static QUEUE: Queue = Queue::new(b'\n', |line| write_line(PIPE.1.as_fd(), line), tell_lost);
     static LOST: AtomicU64 = AtomicU64::new(0);
 
     fn tell_lost(lost: u64) {

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use cli_support::rate::Rate;
-use tunnel::address::Address;
 
 use super::trust::Trust;
 use crate::files::remote_path::RemotePath;
+use crate::server_spec::ServerSpec;
 
 /// Options of `put`.
 #[derive(Debug, Args)]
 pub struct Put {
-    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
-    pub address: Address,
+    /// The server's name, or `HOST:PORT`, `[::1]:PORT`, `unix:/PATH`
+    #[arg(value_name = "SERVER")]
+    pub address: ServerSpec,
     /// Files and directories to send, `DIR/.` for what is in a directory; - is standard input
     #[arg(value_name = "PATH", required = true)]
     pub sources: Vec<PathBuf>,
@@ -33,8 +34,9 @@ pub struct Put {
 /// Options of `get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
-    pub address: Address,
+    /// The server's name, or `HOST:PORT`, `[::1]:PORT`, `unix:/PATH`
+    #[arg(value_name = "SERVER")]
+    pub address: ServerSpec,
     /// Files and directories to fetch: a share, and a path in it; `NAME:` is all that is in the share
     #[arg(value_name = "NAME:[PATH]", required = true, value_parser = remote_path())]
     pub sources: Vec<RemotePath>,
@@ -99,8 +101,9 @@ pub struct Transfer {
 /// Options of `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`
-    pub address: Address,
+    /// The server's name, or `HOST:PORT`, `[::1]:PORT`, `unix:/PATH`
+    #[arg(value_name = "SERVER")]
+    pub address: ServerSpec,
     /// What to list: a share, and a path in it; without it, the shares and what may be done with them
     #[arg(value_name = "NAME:[PATH]", value_parser = remote_path())]
     pub location: Option<RemotePath>,
@@ -128,10 +131,10 @@ const CHOICE: &str = "What is moved";
 
 pub(super) const PUT_EXAMPLES: &str = "\
 Examples:
-  client ls server.example:7750                                 # which shares there are
-  client put server.example:7750 photos backup:                 # the folder photos into the share backup
-  client put server.example:7750 disk.img backup:2026/          # a file into the folder 2026 there
-  tar c . | client put server.example:7750 - backup:all.tar     # standard input, stored as all.tar
+  client ls gate                                 # which shares there are
+  client put gate photos backup:                 # the folder photos into the share backup
+  client put gate disk.img backup:2026/          # a file into the folder 2026 there
+  tar c . | client put gate - backup:all.tar     # standard input, stored as all.tar
 
 A transfer that was stopped, by Ctrl-C, a network or a power cut, goes on where it was: run the same command again.
 What is there already, with the same size and time, is not sent again.
@@ -141,10 +144,10 @@ Exit codes of an incomplete transfer: 5 where the server refused something, 4 wh
 
 pub(super) const GET_EXAMPLES: &str = "\
 Examples:
-  client ls server.example:7750 backup:                         # what there is
-  client get server.example:7750 backup:photos .                # the folder photos, into this folder
-  client get server.example:7750 backup:a.txt backup:b.txt in/  # two files into the folder in, which is made
-  client get server.example:7750 backup:all.tar - | tar t       # to standard output
+  client ls gate backup:                         # what there is
+  client get gate backup:photos .                # the folder photos, into this folder
+  client get gate backup:a.txt backup:b.txt in/  # two files into the folder in, which is made
+  client get gate backup:all.tar - | tar t       # to standard output
 
 A transfer that was stopped, by Ctrl-C, a network or a power cut, goes on where it was: run the same command again.
 What is there already, with the same size and time, is not fetched again.
@@ -154,9 +157,9 @@ Exit codes of an incomplete transfer: 5 where the server refused something, 4 wh
 
 pub(super) const LS_EXAMPLES: &str = "\
 Examples:
-  client ls server.example:7750                                 # the shares
-  client ls server.example:7750 backup:photos -l                # what is in a folder, with sizes and times
-  client ls server.example:7750 backup: -R --json               # all of it, for programs";
+  client ls gate                                 # the shares
+  client ls gate backup:photos -l                # what is in a folder, with sizes and times
+  client ls gate backup: -R --json               # all of it, for programs";
 
 #[cfg(test)]
 mod tests {

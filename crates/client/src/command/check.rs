@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use cli_support::home::Home;
-use cli_support::identity::{self, Identity as _};
+use cli_support::identity::Identity as _;
 use cli_support::{output, private_file};
 use crypto_core::identity::ClientKey;
 
 use crate::Error;
+use crate::command::outcome::Outcome;
 use crate::config;
+use crate::named_servers::NamedServers;
+use crate::server::Server;
 use crate::trust::KnownServers;
 
 /// Reads the configuration and all that it goes by, and says that it is good.
@@ -18,17 +21,23 @@ use crate::trust::KnownServers;
 /// [`Error::KnownServers`].
 pub fn check(home: &Home, file: Option<&Path>) -> Result<(), Error> {
     let (config, path) = config::read(file)?;
+    config.status_options().check()?;
     let key = home.file(ClientKey::FILE_NAME);
     if !private_file::is_absent(&key)? {
         // What is in it may need a passphrase, which nobody is asked for here.
         private_file::read(&key)?;
     }
     let known_servers = KnownServers::new(home.clone());
+    NamedServers::new(home.clone()).all()?;
     for forward in &config.forwards {
-        if let Some(psk) = &forward.trust.psk {
-            identity::read_psk(psk)?;
+        let server = Server::from_options(&forward.server, &forward.trust, home)?;
+        for address in server.addresses() {
+            known_servers.find(address)?;
         }
-        known_servers.find(&forward.server)?;
+    }
+    if output::is_json() {
+        let path = path.map(|path| path.display().to_string());
+        return Outcome::Checked { path: path.as_deref(), forwards: config.forwards.len() }.tell();
     }
     match path {
         Some(path) => {
@@ -65,11 +74,16 @@ mod tests {
         assert!(checked().is_err(), "a file that was named has to exist");
         write("client.toml", good, 0o600);
         checked().unwrap();
-        write("client.toml", "[[forward]]\nserver = 'a'\n", 0o600);
+        write("client.toml", "[[forward]]\nserver = 'a b'\n", 0o600);
         assert!(checked().unwrap_err().to_string().contains("line 2"));
         write("client.toml", &format!("{good}psk = 'laptop.psk'\n"), 0o600);
         assert!(checked().unwrap_err().to_string().contains("laptop.psk"));
+        write("client.toml", &good.replace("a:1", "gate"), 0o600);
+        assert!(matches!(checked(), Err(Error::UnknownName { .. })));
         write("client.toml", good, 0o600);
+        write("servers.toml", "version = 1\nserver = 1\n", 0o600);
+        assert!(checked().unwrap_err().to_string().contains("line 2"));
+        std::fs::remove_file(folder.path().join("servers.toml")).unwrap();
         write("known_servers", "a:1\n", 0o600);
         assert!(matches!(checked(), Err(Error::KnownServers { line: 1, .. })));
         std::fs::remove_file(folder.path().join("known_servers")).unwrap();

@@ -8,6 +8,8 @@
 //! ```
 
 mod bound;
+mod counted_connector;
+mod counts;
 mod datagrams;
 mod dynamic;
 mod event;
@@ -33,11 +35,13 @@ use tunnel::pool::END_DEADLINE;
 
 use crate::Error;
 use crate::command::forward::bound::BoundForwards;
+use crate::command::forward::counts::Servers;
 use crate::command::forward::event::Observer;
 use crate::command::forward::tunnels::Tunnels;
 use crate::config::{self, Forward};
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::control::{ControlEvent, ControlEvents};
+use crate::server::Server;
 
 pub use self::event::{Event, Kind};
 
@@ -95,12 +99,15 @@ impl Forwards {
         let _ended = tunnels.draining.clone().drop_guard();
         let mut supervisors = JoinSet::new();
         let mut pools = Vec::with_capacity(bound.len());
+        let upstreams: Vec<_> = bound.iter().map(|bound| Arc::clone(&bound.upstream)).collect();
         let mut forwarding: usize = bound.iter().map(BoundForwards::count).sum();
         for bound in bound {
             pools.push(Arc::clone(&bound.upstream.ingress.pool));
             bound.start(&mut supervisors);
         }
         let idle = || pools.iter().map(|pool| pool.idle()).sum();
+        let states = || upstreams.iter().map(|upstream| upstream.state()).collect();
+        let servers = || Servers { all: pools.len(), up: pools.iter().filter(|pool| pool.is_up()).count() };
         tokio::pin!(shutdown);
         let replaced = loop {
             tokio::select! {
@@ -126,7 +133,10 @@ impl Forwards {
                 }
                 event = events.next() => match event {
                     ControlEvent::Status(answer) => {
-                        answer.send(tunnels.status(idle())).ok();
+                        answer.send(tunnels.status(idle(), states())).ok();
+                    }
+                    ControlEvent::Metrics(format, answer) => {
+                        answer.send(tunnels.metrics(format, idle(), servers())).ok();
                     }
                     ControlEvent::EndNow => {}
                 },
@@ -147,20 +157,32 @@ impl Forwards {
                 event = events.next() => match event {
                     ControlEvent::EndNow => break false,
                     ControlEvent::Status(answer) => {
-                        answer.send(tunnels.status(idle())).ok();
+                        answer.send(tunnels.status(idle(), states())).ok();
+                    }
+                    ControlEvent::Metrics(format, answer) => {
+                        answer.send(tunnels.metrics(format, idle(), servers())).ok();
                     }
                 },
             }
         };
-        if drained {
-            tunnels.assert_nothing_held();
+        if !drained {
+            tunnels.ending.cancel();
+            timeout(END_DEADLINE, tunnels.tracker.wait()).await.ok();
         }
         for pool in &pools {
             pool.end().await;
         }
         // Leases are given back meanwhile, and a handshake comes to its end: to the server a cut would be a failure.
-        timeout(END_DEADLINE, async { while supervisors.join_next().await.is_some() {} }).await.ok();
+        let all_ended = async {
+            while supervisors.join_next().await.is_some() {}
+            // A lease that was granted meanwhile has parked channels, which end with it.
+            tunnels.tracker.wait().await;
+        };
+        let all_ended = timeout(END_DEADLINE, all_ended).await.is_ok();
         supervisors.shutdown().await;
+        if drained && all_ended {
+            tunnels.assert_nothing_held();
+        }
         match replaced {
             Some(error) => Err(error),
             None if drained => Ok(()),

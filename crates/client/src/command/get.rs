@@ -6,10 +6,11 @@ use cli_support::hardening;
 
 use super::transfer::{Display, follow, listed, options};
 use crate::cli;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
 use crate::files::error::FilesError;
 use crate::files::get::Get;
+use crate::server::Server;
 
 /// Fetches what the options name, and returns once it is on the disk, or `interrupted` is ready.
 ///
@@ -29,9 +30,6 @@ pub async fn get(
         let [source] = command.sources.as_slice() else {
             return Err(FilesError::StreamAlone { stream: "standard output" }.into());
         };
-        if command.transfer.json {
-            return Err(FilesError::JsonAndContent.into());
-        }
         Get::output(source, hardening::take_standard_output()?, options)?
     } else {
         Get::paths(&command.sources, &command.destination, options)?

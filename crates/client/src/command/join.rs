@@ -20,6 +20,7 @@ use self::examples::examples;
 pub use self::invocation::Invocation;
 use crate::Error;
 use crate::join::{Membership, join as use_invite};
+use crate::server_spec::ServerName;
 
 /// Reads the line of an invite from standard input, or asks for it where that is a terminal. It is not shown there.
 ///
@@ -72,20 +73,21 @@ fn read_input() -> Result<Zeroizing<Vec<u8>>, Error> {
 pub async fn join(
     home: &Home,
     line: InviteLine,
+    server_name: Option<ServerName>,
     json: bool,
     invocation: &Invocation<'_>,
 ) -> Result<(), Error> {
-    let membership = use_invite(home, line, &Network::System).await?;
+    let membership = use_invite(home, line, server_name, &Network::System).await?;
     if json {
         output::print_json(&Report::of(&membership))?;
         return Ok(());
     }
-    let Membership { outcome, address, server, name, grant, .. } = &membership;
-    output::print(format_args!("server      {address}"))?;
+    let Membership { outcome, address, server_name, server, name, grant, .. } = &membership;
+    output::print(format_args!("server      {server_name} ({address})"))?;
     output::print(format_args!("server key  {server}"))?;
     output::print(format_args!("name        {name}"))?;
     output::print(format_args!("may         {grant}"))?;
-    for example in examples(grant, address, invocation) {
+    for example in examples(grant, server_name, invocation) {
         output::print(format_args!("try:        {example}"))?;
     }
     match outcome {
@@ -102,6 +104,7 @@ pub async fn join(
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     outcome: &'static str,
+    server: &'a str,
     address: String,
     server_key: String,
     client_key: String,
@@ -117,6 +120,7 @@ impl<'a> Report<'a> {
                 JoinOutcome::EnrolledBefore => "enrolled_before",
                 JoinOutcome::Known => "known",
             },
+            server: membership.server_name.as_str(),
             address: membership.address.to_string(),
             server_key: membership.server.to_string(),
             client_key: membership.client.to_string(),

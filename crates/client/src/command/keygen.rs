@@ -6,6 +6,7 @@ use cli_support::output;
 use crypto_core::identity::ClientKey;
 
 use crate::Error;
+use crate::command::outcome::Outcome;
 
 /// Makes the client's key and prints its fingerprint.
 ///
@@ -24,5 +25,9 @@ pub fn fingerprint(home: &Home) -> Result<(), Error> {
 }
 
 fn print(key: &ClientKey) -> Result<(), Error> {
-    Ok(output::print(key.public().id())?)
+    let id = key.public().id();
+    if output::is_json() {
+        return Outcome::Key { fingerprint: &id.to_string() }.tell();
+    }
+    Ok(output::print(id)?)
 }

@@ -9,11 +9,12 @@ use wire_protocol::message::{Entry, EntryKind, FileTime, FilesCode, ShareAccess}
 use super::transfer::json::JsonPath;
 use super::transfer::names::shown_path;
 use crate::cli::Ls;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
 use crate::files::error::FilesError;
 use crate::files::list::{list, shares};
 use crate::files::remote_path::RemotePath;
+use crate::server::Server;
 
 /// Prints what the options name.
 ///

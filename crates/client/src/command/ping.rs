@@ -10,7 +10,8 @@ use wire_protocol::message::{Mode, SUITE};
 use wire_protocol::stream::Peer;
 
 use crate::cli::Ping;
-use crate::connect::{Credentials, Server, connect};
+use crate::connect::{Credentials, connect_somewhere};
+use crate::server::Server;
 use crate::{Error, KnownServers};
 
 /// Connects, sends pings one after another, and prints what it saw.
@@ -18,9 +19,9 @@ use crate::{Error, KnownServers};
 /// # Errors
 /// [`Error`].
 pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) -> Result<(), Error> {
-    let broken = |source| Error::Channel { address: server.address.to_string(), source };
+    let broken = |source| Error::Channel { address: server.to_string(), source };
     let start = Instant::now();
-    let mut channel = connect(credentials, server).await?;
+    let (mut channel, address) = connect_somewhere(credentials, server).await?;
     let handshake = start.elapsed();
 
     let mode = channel.session().mode;
@@ -29,13 +30,14 @@ pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) ->
         (Peer::Server(Some(key)), _) => Some(key.id()),
         // A resumption does not show the key again: it is the one that is trusted.
         _ => {
-            let known = KnownServers::new(credentials.home().clone()).find(&server.address)?;
+            let known = KnownServers::new(credentials.home().clone()).find(address)?;
             server.pinned.or(known.map(|known| known.id))
         }
     };
     let client_key = credentials.identity().filter(|_| mode != Mode::Psk).map(|key| key.public().id());
     let mut report = PingReport {
-        address: server.address.to_string(),
+        server: server.name().map(ToString::to_string),
+        address: address.to_string(),
         handshake_ms: milliseconds(handshake),
         mode: mode.to_string(),
         suite: format!("{SUITE:#06x}"),
@@ -60,6 +62,8 @@ pub async fn ping(credentials: &Credentials, server: &Server, options: &Ping) ->
 /// What a ping saw.
 #[derive(Debug, Serialize)]
 struct PingReport {
+    /// The name by which the server goes here.
+    server: Option<String>,
     address: String,
     /// Name resolution, connecting and handshake.
     handshake_ms: f64,
@@ -73,11 +77,12 @@ struct PingReport {
 
 impl PingReport {
     fn lines(&self) -> Vec<String> {
-        let mut lines = vec![
+        let mut lines: Vec<String> = self.server.iter().map(|name| format!("server      {name}")).collect();
+        lines.extend([
             format!("address     {}", self.address),
             format!("mode        {}", self.mode),
             format!("suite       {} ({})", self.suite, primitives(self.psk.is_some())),
-        ];
+        ]);
         match &self.psk {
             Some(id) => lines.push(format!("key         psk:{id}")),
             None => {

@@ -7,10 +7,11 @@ use cli_support::hardening;
 
 use super::transfer::{Display, follow, listed, options};
 use crate::cli;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
 use crate::files::error::FilesError;
 use crate::files::put::Put;
+use crate::server::Server;
 
 /// Sends what the options name, and returns once the server has it on its disk, or `interrupted` is ready.
 ///

@@ -12,7 +12,8 @@ use wire_protocol::stream::{SecureStream, error_in};
 use wire_protocol::{Error as ProtocolError, PeerMisbehaved};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, connect_open};
+use crate::connect::{Credentials, connect_open};
+use crate::server::Server;
 
 /// Sends `text`, or standard input, and returns once the server has confirmed that it has handed it on.
 ///
@@ -20,7 +21,7 @@ use crate::connect::{Credentials, Server, connect_open};
 /// [`Error`]; after any the message counts as not sent.
 pub async fn send(credentials: &Credentials, server: &Server, text: Option<&str>) -> Result<(), Error> {
     let mut stream = connect_open(credentials, server, Target::Message).await?;
-    let channel = |source| Error::Channel { address: server.address.to_string(), source };
+    let channel = |source| Error::Channel { address: server.to_string(), source };
     match text {
         Some(text) => copy(&mut text.as_bytes(), &mut stream, channel).await?,
         None => {
@@ -132,8 +133,13 @@ mod tests {
         let (here, there) = duplex(1 << 16);
         let pool = RsaPool::new(1);
         let expected = ExpectedServer::Psk(psk);
-        let client =
-            ClientConfig { server: expected, identity: None, invite: None, open: Some(Target::Message) };
+        let client = ClientConfig {
+            server: expected,
+            identity: None,
+            invite: None,
+            open: Some(Target::Message),
+            asks_reason: false,
+        };
         let (client, server) = tokio::join!(
             stream::connect_open(here, client),
             accept_channel(there, Arc::new(config), &pool, |_| Ok(()))

@@ -9,8 +9,8 @@ use wire_protocol::stream::error_in;
 pub(super) fn listening_hint(code: RefusedCode) -> &'static str {
     match code {
         RefusedCode::NotAllowed => {
-            "the server's owner permits it with --listen beside the other rights of this client: server list shows \
-             them, server allow replaces them (port 0 needs --listen '*', and all addresses --listen '*:PORT')"
+            "the server's owner permits it with: server allow SHA256:... --add --listen PORT (port 0 needs --listen '*', and \
+             all addresses --listen '*:PORT'); client doctor with this -R says all of the command"
         }
         RefusedCode::AddressInUse => {
             "another client, or another program there, has the address: take another port"
@@ -26,6 +26,7 @@ pub(super) fn listening_hint(code: RefusedCode) -> &'static str {
              another one"
         }
         RefusedCode::Stopping => "try again later, or another server",
+        RefusedCode::QuotaUsedUp { .. } => QUOTA_HINT,
         _ => "try again later: the server's log says what is missing",
     }
 }
@@ -34,8 +35,8 @@ pub(super) fn listening_hint(code: RefusedCode) -> &'static str {
 pub(super) fn target_hint(code: RefusedCode) -> &'static str {
     match code {
         RefusedCode::NotAllowed => {
-            "the server's owner permits it with --tcp, --unix or --service beside the other rights of this client: \
-             server list shows them, server allow replaces them"
+            "the server's owner permits it with: server allow SHA256:... --add --tcp HOST:PORT, --unix PATH or --service NAME; \
+             client doctor with -W and this target says all of the command"
         }
         RefusedCode::NotOffered => {
             "the server has no service of that name: its owner names it in server.toml as [[service]]"
@@ -51,6 +52,7 @@ pub(super) fn target_hint(code: RefusedCode) -> &'static str {
             "the server's user may not use that socket, or a firewall there forbids it: ask its owner"
         }
         RefusedCode::Stopping => "try again later, or another server",
+        RefusedCode::QuotaUsedUp { .. } => QUOTA_HINT,
         _ => "try again later: the server's log says what is missing",
     }
 }
@@ -64,7 +66,8 @@ pub(super) fn protocol_hint(error: &io::Error) -> Option<String> {
             "client keygen makes a key; the server's owner lets it in with: server allow SHA256:... --name NAME"
         }
         Error::Denied(DeniedCode::NotAllowed) => {
-            "the server's owner lets a key in with: server allow SHA256:... --name NAME (client fingerprint shows it)"
+            "the server's owner lets a key in with: server allow SHA256:... --name NAME (client fingerprint shows it); client \
+             doctor finds out more"
         }
         Error::InviteUnanswered => {
             "the same invite can be tried again; where that changes nothing, its owner updates the server, or its log \
@@ -80,6 +83,11 @@ pub(super) fn protocol_hint(error: &io::Error) -> Option<String> {
              came out is incomplete"
         }
         Error::Reset(ResetCode::Busy) => "try again when less is under way",
+        Error::Reset(ResetCode::QuotaUsedUp) | Error::Refused(RefusedCode::QuotaUsedUp { .. }) => QUOTA_HINT,
+        Error::Refused(RefusedCode::NotAllowed) => {
+            "the server's owner permits it with: server allow SHA256:... --add --messages, --pipe or --files NAME (client \
+             fingerprint shows the first)"
+        }
         Error::Refused(RefusedCode::NotOffered) => {
             "ask its owner: server run takes messages if it has an output to print them on, server pipe one pipe"
         }
@@ -90,3 +98,6 @@ pub(super) fn protocol_hint(error: &io::Error) -> Option<String> {
     };
     Some(hint.into())
 }
+
+const QUOTA_HINT: &str =
+    "wait for the next period, or ask the server's owner, who sets it with server allow ... --quota";

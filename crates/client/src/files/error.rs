@@ -88,9 +88,6 @@ pub enum FilesError {
         /// The name of the stream.
         stream: &'static str,
     },
-    /// Standard output cannot take both.
-    #[error("standard output is for the content of a file or for --json, not for both")]
-    JsonAndContent,
     /// Standard input has no name, and the destination gives none.
     #[error("standard input has no name to store it under")]
     NoName,
@@ -140,7 +137,6 @@ impl Report for FilesError {
             | Self::ContentsAndMore
             | Self::SeveralShares
             | Self::StreamAlone { .. }
-            | Self::JsonAndContent
             | Self::NoName
             | Self::NotNamed { .. }
             | Self::Path { .. }
@@ -154,7 +150,7 @@ impl Report for FilesError {
         Some(match self {
             Self::Share { source, access, share, .. } => match error_in(source) {
                 Some(wire_protocol::Error::Refused(RefusedCode::NotAllowed)) => not_allowed_hint(*access, share),
-                _ => "client ls ADDRESS shows the shares that this client may use".into(),
+                _ => "client ls SERVER shows the shares that this client may use".into(),
             },
             Self::Transfer { source: Error::Channel(_), .. } => RESUME.into(),
             Self::Transfer { source: Error::Refused(code), .. } => refused_hint(*code)?.into(),
@@ -172,7 +168,7 @@ impl Report for FilesError {
             Self::SameName { .. } => "move them one after another, or to different destinations".into(),
             Self::ContentsAndMore => "use one command for each, or name the directory itself".into(),
             Self::SeveralShares => "use one command for each share".into(),
-            Self::NoName => "write it behind the share, as in client put ADDRESS - NAME:all.tar".into(),
+            Self::NoName => "write it behind the share, as in client put SERVER - NAME:all.tar".into(),
             Self::NotNamed { .. } => {
                 "the paths in the list begin as those on the command line do: give the same ones as before".into()
             }
@@ -187,18 +183,18 @@ fn not_allowed_hint(access: FilesAccess, share: &str) -> String {
             "without --overwrite it may be let in; its owner permits it with: server allow ... --files {share}:rw"
         ),
         FilesAccess::Add => format!(
-            "client ls ADDRESS shows what it may do; its owner permits it with: server allow ... --files {share}:rw or \
+            "client ls SERVER shows what it may do; its owner permits it with: server allow ... --files {share}:rw or \
              {share}:drop"
         ),
         FilesAccess::Read => format!(
-            "client ls ADDRESS shows what it may do; its owner permits it with: server allow ... --files {share}:ro"
+            "client ls SERVER shows what it may do; its owner permits it with: server allow ... --files {share}:ro"
         ),
     }
 }
 
 fn refused_hint(code: FilesCode) -> Option<&'static str> {
     Some(match code {
-        FilesCode::NotFound => "client ls ADDRESS NAME: shows what there is",
+        FilesCode::NotFound => "client ls SERVER NAME: shows what there is",
         FilesCode::NotDirectory => "name a directory, or leave out the / at the end",
         FilesCode::Busy => "wait for the other transfer, or give another name",
         FilesCode::Exists | FilesCode::IsDirectory => "give another name",

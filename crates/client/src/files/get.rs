@@ -29,8 +29,9 @@ use super::stop::{Pace, Stop, StopOnDrop};
 use super::stream::{Stream, open, open_others};
 use super::summary::{Direction, Summary};
 use super::transfer::Transfer;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
+use crate::server::Server;
 
 /// A request to get files: their paths in a share, and the destination here.
 #[derive(Debug)]
@@ -150,7 +151,7 @@ impl Get {
         let access = (share.as_str(), FilesAccess::Read);
         let mut count = if output.is_some() { 1 } else { options.streams(|| true) };
         let request = Arc::new(Request {
-            address: server.address.to_string(),
+            address: server.to_string(),
             roots: (!has_contents)
                 .then(|| paths.iter().filter_map(RelativePath::name).map(Box::from).collect()),
             paths,

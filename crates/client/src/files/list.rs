@@ -12,8 +12,9 @@ use super::put::{end, relative};
 use super::remote_path::RemotePath;
 use super::stop::Stop;
 use super::stream::open;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
+use crate::server::Server;
 
 /// A listing that runs. Dropped before its end, it is stopped.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub async fn list(
     let stop = Stop::default();
     let stream = open(credentials, server, Some((path.share(), FilesAccess::Read)), &stop).await?;
     let (sender, listed) = mpsc::channel(MAX_WAITING);
-    let (address, stopped) = (server.address.to_string(), stop.clone());
+    let (address, stopped) = (server.to_string(), stop.clone());
     let end = spawn_blocking(move || {
         let (mut reader, writer) = (MessageReader::new(stream.read), MessageWriter::new(stream.write));
         let mut each = |listed| sender.blocking_send(listed).map_err(|_| ::files::error::Error::Stopped);
@@ -83,7 +84,7 @@ pub async fn list(
 pub async fn shares(credentials: &Credentials, server: &Server) -> Result<Vec<(String, ShareAccess)>, Error> {
     let stop = Stop::default();
     let stream = open(credentials, server, None, &stop).await?;
-    let address = server.address.to_string();
+    let address = server.to_string();
     let listed = spawn_blocking(move || {
         let (mut reader, writer) = (MessageReader::new(stream.read), MessageWriter::new(stream.write));
         let mut shares = Vec::new();

@@ -27,8 +27,9 @@ use super::stop::{Pace, Stop};
 use super::stream::{Stream, close, failed, open_all};
 use super::summary::{Direction, Summary};
 use super::transfer::Transfer;
-use crate::connect::{Credentials, Server};
+use crate::connect::Credentials;
 use crate::error::Error;
+use crate::server::Server;
 
 /// A request to put files: the sources here, and the destination in a share.
 #[derive(Debug)]
@@ -179,7 +180,7 @@ impl Put {
         let streams = open_all(credentials, server, access, wanted, is_asked_for, &stop).await?;
         let count = u16::try_from(streams.len()).unwrap_or(Part::MAX_COUNT);
         let running = Arc::new(Running {
-            address: server.address.to_string(),
+            address: server.to_string(),
             destination,
             options: options.to_wire(),
             pace: Pace::new(stop.clone(), options.rate.map(|rate| rate.bytes_per_second())),

@@ -20,11 +20,11 @@ pub struct RemotePath {
 #[non_exhaustive]
 pub enum RemotePathError {
     /// It has no colon.
-    #[error("it names no share: write NAME:path, or NAME: for all of it (client ls ADDRESS shows the names)")]
+    #[error("it names no share: write NAME:path, or NAME: for all of it (client ls SERVER shows the names)")]
     NoShare,
     /// What stands before the colon is no name of a share.
     #[error(
-        "a share's name has 1 to 64 characters out of A-Z a-z 0-9 . _ - (client ls ADDRESS shows the names)"
+        "a share's name has 1 to 64 characters out of A-Z a-z 0-9 . _ - (client ls SERVER shows the names)"
     )]
     ShareName,
     /// It begins with a letter and `:\`.

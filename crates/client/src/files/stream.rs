@@ -13,8 +13,9 @@ use wire_protocol::stream::{SecureStream, error_in};
 use super::error::FilesError;
 use super::socket::LivelySocket;
 use super::stop::Stop;
-use crate::connect::{Credentials, Server, connect_open};
+use crate::connect::{Credentials, connect_open};
 use crate::error::Error;
+use crate::server::Server;
 
 /// The reading half of a stream.
 pub(super) type Input = ReadHalf<LivelySocket>;
@@ -45,8 +46,7 @@ pub(super) async fn open(
         }
         (error, _) => error,
     })?;
-    into_blocking(stream, stop)
-        .map_err(|source| Error::Channel { address: server.address.to_string(), source })
+    into_blocking(stream, stop).map_err(|source| Error::Channel { address: server.to_string(), source })
 }
 
 /// Opens as many streams as are wanted. Fewer are no error where so many were not asked for: the server may have no room for

@@ -136,6 +136,7 @@ impl<'a> Pair<'a> {
             identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&homes.psk))])),
             tickets: Arc::new(TicketKey::new(Secret::random(&mut SysRng).unwrap())),
             access: AccessFile::new(homes.server.clone()),
+            accounts: None,
             services: Services::new().tunnels().listening(),
             config: config.clone(),
             network: host,
@@ -150,7 +151,7 @@ impl<'a> Pair<'a> {
         let tell = move |event: &Event<'_>| match event {
             Event::Connected { .. } => drop(counted.fetch_add(1, Ordering::Relaxed)),
             Event::Listening { kind: Kind::Remote, .. } => drop(heard.fetch_add(1, Ordering::Relaxed)),
-            Event::Listening { .. } => {}
+            Event::Listening { .. } | Event::Status { .. } => {}
         };
         let remote = [
             ((Through::Remote, false), "10.0.0.1:8000:10.0.0.20:80"),
@@ -172,6 +173,7 @@ impl<'a> Pair<'a> {
             header: ProxyHeader::None,
             wait: WAIT,
             udp_timeout: Duration::from_secs(60),
+            resume: false,
         };
         let credentials = Credentials::read(homes.client.clone()).unwrap();
         let host = Network::Memory(network.host(address(2, 0).ip()));

@@ -64,7 +64,7 @@ fn a_claim_that_arrives_late_does_not_end_its_forward() {
 fn random_schedules_lose_nothing_and_leave_nothing_behind() {
     if std::env::var_os("RUST_LOG").is_some() {
         let cli = <client::cli::Cli as clap::Parser>::parse_from(["client", "keygen"]);
-        cli_support::logging::start(&cli.verbosity);
+        cli_support::logging::start(&cli.verbosity).unwrap();
     }
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("PAIR_SEED");

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::cipher::CtrKey;
 use crate::mac::MacKey;
 use crate::schedule::TrafficSecret;
+use crate::secret::Secret;
 
 /// The keys of one direction, and how many records they have sealed or opened.
 pub(super) struct RecordKeys {
@@ -23,6 +24,11 @@ impl RecordKeys {
             secret: Some(secret),
             sequence: 0,
         }
+    }
+
+    /// The present encryption key once more.
+    pub(super) fn encryption_key(&self) -> Secret<32> {
+        self.secret.as_ref().expect("an update puts the next secret in at once").encryption_key()
     }
 
     pub(super) fn update(&mut self) {

@@ -83,7 +83,7 @@ impl Opener {
 }
 
 /// Finds the type byte, which is the last byte that is not padding.
-fn parse(plaintext: &[u8]) -> Result<Opened, Error> {
+pub(super) fn parse(plaintext: &[u8]) -> Result<Opened, Error> {
     let payload_len = plaintext.iter().rposition(|&byte| byte != 0).ok_or(Error::Authentication)?;
     let content_type = ContentType::from_byte(plaintext[payload_len]).ok_or(Error::Authentication)?;
     if payload_len > MAX_PAYLOAD_LEN {

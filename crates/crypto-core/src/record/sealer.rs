@@ -6,6 +6,7 @@ use core::ops::ControlFlow;
 use record_kernels::sha256::lanes;
 
 use super::format::{ContentType, HEADER_LEN, MAX_PAYLOAD_LEN, MAX_RECORD_LEN, OVERHEAD};
+use super::kept::KeptKey;
 use super::keys::RecordKeys;
 use crate::Error;
 use crate::mac::TAG_LEN;
@@ -100,6 +101,21 @@ impl Sealer {
     #[must_use]
     pub fn usage(&self) -> KeyUsage {
         self.usage
+    }
+
+    /// The sequence number of the next record.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.keys.sequence
+    }
+
+    /// What opens the records again that are sealed under the present key, for a sender that keeps them.
+    ///
+    /// # Panics
+    /// Never: there is always a present key.
+    #[must_use]
+    pub fn kept_key(&self) -> KeptKey {
+        KeptKey::new(self.keys.encryption_key())
     }
 
     /// Switches to the next key, at sequence number 0. The caller must have announced it to the peer under the old

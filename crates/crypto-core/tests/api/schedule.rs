@@ -1,4 +1,4 @@
-//! The key schedule against `vectors/schedule.json`, which a Python script computed from section 4 alone.
+//! The key schedule against `vectors/schedule.json`, which a Python script computed from sections 4 and 7.7 alone.
 
 use crypto_core::kdf::expand_label;
 use crypto_core::schedule::{BinderKind, EarlyStage, Side, TrafficSecret};
@@ -56,7 +56,13 @@ fn no_two_secrets_are_equal() {
                 }
                 seen.insert(*application.resumption_secret(&[1; 32]).expose());
                 seen.insert(*application.resumption_secret(&[2; 32]).expose());
-                outputs += 10;
+                for exporter in [&[1; 32], &[2; 32]].map(|transcript| application.exporter_secret(transcript))
+                {
+                    seen.insert(*exporter.expose());
+                    seen.insert(*exporter.stream_secret(0).expose());
+                    seen.insert(*exporter.stream_secret(1).expose());
+                }
+                outputs += 16;
             }
         }
     }
@@ -91,6 +97,13 @@ fn check(vector: &Value) {
     assert_eq!(resumption.expose(), &vector::array(&vector["resumption"]), "{name}");
     let ticket_secret = resumption.ticket_secret(&vector::bytes(&vector["ticket_nonce"]));
     assert_eq!(ticket_secret.expose(), &vector::array(&vector["ticket_secret"]), "{name}");
+    let exporter = application.exporter_secret(&t3);
+    assert_eq!(exporter.expose(), &vector::array(&vector["exporter"]), "{name}");
+    for stream in vector::list(&vector["streams"]) {
+        let secret = exporter.stream_secret(vector::number(&stream["number"]));
+        assert_eq!(secret.expose(), &vector::array(&stream["secret"]), "{name}: {stream}");
+        assert_eq!(secret.id().0, vector::array(&stream["id"]), "{name}: {stream}");
+    }
 }
 
 #[track_caller]

@@ -23,6 +23,11 @@ pub(crate) fn text(value: &Value) -> &str {
 }
 
 #[track_caller]
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
+}
+
+#[track_caller]
 pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     HEXLOWER.decode(text(value).as_bytes()).expect("hexadecimal")
 }

@@ -1,4 +1,4 @@
-"""Computes schedule.json from PROTOCOL.md section 4 alone: python3 schedule.py > schedule.json
+"""Computes schedule.json from PROTOCOL.md sections 4 and 7.7 alone: python3 schedule.py > schedule.json
 
 Standard library only, and nothing shared with the Rust code, which has to come to the same bytes.
 """
@@ -50,6 +50,15 @@ def traffic(secret, transcript):
     }
 
 
+def stream(exporter, number):
+    secret = expand_label(exporter, b"stream", number.to_bytes(8, "big"))
+    return {
+        "number": number,
+        "secret": secret.hex(),
+        "id": expand_label(secret, b"stream id", NO_CONTEXT, 16).hex(),
+    }
+
+
 def schedule(name, psk, rsa):
     x25519, ml_kem = bytes(range(32)), bytes(range(0x80, 0xA0))
     t1, t2, t3 = (hashlib.sha256(text).digest() for text in (b"T1", b"T2", b"T3"))
@@ -60,6 +69,7 @@ def schedule(name, psk, rsa):
     s2 = extract(derived(s1), x25519 + ml_kem)
     s3 = extract(derived(s2), ZEROS)
     resumption = expand_label(s3, b"res", t3)
+    exporter = expand_label(s3, b"exp", t3)
     return {
         "name": name,
         "psk": psk and psk.hex(),
@@ -76,6 +86,8 @@ def schedule(name, psk, rsa):
         "client_application": traffic(expand_label(s3, b"c ap", t3), t3),
         "server_application": traffic(expand_label(s3, b"s ap", t3), t3),
         "resumption": resumption.hex(),
+        "exporter": exporter.hex(),
+        "streams": [stream(exporter, number) for number in (0, 1, 2**32)],
         "ticket_nonce": b"ticket nonce".hex(),
         "ticket_secret": expand_label(resumption, b"ticket", b"ticket nonce").hex(),
     }

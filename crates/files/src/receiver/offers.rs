@@ -11,7 +11,7 @@ use wire_protocol::message::{
 
 use crate::cause::Cause;
 use crate::chunks::chunk_len;
-use crate::control::charge;
+use crate::control::{charge, named_len};
 use crate::directory::Kind;
 use crate::error::Error;
 use crate::event::{Event, Side};
@@ -49,6 +49,7 @@ impl<W: Output> Exchange<'_, W> {
         if entry.modified.nanoseconds > 999_999_999 {
             return Err(Error::Protocol("a time is none"));
         }
+        self.control.named(named_len(&entry))?;
         let number = self.offers;
         self.offers += 1;
         let path = Arc::new(into_path(std::mem::take(&mut entry.path).into_vec()));

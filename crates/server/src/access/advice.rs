@@ -29,13 +29,18 @@ impl Advice {
         };
         let options = match denial {
             Denial::NotEnrolled => Some(option("--name", ClientName::suggested(&credential))),
-            Denial::Expired => Some("--add --expires 90d".to_owned()),
-            Denial::Elsewhere => source.map(|ip| format!("--add {}", option("--from", ip.to_canonical()))),
+            Denial::Expired(_) => Some("--add --expires 90d".to_owned()),
+            Denial::Elsewhere(_) => source.map(|ip| format!("--add {}", option("--from", ip.to_canonical()))),
             _ => None,
         };
-        let command = options.map(|options| format!("server{} allow {credential} {options}", of_home(home)));
+        let command = options.map(|options| command(home, &credential, &options));
         Self { client: Some(credential), command }
     }
+}
+
+/// The command that allows a client.
+pub(super) fn command(home: &Home, credential: &str, options: &str) -> String {
+    format!("server{} allow {credential} {options}", of_home(home))
 }
 
 /// The option that names the home, where it is not the default.

@@ -191,8 +191,8 @@ mod tests {
                 for anonymous in [AnonymousPolicy::Refuse, AnonymousPolicy::Admit] {
                     let result =
                         file.consult().authorize(&client, Origin { source, is_local: true }, anonymous);
-                    let has_expired = expires.is_some_and(|expires| expires <= now);
-                    let denial = if has_expired { Denial::Expired } else { Denial::Elsewhere };
+                    let expired = expires.filter(|expires| *expires <= now);
+                    let denial = expired.map_or(Denial::Elsewhere(source), Denial::Expired);
                     let expected = if admitted { None } else { Some(denial) };
                     assert_eq!(result.err(), expected, "{grant:?} from {source:?}");
                 }

@@ -4,6 +4,7 @@ use crypto_core::identity::KeyId;
 use crypto_core::invite::InviteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wire_protocol::message::ClientIdentity;
 
 use crate::access::client_name::ClientName;
 use crate::access::entry::{ClientEntry, PskEntry, WholeId};
@@ -110,6 +111,13 @@ impl Access {
         clients
             .map(move |client| format!("{}\t{}\t{}", client.name, client.key, client.grant.options(now)))
             .chain(psks.map(move |psk| format!("{}\tpre-shared key\t{}", psk.name, psk.grant.options(now))))
+    }
+
+    /// The identity of each client, as accounts have it, and its grant: in the order of the other lists.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = (String, &Grant)> {
+        let clients = self.clients.iter().map(|client| (client.key.to_string(), &client.grant));
+        let psks = self.psks.iter().filter(|psk| !psk.revoked);
+        clients.chain(psks.map(|psk| (ClientIdentity::Psk(psk.name.to_string()).to_string(), &psk.grant)))
     }
 
     /// One JSON object for each client, with the keys of `clients.toml`, and with `kind` (`key` or `psk`) and

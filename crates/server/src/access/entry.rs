@@ -19,6 +19,7 @@ use crate::access::proxied::Proxied;
 use crate::access::rights::Rights;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::Text;
+use crate::traffic_quota::TrafficQuota;
 
 /// Defines all kinds of entries, with a key for each permission of the table. With serde's `flatten` they could
 /// share fields, but then unknown keys would be accepted and errors would lose their line.
@@ -75,6 +76,8 @@ macro_rules! entry {
             #[serde(skip_serializing_if = "Option::is_none")]
             max_rate: Option<Text<Rate>>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            quota: Option<Text<TrafficQuota>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             expires: Option<Moment>,
             #[serde(skip_serializing_if = "Option::is_none")]
             from: Option<Vec<Text<Network>>>,
@@ -90,6 +93,7 @@ macro_rules! entry {
                     $($key: rights.$key.to_entry(),)*
                     max_channels: rights.max_channels,
                     max_rate: rights.max_rate.map(Text),
+                    quota: rights.quota.map(Text),
                     expires: grant.expires.map(Moment),
                     from: grant.from.as_ref().map(|from| from.iter().copied().map(Text).collect()),
                 };
@@ -105,6 +109,7 @@ macro_rules! entry {
                 let limits = Rights {
                     max_channels: self.max_channels,
                     max_rate: self.max_rate.map(|Text(rate)| rate),
+                    quota: self.quota.map(|Text(quota)| quota),
                     ..if is_named { Rights::none() } else { Rights::usual() }
                 };
                 let rights = Rights {

@@ -23,6 +23,7 @@ use crate::access::invite_file::InviteFile;
 use crate::access::invites::Invites;
 use crate::access::snapshot::Snapshot;
 use crate::access::stamp::Stamp;
+use crate::audit::Audit;
 use crate::error::Error;
 
 /// `clients.toml` of a home.
@@ -33,6 +34,7 @@ pub struct AccessFile {
     marker: PathBuf,
     cached: Mutex<Cached>,
     invites: InviteFile,
+    audit: Audit,
 }
 
 /// The result of the last reading.
@@ -53,7 +55,8 @@ impl AccessFile {
     #[must_use]
     pub fn new(home: Home) -> Self {
         let (path, marker) = (home.file(NAME), home.file(MARKER));
-        Self { path, marker, invites: InviteFile::new(&home), home, cached: Mutex::default() }
+        let (invites, audit) = (InviteFile::new(&home), Audit::of(&home));
+        Self { path, marker, invites, audit, home, cached: Mutex::default() }
     }
 
     /// Returns the file's current content; `None` where the file has never existed.
@@ -185,6 +188,12 @@ impl AccessFile {
         &self.invites
     }
 
+    /// The audit log of the home.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Returns whether the marker exists.
     fn is_marked(&self) -> Result<bool, Error> {
         Ok(!private_file::is_absent(&self.marker)?)
@@ -259,7 +268,7 @@ impl Locked<'_> {
         if !new_clients.is_empty() {
             self.store_access()?;
         }
-        new_clients.iter().for_each(|(used, id, name)| used.log(*id, name));
+        new_clients.iter().for_each(|(used, id, name)| used.log(*id, name, &self.file.audit));
         if is_finished {
             self.store_invites()?;
         }

@@ -20,6 +20,16 @@ pub struct FilesRule {
 }
 
 impl FilesRule {
+    /// The name of the share.
+    pub(crate) fn share(&self) -> &str {
+        self.share.as_str()
+    }
+
+    /// The most that the client may do; `None` for all that the share permits.
+    pub(crate) fn mode(&self) -> Option<ShareMode> {
+        self.mode
+    }
+
     /// Whether it permits this.
     pub(super) fn permits(&self, share: &str, access: FilesAccess) -> bool {
         self.share.as_str() == share && self.mode.is_none_or(|mode| mode.permits(access))

@@ -115,7 +115,7 @@ impl Grant {
         self.from.is_none() || source.is_some_and(is_near)
     }
 
-    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use cli_support::label;
+use cli_support::metrics::Label as _;
 use crypto_core::identity::KeyId;
 use crypto_core::invite::{InviteId, InviteVerifier};
 use jiff::Timestamp;
 
 use crate::access::client_name::ClientName;
 use crate::access::grant::Grant;
+use crate::audit::{Audit, Event};
 
 /// An invite.
 #[derive(Debug, Clone)]
@@ -47,9 +50,11 @@ pub(super) struct InviteUse {
 }
 
 impl InviteUse {
-    /// Notes in the log that the key is let in.
-    pub(super) fn log(&self, id: InviteId, name: &ClientName) {
-        let (id, name, key) = (id.to_string(), name.as_str(), self.key.to_string());
+    /// Notes in the logs that the key is let in.
+    pub(super) fn log(&self, id: InviteId, name: &ClientName, audit: &Audit) {
+        let (invite, client, key) = (&*id.to_text(), name.as_str(), &*self.key.to_string());
+        audit.note(&Event::Enrolled { invite, client, key, peer: &self.from });
+        let (id, name) = (id.to_string(), client);
         tracing::info!(id, name, key, peer = self.from, "invite taken");
     }
 }
@@ -79,19 +84,35 @@ impl Invite {
         }
     }
 
+    /// What has become of the invite.
+    pub(super) fn standing(&self, now: Timestamp) -> InviteStanding {
+        match &self.state {
+            InviteState::Pending(_) if self.has_expired(now) => InviteStanding::Expired,
+            InviteState::Pending(_) => InviteStanding::Pending,
+            InviteState::Taken(_) => InviteStanding::Taken,
+            InviteState::Used(_) => InviteStanding::Used,
+            InviteState::Revoked(_) => InviteStanding::Revoked,
+        }
+    }
+
     /// What has become of the invite, in one word.
     pub(super) fn word(&self, now: Timestamp) -> &'static str {
-        match &self.state {
-            InviteState::Pending(_) if self.has_expired(now) => "expired",
-            InviteState::Pending(_) => PENDING,
-            InviteState::Taken(_) => TAKEN,
-            InviteState::Used(_) => USED,
-            InviteState::Revoked(_) => REVOKED,
-        }
+        self.standing(now).text()
     }
 }
 
-pub(super) const PENDING: &str = "pending";
-pub(super) const TAKEN: &str = "taken";
-pub(super) const USED: &str = "used";
-pub(super) const REVOKED: &str = "revoked";
+label! {
+    /// What has become of an invite by now.
+    pub(crate) enum InviteStanding("state") {
+        /// Nobody has used it.
+        Pending = "pending",
+        /// A key has used it, and may not be in the file of clients yet.
+        Taken = "taken",
+        /// A key has used it, and was written to the file of clients.
+        Used = "used",
+        /// Nobody has used it in time.
+        Expired = "expired",
+        /// Its owner has ended it.
+        Revoked = "revoked",
+    }
+}

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crypto_core::identity::KeyId;
 use crypto_core::invite::InviteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::client_name::ClientName;
 use crate::access::clients::Access;
-use crate::access::invite::{Invite, InviteState, InviteUse};
+use crate::access::invite::{Invite, InviteStanding, InviteState, InviteUse};
 use crate::access::invite_entry::InviteEntry;
 use crate::error::Error;
 
@@ -83,6 +84,11 @@ impl Invites {
         })
     }
 
+    /// What has become of each invite.
+    pub(crate) fn standings(&self, now: Timestamp) -> impl Iterator<Item = InviteStanding> {
+        self.0.iter().map(move |invite| invite.standing(now))
+    }
+
     /// The name of the client that the invite with this id, as a whole, is for.
     #[must_use]
     pub fn name_of(&self, id: &str) -> Option<&str> {
@@ -106,6 +112,17 @@ impl Invites {
             }
             object
         })
+    }
+
+    /// The name with which the key was let in last by an invite, and when that was.
+    pub(crate) fn use_of(&self, key: KeyId) -> Option<(&ClientName, Timestamp)> {
+        let used = self.0.iter().filter_map(|invite| match &invite.state {
+            InviteState::Taken(used) | InviteState::Used(used) if used.key == key => {
+                Some((&invite.name, used.at))
+            }
+            _ => None,
+        });
+        used.max_by_key(|(_, at)| *at)
     }
 
     /// The invite with this id, whatever has become of it.
@@ -158,7 +175,7 @@ impl Invites {
         match *pending {
             [index] => {
                 let invite = &mut self.0[index];
-                invite.state = InviteState::Revoked(now);
+                invite.state = InviteState::Revoked(whole_seconds(now));
                 Ok(invite.id)
             }
             [] => match self.0.iter().rev().find(|invite| is_meant(invite)) {
@@ -178,7 +195,7 @@ impl Invites {
     /// Ends all pending invites, and returns how many there were.
     pub(super) fn revoke_all(&mut self, now: Timestamp) -> usize {
         let pending = self.0.iter_mut().filter(|invite| invite.is_pending(now));
-        pending.map(|invite| invite.state = InviteState::Revoked(now)).count()
+        pending.map(|invite| invite.state = InviteState::Revoked(whole_seconds(now))).count()
     }
 
     /// Notes that `used` has used an invite, and forgets what proves it.
@@ -237,3 +254,8 @@ const MAX_LISTED: usize = 10_000;
 const LISTED_FOR: Duration = Duration::from_hours(90 * 24);
 /// Fewest characters of an id that name an invite.
 const MIN_ID_LEN: usize = 6;
+
+/// The time as the file and the list of invites have it.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

@@ -18,6 +18,11 @@ impl Network {
         self.0.contains(&ip.to_canonical())
     }
 
+    /// The first address of the network.
+    pub(crate) fn first(self) -> IpAddr {
+        self.0.network()
+    }
+
     /// Returns whether the network contains a loopback address.
     pub(super) fn has_loopback(self) -> bool {
         LOOPBACK.iter().any(|loopback| self.0.contains(loopback) || loopback.contains(&self.0))

@@ -105,6 +105,9 @@ pub(super) trait Held: Sized {
     /// The value in the words of the options of `server allow`.
     fn words(&self, permission: Permission) -> Vec<String>;
 
+    /// The rules of the value one by one, each as a value that permits no more.
+    fn each(&self) -> Vec<Self>;
+
     /// Adds the value `more`.
     fn with(&self, more: &Self) -> Self;
 
@@ -127,6 +130,10 @@ impl Held for bool {
 
     fn words(&self, permission: Permission) -> Vec<String> {
         self.then(|| format!("--{permission}")).into_iter().collect()
+    }
+
+    fn each(&self) -> Vec<Self> {
+        self.then_some(true).into_iter().collect()
     }
 
     fn with(&self, more: &Self) -> Self {
@@ -155,6 +162,10 @@ impl<T: Clone + PartialEq + fmt::Display> Held for Vec<T> {
 
     fn words(&self, permission: Permission) -> Vec<String> {
         self.iter().map(|rule| option(&format!("--{permission}"), rule)).collect()
+    }
+
+    fn each(&self) -> Vec<Self> {
+        self.iter().map(|rule| vec![rule.clone()]).collect()
     }
 
     fn with(&self, more: &Self) -> Self {

@@ -4,11 +4,11 @@
 //! resolves to. It is asked again about everything that is open whenever the file of clients, the configuration or
 //! the time may have changed the answer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use jiff::Timestamp;
 use tunnel::proxy_header::ProxyHeader;
-use wire_protocol::message::{ClientIdentity, DeniedCode, Target};
+use wire_protocol::message::{ClientIdentity, DeniedCode, Question, RefusedCode, ResetCode, Target};
 
 use crate::access::permission::Permission;
 use crate::access::principal::{Enrolment, Principal};
@@ -74,12 +74,12 @@ pub(crate) enum Denial {
     /// The file of clients cannot be used, so that it is unknown which clients were allowed or revoked.
     #[error("the file of allowed clients cannot be used")]
     NoFile,
-    /// The client's rights have expired.
+    /// The client's rights have expired, at this time.
     #[error("its rights have expired")]
-    Expired,
-    /// The client connects from outside of the networks that its grant is limited to.
+    Expired(Timestamp),
+    /// The client connects from outside of the networks that its grant is limited to: from this address, or on a unix socket.
     #[error("it comes from elsewhere than it may")]
-    Elsewhere,
+    Elsewhere(Option<IpAddr>),
     /// The client does not have the permission, or not for this target.
     #[error("no --{0} permits it")]
     Missing(Permission),
@@ -92,16 +92,60 @@ pub(crate) enum Denial {
     /// Clients never open such streams.
     #[error("only servers open such streams")]
     NotForClients,
+    /// The client has moved as many bytes as it may until this time.
+    #[error("its quota is used up until {0:.0}")]
+    QuotaUsedUp(Timestamp),
+    /// The client has a quota, and nobody knows what of it is used.
+    #[error("the file of accounts cannot be used, and it has a quota")]
+    NoAccounts,
 }
 
 impl Denial {
-    /// The code for a client that may not connect.
+    /// The code for a client that may not connect. A client that is on the list, or has a pre-shared key of this server, learns
+    /// why where it has asked for that; all others learn the same.
     pub(crate) fn code(self) -> DeniedCode {
         match self {
             Self::NoKey => DeniedCode::ClientKeyRequired,
+            Self::Expired(at) => DeniedCode::Expired { at: seconds(at), now: seconds(Timestamp::now()) },
+            Self::Elsewhere(source) => DeniedCode::Elsewhere { source: octets(source) },
+            Self::Revoked => DeniedCode::Revoked,
             _ => DeniedCode::NotAllowed,
         }
     }
+
+    /// The code for a client that does not get a stream.
+    pub(crate) fn refused_code(self) -> RefusedCode {
+        match self {
+            Self::QuotaUsedUp(until) => {
+                let left = Timestamp::now().duration_until(until).as_secs();
+                RefusedCode::QuotaUsedUp { seconds: u32::try_from(left.max(0)).unwrap_or(u32::MAX) }
+            }
+            _ => RefusedCode::NotAllowed,
+        }
+    }
+
+    /// The code for a client that loses what it has open.
+    pub(crate) fn reset_code(self) -> ResetCode {
+        match self {
+            Self::QuotaUsedUp(_) => ResetCode::QuotaUsedUp,
+            _ => ResetCode::NotAllowed,
+        }
+    }
+}
+
+/// A point in time on the wire.
+pub(crate) fn seconds(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_second()).unwrap_or(0)
+}
+
+/// The address of a client on the wire; zeros for a unix socket.
+pub(crate) fn octets(source: Option<IpAddr>) -> [u8; 16] {
+    match source {
+        Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
+        Some(IpAddr::V6(ip)) => ip,
+        None => Ipv6Addr::UNSPECIFIED,
+    }
+    .octets()
 }
 
 /// Decides on a request.
@@ -110,7 +154,33 @@ pub(crate) fn permits(request: &Request<'_>) -> Decision {
     enter(principal, source, Timestamp::now())?;
     match action {
         Action::Enter => Ok(Permit { header: ProxyHeader::None }),
-        Action::Open { target, address, header } => open(&principal.grant.rights, target, address, header),
+        // Strangers learn nothing of how the server sees them, also where it lets them in.
+        Action::Open { target: Target::Diagnosis { .. }, .. }
+            if principal.enrolment != Enrolment::Enrolled =>
+        {
+            Err(Denial::NotEnrolled)
+        }
+        Action::Open { target, address, header } => {
+            let permit = open(&principal.grant.rights, target, address, header)?;
+            // Who the client is moves next to nothing. Whether it could listen is answered as listening is.
+            if !matches!(target, Target::Diagnosis { question: Question::Client }) {
+                within_quota(principal, Timestamp::now())?;
+            }
+            Ok(permit)
+        }
+    }
+}
+
+/// Whether a client may move anything now, by its traffic quota.
+fn within_quota(principal: &Principal, now: Timestamp) -> Result<(), Denial> {
+    // Without an account nothing is counted: only a running server has any.
+    let (Some(quota), Some(account)) = (principal.grant.rights.quota, &principal.account.0) else {
+        return Ok(());
+    };
+    match account.usage(quota, now) {
+        None => Err(Denial::NoAccounts),
+        Some(usage) if usage.bytes >= quota.bytes() => Err(Denial::QuotaUsedUp(usage.until)),
+        Some(_) => Ok(()),
     }
 }
 
@@ -127,10 +197,10 @@ fn enter(principal: &Principal, source: Option<IpAddr>, now: Timestamp) -> Resul
     }
     let grant = &principal.grant;
     if grant.has_expired(now) {
-        return Err(Denial::Expired);
+        return Err(Denial::Expired(grant.expires.unwrap_or(now)));
     }
     if !grant.is_from(source) {
-        return Err(Denial::Elsewhere);
+        return Err(Denial::Elsewhere(source));
     }
     Ok(())
 }
@@ -164,6 +234,11 @@ fn open(
             (Permission::Files, rights.allows_files(share, *access), ProxyHeader::None)
         }
         Target::Shares => (Permission::Files, !rights.files.is_empty(), ProxyHeader::None),
+        // Every client may ask about itself, and whether it could listen where it may listen.
+        Target::Diagnosis { question: Question::Client } => return Ok(Permit { header: ProxyHeader::None }),
+        Target::Diagnosis { question: Question::Listen { address, .. } } => {
+            (Permission::Listen, rights.allows_listen(address), ProxyHeader::None)
+        }
         Target::Forwarded { .. } => return Err(Denial::NotForClients),
     };
     match (is_held, address) {
@@ -186,9 +261,11 @@ mod tests {
 
     use super::*;
     use crate::access::grant::Grant;
+    use crate::accounts::AccountHandle;
 
     fn principal(grant: Grant, enrolment: Enrolment) -> Principal {
-        Principal { identity: ClientIdentity::Psk("laptop".into()), name: "laptop".into(), grant, enrolment }
+        let (identity, name) = (ClientIdentity::Psk("laptop".into()), "laptop".into());
+        Principal { identity, name, grant, enrolment, account: AccountHandle::default() }
     }
 
     fn decide(
@@ -216,10 +293,28 @@ mod tests {
             (Enrolment::Enrolled, None, None, None, Ok(())),
             (Enrolment::Anonymous, None, None, None, Ok(())),
             (Enrolment::Enrolled, Some(now + hour), near(), Some("10.1.1.1"), Ok(())),
-            (Enrolment::Enrolled, Some(now - hour), near(), Some("10.1.1.1"), Err(Denial::Expired)),
-            (Enrolment::Enrolled, Some(now + hour), near(), Some("11.1.1.1"), Err(Denial::Elsewhere)),
-            (Enrolment::Enrolled, None, near(), None, Err(Denial::Elsewhere)),
-            (Enrolment::Enrolled, None, Some(Vec::new()), Some("10.1.1.1"), Err(Denial::Elsewhere)),
+            (
+                Enrolment::Enrolled,
+                Some(now - hour),
+                near(),
+                Some("10.1.1.1"),
+                Err(Denial::Expired(now - hour)),
+            ),
+            (
+                Enrolment::Enrolled,
+                Some(now + hour),
+                near(),
+                Some("11.1.1.1"),
+                Err(Denial::Elsewhere("11.1.1.1".parse().ok())),
+            ),
+            (Enrolment::Enrolled, None, near(), None, Err(Denial::Elsewhere(None))),
+            (
+                Enrolment::Enrolled,
+                None,
+                Some(Vec::new()),
+                Some("10.1.1.1"),
+                Err(Denial::Elsewhere("10.1.1.1".parse().ok())),
+            ),
             (Enrolment::None, None, None, None, Err(Denial::NotEnrolled)),
             (Enrolment::Revoked, None, None, None, Err(Denial::Revoked)),
             (Enrolment::Unproved, None, None, None, Err(Denial::Revoked)),
@@ -237,6 +332,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_client_whose_quota_is_used_up_may_ask_who_it_is_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = cli_support::home::Home::resolve(Some(folder.path().into())).unwrap();
+        let accounts = crate::accounts::Accounts::open(home).unwrap();
+        let quota = Some("10B/1h".parse().unwrap());
+        let rights = Rights { quota, listen: vec!["8080".parse().unwrap()], ..Rights::usual() };
+        let mut client = principal(Grant::unlimited(rights), Enrolment::Enrolled);
+        let account = accounts.of(&client.identity);
+        account.add(crate::meter::Moved { sent: 10, ..Default::default() }, Timestamp::now());
+        client.account = AccountHandle(Some(account));
+        let decide = |question| {
+            let target = Target::Diagnosis { question };
+            let action = Action::Open { target: &target, address: None, header: None };
+            permits(&Request { principal: &client, source: None, action }).map(drop)
+        };
+        assert_eq!(decide(Question::Client), Ok(()));
+        let address = ListenAddress::Port { host: "127.0.0.1".into(), port: 8080 };
+        let listen = decide(Question::Listen { address, kind: ListenKind::Stream });
+        assert!(matches!(listen, Err(Denial::QuotaUsedUp(_))), "{listen:?}");
+    }
+
     /// The peer learns no more than whether a key could let it in.
     #[test]
     fn a_client_without_a_key_is_told_that_it_needs_one_and_no_client_is_told_more() {
@@ -249,6 +366,54 @@ mod tests {
             let principal = Principal { identity, ..principal(Grant::unlimited(Rights::none()), enrolment) };
             let denial = permits(&Request { principal: &principal, source: None, action: Action::Enter });
             assert_eq!(denial.unwrap_err().code(), code, "{principal:?}");
+        }
+    }
+
+    /// A client that is on the list may learn why it is refused, and nobody else.
+    #[test]
+    fn only_a_client_that_is_known_is_told_a_reason() {
+        let now = Timestamp::now();
+        let hour = Duration::from_secs(3600);
+        let late = Grant { expires: Some(now - hour), ..Grant::unlimited(Rights::usual()) };
+        let far = Grant { from: Some(Vec::new()), ..Grant::unlimited(Rights::usual()) };
+        let unlimited = || Grant::unlimited(Rights::usual());
+        for (grant, enrolment, has_reason) in [
+            (late.clone(), Enrolment::Enrolled, true),
+            (far.clone(), Enrolment::Enrolled, true),
+            (unlimited(), Enrolment::Revoked, true),
+            (late, Enrolment::None, false),
+            (far, Enrolment::None, false),
+            (unlimited(), Enrolment::None, false),
+            (unlimited(), Enrolment::Unknown, false),
+        ] {
+            let principal = principal(grant, enrolment);
+            let source = Some("192.0.2.1".parse().unwrap());
+            let denial = permits(&Request { principal: &principal, source, action: Action::Enter });
+            let code = denial.unwrap_err().code();
+            assert_eq!(code != DeniedCode::NotAllowed, has_reason, "{principal:?}: {code:?}");
+            assert_eq!(code.without_reason(), DeniedCode::NotAllowed);
+        }
+    }
+
+    #[test]
+    fn only_a_client_that_is_enrolled_asks_about_itself() {
+        let about = |question| Target::Diagnosis { question };
+        let listen = |port| Question::Listen {
+            address: ListenAddress::Port { host: "127.0.0.1".into(), port },
+            kind: ListenKind::Stream,
+        };
+        let rights = || Rights { listen: vec!["8080".parse().unwrap()], ..Rights::none() };
+        for (question, enrolment, expected) in [
+            (Question::Client, Enrolment::Enrolled, Ok(())),
+            (Question::Client, Enrolment::Anonymous, Err(Denial::NotEnrolled)),
+            (listen(8080), Enrolment::Enrolled, Ok(())),
+            (listen(8080), Enrolment::Anonymous, Err(Denial::NotEnrolled)),
+            (listen(8081), Enrolment::Enrolled, Err(Denial::Missing(Permission::Listen))),
+        ] {
+            let principal = principal(Grant::unlimited(rights()), enrolment);
+            let action = Action::Open { target: &about(question.clone()), address: None, header: None };
+            let decision = permits(&Request { principal: &principal, source: None, action });
+            assert_eq!(decision.map(drop), expected, "{question:?} {enrolment:?}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::access::clients::Access;
 use crate::access::grant::Grant;
 use crate::access::rights::Rights;
 use crate::access::snapshot::Snapshot;
+use crate::accounts::AccountHandle;
 
 /// A client with its grant. The [policy](crate::access::policy) decides whether it may connect, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) struct Principal {
     pub(crate) name: String,
     pub(crate) grant: Grant,
     pub(crate) enrolment: Enrolment,
+    /// What it has moved, where that is counted: in a running server, of clients that were allowed.
+    pub(crate) account: AccountHandle,
 }
 
 /// The relation of a client to the file of clients.
@@ -81,7 +84,8 @@ impl Principal {
     }
 
     fn enrolled(client: &ClientIdentity, name: &str, grant: Grant) -> Self {
-        Self { identity: client.clone(), name: name.into(), grant, enrolment: Enrolment::Enrolled }
+        let (identity, name, account) = (client.clone(), name.into(), AccountHandle::default());
+        Self { identity, name, grant, enrolment: Enrolment::Enrolled, account }
     }
 
     fn not_enrolled(
@@ -105,6 +109,7 @@ impl Principal {
             name: fingerprint(client).unwrap_or_else(|| "anonymous".into()),
             grant: Grant::unlimited(Rights::none()),
             enrolment,
+            account: AccountHandle::default(),
         }
     }
 

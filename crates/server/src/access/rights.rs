@@ -12,6 +12,7 @@ use crate::access::proxied::Proxied;
 use crate::access::rule::{ListenRule, SocketPath, TargetRule};
 use crate::access::text::option;
 use crate::error::Error;
+use crate::traffic_quota::TrafficQuota;
 
 macro_rules! rights {
     ($($(#[$_:meta])* $key:ident: $held:ty, $permission:ident;)*) => {
@@ -21,18 +22,29 @@ macro_rules! rights {
             $(pub(crate) $key: $held,)*
             pub(crate) max_channels: Option<NonZeroUsize>,
             pub(crate) max_rate: Option<Rate>,
+            pub(crate) quota: Option<TrafficQuota>,
         }
 
         impl Rights {
             /// The empty set.
             #[must_use]
             pub fn none() -> Self {
-                Self { $($key: Held::nothing(),)* max_channels: None, max_rate: None }
+                Self { $($key: Held::nothing(),)* max_channels: None, max_rate: None, quota: None }
             }
 
             /// Each right in the words of the options of `server allow`.
             pub(super) fn words(&self) -> Vec<String> {
                 [$(self.$key.words(Permission::$permission)),*].concat()
+            }
+
+            /// The rights one by one, each as a set of its own, with its words.
+            pub(super) fn each(&self) -> Vec<(String, Self)> {
+                let mut each = Vec::new();
+                $(for $key in self.$key.each() {
+                    let words = $key.words(Permission::$permission).concat();
+                    each.push((words, Self { $key, ..Self::none() }));
+                })*
+                each
             }
 
             /// Adds the rights of `more`. Limits of `more` replace those of this set.
@@ -41,6 +53,7 @@ macro_rules! rights {
                     $($key: self.$key.with(&more.$key),)*
                     max_channels: more.max_channels.or(self.max_channels),
                     max_rate: more.max_rate.or(self.max_rate),
+                    quota: more.quota.or(self.quota),
                 }
             }
 
@@ -54,6 +67,7 @@ macro_rules! rights {
                     $($key: self.$key.without(&less.$key),)*
                     max_channels: self.max_channels,
                     max_rate: self.max_rate,
+                    quota: self.quota,
                 })
             }
         }
@@ -103,6 +117,7 @@ impl Rights {
         let mut options = Vec::new();
         options.extend(self.max_channels.map(|count| option("--max-channels", count)));
         options.extend(self.max_rate.map(|rate| option("--max-rate", rate)));
+        options.extend(self.quota.map(|quota| option("--quota", quota)));
         options
     }
 }

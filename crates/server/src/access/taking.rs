@@ -150,7 +150,7 @@ impl AccessFile {
         locked.access.enrol(key, id, &name, &grant, now)?;
         locked.store_access()?;
         // Here, where it counts from now on: the client may have given up, and nobody be there to be told.
-        used.log(id, &name);
+        used.log(id, &name, self.audit());
         Ok(Ok(Taken::Enrolled(Unfinished { locked, id, used })))
     }
 

@@ -1,14 +1,18 @@
 //! The watcher of the file of clients. It reads the file for all sessions, and notifies them of changes.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::access::file::AccessFile;
 use crate::access::snapshot::Snapshot;
+use crate::audit::Event;
 
 /// The file of clients of a running server. Callers get its current content, and subscribers are notified of
 /// changes.
@@ -16,12 +20,15 @@ use crate::access::snapshot::Snapshot;
 pub(crate) struct AccessWatcher {
     file: AccessFile,
     published: watch::Sender<Snapshot>,
+    /// The clients and what they may do, as the audit log knows them.
+    noted: Mutex<BTreeMap<String, Value>>,
 }
 
 impl AccessWatcher {
     pub(crate) fn new(file: AccessFile) -> Self {
-        let published = watch::Sender::new(file.consult());
-        Self { file, published }
+        let snapshot = file.consult();
+        let noted = Mutex::new(named(&snapshot).unwrap_or_default());
+        Self { file, published: watch::Sender::new(snapshot), noted }
     }
 
     /// Returns the current content of the file, which is checked unless that was done a moment ago.
@@ -33,6 +40,7 @@ impl AccessWatcher {
             let has_changed = !snapshot.is_same(published);
             if has_changed {
                 published.clone_from(&snapshot);
+                self.note(&snapshot);
             }
             has_changed
         });
@@ -42,7 +50,29 @@ impl AccessWatcher {
     /// Has all subscribers check their sessions again, by the current content of the file.
     pub(crate) fn recheck(&self) {
         self.file.invalidate();
-        self.published.send_modify(|published| *published = self.file.consult());
+        self.published.send_modify(|published| {
+            *published = self.file.consult();
+            self.note(published);
+        });
+    }
+
+    /// Notes in the audit log what has changed, whoever has changed it.
+    fn note(&self, snapshot: &Snapshot) {
+        // A file that cannot be used has no clients whose rights could be compared.
+        let Some(now) = named(snapshot) else { return };
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let lacking = |all: &'_ BTreeMap<String, Value>, others: &BTreeMap<String, Value>| -> Vec<String> {
+            all.keys().filter(|name| !others.contains_key(*name)).cloned().collect()
+        };
+        let (added, removed) = (lacking(&now, &noted), lacking(&noted, &now));
+        let is_changed =
+            |(name, value): &(&String, &Value)| noted.get(*name).is_some_and(|known| known != *value);
+        let changed: Vec<String> = now.iter().filter(is_changed).map(|(name, _)| name.clone()).collect();
+        if !(added.is_empty() && removed.is_empty() && changed.is_empty()) {
+            let (added, removed, changed) = (&added, &removed, &changed);
+            self.file.audit().note(&Event::RightsNoticed { added, removed, changed });
+        }
+        *noted = now;
     }
 
     /// Subscribes to all later changes and rechecks.
@@ -73,6 +103,16 @@ impl AccessWatcher {
             }
         }
     }
+}
+
+/// The clients of the file by name, each with its key and all that it may do; `None` where the file cannot be used.
+fn named(snapshot: &Snapshot) -> Option<BTreeMap<String, Value>> {
+    let Snapshot::Known(access) = snapshot else { return None };
+    let access = access.clone().unwrap_or_default();
+    // A moment at which nothing has expired, so that time alone changes nothing.
+    let objects = access.objects(Timestamp::UNIX_EPOCH);
+    let by_name = |object: Value| Some((object["name"].as_str()?.to_owned(), object));
+    Some(objects.filter_map(by_name).collect())
 }
 
 /// Detects that the time of day has jumped.

@@ -3,7 +3,7 @@
 use std::io;
 
 use wire_protocol::Error;
-use wire_protocol::message::DeniedCode;
+use wire_protocol::message::{AbortCode, DeniedCode};
 use wire_protocol::stream::error_in;
 
 /// The progress of a handshake.
@@ -42,6 +42,8 @@ pub(crate) fn of(error: &io::Error, reached: Reached) -> Fault {
         Some(Error::Denied(DeniedCode::TooManyChannels)) => Fault::Full,
         Some(Error::Denied(_)) => Fault::Denied,
         Some(Error::Busy) => Fault::Busy,
+        // Clients ask a server without a key for one, `client doctor` among them, and the answer costs nothing.
+        Some(Error::UnknownServerOrPsk(AbortCode::PskOnly)) => Fault::Nobody,
         Some(Error::Crypto(_) | Error::ApiMisuse(_)) => Fault::Nobody,
         Some(_) => Fault::Client,
         None => match (reached, error.kind()) {
@@ -60,6 +62,11 @@ pub(crate) fn of(error: &io::Error, reached: Reached) -> Fault {
     }
 }
 
+/// Whether the client has left, and said nothing wrong before.
+pub(crate) fn has_left(error: &io::Error) -> bool {
+    error_in(error).is_none() && error.kind() != io::ErrorKind::TimedOut
+}
+
 #[cfg(test)]
 mod tests {
     use wire_protocol::{InvalidMessage, PeerMisbehaved};
@@ -73,13 +80,15 @@ mod tests {
             Error::InvalidMessage(InvalidMessage::TooLong),
             Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyOffers),
             Error::Authentication,
-            Error::UnknownServerOrPsk(wire_protocol::message::AbortCode::UnknownPsk),
+            Error::UnknownServerOrPsk(AbortCode::UnknownPsk),
         ] {
             assert_eq!(of(&protocol(error), Reached::Hello), Fault::Client, "{error}");
         }
         assert_eq!(of(&protocol(Error::Denied(DeniedCode::NotAllowed)), Reached::Hello), Fault::Denied);
         assert_eq!(of(&protocol(Error::Denied(DeniedCode::TooManyChannels)), Reached::Hello), Fault::Full);
         assert_eq!(of(&protocol(Error::Busy), Reached::FirstBytes), Fault::Busy);
+        let asked = Error::UnknownServerOrPsk(AbortCode::PskOnly);
+        assert_eq!(of(&protocol(asked), Reached::FirstBytes), Fault::Nobody);
 
         let check = |kind: io::ErrorKind, expected: [Fault; 3]| {
             let fault = |reached| of(&kind.into(), reached);
@@ -96,6 +105,9 @@ mod tests {
         check(io::ErrorKind::ConnectionReset, nobody);
         check(io::ErrorKind::BrokenPipe, nobody);
         assert_eq!(of(&io::ErrorKind::TimedOut.into(), Reached::Rsa), Fault::Client);
+        assert_eq!(of(&io::ErrorKind::UnexpectedEof.into(), Reached::Rsa), Fault::Client);
+        assert!(has_left(&io::ErrorKind::UnexpectedEof.into()) && !has_left(&io::ErrorKind::TimedOut.into()));
+        assert!(!has_left(&protocol(Error::Authentication)));
         assert_eq!(of(&io::ErrorKind::TimedOut.into(), Reached::Proved), Fault::Nobody);
     }
 }

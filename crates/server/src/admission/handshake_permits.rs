@@ -95,6 +95,11 @@ impl HandshakePermits {
         Ok(state.add(source, now))
     }
 
+    /// How many permits are held.
+    pub(super) fn held(&self) -> usize {
+        self.state().held.len()
+    }
+
     /// Records that the ClientHello of a handshake has arrived and was answered.
     pub(super) fn answered(&self, number: u64) {
         let mut state = self.state();

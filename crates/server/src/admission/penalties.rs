@@ -55,18 +55,27 @@ struct Debt {
 }
 
 impl Penalties {
-    pub(super) fn charge(&mut self, source: IpAddr, now: Instant) {
+    /// Adds to the debt of `source`, and returns whether it is banned by that.
+    pub(super) fn charge(&mut self, source: IpAddr, now: Instant) -> bool {
         make_room(&mut self.debts, MAX_SOURCES, source, |debt| debt.until);
         let debt = self.debts.entry(source).or_insert(Debt { until: now, bans: 0 });
         if debt.until + MAX_OWED < now {
             debt.bans = 0;
         }
         debt.until = (debt.until.max(now) + FAILURE).min(now + MAX_OWED);
-        if debt.until - now > TOLERATED {
+        let is_banned = debt.until - now > TOLERATED;
+        if is_banned {
             let ban = BAN.saturating_mul(1 << debt.bans.min(8)).min(MAX_OWED);
             debt.until = debt.until.max(now + ban);
             debt.bans += 1;
         }
+        is_banned
+    }
+
+    /// How many sources are banned.
+    pub(super) fn banned(&self, now: Instant) -> usize {
+        let is_banned = |source: &&IpAddr| self.reputation(**source, now) == Reputation::Banned;
+        self.debts.keys().filter(is_banned).count()
     }
 
     pub(super) fn note_known(&mut self, source: IpAddr, now: Instant) {
@@ -74,12 +83,15 @@ impl Penalties {
         self.known.insert(source, now);
     }
 
+    /// Whether an allowed client has connected from `source` lately.
+    pub(super) fn is_known(&self, source: IpAddr, now: Instant) -> bool {
+        self.known.get(&source).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR)
+    }
+
     pub(super) fn reputation(&self, source: IpAddr, now: Instant) -> Reputation {
         let owed =
             self.debts.get(&source).map_or(Duration::ZERO, |debt| debt.until.saturating_duration_since(now));
-        let is_known =
-            self.known.get(&source).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR);
-        match (is_known, owed) {
+        match (self.is_known(source, now), owed) {
             (true, Duration::ZERO) => Reputation::Known,
             (false, Duration::ZERO) => Reputation::Clean,
             // A known source is never banned, since allowed clients share the address with the one that fails. It

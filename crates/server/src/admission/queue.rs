@@ -53,6 +53,11 @@ impl RsaQueue {
         Self(Arc::new(Shared { state, added, max_threads, max_waiting }))
     }
 
+    /// How many operations wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.state().schedule.len()
+    }
+
     /// Executes `operation` on a thread of the queue, and waits for its end.
     ///
     /// # Errors

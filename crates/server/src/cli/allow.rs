@@ -13,6 +13,7 @@ use crate::access::{
     Rights, SocketPath, TargetRule, with_permissions,
 };
 use crate::error::Error;
+use crate::traffic_quota::TrafficQuota;
 
 /// Options of `allow`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub struct Allow {
     #[arg(long, conflicts_with = "remove")]
     pub add: bool,
     /// Remove what is named, and leave the rest
-    #[arg(long, conflicts_with_all = ["expires", "max_channels", "max_rate"])]
+    #[arg(long, conflicts_with_all = ["expires", "max_channels", "max_rate", "quota"])]
     pub remove: bool,
     /// Configuration file of the server, to look up services and shares in for a warning [default: as for server run]
     #[arg(long, value_name = "FILE")]
@@ -55,6 +56,13 @@ pub struct Limits {
     /// Most bytes that it may move in a second through tunnels and in files, such as 10MiB; as many again in datagrams
     #[arg(long, help_heading = LIMITS, value_name = "SIZE")]
     pub max_rate: Option<Rate>,
+    /// Most bytes that it may move in a period, both directions together, such as 100GiB/30d
+    ///
+    /// A period begins with the first byte behind the end of the last one. What is open when the quota is used up is ended within
+    /// a quarter of a second, in which --max-rate bounds what still passes, and nothing new is opened until the period ends. server
+    /// list -l shows how much is used.
+    #[arg(long, help_heading = LIMITS, value_name = "SIZE/PERIOD")]
+    pub quota: Option<TrafficQuota>,
 }
 
 impl Allow {
@@ -99,7 +107,8 @@ pub(super) fn named(
     expires: Option<Expiry>,
     now: Timestamp,
 ) -> Grant {
-    let rights = Rights { max_channels: limits.max_channels, max_rate: limits.max_rate, ..Rights::none() };
+    let Limits { max_channels, max_rate, quota, .. } = *limits;
+    let rights = Rights { max_channels, max_rate, quota, ..Rights::none() };
     Grant {
         rights: Arc::new(permissions.rights(rights)),
         expires: expires.map(|expiry| expiry.moment(now)),
@@ -152,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::access::{Action, Advice, Denial, Enrolment, Permission, Principal, Request, permits};
+    use crate::accounts::AccountHandle;
     use crate::cli::{Cli, Command};
 
     const ALICE: &str = "SHA256:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
@@ -197,6 +207,7 @@ mod tests {
         );
         check(&["--listen", "8080", "--listen", "*"], "--listen 8080 --listen '*'");
         check(&["--files", "in:drop", "--files", "docs"], "--files in:drop --files docs");
+        check(&["--quota", "100GiB/30d"], "--messages --pipe --quota 100GiB/30d");
         check(&["--service", "db", "--max-rate", "1.5MiB"], "--service db --max-rate 1536KiB");
     }
 
@@ -226,6 +237,7 @@ mod tests {
             ("--from", "example.org"),
             ("--max-channels", "0"),
             ("--max-rate", "fast"),
+            ("--quota", "100GiB"),
             ("--name", "a\tb"),
         ] {
             let error = parse(&[&format!("{option}={value}")]).unwrap_err().to_string();
@@ -267,6 +279,7 @@ mod tests {
         let now = Timestamp::now();
         let allowed = parse(arguments).unwrap_or_else(|error| panic!("{error}")).apply(access, now).unwrap();
         let principal = Principal {
+            account: AccountHandle::default(),
             identity: ClientIdentity::Key(KeyId([1; 32])),
             name: allowed.name,
             grant: allowed.grant,
@@ -371,7 +384,7 @@ mod tests {
             (ClientIdentity::Key(KeyId([1; 32])), Denial::NoFile),
             (ClientIdentity::Key(KeyId([1; 32])), Denial::Unproved),
             // A client on a unix socket comes from no network.
-            (ClientIdentity::Key(KeyId([1; 32])), Denial::Elsewhere),
+            (ClientIdentity::Key(KeyId([1; 32])), Denial::Elsewhere(None)),
         ] {
             let advice = Advice::of(&client, None, denial, &home);
             assert_eq!(advice.command, None, "{client:?}: {advice:?}");

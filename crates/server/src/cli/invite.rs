@@ -51,9 +51,6 @@ impl Invite {
 /// Options of `invites`.
 #[derive(Debug, Args)]
 pub struct Invites {
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub json: bool,
     /// What to do in place of listing them.
     #[command(subcommand)]
     pub command: Option<InvitesCommand>,

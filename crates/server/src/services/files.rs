@@ -7,7 +7,7 @@ mod tally;
 mod transfer;
 mod usage;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +16,9 @@ use ::files::claims::Claims;
 use tokio::time::timeout;
 use tunnel::socket::{BlockingSocket, Socket};
 use wire_protocol::message::{FilesAccess, RefusedCode, ResetCode, ShareAccess, Target};
-use wire_protocol::stream::Channel;
 use wire_protocol::stream::blocking::Split as _;
 use wire_protocol::stream::relay::STOP_DEADLINE;
+use wire_protocol::stream::{Channel, Direction};
 
 use crate::access::Permit;
 use crate::file_share::FileShare;
@@ -66,7 +66,7 @@ impl Handler for Files {
             work,
             owner: request.principal.identity.to_string().into_bytes(),
             client: request.principal.name.clone(),
-            terms: Terms { throttle: request.throttle.clone(), halt },
+            terms: Terms { throttle: request.throttle.clone(), halt, direction: direction(request.target) },
             last,
             slot,
         };
@@ -74,7 +74,7 @@ impl Handler for Files {
         let served = tokio::select! {
             served = &mut serving => served,
             () = request.revoked.cancelled() => {
-                reins.halt.stop(ResetCode::NotAllowed);
+                reins.halt.stop(request.revoked.code());
                 // To tell the client, and for that to leave.
                 match timeout(3 * STOP_DEADLINE, serving).await {
                     Ok(served) => served,
@@ -83,6 +83,7 @@ impl Handler for Files {
             }
         };
         let (tally, ended) = served.map_err(io::Error::other)?;
+        count(request, tally);
         log(request, tally, ended.is_ok());
         ended?;
         reins.socket = None;
@@ -91,6 +92,14 @@ impl Handler for Files {
 }
 
 impl Files {
+    /// How many bytes the files of each of these shares count for that has a quota, as far as is known, with the quota.
+    pub(crate) fn quotas(&self, shares: &BTreeMap<String, FileShare>) -> Vec<(String, Option<u64>, u64)> {
+        let usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_quota = shares.values().filter_map(|share| Some((share, share.quota?)));
+        let used = |share: &FileShare| usages.get(&share.dir).and_then(Usage::known);
+        with_quota.map(|(share, quota)| (share.name.clone(), used(share), quota.as_u64())).collect()
+    }
+
     /// What a request that the policy permits comes to by the configuration.
     fn work(&self, request: &RequestContext<'_>) -> Result<Work, Refusal> {
         let (name, access) = match request.target {
@@ -149,13 +158,31 @@ fn permitted(request: &RequestContext<'_>, share: &FileShare) -> Vec<FilesAccess
     ShareMode::ALL_ACCESS.into_iter().filter(is_permitted).collect()
 }
 
+/// The way that content goes.
+fn direction(target: &Target) -> Direction {
+    match target {
+        Target::Files { access: FilesAccess::Add | FilesAccess::Replace, .. } => Direction::Received,
+        _ => Direction::Sent,
+    }
+}
+
+/// Counts what a transfer has come to.
+fn count(request: &RequestContext<'_>, tally: Tally) {
+    let (counters, direction) = (request.counters, direction(request.target).into());
+    counters.files_moved.add(direction, tally.done);
+    counters.files_unchanged.add(direction, tally.unchanged);
+    counters.files_failed.add(direction, tally.failed);
+    counters.file_bytes.add(direction, tally.bytes);
+}
+
 /// Notes in the log what a transfer has come to. Lists are not worth a line, unless they are refused.
 fn log(request: &RequestContext<'_>, tally: Tally, is_complete: bool) {
     if let Some(code) = tally.refused
         && request.log_limits.stream_refused.admits()
     {
         let (peer, client) = (&request.source.name, &request.principal.name);
-        tracing::info!(peer, client, target = %request.target, reason = %code, "request for files refused");
+        let (target, reason) = (request.target.to_string(), code.to_string());
+        tracing::info!(peer, client, target, reason, "request for files refused");
     }
     let Target::Files { share, access } = request.target else { return };
     if !tally.has_entries() {

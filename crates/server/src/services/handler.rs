@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 
 use tunnel::socket::Socket;
-use wire_protocol::stream::{Channel, SecureStream};
+use wire_protocol::stream::{Channel, OpenedStream};
 
 use crate::access::Permit;
 use crate::services::request::RequestContext;
@@ -17,7 +17,7 @@ pub(crate) enum Served {
     /// The channel has ended with it.
     Ended,
     /// It stands, and its target is connected to: the two are to be relayed.
-    Connection { stream: SecureStream<Socket>, target: Socket },
+    Connection { stream: OpenedStream<Socket>, target: Socket },
 }
 
 impl From<Option<Channel<Socket>>> for Served {

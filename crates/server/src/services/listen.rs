@@ -14,13 +14,16 @@ mod visitors;
 use std::io;
 use std::sync::Arc;
 
+use cli_support::admin::LeaseHeld;
 use tunnel::drops::DropCounter;
 use tunnel::network::Network;
 use tunnel::socket::Socket;
-use wire_protocol::message::{ClientIdentity, LEASE_LEN, RefusedCode, Target};
+use wire_protocol::message::{
+    ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, ListenState, RefusedCode, Target,
+};
 use wire_protocol::stream::Channel;
 
-use crate::access::Permit;
+use crate::access::{Permit, Principal};
 use crate::services::handler::{Handler, Served};
 use crate::services::listen::leases::Leases;
 pub(crate) use crate::services::listen::parking::Parking;
@@ -36,6 +39,16 @@ impl Listening {
         Self(Arc::new(Leases::new(network, drops, visitors)))
     }
 
+    /// Whether the server could listen for a client there, without listening.
+    pub(crate) async fn look(
+        &self,
+        client: &Principal,
+        address: &ListenAddress,
+        kind: ListenKind,
+    ) -> ListenState {
+        self.0.look(&client.identity, &client.name, address, kind).await
+    }
+
     /// What a parked channel of `owner` waits for; `None` where it holds no lease of this id.
     pub(crate) fn parking(&self, owner: &ClientIdentity, id: &[u8; LEASE_LEN]) -> Option<Parking> {
         self.0.parking(owner, id)
@@ -44,6 +57,11 @@ impl Listening {
     /// Addresses that are listened on.
     pub(crate) fn leases(&self) -> usize {
         self.0.count()
+    }
+
+    /// The addresses that are listened on for clients.
+    pub(crate) fn leased(&self) -> Vec<LeaseHeld> {
+        self.0.list()
     }
 }
 

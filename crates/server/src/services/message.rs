@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tunnel::closing::reset;
 use tunnel::socket::Socket;
 use wire_protocol::message::{RefusedCode, ResetCode};
-use wire_protocol::stream::{Channel, SecureStream};
+use wire_protocol::stream::{Channel, Direction, SecureStream};
 
 use crate::access::Permit;
 use crate::quota::QuotaKey;
@@ -90,6 +90,7 @@ impl Messages {
     ) -> io::Result<Channel<Socket>> {
         let RequestContext { principal, revoked, meter, .. } = *request;
         let Some(output) = &self.output else {
+            request.stream.refuse(RefusedCode::NotOffered);
             return channel.refuse_open(RefusedCode::NotOffered).await;
         };
         let Some(mut share) = self.budget.begin(QuotaKey::of(principal, request.source.ip())) else {
@@ -99,6 +100,7 @@ impl Messages {
                 let (client, limit) = (&principal.name, MAX_UNFINISHED);
                 tracing::warn!(client, limit, more, "message refused: too many are unfinished");
             }
+            request.stream.refuse(RefusedCode::Busy);
             return channel.refuse_open(RefusedCode::Busy).await;
         };
         let mut stream = channel.answer_open().await?;
@@ -108,7 +110,7 @@ impl Messages {
         loop {
             let read = tokio::select! {
                 biased;
-                () = revoked.cancelled() => return revoke(stream).await,
+                () = revoked.cancelled() => return revoke(stream, revoked.code()).await,
                 read = next(&mut stream, &mut chunk) => read?,
             };
             if read == 0 {
@@ -118,7 +120,7 @@ impl Messages {
                 reset(stream, ResetCode::TooLong).await?;
                 return Err(io::Error::other("the message is longer than --max-message allows"));
             }
-            meter.add(read);
+            meter.add(read, Direction::Received);
             let room = match share.grow(read) {
                 Ok(room) => room,
                 Err(no_room) => {
@@ -141,7 +143,7 @@ impl Messages {
         let mut output = tokio::select! {
             biased;
             // One that is being printed already was whole before the right was lost.
-            () = revoked.cancelled() => return revoke(stream).await,
+            () = revoked.cancelled() => return revoke(stream, revoked.code()).await,
             output = output.lock() => output,
         };
         let printed = blocking(|| output.print(&mut message, principal, self.format));
@@ -210,8 +212,13 @@ mod tests {
         let (here, there) = duplex(1 << 16);
         let pool = RsaPool::new(1);
         let expected = ExpectedServer::Psk(psk);
-        let client =
-            ClientConfig { server: expected, identity: None, invite: None, open: Some(Target::Message) };
+        let client = ClientConfig {
+            server: expected,
+            identity: None,
+            invite: None,
+            open: Some(Target::Message),
+            asks_reason: false,
+        };
         let (client, server) = tokio::join!(
             connect_open(here, client),
             accept_channel(there, Arc::new(config), &pool, |_| Ok(()))

@@ -8,17 +8,17 @@ use std::sync::{Mutex, PoisonError};
 use cli_support::wakeable::{WakeableInput, Waker};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tunnel::socket::{BlockingSocket, Socket};
 use wire_protocol::message::{RefusedCode, ResetCode};
 use wire_protocol::stream::RelayError;
 use wire_protocol::stream::blocking::Split as _;
 use wire_protocol::stream::relay::{Relay, STOP_DEADLINE, Stop};
-use wire_protocol::stream::{Channel, blocking};
+use wire_protocol::stream::{Channel, Direction, blocking};
 
 use crate::access::Permit;
 use crate::error::Error;
-use crate::open::Meter;
+use crate::meter::Meter;
+use crate::revocation::Revocation;
 use crate::services::handler::{Handler, Served};
 use crate::services::request::RequestContext;
 
@@ -102,12 +102,7 @@ impl Handler for ServedPipe {
 
 impl Ends {
     /// Relays to the end, or until the client has lost the right to it.
-    async fn serve(
-        self,
-        channel: Channel<Socket>,
-        meter: &Meter,
-        revoked: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn serve(self, channel: Channel<Socket>, meter: &Meter, revoked: &Revocation) -> Result<(), Error> {
         let broken = |error| Error::Pipe(RelayError::Channel(error));
         let stream = channel.answer_open().await.map_err(broken)?;
         let (socket, parts) = stream.into_parts();
@@ -122,7 +117,7 @@ impl Ends {
         let relayed = tokio::select! {
             relayed = &mut relaying => relayed,
             () = revoked.cancelled() => {
-                reins.stop(ResetCode::NotAllowed);
+                reins.stop(revoked.code());
                 // To tell the client, and for that to leave.
                 match timeout(3 * STOP_DEADLINE, relaying).await {
                     Ok(relayed) => relayed,
@@ -135,7 +130,9 @@ impl Ends {
                 reins.socket = None;
                 Ok(())
             }
-            Err(RelayError::Stopped(ResetCode::NotAllowed)) => Err(Error::PipeRevoked),
+            Err(RelayError::Stopped(ResetCode::NotAllowed | ResetCode::QuotaUsedUp)) => {
+                Err(Error::PipeRevoked)
+            }
             Err(error) => Err(Error::Pipe(error)),
         }
     }
@@ -146,17 +143,17 @@ struct Metered<T>(T, Meter);
 
 impl<T: Read> Read for Metered<T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).inspect(|read| self.1.add(*read))
+        self.0.read(buf).inspect(|read| self.1.add(*read, Direction::Sent))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.0.read_vectored(bufs).inspect(|read| self.1.add(*read))
+        self.0.read_vectored(bufs).inspect(|read| self.1.add(*read, Direction::Sent))
     }
 }
 
 impl<T: Write> Write for Metered<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).inspect(|written| self.1.add(*written))
+        self.0.write(bytes).inspect(|written| self.1.add(*written, Direction::Received))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -32,6 +32,11 @@ impl Refusal {
         Self { code: RefusedCode::NotAllowed, error: Some(error), denial: None }
     }
 
+    /// Whether it is the system, or the target, that has said no.
+    pub(crate) fn is_of_system(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// Tells the log, within its limit, and gives what the client is to be told. `peer` and `client` say whose it is.
     pub(crate) fn note(
         self,
@@ -42,9 +47,11 @@ impl Refusal {
     ) -> RefusedCode {
         let Self { code, error, denial } = self;
         if log_limits.stream_refused.admits() {
-            let (target, error) = (target.to_string(), error.map(tracing::field::display));
-            let denied = denial.map(tracing::field::display);
-            tracing::info!(peer, client, target, reason = %code, error, denied, "stream refused");
+            // Texts, since the log has quotes around those.
+            let (target, reason) = (target.to_string(), code.to_string());
+            let (error, denied) =
+                (error.map(|error| error.to_string()), denial.map(|denial| denial.to_string()));
+            tracing::info!(peer, client, target, reason, error, denied, "stream refused");
         }
         code
     }
@@ -65,6 +72,6 @@ impl From<RefusedCode> for Refusal {
 
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
-        Self { denial: Some(denial), ..RefusedCode::NotAllowed.into() }
+        Self { denial: Some(denial), ..denial.refused_code().into() }
     }
 }

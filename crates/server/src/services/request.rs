@@ -4,21 +4,27 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cli_support::metrics::CountedStream;
 use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropCounter;
 use tunnel::listener::Source;
 use tunnel::network::Network;
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::Socket;
-use wire_protocol::message::{RefusedCode, Target};
-use wire_protocol::stream::Channel;
+use wire_protocol::message::{RefusedCode, Retention, Target};
+use wire_protocol::stream::{Channel, RetentionBudget};
 
 use crate::access::{Action, Denial, Origin, Permit, Principal, Request, permits};
+use crate::audit::{Audit, Event};
+use crate::counters::Counters;
 use crate::log::LogLimits;
-use crate::open::{Meter, OpenTarget};
+use crate::meter::Meter;
+use crate::open::OpenTarget;
 use crate::reloadable_config::ReloadableConfig;
+use crate::revocation::Revocation;
 use crate::services::refusal::Refusal;
 use crate::services::terms::ClientTerms;
+use crate::stream_owner::Streams;
 use crate::throttle::Throttle;
 
 /// A request for a stream: who asks, from where, and for what.
@@ -31,6 +37,11 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) source: &'a Source,
     pub(crate) origin: Origin,
     pub(crate) target: &'a Target,
+    /// What the client asks for where the stream is to outlive its channel.
+    pub(crate) retention: Option<Retention>,
+    /// What its resumable streams may keep.
+    pub(crate) budget: &'a RetentionBudget,
+    pub(crate) resumable: &'a Streams,
     pub(crate) config: &'a ReloadableConfig,
     /// Where its target is.
     pub(crate) network: &'a Network,
@@ -40,10 +51,14 @@ pub(crate) struct RequestContext<'a> {
     /// Counts datagrams that are dropped.
     pub(crate) drops: &'a DropCounter,
     pub(crate) log_limits: &'a LogLimits,
+    pub(crate) audit: &'a Audit,
+    pub(crate) counters: &'a Counters,
+    /// Counts the stream.
+    pub(crate) stream: &'a CountedStream<'a>,
     /// Cancelled once the server takes no new streams any more.
     pub(crate) stopping: &'a CancellationToken,
     /// Cancelled once the client has lost the right to what it has open.
-    pub(crate) revoked: &'a CancellationToken,
+    pub(crate) revoked: &'a Revocation,
     /// What the client has open, which is judged again when its rights change.
     pub(crate) open: &'a Mutex<Option<OpenTarget>>,
 }
@@ -74,8 +89,9 @@ impl<'a> RequestContext<'a> {
             return;
         }
         let action = Action::Open { target: self.target, address, header: Some(header) };
-        if permits(&Request { principal: &current, source: self.origin.source, action }).is_err() {
-            self.revoked.cancel();
+        let judged = permits(&Request { principal: &current, source: self.origin.source, action });
+        if let Err(denial) = judged {
+            self.revoked.cancel(denial.reset_code());
         }
     }
 
@@ -88,23 +104,32 @@ impl<'a> RequestContext<'a> {
         channel.refuse_open(self.note_refusal(refusal)).await
     }
 
-    /// Tells the log, within its limit, that the client does not get the stream, and gives what the client is to be told.
+    /// Tells the logs, within their limits, that the client does not get the stream, and gives what the client is to be told.
     pub(crate) fn note_refusal(&self, refusal: Refusal) -> RefusedCode {
-        refusal.note(self.target, &self.source.name, &self.principal.name, self.log_limits)
+        let (peer, client) = (&*self.source.name, &*self.principal.name);
+        let code = refusal.note(self.target, peer, client, self.log_limits);
+        self.stream.refuse(code);
+        let (target, reason) = (&*self.target.to_string(), &*code.to_string());
+        self.audit.note(&Event::StreamRefused { peer, client, target, reason });
+        code
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cli_support::metrics::{StreamCounts, StreamKind};
+    use tunnel::resumable_streams::ResumptionLimits;
     use wire_protocol::message::ClientIdentity;
 
     use super::*;
     use crate::access::{Enrolment, Grant, Rights};
+    use crate::accounts::AccountHandle;
     use crate::config::ServerConfig;
 
     fn principal(rules: &[&str]) -> Arc<Principal> {
         let tcp = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         Arc::new(Principal {
+            account: AccountHandle::default(),
             identity: ClientIdentity::Psk("laptop".into()),
             name: "laptop".into(),
             grant: Grant::unlimited(Rights { tcp, ..Rights::none() }),
@@ -116,20 +141,28 @@ mod tests {
     fn is_revoked(before: &Arc<Principal>, now: &Arc<Principal>, header: ProxyHeader) -> bool {
         let target = Target::Tcp { host: "db.example.org".into(), port: 5432 };
         let source = Source::proxied("192.0.2.7:4711".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
-        let revoked = CancellationToken::new();
+        let revoked = Revocation::default();
         let open = Mutex::new(Some(OpenTarget::new(target.clone(), jiff::Timestamp::now())));
+        let counts = StreamCounts::default();
+        let nothing = ResumptionLimits { retention: Retention::default(), per_client: 0, total: 0 };
         let request = RequestContext {
             principal: before,
             current: &Mutex::new(Arc::clone(now)),
             source: &source,
             origin: Origin { source: source.ip(), is_local: false },
             target: &target,
+            retention: None,
+            budget: &RetentionBudget::new(0),
+            resumable: &Streams::new(nothing, 0),
             config: &ReloadableConfig::from(&ServerConfig::default()),
             network: &Network::System,
             meter: &Meter::default(),
             throttle: &Throttle::default(),
             drops: &DropCounter::default(),
             log_limits: &LogLimits::default(),
+            audit: &Audit::of(&cli_support::home::Home::resolve(Some("/nowhere".into())).unwrap()),
+            counters: &Counters::default(),
+            stream: &counts.begin(StreamKind::Tcp),
             stopping: &CancellationToken::new(),
             revoked: &revoked,
             open: &open,

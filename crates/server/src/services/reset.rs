@@ -2,17 +2,12 @@
 
 use std::io;
 
-use tunnel::closing::{stop, stopped};
+use tunnel::closing::stop;
 use tunnel::socket::Socket;
 use wire_protocol::message::ResetCode;
 use wire_protocol::stream::Connection;
 
 /// Tells the client why the channel ends. `Err` with just that.
-pub(crate) async fn revoke<T, P>(connection: Connection<Socket, P>) -> io::Result<T> {
-    Err(stop(connection, ResetCode::NotAllowed).await)
-}
-
-/// What a connection ends with whose client has lost its rights.
-pub(crate) fn revoked() -> io::Error {
-    stopped(ResetCode::NotAllowed)
+pub(crate) async fn revoke<T, P>(connection: Connection<Socket, P>, code: ResetCode) -> io::Result<T> {
+    Err(stop(connection, code).await)
 }

@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropReason;
 use tunnel::terms::Terms;
 use wire_protocol::message::ResetCode;
+use wire_protocol::stream::Direction;
 
+use crate::revocation::Revocation;
 use crate::throttle::Throttle;
 
 /// The rate of a client, and its right to what it has open.
@@ -15,7 +17,7 @@ use crate::throttle::Throttle;
 pub(crate) struct ClientTerms<'a> {
     pub(crate) throttle: &'a Throttle,
     /// Cancelled once the client has lost the right to what it has open.
-    pub(crate) revoked: &'a CancellationToken,
+    pub(crate) revoked: &'a Revocation,
     /// Cancelled once no more datagrams are to be carried.
     pub(crate) drained: &'a CancellationToken,
 }
@@ -27,8 +29,8 @@ impl Terms for ClientTerms<'_> {
         self.throttle.clone()
     }
 
-    fn admit_datagram(&self, len: usize) -> Result<(), DropReason> {
-        self.throttle.admit(len)
+    fn admit_datagram(&self, len: usize, direction: Direction) -> Result<(), DropReason> {
+        self.throttle.admit(len, direction)
     }
 
     /// The client says how long a session may be idle.
@@ -38,11 +40,11 @@ impl Terms for ClientTerms<'_> {
 
     async fn stopped(&self) -> ResetCode {
         self.revoked.cancelled().await;
-        ResetCode::NotAllowed
+        self.revoked.code()
     }
 
     fn stop_reason(&self) -> Option<ResetCode> {
-        self.revoked.is_cancelled().then_some(ResetCode::NotAllowed)
+        self.revoked.is_cancelled().then(|| self.revoked.code())
     }
 
     fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -107,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn datagrams_beyond_the_limit_are_lost() {
         let rate = throttle(20_000);
-        let (revoked, drained) = (CancellationToken::new(), CancellationToken::new());
+        let (revoked, drained) = (Revocation::default(), CancellationToken::new());
         let terms = ClientTerms { throttle: &rate, revoked: &revoked, drained: &drained };
         // A twentieth of a second's bytes at once: ten datagrams, in both directions together.
         let dropped = DropCounter::default();
@@ -130,7 +132,7 @@ mod tests {
             50
         );
         // One that is longer than that passes as well, now and then; what streams have booked is their own.
-        rate.note(1_000_000);
+        rate.note(1_000_000, Direction::Sent);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(socket.try_send(&[0; 16384]).is_ok());
         assert!(socket.try_send(&[0; 1]).is_err());
@@ -139,7 +141,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_is_an_end_where_there_is_to_be_one() {
         let unlimited = Throttle::default();
-        let (revoked, drained) = (CancellationToken::new(), CancellationToken::new());
+        let (revoked, drained) = (Revocation::default(), CancellationToken::new());
         let terms = ClientTerms { throttle: &unlimited, revoked: &revoked, drained: &drained };
         let mut endless = Endless { left: 1 };
         let mut socket = LimitedDatagrams::new(&mut endless, &terms, DropCounter::default().flow("x".into()));

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 
+use tokio::time::Instant;
 use tunnel::address::Address;
 use tunnel::drops::FlowDrops;
 use tunnel::egress::{self, Destination, Opened};
 use tunnel::escape::escape;
 use tunnel::network::Network;
 use tunnel::proxy_header::{self, ProxyHeader};
+use tunnel::resumption::Resumption;
 use tunnel::socket::Socket;
 use wire_protocol::message::{ClientIdentity, RefusedCode, Target};
 use wire_protocol::stream::Channel;
@@ -32,8 +34,8 @@ impl Handler for Tunnels {
         request: &RequestContext<'_>,
         permit: Permit,
     ) -> io::Result<Served> {
-        let terms = request.terms();
-        Ok(match egress::open(channel, &TunnelRequest { request, permit, terms }).await? {
+        let (terms, asked) = (request.terms(), Instant::now());
+        Ok(match egress::open(channel, &TunnelRequest { request, permit, terms, asked }).await? {
             Opened::Connection { stream, target } => Served::Connection { stream, target },
             Opened::Over(channel) => Served::Idle(channel),
         })
@@ -46,6 +48,7 @@ struct TunnelRequest<'a> {
     /// Of the target as it was asked for.
     permit: Permit,
     terms: ClientTerms<'a>,
+    asked: Instant,
 }
 
 impl<'a> egress::Request for TunnelRequest<'a> {
@@ -87,6 +90,9 @@ impl<'a> egress::Request for TunnelRequest<'a> {
     }
 
     fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader) {
+        if !matches!(self.request.target, Target::Udp { .. }) {
+            self.request.counters.dialed.note((), self.asked.elapsed());
+        }
         self.request.note_reached(address, header);
     }
 
@@ -101,8 +107,17 @@ impl<'a> egress::Request for TunnelRequest<'a> {
         self.request.drops.flow(session)
     }
 
+    fn resumption(&self) -> Option<Resumption> {
+        self.request.resumable.grant(self.request.retention?, self.request.budget)
+    }
+
     fn refuse(&self, refusal: Refusal) -> RefusedCode {
-        self.request.note_refusal(refusal)
+        let is_of_system = refusal.is_of_system();
+        let code = self.request.note_refusal(refusal);
+        if is_of_system {
+            self.request.counters.not_dialed.one(code.into());
+        }
+        code
     }
 }
 

@@ -57,7 +57,7 @@ async fn fixture() -> Fixture {
     let listeners = listen(&Network::System, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
     let address = match listeners[0].1.address().unwrap() {
         Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
-        Address::Unix(path) => panic!("listening on {}", path.display()),
+        address => panic!("listening on {address}"),
     };
     // The key is shared, since making one takes a while.
     static KEY: LazyLock<Arc<ServerKey>> =
@@ -80,6 +80,7 @@ fn settings(home: &Path, key: Arc<ServerKey>, printed: Arc<Mutex<Vec<u8>>>) -> S
         identity: Identity::Key(key),
         tickets: Arc::new(TicketKey::generate(&mut SysRng).unwrap()),
         access: AccessFile::new(home),
+        accounts: None,
         services: Services::new()
             .messages(Messages::new(MessageFormat::Text, 1024, Some(Sink(printed))))
             .tunnels()
@@ -186,11 +187,13 @@ static MISSING_RULES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 struct MissingRule;
 
 impl Visit for MissingRule {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+    fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "denied" {
-            MISSING_RULES.lock().unwrap().push(format!("{value:?}"));
+            MISSING_RULES.lock().unwrap().push(value.to_owned());
         }
     }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 impl Subscriber for Refusals {

@@ -42,13 +42,14 @@ impl Running {
         let listeners = listen(&Network::System, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = match listeners[0].1.address().unwrap() {
             Address::Tcp { host, port } => format!("{host}:{port}").parse().unwrap(),
-            Address::Unix(path) => panic!("listening on {}", path.display()),
+            address => panic!("listening on {address}"),
         };
         let psk = Arc::new(PreSharedKey::generate(&mut SysRng, "laptop", KeyId([7; 32])).unwrap());
         let settings = Settings {
             identity: Identity::Psk(BTreeMap::from([("laptop".to_owned(), Arc::clone(&psk))])),
             tickets: Arc::new(TicketKey::generate(&mut SysRng).unwrap()),
             access: AccessFile::new(Home::resolve(Some(home.path().into())).unwrap()),
+            accounts: None,
             services,
             config: ReloadableConfig::from(config),
             network: Network::System,

@@ -65,6 +65,13 @@ pub(super) async fn connect_first(candidates: Vec<SocketAddr>) -> io::Result<(Tc
     }
 }
 
+/// A place for an attempt to connect beside the first one of the same connection; `None` where this process makes 32 such
+/// attempts already, for which alone it has set descriptors aside.
+#[must_use]
+pub fn further_attempt() -> Option<SemaphorePermit<'static>> {
+    MORE_ATTEMPTS.try_acquire().ok()
+}
+
 /// Attempts under way, the oldest first.
 #[derive(Default)]
 struct Attempts(VecDeque<(SocketAddr, Attempt, Option<SemaphorePermit<'static>>)>);
@@ -128,7 +135,9 @@ impl Failure {
     }
 }
 
-fn is_no_way(error: &io::Error) -> bool {
+/// Whether this machine has no way to an address, as to those of IPv6 on one without.
+#[must_use]
+pub fn is_no_way(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)

@@ -10,12 +10,20 @@ use tokio::net::{UnixListener, UnixStream};
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,
-    inode: u64,
+    /// `None` where another program has made the file.
+    inode: Option<u64>,
+}
+
+impl SocketFile {
+    /// The file of a socket that somebody else removes.
+    pub(super) fn of_another(path: &Path) -> Self {
+        Self { path: path.into(), inode: None }
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+        if std::fs::metadata(&self.path).is_ok_and(|metadata| Some(metadata.ino()) == self.inode) {
             std::fs::remove_file(&self.path).ok();
         }
     }
@@ -30,7 +38,7 @@ pub(super) async fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFi
         }
         bound => bound?,
     };
-    let inode = std::fs::metadata(path)?.ino();
+    let inode = Some(std::fs::metadata(path)?.ino());
     Ok((listener, SocketFile { path: path.into(), inode }))
 }
 

@@ -20,6 +20,8 @@ pub(super) struct State<S> {
     low_water: usize,
     pub(super) reachability: Reachability,
     limit: Option<AtLimit>,
+    /// When the idle ones were dropped last.
+    dropped: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl<S> State<S> {
             low_water: 0,
             reachability: Reachability::Down,
             limit: None,
+            dropped: None,
         }
     }
 
@@ -94,8 +97,28 @@ impl<S> State<S> {
         Ok(())
     }
 
+    /// Takes all out, unless that was done a moment ago.
+    pub(super) fn take_old(&mut self, now: Instant) -> Vec<Channel<S>> {
+        if self.dropped.is_some_and(|dropped| now.saturating_duration_since(dropped) < DROP_PAUSE) {
+            return Vec::new();
+        }
+        self.dropped = Some(now);
+        self.take_all()
+    }
+
     pub(super) fn take_all(&mut self) -> Vec<Channel<S>> {
         self.idle.drain(..).map(|idle| idle.channel).collect()
+    }
+
+    /// Takes out those on which something has been left to be said for long enough; and whether there are others on which something
+    /// is left to be said.
+    pub(super) fn take_unsettled(&mut self, now: Instant) -> (Vec<Channel<S>>, bool) {
+        if self.idle.iter().all(|idle| idle.channel.is_settled()) {
+            return (Vec::new(), false);
+        }
+        let is_due = |idle: &mut Idle<S>| !idle.channel.is_settled() && now - idle.since >= SETTLE_AFTER;
+        let due = self.idle.extract_if(.., is_due).map(|idle| idle.channel).collect();
+        (due, self.idle.iter().any(|idle| !idle.channel.is_settled()))
     }
 
     /// Often enough that no channel is idle for as long as the server lets it be.
@@ -158,6 +181,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
     }
 }
 
+/// How long idle channels are not dropped again.
+const DROP_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a channel may have something left to be said: another stream is likely to be opened on it by then, in a program that has
+/// much to do, and the server keeps a stream for it.
+pub(super) const SETTLE_AFTER: Duration = Duration::from_millis(20);
 /// Channels that are kept warm when nothing has been asked for in a while.
 pub(super) const MIN_WARM: usize = 2;
 /// Channels that are kept warm at most: a burst that is larger waits for handshakes, eight at once.

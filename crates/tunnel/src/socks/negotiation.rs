@@ -411,6 +411,7 @@ mod tests {
             (RefusedCode::ListenDenied, Reply::GeneralFailure),
             (RefusedCode::NoSuchSocket, Reply::HostUnreachable),
             (RefusedCode::TargetDenied, Reply::NotAllowed),
+            (RefusedCode::QuotaUsedUp { seconds: 7 }, Reply::NotAllowed),
         ] {
             assert_eq!(Reply::from(code), expected);
         }

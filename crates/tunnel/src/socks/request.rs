@@ -63,7 +63,10 @@ pub enum Reply {
 impl From<RefusedCode> for Reply {
     fn from(code: RefusedCode) -> Self {
         match code {
-            RefusedCode::NotOffered | RefusedCode::NotAllowed | RefusedCode::TargetDenied => Self::NotAllowed,
+            RefusedCode::NotOffered
+            | RefusedCode::NotAllowed
+            | RefusedCode::TargetDenied
+            | RefusedCode::QuotaUsedUp { .. } => Self::NotAllowed,
             RefusedCode::Busy
             | RefusedCode::Stopping
             | RefusedCode::AddressInUse

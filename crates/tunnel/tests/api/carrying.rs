@@ -28,9 +28,11 @@ use tunnel::pending_queue::PendingQueue;
 use tunnel::pending_stream::PendingStream;
 use tunnel::pool::{Connect, Fault, Pool};
 use tunnel::proxy_header::ProxyHeader;
+use tunnel::resumptions::Resumptions;
 use tunnel::socket::{OnDrop, Socket};
 use tunnel::socks::Dialect;
 use tunnel::terms::Unlimited;
+use tunnel::traffic::Traffic;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{LEASE_LEN, RefusedCode, ServerLimits, Target};
@@ -149,12 +151,19 @@ async fn answer(
             Incoming::Open(target) => target,
             Incoming::SignOfLife => continue,
             Incoming::Close => return channel.close().await,
-            Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Incoming::OpenResumable(..) | Incoming::Resume(_) | Incoming::Park(_) => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
         };
         let next = answers.lock().unwrap().pop_front();
         channel = match next.unwrap_or(Answer::Serves) {
             Answer::Serves => {
-                let terms = Unlimited { udp_timeout: Duration::from_secs(60) };
+                let terms = Unlimited {
+                    udp_timeout: Duration::from_secs(60),
+                    traffic: Traffic::default(),
+                    resumptions: None,
+                    ending: CancellationToken::new(),
+                };
                 egress::serve(channel, &AnyTarget(network, &target, terms)).await?
             }
             Answer::Refuses(code) => channel.refuse_open(code).await?,
@@ -230,8 +239,11 @@ impl Scene {
         let ingress = Ingress {
             pool: Arc::clone(&pool),
             streams: Counter::default(),
+            traffic: Traffic::default(),
             wait: Duration::from_secs(30),
             udp_timeout: Duration::from_secs(60),
+            resumptions: Resumptions::none(),
+            ending: CancellationToken::new(),
         };
         tokio::spawn(async move { pool.keep_up(|| {}).await });
         sleep(Duration::from_secs(1)).await;
@@ -360,7 +372,9 @@ async fn a_connection_waits_for_a_channel_no_longer_than_it_may() {
 
     let nowhere = Connector(scene.network.clone(), address(9, 9), Arc::clone(&scene.psk));
     let (wait, udp_timeout) = (Duration::from_secs(7), Duration::from_secs(60));
-    let ingress = Ingress { pool: Pool::new(nowhere), streams: Counter::default(), wait, udp_timeout };
+    let (streams, traffic, resumptions) = (Counter::default(), Traffic::default(), Resumptions::none());
+    let (pool, ending) = (Pool::new(nowhere), CancellationToken::new());
+    let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending };
     let (_client, accepted) = scene.connection().await;
     let before = Instant::now();
     ingress.carry(PendingStream::connection(accepted, scene.target(7))).await.unwrap_err();
@@ -392,8 +406,14 @@ async fn what_comes_in_by_a_lease_is_carried_by_the_next_parked_channel_where_on
         parked.push(tokio::spawn(async move {
             let (queue, ended, stopping, streams) = (&queue, &ended, &stopping, &streams);
             let idle_timeout = Duration::from_secs(60);
-            let terms = Unlimited { udp_timeout: Duration::from_secs(60) };
-            Parked { queue, ended, stopping, idle_timeout, streams }.serve(accepted, &terms).await
+            let terms = Unlimited {
+                udp_timeout: Duration::from_secs(60),
+                traffic: Traffic::default(),
+                resumptions: None,
+                ending: CancellationToken::new(),
+            };
+            let parked = Parked { queue, ended, stopping, idle_timeout, streams, observer: &() };
+            parked.serve(accepted, &terms).await
         }));
         let (network, answers) = (scene.network.clone(), Arc::clone(&scene.answers));
         tokio::spawn(async move { answer(channel, &network, &answers).await });

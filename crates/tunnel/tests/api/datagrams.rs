@@ -8,10 +8,12 @@ use crypto_core::identity::KeyId;
 use crypto_core::psk::PreSharedKey;
 use getrandom::SysRng;
 use tokio::net::{UdpSocket, UnixStream};
+use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropCounter;
 use tunnel::pending_stream::{Carried, PendingStream};
 use tunnel::socket::Socket;
 use tunnel::terms::Unlimited;
+use tunnel::traffic::Traffic;
 use tunnel::udp::UdpListener;
 use tunnel::udp_sessions::{UdpSessions, by_source};
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
@@ -53,7 +55,12 @@ async fn refused(code: RefusedCode) -> Carried {
         server.next_open().await.unwrap();
         drop(server.refuse_open(code).await.unwrap());
     });
-    let terms = Unlimited { udp_timeout: Duration::from_secs(60) };
+    let terms = Unlimited {
+        udp_timeout: Duration::from_secs(60),
+        traffic: Traffic::default(),
+        resumptions: None,
+        ending: CancellationToken::new(),
+    };
     PendingStream::Datagrams { session: Box::new(session), target }.carry(client, &terms).await
 }
 

@@ -120,7 +120,9 @@ async fn serve(socket: DuplexStream, config: Arc<ServerConfig>, server: Arc<Serv
                     server.closed_well.fetch_add(1, Ordering::Relaxed);
                     return channel.close().await;
                 }
-                Incoming::Open(_) | Incoming::Park(_) => return io::Result::Ok(()),
+                Incoming::Open(_) | Incoming::OpenResumable(..) | Incoming::Resume(_) | Incoming::Park(_) => {
+                    return io::Result::Ok(());
+                }
             }
         }
     };

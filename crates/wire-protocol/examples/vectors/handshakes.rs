@@ -98,6 +98,7 @@ fn rsa() -> Recorded {
         identity: Some(Arc::new(client_key)),
         invite: None,
         open: Some(Target::Pipe),
+        asks_reason: false,
     };
     let setup = Setup {
         client_auth: "required",
@@ -145,6 +146,7 @@ fn psk() -> Recorded {
         identity: None,
         invite: None,
         open: Some(Target::Pipe),
+        asks_reason: false,
     };
     let setup = Setup { client_auth: "required", server_key: None, psk: Some(text), ..setup(server_id) };
     record(
@@ -197,6 +199,7 @@ fn resumption() -> Recorded {
         identity: None,
         invite: None,
         open: Some(Target::Pipe),
+        asks_reason: false,
     };
     record(
         "handshake_resumption.json",
@@ -226,6 +229,7 @@ fn invite() -> Recorded {
         identity: Some(Arc::new(client_key)),
         invite: Some(Arc::new(InviteSecret::new(Secret::new(secret)))),
         open: Some(Target::Pipe),
+        asks_reason: false,
     };
     let setup = Setup {
         client_auth: "required",

@@ -86,6 +86,7 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
 
     let ap = |side| expand(&s3, if side == Side::Client { "c ap" } else { "s ap" }, &t3);
     let resumption = expand(&s3, "res", &t3);
+    let exporter = expand(&s3, "exp", &t3);
     let (_, welcome) = messages.last().expect("a handshake ends with a Welcome");
     let welcome = open(&mut Opener::new(traffic(&ap(Side::Server))), welcome);
     let ticket = match decode(&welcome).expect("the server says what it means") {
@@ -99,7 +100,7 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
         &shared,
         [&t1, &t3],
         [&hs(Side::Client), &hs(Side::Server)],
-        [&ap(Side::Client), &ap(Side::Server), &resumption],
+        [&ap(Side::Client), &ap(Side::Server), &resumption, &exporter],
     );
 
     let mut secrets = vec![
@@ -115,6 +116,7 @@ pub(crate) fn derive(messages: &[(Side, Vec<u8>)], inputs: &Inputs<'_>) -> Deriv
         named("s2 derived", derived(&s2).expose()),
         named("s3", s3.expose()),
         named("resumption", resumption.expose()),
+        named("exporter", exporter.expose()),
     ];
     if let Some((kind, _)) = inputs.symmetric {
         let label = match kind {
@@ -207,7 +209,7 @@ fn check_against_the_schedule(
     shared: &[u8; 64],
     [t1, t3]: [&[u8; 32]; 2],
     handshake: [&Secret<32>; 2],
-    [client, server, resumption]: [&Secret<32>; 3],
+    [client, server, resumption, exporter]: [&Secret<32>; 4],
 ) {
     let symmetric = inputs.symmetric.map(|(_, secret)| Secret::new(secret));
     let rsa = inputs.rsa.map(Secret::new);
@@ -221,6 +223,7 @@ fn check_against_the_schedule(
     assert_eq!(stage.traffic_secret(Side::Client, t3).expose(), client.expose());
     assert_eq!(stage.traffic_secret(Side::Server, t3).expose(), server.expose());
     assert_eq!(stage.resumption_secret(t3).expose(), resumption.expose());
+    assert_eq!(stage.exporter_secret(t3).expose(), exporter.expose());
     assert_eq!(traffic(client).into_next().expose(), update(client).expose());
 }
 

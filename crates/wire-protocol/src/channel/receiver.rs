@@ -8,11 +8,12 @@ use crypto_core::record::{MAX_PAYLOAD_LEN, MAX_RECORD_LEN, Opener};
 use crypto_core::schedule::Side;
 
 use super::datagram::Gathered;
+use super::offsets::Resumability;
 use super::sender::Sender;
-use super::shared::{ReceiveState, SendState, Shared, StreamKind};
-use super::time::{SILENCE, Timestamp};
+use super::shared::{ReceiveState, SendState, Shared, StreamKind, nanoseconds};
+use super::time::Timestamp;
 use crate::error::{Error, PeerMisbehaved};
-use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
+use crate::message::{ControlMessage, LEASE_LEN, PROOF_LEN, RefusedCode, Resume, Resumed, Retention, Target};
 use crate::record::{Content, RecordBuffer};
 
 /// What happened on the channel.
@@ -23,8 +24,26 @@ pub enum Event {
     Data,
     /// The other side opens a stream, to be answered with Opened or Refused.
     Open(Target),
+    /// The other side opens a stream that can be taken over, to be answered with OpenedResumable, Opened or Refused.
+    OpenResumable(Target, Retention),
     /// The stream that this side opened stands.
     Opened,
+    /// The same, and it can be taken over.
+    OpenedResumable(Retention),
+    /// The other side has taken more of what this side has sent: see [`Sender::acknowledged`].
+    ///
+    /// [`Sender::acknowledged`]: super::Sender::acknowledged
+    Acknowledged,
+    /// The other side wants to take a stream over, to be answered with [`Sender::send_resumed`] or Gone.
+    ///
+    /// [`Sender::send_resumed`]: super::Sender::send_resumed
+    Resume(Resume, [u8; PROOF_LEN]),
+    /// The stream that this side takes over goes on here, if the proof is right: see [`Sender::resume`].
+    ///
+    /// [`Sender::resume`]: super::Sender::resume
+    Resumed(Resumed, [u8; PROOF_LEN]),
+    /// The stream that this side wants to take over is not there.
+    Gone,
     /// The stream that this side opened stands for the other side listening, on this port.
     Listening(u16),
     /// The other side waits for this one to open streams, under this lease.
@@ -177,10 +196,10 @@ impl Receiver {
             return Some(due);
         }
         let since = self.waiting_since.filter(|_| self.shared.is_kept_up())?;
-        Some(since.max(self.shared.silence_from()).after(SILENCE))
+        Some(since.max(self.shared.silence_from()).after(self.shared.silence()))
     }
 
-    /// Ends the channel where nothing has come for [`SILENCE`] in a stream that is kept up, or a flow of datagrams has not been
+    /// Ends the channel where nothing has come for [`SILENCE`](super::SILENCE), or [`RESUMABLE_SILENCE`](super::RESUMABLE_SILENCE), in a stream that is kept up, or a flow of datagrams has not been
     /// ended within that. The caller has taken all events that there are.
     ///
     /// # Errors
@@ -251,6 +270,71 @@ impl Receiver {
         }
     }
 
+    /// As [`Receiver::consume`], for bytes that have reached their plain connection: of a resumable stream they are counted, and
+    /// acknowledged. The time is asked for only where it counts.
+    pub fn take(&mut self, len: usize, now: impl FnOnce() -> Timestamp) {
+        self.consume(len);
+        self.take_consumed(len, now);
+    }
+
+    /// As [`Receiver::take`], for bytes that were consumed before.
+    pub fn take_consumed(&mut self, len: usize, now: impl FnOnce() -> Timestamp) {
+        if self.shared.offsets.resumability() != Resumability::None {
+            let len = u64::try_from(len).unwrap_or(u64::MAX);
+            self.shared.offsets.count_taken(len, || nanoseconds(now()));
+        }
+    }
+
+    /// Whether an Acknowledge is due whatever the time is.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn owes_acknowledge(&self) -> bool {
+        self.shared.owes_acknowledge()
+    }
+
+    /// Nothing is read from the socket for a while, by the choice of this side: what follows is no silence of the other one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn stop_waiting(&mut self) {
+        self.waiting_since = None;
+    }
+
+    /// Whether all that was taken of a resumable stream is acknowledged.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shared.offsets.untold() == 0
+    }
+
+    /// As [`Receiver::take`], for the other side's end: the plain connection was told of it. Of a resumable stream it is counted, and
+    /// acknowledged along with this side's end, or a second later where that is still to come.
+    pub fn take_end(&mut self, now: impl FnOnce() -> Timestamp) {
+        if self.shared.offsets.resumability() != Resumability::None {
+            self.shared.offsets.count_end(|| nanoseconds(now()));
+        }
+    }
+
+    /// Whether the stream that is open can be taken over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.shared.offsets.is_agreed()
+    }
+
+    /// The bytes of a resumable stream that the other side may have sent beyond what this side has taken.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn window(&self) -> usize {
+        usize::try_from(self.shared.offsets.retention().window).unwrap_or(usize::MAX)
+    }
+
+    /// The offset up to which a resumable stream of the other side was taken, its end included.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.shared.offsets.received()
+    }
+
+    /// Whether the other side's end of a resumable stream was taken.
+    #[must_use]
+    pub fn has_received_end(&self) -> bool {
+        self.shared.offsets.has_end()
+    }
+
     /// The datagram that [`Receiver::data`] gives is done with.
     pub fn consume_datagram(&mut self) {
         if self.gathered.is_whole {
@@ -302,7 +386,7 @@ impl Receiver {
     }
 
     fn handle_control(&mut self, message: ControlMessage) -> Result<Option<Event>, Error> {
-        use ReceiveState::{Closed, Discarding, Idle, Opening, Streaming};
+        use ReceiveState::{Closed, Discarding, Ended, Idle, Opening, Resuming, Streaming};
 
         let shared = &*self.shared;
         let state = shared.receiving.get();
@@ -331,33 +415,88 @@ impl Receiver {
                 false => return unexpected(),
             },
             // The client opens streams until it parks the channel, the server from then on.
-            (Idle, ControlMessage::Open { .. }) if shared.is_parked() != (self.side == Side::Client) => {
+            (Idle, ControlMessage::Open { .. } | ControlMessage::OpenResumable { .. })
+                if shared.is_parked() != (self.side == Side::Client) =>
+            {
                 return unexpected();
             }
-            (Idle, ControlMessage::Park { .. }) if shared.is_parked() || self.side == Side::Client => {
+            (Idle, ControlMessage::Park { .. } | ControlMessage::Resume { .. })
+                if shared.is_parked() || self.side == Side::Client =>
+            {
                 return unexpected();
             }
             // The stream before is not over.
-            (Idle, ControlMessage::Open { .. } | ControlMessage::Park { .. }) if owes_end => {
+            (
+                Idle,
+                ControlMessage::Open { .. }
+                | ControlMessage::OpenResumable { .. }
+                | ControlMessage::Park { .. }
+                | ControlMessage::Resume { .. },
+            ) if owes_end => {
                 return unexpected();
             }
             // What has crossed our Close never stood, and nobody waits for the lease.
-            (Idle, ControlMessage::Open { target }) => match shared.opened_by_peer(&target) {
+            (Idle, ControlMessage::Open { target }) => match shared.opened_by_peer(&target, None) {
                 true => (Streaming, Some(Event::Open(target))),
                 false => (Discarding, None),
             },
+            (Idle, ControlMessage::OpenResumable { target, retention }) => {
+                if !target.may_be_resumable() || !retention.is_in_range() {
+                    return unexpected();
+                }
+                match shared.opened_by_peer(&target, Some(retention)) {
+                    true => (Streaming, Some(Event::OpenResumable(target, retention))),
+                    false => (Discarding, None),
+                }
+            }
+            (Idle, ControlMessage::Resume { resume, proof }) => {
+                if !resume.retention.is_in_range() {
+                    return unexpected();
+                }
+                let stands = shared.asked_to_resume();
+                return Ok(stands.then_some(Event::Resume(resume, proof)));
+            }
             (Idle, ControlMessage::Park { lease }) => {
                 shared.park();
                 let crossed = shared.sending.get() == SendState::Closed;
                 return Ok((!crossed).then_some(Event::Park(lease)));
             }
             (Opening, ControlMessage::Opened) if kind != StreamKind::Listening => {
+                shared.decline_resumption();
                 (Streaming, Some(Event::Opened))
+            }
+            (Opening, ControlMessage::OpenedResumable { retention }) => {
+                let asked = shared.offsets.retention();
+                if shared.offsets.resumability() != Resumability::Asked
+                    || !retention.is_in_range()
+                    || retention != retention.min(asked)
+                {
+                    return unexpected();
+                }
+                shared.offsets.agree(retention);
+                (Streaming, Some(Event::OpenedResumable(retention)))
+            }
+            // The driver says where it goes on, once it has checked the proof.
+            (Resuming, ControlMessage::Resumed { resumed, proof }) => {
+                if !resumed.retention.is_in_range() {
+                    return unexpected();
+                }
+                return Ok(Some(Event::Resumed(resumed, proof)));
+            }
+            (Resuming, ControlMessage::Gone) => {
+                shared.sending.replace(SendState::Resuming, SendState::Idle);
+                (Idle, Some(Event::Gone))
+            }
+            (Streaming | Ended, ControlMessage::Acknowledge { received }) if shared.offsets.is_agreed() => {
+                shared.offsets.acknowledge(received)?;
+                let is_over = state == Ended && shared.is_acknowledged_to_the_end();
+                (if is_over { Idle } else { state }, Some(Event::Acknowledged))
             }
             (Opening, ControlMessage::Listening { port }) if kind == StreamKind::Listening => {
                 (Streaming, Some(Event::Listening(port)))
             }
             (Opening, ControlMessage::Refused { code }) => {
+                shared.decline_resumption();
                 shared.kind.set(StreamKind::Refused);
                 (Idle, Some(Event::Refused(code)))
             }
@@ -365,15 +504,15 @@ impl Receiver {
             (Streaming, ControlMessage::EndOfStream) if kind == StreamKind::Message && owes_end => {
                 return unexpected();
             }
-            (Streaming, ControlMessage::EndOfStream) => (Idle, Some(Event::EndOfStream)),
+            (Streaming, ControlMessage::EndOfStream) => (shared.received_end(), Some(Event::EndOfStream)),
             (Discarding, ControlMessage::EndOfStream) => (Idle, None),
             // A stream that ends without EndOfStream has lost its end, whatever else the peer says. And a Close cannot
             // speak for what this side has not sent yet, unless the stream never stood.
-            (Streaming, ControlMessage::Close) => return Err(Error::Truncated),
+            (Streaming | Ended, ControlMessage::Close) => return Err(Error::Truncated),
             (Idle, ControlMessage::Close) if owes_end && kind != StreamKind::Refused => {
                 return Err(Error::Truncated);
             }
-            (Idle | Opening | Discarding, ControlMessage::Close) => (Closed, Some(Event::Close)),
+            (Idle | Opening | Discarding | Resuming, ControlMessage::Close) => (Closed, Some(Event::Close)),
             _ => return unexpected(),
         };
         // Only where it changes: an idle channel may be opened by this side at the same moment.

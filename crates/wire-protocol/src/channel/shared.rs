@@ -5,8 +5,11 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
-use super::time::{SILENCE, Timestamp};
-use crate::message::Target;
+use crypto_core::schedule::Side;
+
+use super::offsets::{Offsets, Position, Resumability};
+use super::time::{HEARTBEAT, RESUMABLE_HEARTBEAT, RESUMABLE_SILENCE, SILENCE, Timestamp};
+use crate::message::{Retention, Target};
 use crate::state::{StateCell, states};
 
 /// What both directions know.
@@ -18,6 +21,10 @@ pub(super) struct Shared {
     pub(super) receiving: StateCell<ReceiveState>,
     /// What the stream that is open, or was last, is. It is set before the states say that one is open.
     pub(super) kind: StateCell<StreamKind>,
+    /// How far a resumable stream has come.
+    pub(super) offsets: Offsets,
+    /// This side is the client, which gives up early a channel with a resumable stream.
+    is_client: bool,
     /// From when on the other side's silence counts, in nanoseconds.
     silence_from: AtomicU64,
     /// When this side has said EndOfStream last, in nanoseconds.
@@ -31,8 +38,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(side: Side) -> Self {
         Self {
+            offsets: Offsets::new(),
+            is_client: side == Side::Client,
             sending: StateCell::new(SendState::Idle),
             receiving: StateCell::new(ReceiveState::Idle),
             kind: StateCell::new(StreamKind::Pipe),
@@ -45,22 +54,63 @@ impl Shared {
     }
 
     /// This side opens a stream to `target`, with the record that it seals next.
-    pub(super) fn open(&self, target: &Target, now: Timestamp) {
+    pub(super) fn open(&self, target: &Target, retention: Option<Retention>, now: Timestamp) {
         self.count_silence_from(now);
+        self.offsets.begin(retention);
         self.kind.set(StreamKind::of(target, Opener::ThisSide));
         self.receiving.set(ReceiveState::Opening);
         self.sending.set(SendState::Streaming);
     }
 
+    /// This side asks to take a stream over, with the record that it seals next.
+    pub(super) fn ask_to_resume(&self, now: Timestamp) {
+        self.count_silence_from(now);
+        self.offsets.decline();
+        self.kind.set(StreamKind::Tunnel);
+        self.receiving.set(ReceiveState::Resuming);
+        self.sending.set(SendState::Resuming);
+    }
+
+    /// The other side asks to take a stream over. `false` where that has crossed our Close.
+    pub(super) fn asked_to_resume(&self) -> bool {
+        self.offsets.decline();
+        self.kind.set(StreamKind::Resumed);
+        self.sending.replace(SendState::Idle, SendState::Asked)
+    }
+
+    /// The stream goes on here, from where each side has come.
+    pub(super) fn resume(&self, position: &Position) {
+        self.offsets.resume(position);
+        self.kind.set(StreamKind::Tunnel);
+        let (sending, receiving) = match (position.end_sent, position.end_received) {
+            (true, true) => (SendState::Idle, ReceiveState::Idle),
+            (true, false) => (SendState::Finishing, ReceiveState::Streaming),
+            (false, true) => (SendState::Streaming, ReceiveState::Ended),
+            (false, false) => (SendState::Streaming, ReceiveState::Streaming),
+        };
+        self.receiving.set(receiving);
+        self.sending.set(sending);
+    }
+
+    /// The stream cannot be taken over, or there is none: what has ended in a direction has ended for good.
+    pub(super) fn decline_resumption(&self) {
+        if self.offsets.resumability() != Resumability::None {
+            self.offsets.decline();
+            self.sending.replace(SendState::Finishing, SendState::Idle);
+            self.receiving.replace(ReceiveState::Ended, ReceiveState::Idle);
+        }
+    }
+
     /// The other side has opened a stream to `target`. `false` where that has crossed our Close.
-    pub(super) fn opened_by_peer(&self, target: &Target) -> bool {
+    pub(super) fn opened_by_peer(&self, target: &Target, retention: Option<Retention>) -> bool {
+        self.offsets.begin(retention);
         self.kind.set(StreamKind::of(target, Opener::OtherSide));
         self.sending.replace(SendState::Idle, SendState::Asked)
     }
 
     /// A stream is open, or opening, in which this side has not said EndOfStream.
     pub(super) fn owes_end(&self) -> bool {
-        matches!(self.sending.get(), SendState::Asked | SendState::Streaming)
+        !matches!(self.sending.get(), SendState::Idle | SendState::Closed)
     }
 
     /// A stream is open, or opening, in which the other side has not said EndOfStream.
@@ -85,7 +135,62 @@ impl Shared {
     /// This side says EndOfStream.
     pub(super) fn say_end(&self, now: Timestamp) {
         self.ended_at.store(nanoseconds(now), Ordering::Relaxed);
-        self.sending.set(SendState::Idle);
+        if self.offsets.resumability() == Resumability::None {
+            self.sending.set(SendState::Idle);
+            return;
+        }
+        self.offsets.count_sent(1);
+        self.sending.set(SendState::Finishing);
+        // The answer that there is no resuming may have come at this moment.
+        if self.offsets.resumability() == Resumability::None {
+            self.sending.replace(SendState::Finishing, SendState::Idle);
+        }
+        self.finish_sending();
+    }
+
+    /// Whether an Acknowledge is due whatever the time is. That of the other side's end is not before this side's own end, along with
+    /// which it goes: until then the channel would not be idle in any case.
+    pub(super) fn owes_acknowledge(&self) -> bool {
+        let has_said_end = matches!(self.sending.get(), SendState::Finishing | SendState::Idle);
+        let is_end_due = has_said_end && !self.may_defer_acknowledge();
+        self.offsets.is_agreed() && self.offsets.owes_acknowledge(is_end_due)
+    }
+
+    /// Whether nothing is left of the stream but that this client acknowledges the server's end: nobody waits for that.
+    pub(super) fn may_defer_acknowledge(&self) -> bool {
+        self.is_client
+            && self.sending.get() == SendState::Finishing
+            && self.receiving.get() == ReceiveState::Idle
+            && self.offsets.has_end()
+    }
+
+    /// This side has said all, where it has said its end and acknowledged the other's.
+    pub(super) fn finish_sending(&self) {
+        if self.offsets.has_told_end() {
+            self.sending.replace(SendState::Finishing, SendState::Idle);
+        }
+    }
+
+    /// The state of a direction whose end the other side has said: more is to come where it has not acknowledged all of ours.
+    pub(super) fn received_end(&self) -> ReceiveState {
+        let is_over = self.offsets.resumability() == Resumability::None || self.is_acknowledged_to_the_end();
+        if is_over { ReceiveState::Idle } else { ReceiveState::Ended }
+    }
+
+    /// Whether this side has said its end, and the other has acknowledged it.
+    pub(super) fn is_acknowledged_to_the_end(&self) -> bool {
+        matches!(self.sending.get(), SendState::Finishing | SendState::Idle)
+            && self.offsets.is_all_acknowledged()
+    }
+
+    /// How long this side may send nothing.
+    pub(super) fn heartbeat(&self) -> Duration {
+        if self.is_client && self.offsets.is_agreed() { RESUMABLE_HEARTBEAT } else { HEARTBEAT }
+    }
+
+    /// How long the other side may be silent.
+    pub(super) fn silence(&self) -> Duration {
+        if self.is_client && self.offsets.is_agreed() { RESUMABLE_SILENCE } else { SILENCE }
     }
 
     /// Until when the other side has to end a flow of datagrams that this side has ended; `None` where it need not. One that this
@@ -126,11 +231,11 @@ impl Shared {
 }
 
 /// A moment as it is shared.
-fn nanoseconds(moment: Timestamp) -> u64 {
+pub(super) fn nanoseconds(moment: Timestamp) -> u64 {
     u64::try_from(moment.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn timestamp(nanoseconds: u64) -> Timestamp {
+pub(super) fn timestamp(nanoseconds: u64) -> Timestamp {
     Timestamp(Duration::from_nanos(nanoseconds))
 }
 
@@ -145,6 +250,10 @@ pub(super) enum SendState {
     Streaming,
     /// This side has said Close or Reset: nothing can be sent.
     Closed,
+    /// The end of a resumable stream was said: what is left is to acknowledge the other side's.
+    Finishing,
+    /// This side has asked to take a stream over.
+    Resuming,
 }
 
 /// How far what the other side sends has come.
@@ -160,6 +269,10 @@ pub(super) enum ReceiveState {
     Discarding,
     /// Nothing may come.
     Closed,
+    /// The end of a resumable stream has come: what is left is that the other side acknowledges ours.
+    Ended,
+    /// A Resumed or a Gone has to come.
+    Resuming,
 }
 
 /// What a stream is, as far as that decides what may come and whether it is kept up.
@@ -179,6 +292,8 @@ pub(super) enum StreamKind {
     ListeningForPeer,
     /// It was refused, and is none.
     Refused,
+    /// The other side wants to take one over.
+    Resumed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +316,8 @@ impl StreamKind {
                 | Target::Service { .. }
                 | Target::Forwarded { .. }
                 | Target::Files { .. }
-                | Target::Shares,
+                | Target::Shares
+                | Target::Diagnosis { .. },
                 _,
             ) => Self::Tunnel,
         }
@@ -214,12 +330,20 @@ impl StreamKind {
 
     /// Whether this side gives signs of life, and takes the other's silence for its end (section 7.1).
     fn is_kept_up(self) -> bool {
-        !matches!(self, Self::Pipe | Self::Refused)
+        !matches!(self, Self::Pipe | Self::Refused | Self::Resumed)
     }
 }
 
-states!(SendState { Idle = 0, Asked = 1, Streaming = 2, Closed = 3 });
-states!(ReceiveState { Idle = 0, Opening = 1, Streaming = 2, Discarding = 3, Closed = 4 });
+states!(SendState { Idle = 0, Asked = 1, Streaming = 2, Closed = 3, Finishing = 4, Resuming = 5 });
+states!(ReceiveState {
+    Idle = 0,
+    Opening = 1,
+    Streaming = 2,
+    Discarding = 3,
+    Closed = 4,
+    Ended = 5,
+    Resuming = 6
+});
 states!(StreamKind {
     Pipe = 0,
     Tunnel = 1,
@@ -227,7 +351,8 @@ states!(StreamKind {
     Message = 3,
     Listening = 4,
     ListeningForPeer = 5,
-    Refused = 6
+    Refused = 6,
+    Resumed = 7
 });
 
 /// The other side's last Ping, for as long as it is not answered: where several wait only the last needs an answer, so that

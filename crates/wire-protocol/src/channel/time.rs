@@ -26,5 +26,14 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// a flow of datagrams has as long to answer EndOfStream with its own.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
+/// What was taken of a resumable stream is acknowledged after this long at the latest (section 7.7).
+pub const ACKNOWLEDGE_AFTER: Duration = Duration::from_secs(1);
+
+/// [`HEARTBEAT`] of the client in a resumable stream: its Pings ask for a sign of life well within [`RESUMABLE_SILENCE`].
+pub const RESUMABLE_HEARTBEAT: Duration = Duration::from_secs(4);
+
+/// [`SILENCE`] of the client in a resumable stream, which loses nothing by giving the channel up (section 7.7).
+pub const RESUMABLE_SILENCE: Duration = Duration::from_secs(10);
+
 /// How long one key may be in use (section 6).
 pub const MAX_KEY_AGE: Duration = Duration::from_secs(60 * 60);

@@ -41,7 +41,8 @@ use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
-    Abort, ClientAuthPolicy, ClientHello, HandshakeMessage, HelloAuth, Mode, SUITE, ServerHello, ServerLimits,
+    ASKS_REASON, Abort, ClientAuthPolicy, ClientHello, HandshakeMessage, HelloAuth, Mode, SUITE, ServerHello,
+    ServerLimits,
 };
 
 use answer::Answer;
@@ -97,6 +98,12 @@ impl ClientHandshake {
                 ExpectServerHello::start(config, None, rng, out)
             }
         }
+    }
+
+    /// Whether the server has proven its key.
+    #[must_use]
+    pub fn has_verified_server(&self) -> bool {
+        matches!(self, Self::Welcome(_))
     }
 }
 
@@ -204,7 +211,7 @@ impl ExpectServerHello {
         };
         let hello = ClientHello {
             random: *random.expose(),
-            suites: vec![SUITE],
+            suites: if config.asks_reason { vec![SUITE, ASKS_REASON] } else { vec![SUITE] },
             x25519: exchange.x25519(),
             encapsulation_key: exchange.encapsulation_key(),
             server_id,

@@ -39,8 +39,8 @@ use crate::codec::decode;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{self, FrameKind};
 use crate::message::{
-    AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, HandshakeMessage, HelloAuth, KeyOffer, Mode,
-    SUITE, ServerHello,
+    ASKS_REASON, AbortCode, ClientAuthPolicy, ClientHello, ClientIdentity, HandshakeMessage, HelloAuth,
+    KeyOffer, Mode, SUITE, ServerHello,
 };
 
 pub use authorization::Authorization;
@@ -66,7 +66,7 @@ impl ServerHandshake {
     /// Starts a handshake. `now` is the time since the Unix epoch, for the age of tickets.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>, now: Duration) -> Self {
-        Self::ClientHello(ExpectClientHello { config, now, key_offers: 0 })
+        Self::ClientHello(ExpectClientHello { config, now, key_offers: 0, refused_ticket: false })
     }
 }
 
@@ -81,6 +81,10 @@ impl Handshake for ServerHandshake {
             }
             Self::ClientAuth(_) | Self::ClientFinished(_) => next_record_len(prefix),
         }
+    }
+
+    fn has_refused_ticket(&self) -> bool {
+        matches!(self, Self::ClientHello(ExpectClientHello { refused_ticket: true, .. }))
     }
 
     /// Before a hello: a client that has asked for the key to show it to somebody, or one that only wanted to know whether
@@ -135,6 +139,8 @@ pub struct ExpectClientHello {
     now: Duration,
     /// KeyOffers made on this connection.
     key_offers: u8,
+    /// Whether the last one was made since a ticket was of no use.
+    refused_ticket: bool,
 }
 
 impl ExpectClientHello {
@@ -145,7 +151,7 @@ impl ExpectClientHello {
         out: &mut Vec<u8>,
     ) -> Result<Step<ServerHandshake>, Error> {
         match frame::parse(message)? {
-            (FrameKind::KeyRequest, []) => self.offer_key(out),
+            (FrameKind::KeyRequest, []) => Self { refused_ticket: false, ..self }.offer_key(out),
             (FrameKind::ClientHello, body) => {
                 let hello: ClientHello = decode(body)?;
                 if !hello.suites.contains(&SUITE) {
@@ -168,7 +174,9 @@ impl ExpectClientHello {
         match &hello.auth {
             HelloAuth::Rsa { sealed } => match &self.config.identity {
                 None => Err(Error::UnknownServerOrPsk(AbortCode::PskOnly)),
-                Some(identity) if identity.public().id() != hello.server_id => self.offer_key(out),
+                Some(identity) if identity.public().id() != hello.server_id => {
+                    Self { refused_ticket: false, ..self }.offer_key(out)
+                }
                 Some(identity) => {
                     let (identity, sealed) = (Arc::clone(identity), sealed.clone());
                     let answer = self.into_answer(message, hello, Mode::Rsa, full_handshake_at);
@@ -188,7 +196,7 @@ impl ExpectClientHello {
                         let answer = self.into_answer(message, hello, Mode::Resumption, full_handshake_at);
                         answer.send(early, None, Some(content.client), rng, out)
                     }
-                    Err(_) => self.offer_key(out),
+                    Err(_) => Self { refused_ticket: true, ..self }.offer_key(out),
                 }
             }
         }
@@ -298,6 +306,7 @@ impl Answer {
             now,
             mode,
             full_handshake_at,
+            asks_reason: hello.suites.contains(&ASKS_REASON),
             stage,
             flight,
         };

@@ -4,6 +4,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::resume::{Resume, Resumed, Retention};
 use super::target::{LEASE_LEN, Target};
 
 /// A message about the channel (section 7).
@@ -53,7 +54,43 @@ pub enum ControlMessage {
         /// The lease of the listening.
         lease: [u8; LEASE_LEN],
     },
+    /// As Open, for a stream that can be taken over on another channel (section 7.7).
+    OpenResumable {
+        /// What is at the other end of it: tcp, unix, service or forwarded.
+        target: Target,
+        /// What the opener asks for.
+        retention: Retention,
+    },
+    /// As Opened: the stream can be taken over.
+    OpenedResumable {
+        /// What holds for the stream: no more than was asked for.
+        retention: Retention,
+    },
+    /// Both, in a resumable stream: this side has taken so many bytes.
+    Acknowledge {
+        /// All bytes of the other side before this offset; its EndOfStream counts as one.
+        received: u64,
+    },
+    /// Client, idle: takes a stream over.
+    Resume {
+        /// The stream, and how far the client has come.
+        resume: Resume,
+        /// That the client may.
+        proof: [u8; PROOF_LEN],
+    },
+    /// Server: the stream goes on here.
+    Resumed {
+        /// How far the server has come.
+        resumed: Resumed,
+        /// That it is the server of the stream.
+        proof: [u8; PROOF_LEN],
+    },
+    /// Server, in place of Resumed: there is no such stream; the channel is idle again.
+    Gone,
 }
+
+/// Length of the proofs of Resume and Resumed in bytes.
+pub const PROOF_LEN: usize = 32;
 
 /// The reason why a request to open a stream is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +121,24 @@ pub enum RefusedCode {
     NoSuchSocket,
     /// The system does not let the side that connects reach the target.
     TargetDenied,
+    /// The client has moved as many bytes as it may in a period.
+    QuotaUsedUp {
+        /// The seconds until the period ends.
+        seconds: u32,
+    },
 }
 
 impl fmt::Display for RefusedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::QuotaUsedUp { seconds } => {
+                let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+                return write!(
+                    f,
+                    "this client's quota is used up for another {hours}h {minutes}m {}s",
+                    seconds % 60
+                );
+            }
             Self::NotOffered => "it does not offer that",
             Self::NotAllowed => "this client is not allowed to use that",
             Self::Busy => "it has no room for that now",
@@ -121,6 +171,10 @@ pub enum ResetCode {
     Replaced,
     /// The client has as much under way as the server keeps for it.
     Busy,
+    /// The client has moved as many bytes as it may in a period.
+    QuotaUsedUp,
+    /// The program ends, and waits no longer for what is open.
+    Stopping,
 }
 
 impl fmt::Display for ResetCode {
@@ -132,6 +186,8 @@ impl fmt::Display for ResetCode {
             Self::NotAllowed => "the client has lost the right to this",
             Self::Replaced => "another connection of this client has taken this over",
             Self::Busy => "too much of this client is under way",
+            Self::QuotaUsedUp => "this client's quota is used up",
+            Self::Stopping => "it is stopping",
         })
     }
 }

@@ -17,6 +17,8 @@ pub const MAX_JOINED_NAME_LEN: usize = 256;
 pub const MAX_GRANT_LEN: usize = 2048;
 /// The one suite there is: see section 2.
 pub const SUITE: u16 = 0x0001;
+/// Stands among the suites of a hello, and is none: the client wants to know the reason where it is denied.
+pub const ASKS_REASON: u16 = 0xff01;
 
 /// Frame kind 2: a server's public key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,6 +269,31 @@ pub enum DeniedCode {
     NotAllowed,
     /// The client has too many channels open.
     TooManyChannels,
+    /// The client's rights have expired. This and what follows is said only to a client whose hello asks for the reason.
+    Expired {
+        /// From when on it is refused, in seconds since the Unix epoch.
+        at: u64,
+        /// The time by the server's clock, likewise.
+        now: u64,
+    },
+    /// The client may come in, but not from where it is.
+    Elsewhere {
+        /// The address that the server sees the client at: that of IPv6, or of IPv4 mapped to it; zeros on a unix socket.
+        source: [u8; 16],
+    },
+    /// The client's pre-shared key was revoked.
+    Revoked,
+}
+
+impl DeniedCode {
+    /// What a client is told that has not asked for the reason, and that a server of any age may say.
+    #[must_use]
+    pub fn without_reason(self) -> Self {
+        match self {
+            Self::Expired { .. } | Self::Elsewhere { .. } | Self::Revoked => Self::NotAllowed,
+            Self::ClientKeyRequired | Self::NotAllowed | Self::TooManyChannels => self,
+        }
+    }
 }
 
 impl fmt::Display for DeniedCode {
@@ -275,6 +302,9 @@ impl fmt::Display for DeniedCode {
             Self::ClientKeyRequired => "it takes only clients with a key that it knows",
             Self::NotAllowed => "this client is not allowed in",
             Self::TooManyChannels => "this client has too many channels open",
+            Self::Expired { .. } => "the rights of this client have expired",
+            Self::Elsewhere { .. } => "this client is not allowed in from where it is",
+            Self::Revoked => "the pre-shared key of this client was revoked",
         })
     }
 }

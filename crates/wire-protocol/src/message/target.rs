@@ -64,6 +64,11 @@ pub enum Target {
     },
     /// Client: which shares there are for it (section 7.5).
     Shares,
+    /// Client: a question about itself (section 7.6).
+    Diagnosis {
+        /// What it wants to know.
+        question: Question,
+    },
 }
 
 /// Bytes of a lease's id.
@@ -86,8 +91,23 @@ impl fmt::Display for Target {
             Self::Forwarded { origin, .. } => write!(f, "a connection from {origin}"),
             Self::Files { share, .. } => write!(f, "files of {share}"),
             Self::Shares => f.write_str("the list of shares"),
+            Self::Diagnosis { .. } => f.write_str("a question about itself"),
         }
     }
+}
+
+/// What a client wants to know about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// Who it is to the server.
+    Client,
+    /// Whether the server could listen for it, without listening.
+    Listen {
+        /// Where.
+        address: ListenAddress,
+        /// For what.
+        kind: ListenKind,
+    },
 }
 
 /// Where a server is to listen for a client.

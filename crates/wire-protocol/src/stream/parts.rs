@@ -41,6 +41,8 @@ impl Parts {
             limits: established.limits,
             ticket: established.ticket,
             joined: established.joined,
+            gave_ticket: false,
+            exporter: established.exporter,
         };
         Self::new(Side::Client, established.keys, session, early, established.opening.as_ref())
     }
@@ -52,6 +54,8 @@ impl Parts {
             limits: established.limits,
             ticket: None,
             joined: None,
+            gave_ticket: established.gave_ticket,
+            exporter: established.exporter,
         };
         Self::new(Side::Server, established.keys, session, early, None)
     }

@@ -8,8 +8,10 @@
 //!    +------------------------------------------------+
 //!                        finish
 //! ```
+//!
+//! With a feature for asynchronous streams there is a fourth one: a stream that is open and can be taken over.
 
-use crate::message::RefusedCode;
+use crate::message::{RefusedCode, Retention};
 
 /// No stream is open: one can be opened, or answered, and the channel can be parked or closed.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ impl Streaming for Open {}
 pub enum Answer {
     /// The stream stands.
     Opened,
+    /// The stream stands, and can be taken over.
+    OpenedResumable(Retention),
     /// The stream stands for the other side listening, on this port.
     Listening(u16),
     /// The other side does not want the stream.

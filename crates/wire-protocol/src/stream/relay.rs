@@ -140,6 +140,11 @@ where
                 Ok(Err(RelayError::Channel(error))) => {
                     return Err(RelayError::Channel(last_word(error, &ended)));
                 }
+                Ok(Err(error @ RelayError::Input(_))) => {
+                    // The other side was told. What it has sent meanwhile, and nobody has read, would take that back.
+                    linger(&ended);
+                    return Err(error);
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(RelayError::Channel(io::Error::other("a relay thread panicked"))),
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crypto_core::identity::PublicKey;
 
+use crate::handshake::Exporter;
 use crate::handshake::client::ResumptionTicket;
 use crate::message::{ClientIdentity, Joined, Mode, ServerLimits};
 
@@ -20,6 +21,10 @@ pub struct Session {
     pub ticket: Option<ResumptionTicket>,
     /// At a client that has used an invite: what has come of it.
     pub joined: Option<Joined>,
+    /// At a server: whether the client got a ticket for its next connection.
+    pub gave_ticket: bool,
+    /// What resumable streams of the channel are tied to.
+    pub exporter: Exporter,
 }
 
 /// Who is at the other end of a channel.

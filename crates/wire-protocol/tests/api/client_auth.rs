@@ -3,6 +3,7 @@
 use crypto_core::KeyProblem;
 use crypto_core::identity::{ClientKey, KeyId};
 use wire_protocol::Error;
+use wire_protocol::handshake::client::ClientConfig;
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig, ServerHandshake};
 use wire_protocol::handshake::{Handshake as _, Step, Work as _};
 use wire_protocol::message::{ClientIdentity, DeniedCode, HandshakeMessage};
@@ -173,6 +174,35 @@ fn a_client_that_has_to_say_who_it_is_and_does_not_is_never_let_in() {
     assert!(pair.welcomed.is_none(), "an anonymous client was welcomed");
     let denied = Some(Error::Denied(DeniedCode::ClientKeyRequired));
     assert_eq!((pair.client.error(), pair.server.error()), (denied, denied));
+}
+
+/// A client of an earlier version knows no reasons, and one with an invite must learn none.
+#[test]
+fn a_reason_is_told_to_a_client_that_asks_for_it_and_to_no_other() {
+    for reason in [
+        DeniedCode::Expired { at: 1, now: u64::MAX },
+        DeniedCode::Elsewhere { source: [7; 16] },
+        DeniedCode::Revoked,
+        DeniedCode::NotAllowed,
+        DeniedCode::TooManyChannels,
+    ] {
+        for (asks_reason, is_invited, told) in [
+            (true, false, reason),
+            (false, false, reason.without_reason()),
+            (true, true, reason.without_reason()),
+        ] {
+            let config = with_identity(knows_key());
+            let config = if is_invited { pair::invited(config) } else { config };
+            let mut pair = Pair::new(ClientConfig { asks_reason, ..config }, server_config());
+            pair.decision = Err(reason);
+            pair.run();
+            assert_eq!(
+                pair.client.error(),
+                Some(Error::Denied(told)),
+                "{reason:?} {asks_reason} {is_invited}"
+            );
+        }
+    }
 }
 
 /// A server does nothing with its key, and says nothing, before it is told to work.

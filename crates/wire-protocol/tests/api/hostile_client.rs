@@ -38,6 +38,8 @@ fn other_protocols_are_named() {
         (b"POST /upload HTTP/1.1\r\n", Foreign::Http),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Foreign::Http),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Foreign::Tls),
+        (b"\x15\x03\x01\x00\x02\x02\x46", Foreign::Tls),
+        (b"HTTP/1.1 400 Bad Request\r\n", Foreign::Http),
         (b"SSH-2.0-OpenSSH_9.2\r\n", Foreign::Ssh),
         (b"EHLO example.org\r\n", Foreign::Unknown),
         (b"\0", Foreign::Unknown),

@@ -16,7 +16,7 @@ use wire_protocol::Error;
 use wire_protocol::message::{ResetCode, Target};
 use wire_protocol::record::batch;
 use wire_protocol::stream::{
-    Duplex, Pace, Parts, RelayError, SILENCE, SecureStream, error_in, tunnel, tunnel_until,
+    Direction, Duplex, Pace, Parts, RelayError, SILENCE, SecureStream, error_in, tunnel, tunnel_until,
 };
 
 use super::line::pattern;
@@ -118,7 +118,7 @@ async fn streaming() -> (SecureStream<DuplexStream>, DuplexStream, Parts) {
 struct Held(Option<Duration>);
 
 impl Pace for Held {
-    fn note(&self, _: usize) -> Option<Instant> {
+    fn note(&self, _: usize, _: Direction) -> Option<Instant> {
         self.0.map(|time| Instant::now() + time)
     }
 

@@ -132,7 +132,7 @@ fn client(vector: &Value) -> (Peer<ClientHandshake, Draws>, Vec<u8>) {
     let identity =
         setup.get("client_key").map(|key| Arc::new(pem::read_client_key(text(key), None).unwrap()));
     let invite = setup.get("invite").map(|invite| Arc::new(invite_secret(invite)));
-    let config = ClientConfig { server, identity, invite, open: Some(Target::Pipe) };
+    let config = ClientConfig { server, identity, invite, open: Some(Target::Pipe), asks_reason: false };
     let mut draws = Draws::new(vector, "client");
     let mut out = Vec::new();
     let start = ClientHandshake::start(config, &mut draws, &mut out);

@@ -17,6 +17,8 @@ pub(crate) enum Way {
 pub(crate) enum Fault {
     /// Closes both sides with a regular TCP close, once this many bytes have passed.
     Cut { way: Way, after: usize },
+    /// Resets both sides once this many bytes have passed, so that what is on its way may be lost.
+    Reset { way: Way, after: usize },
     /// Inverts one bit of the byte at this offset.
     Flip { way: Way, at: usize },
     /// Delays every byte by this time, in both directions. The order is kept, and the rate is not limited.

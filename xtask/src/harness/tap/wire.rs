@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::connect_unspec;
+
 use crate::harness::tap::fault::{Fault, Side, Way, lock};
 
 /// The two sockets of a connection through the tap, and whether bytes are forwarded between them.
@@ -52,6 +54,19 @@ impl Wire {
 
     pub(super) fn close(&self) {
         self.cut();
+    }
+
+    /// Ends the connection with a RST to both sides, which lose what they have not received yet. Returns whether it was open.
+    pub(super) fn reset(&self) -> bool {
+        let mut state = lock(&self.state);
+        let was_open = state.flow != Flow::Over && state.sockets.is_some();
+        state.flow = Flow::Over;
+        for socket in state.sockets.iter().flatten() {
+            // Closing would not do: the threads of both directions hold copies of the sockets.
+            connect_unspec(socket).ok();
+        }
+        self.changed.notify_all();
+        was_open
     }
 
     pub(super) fn stall(&self) {
@@ -147,6 +162,11 @@ pub(super) fn pass(
             Some(Fault::Cut { way: there, after }) if there == way && range.end >= after => {
                 send(&bytes[..after.saturating_sub(range.start)])?;
                 return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            Some(Fault::Reset { way: there, after }) if there == way && range.end >= after => {
+                send(&bytes[..after.saturating_sub(range.start)])?;
+                wire.reset();
+                return Err(io::ErrorKind::ConnectionReset.into());
             }
             Some(Fault::Stall { way: there, after }) if there == way && range.contains(&after) => {
                 let (before, behind) = bytes.split_at(after - range.start);

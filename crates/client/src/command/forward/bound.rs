@@ -1,5 +1,6 @@
 //! The forwards through one server, once everything that they listen on here is bound.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 use cli_support::forward::{LocalForward, RemoteForward};
@@ -9,8 +10,10 @@ use tunnel::ingress::Ingress;
 use tunnel::listener::Listener;
 use tunnel::network::Network;
 use tunnel::pool::Pool;
+use tunnel::resumptions::Resumptions;
 
 use crate::Error;
+use crate::command::forward::counted_connector::CountedConnector;
 use crate::command::forward::event::Event;
 use crate::command::forward::local_listener::{self, LocalListener};
 use crate::command::forward::start_order::StartOrder;
@@ -18,7 +21,8 @@ use crate::command::forward::tunnels::Tunnels;
 use crate::command::forward::upstream::Upstream;
 use crate::command::forward::{dynamic, local, remote};
 use crate::config::Forward;
-use crate::connect::{Connector, Credentials, Server};
+use crate::connect::{Connector, Credentials};
+use crate::server::Server;
 
 /// The forwards through one server, with what they listen on here.
 #[derive(Debug)]
@@ -41,9 +45,19 @@ impl BoundForwards {
         tunnels: &Tunnels,
         listened_on: &[Address],
     ) -> Result<Self, Error> {
-        let Forward { server, trust, local: locals, remote, dynamic: dynamics, header, wait, udp_timeout } =
-            forward;
-        let server = Server { network: network.clone(), ..Server::from_options(server, &trust)? };
+        let Forward {
+            server,
+            trust,
+            local: locals,
+            remote,
+            dynamic: dynamics,
+            header,
+            wait,
+            udp_timeout,
+            resume,
+        } = forward;
+        let mut server = Server::from_options(&server, &trust, credentials.home())?;
+        server.network = network.clone();
         let mut local = Vec::with_capacity(locals.len());
         for forward in locals {
             let listener = LocalListener::bind(network, &forward, listened_on).await?;
@@ -53,11 +67,22 @@ impl BoundForwards {
         for forward in dynamics {
             dynamic.push(local_listener::listen(network, &forward.listen, listened_on).await?);
         }
-        let pool = Pool::new(Connector::new(credentials.clone(), server));
+        let connector = Connector::new(credentials.clone(), server);
+        let pool = Pool::new(CountedConnector::new(connector, Arc::clone(&tunnels.counts)));
         let tunnels = tunnels.clone();
-        let ingress = Ingress { pool, streams: tunnels.streams.clone(), wait, udp_timeout };
+        let (streams, traffic) = (tunnels.streams.clone(), tunnels.counts.traffic.clone());
+        let resumptions = if resume { tunnels.resumptions.clone() } else { Resumptions::none() };
+        let ending = tunnels.ending.clone();
+        let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending };
         let network = network.clone();
-        let upstream = Upstream { network, ingress, tunnels, header, several_servers: Once::new() };
+        let upstream = Upstream {
+            network,
+            ingress,
+            tunnels,
+            header,
+            reached: AtomicU64::new(0),
+            several_servers: Once::new(),
+        };
         Ok(Self { upstream: Arc::new(upstream), local, dynamic, remote })
     }
 
@@ -90,11 +115,12 @@ impl BoundForwards {
         }
         supervisors.spawn(async move {
             let server = upstream.address();
-            upstream
-                .ingress
-                .pool
-                .keep_up(|| upstream.tunnels.observer.tell(&Event::Connected { server: &server }))
-                .await
+            let connected = || {
+                upstream.tunnels.counts.reached.one(());
+                upstream.reached.fetch_add(1, Ordering::Relaxed);
+                upstream.tunnels.observer.tell(&Event::Connected { server: &server });
+            };
+            upstream.ingress.pool.keep_up(connected).await
         });
     }
 }

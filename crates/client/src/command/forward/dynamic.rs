@@ -22,6 +22,7 @@ pub(super) fn announce(upstream: &Upstream, listener: &Listener) {
             kind: Kind::Dynamic,
             address: &address,
             target: None,
+            server: &upstream.address(),
         });
     }
 }

@@ -18,6 +18,14 @@ pub enum Event<'a> {
         address: &'a str,
         /// Where they are carried to; `None` where each says that itself.
         target: Option<&'a str>,
+        /// By which server. Nothing that is printed says so.
+        #[serde(skip)]
+        server: &'a str,
+    },
+    /// The status page is there.
+    Status {
+        /// Its URL, or the path of its socket.
+        url: &'a str,
     },
     /// The server can be reached.
     Connected {
@@ -41,7 +49,7 @@ pub enum Kind {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listening { kind, address, target } => {
+            Self::Listening { kind, address, target, .. } => {
                 let kind = match kind {
                     Kind::Local => "local",
                     Kind::Remote => "remote",
@@ -50,6 +58,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "{kind:<8} {address}")?;
                 target.map_or(Ok(()), |target| write!(f, " -> {target}"))
             }
+            Self::Status { url } => write!(f, "{:<8} {url}", "status"),
             Self::Connected { server } => write!(f, "connected to {server}"),
         }
     }

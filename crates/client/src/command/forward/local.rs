@@ -19,6 +19,7 @@ pub(super) fn announce(upstream: &Upstream, forward: &LocalForward, listener: &L
             kind: Kind::Local,
             address: &address,
             target: Some(&target),
+            server: &upstream.address(),
         });
     }
 }

@@ -127,6 +127,7 @@ fn announce(upstream: &Upstream, forward: &RemoteForward, address: &ListenAddres
         kind: Kind::Remote,
         address: &address,
         target: Some(&target),
+        server: &upstream.address(),
     });
 }
 

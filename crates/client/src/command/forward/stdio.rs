@@ -16,7 +16,8 @@ use wire_protocol::message::Target;
 use wire_protocol::stream::{OpenError, RelayError, open_early, tunnel};
 
 use crate::Error;
-use crate::connect::{Credentials, Server, connect};
+use crate::connect::{Credentials, connect};
+use crate::server::Server;
 
 /// Standard input and output may be anything, files included, which the reactor cannot wait for: two threads carry
 /// them to one end of a socket pair, and the tunnel has the other.
@@ -27,7 +28,7 @@ pub(super) async fn forward(
 ) -> Result<(), Error> {
     let (input, output) = (hardening::standard_input()?, hardening::take_standard_output()?);
     let idle = connect(credentials, server).await?;
-    let address = || server.address.to_string();
+    let address = || server.to_string();
     let channel = |source| Error::Channel { address: address(), source };
     let broken = |source| Error::carried(&address(), target, source);
 

@@ -3,14 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cli_support::admin::{Counts, Status};
+use cli_support::admin::{Counts, ForwardState, ServerState, Status, TrafficState};
+use cli_support::protection::protection;
+use cli_support::status_server::MetricsFormat;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
 use tunnel::pool::MAX_WARM;
+use tunnel::resumptions::Resumptions;
+use wire_protocol::message::Retention;
+use wire_protocol::stream::{Direction, RetentionBudget};
 
+use crate::command::forward::counts::{ForwardCounts, Gauges, Servers};
 use crate::command::forward::event::Observer;
 use crate::config::Forward;
 
@@ -19,12 +26,17 @@ use crate::config::Forward;
 pub(super) struct Tunnels {
     /// Nothing new is taken any more.
     pub(super) draining: CancellationToken,
+    /// What is open is not waited for any longer: the server is told so.
+    pub(super) ending: CancellationToken,
     pub(super) tracker: TaskTracker,
     pub(super) streams: Counter,
     /// Channels on which the server may open a stream.
     pub(super) parked: Counter,
     pub(super) leases: Counter,
     pub(super) drops: DropCounter,
+    /// How connections outlive a lost connection to their server, and how often they have.
+    pub(super) resumptions: Resumptions,
+    pub(super) counts: Arc<ForwardCounts>,
     /// Connections that are accepted here. Each needs a channel too: without a limit, those that wait for one would
     /// hold every descriptor that a channel could have.
     pub(super) accepted: Arc<Semaphore>,
@@ -33,6 +45,8 @@ pub(super) struct Tunnels {
     /// How many permits each of the two has.
     room: usize,
     started: Instant,
+    /// The forwards, as they are shown.
+    forwards: Arc<[ForwardState]>,
     pub(super) observer: Observer,
 }
 
@@ -47,15 +61,19 @@ impl Tunnels {
             && forwards.iter().any(|forward| !(forward.local.is_empty() && forward.dynamic.is_empty()));
         let room = if is_mixed { pairs / 2 } else { pairs }.clamp(1, Semaphore::MAX_PERMITS);
         Self {
+            forwards: forwards.iter().flat_map(Forward::states).collect(),
             accepted: Arc::new(Semaphore::new(room)),
             parking: Arc::new(Semaphore::new(room)),
             room,
             draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
             tracker: TaskTracker::new(),
             streams: Counter::default(),
             parked: Counter::default(),
             leases: Counter::default(),
             drops: DropCounter::default(),
+            resumptions: Resumptions::new(Retention::default(), RetentionBudget::new(MAX_KEPT)),
+            counts: Arc::default(),
             started: Instant::now(),
             observer,
         }
@@ -78,16 +96,45 @@ impl Tunnels {
         debug_assert_eq!(self.parked.count(), 0, "parked channels are counted that are gone");
     }
 
-    /// What `status` shows, where the pools have so many `idle_channels`.
-    pub(super) fn status(&self, idle_channels: usize) -> Status {
+    /// The metrics, where the pools have so many `idle` channels, and are to so many `servers`.
+    pub(super) fn metrics(&self, format: MetricsFormat, idle: usize, servers: Servers) -> String {
+        let gauges = Gauges {
+            started: self.started,
+            idle,
+            parked: self.parked.count(),
+            leases: self.leases.count(),
+            servers,
+            dropped_datagrams: self.drops.count(),
+            is_draining: self.draining.is_cancelled(),
+        };
+        self.counts.write(format, gauges)
+    }
+
+    /// What `status` shows, where the pools have so many `idle_channels`, and are to `servers`.
+    pub(super) fn status(&self, idle_channels: usize, servers: Vec<ServerState>) -> Status {
         let streams = self.streams.count();
         let idle_channels = idle_channels + self.parked.count();
         let channels = streams + idle_channels;
         let (leases, dropped_datagrams) = (self.leases.count(), self.drops.count());
         let counts = Counts { channels, streams, leases, idle_channels, dropped_datagrams };
-        Status::of_this_process("client", self.started, counts)
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        Status {
+            draining: self.draining.is_cancelled(),
+            traffic: Some(TrafficState {
+                received: self.counts.traffic.bytes(Direction::Received),
+                sent: self.counts.traffic.bytes(Direction::Sent),
+                ..TrafficState::default()
+            }),
+            refused: self.counts.refused(),
+            protection: protection(),
+            servers,
+            forwards: self.forwards.to_vec(),
+            ..Status::of_this_process("client", self.started, tasks, counts)
+        }
     }
 }
 
+/// Bytes that are kept of all connections, so that they outlive a lost connection to their server.
+const MAX_KEPT: u64 = 1 << 30;
 /// For everything but connections and their channels: listeners, a few warm channels, files for a moment.
 const RESERVED_DESCRIPTORS: usize = 32;

@@ -1,9 +1,12 @@
 //! What the forwards through one server share.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use cli_support::admin::ServerState;
+use cli_support::metrics::StreamOutcome;
 use tokio::sync::OwnedSemaphorePermit;
 use tunnel::ingress::{Ingress, IngressError};
 use tunnel::listener::{Listener, Source};
@@ -11,25 +14,38 @@ use tunnel::network::Network;
 use tunnel::pending_stream::PendingStream;
 use tunnel::proxy_header::ProxyHeader;
 use tunnel::socket::Socket;
+use wire_protocol::message::RefusedCode;
+use wire_protocol::stream::{RelayError, error_in};
 
 use crate::Error;
+use crate::command::forward::counted_connector::CountedConnector;
 use crate::command::forward::tunnels::Tunnels;
-use crate::connect::Connector;
 
 /// A server, with the channels to it, and what its forwards share.
 #[derive(Debug)]
 pub(super) struct Upstream {
     /// The network on which targets here are reached.
     pub(super) network: Network,
-    pub(super) ingress: Ingress<Connector>,
+    pub(super) ingress: Ingress<CountedConnector>,
     pub(super) tunnels: Tunnels,
     /// What targets here are sent.
     pub(super) header: ProxyHeader,
+    /// How often the server could be reached again, the first time included.
+    pub(super) reached: AtomicU64,
     /// Has run once the log was told that several servers answer at one address.
     pub(super) several_servers: Once,
 }
 
 impl Upstream {
+    /// How it is with the server.
+    pub(super) fn state(&self) -> ServerState {
+        ServerState {
+            address: self.address(),
+            is_connected: self.ingress.pool.is_up(),
+            reconnects: self.reached.load(Ordering::Relaxed).saturating_sub(1),
+        }
+    }
+
     /// The server's address, as it is shown.
     pub(super) fn address(&self) -> String {
         self.ingress.pool.connector().address()
@@ -43,7 +59,19 @@ impl Upstream {
     /// Carries what has come in here to its end.
     pub(super) async fn carry(&self, stream: PendingStream) -> Result<(), Error> {
         let target = Arc::clone(stream.target());
-        self.ingress.carry(stream).await.map_err(|error| match error {
+        let counted = self.tunnels.counts.streams.begin((&*target).into());
+        let carried = self.ingress.carry(stream).await;
+        match &carried {
+            Ok(()) => counted.end(StreamOutcome::Completed),
+            Err(IngressError::Stream(error)) => {
+                if let Some(code) = refused(error) {
+                    counted.refuse(code);
+                }
+                counted.end(StreamOutcome::Failed);
+            }
+            Err(IngressError::NoChannel(_)) => counted.end(StreamOutcome::Failed),
+        }
+        carried.map_err(|error| match error {
             IngressError::NoChannel(error) => error,
             IngressError::Stream(source) => Error::carried(&self.address(), &target, source),
         })
@@ -92,6 +120,15 @@ impl Upstream {
                 }
             }
         }
+    }
+}
+
+/// Why the server did not want a stream, where that is what the error is about.
+fn refused(error: &RelayError) -> Option<RefusedCode> {
+    let RelayError::Channel(error) = error else { return None };
+    match error_in(error) {
+        Some(wire_protocol::Error::Refused(code)) => Some(*code),
+        _ => None,
     }
 }
 

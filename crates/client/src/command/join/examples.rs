@@ -6,15 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use tunnel::address::Address;
-
 use crate::command::join::invocation::Invocation;
+use crate::server_spec::ServerName;
 
-/// Commands for what the words of `grant` allow at `address`.
-pub(super) fn examples(grant: &str, address: &Address, invocation: &Invocation<'_>) -> Vec<String> {
+/// Commands for what the words of `grant` allow at the server called `server`.
+pub(super) fn examples(grant: &str, server: &ServerName, invocation: &Invocation<'_>) -> Vec<String> {
     let home = invocation.home.map(|home| format!(" --home {}", word(&home.display().to_string())));
     let program = format!("{}{}", word(&invocation.program.to_string_lossy()), home.unwrap_or_default());
-    let address = word(&address.to_string());
+    let server = word(server.as_str());
     let mut seen = BTreeSet::new();
     let mut examples = Vec::new();
     let mut words = grant.split(' ').peekable();
@@ -25,31 +24,31 @@ pub(super) fn examples(grant: &str, address: &Address, invocation: &Invocation<'
             continue;
         }
         let commands: Vec<String> = match option {
-            "--messages" => vec![format!("send {address} \"Hello, World!\"")],
-            "--pipe" => vec![format!("pipe {address}")],
+            "--messages" => vec![format!("send {server} \"Hello, World!\"")],
+            "--pipe" => vec![format!("pipe {server}")],
             "--tcp" => vec![match value.strip_suffix(",proxy").unwrap_or(value).rsplit_once(':') {
                 Some((host, port)) if is_plain(host) && is_number(port) => {
-                    format!("forward {address} -L 0:{host}:{port}")
+                    format!("forward {server} -L 0:{host}:{port}")
                 }
-                _ => format!("forward {address} -D 1080"),
+                _ => format!("forward {server} -D 1080"),
             }],
             "--udp" => match value.rsplit_once(':') {
                 Some((host, port)) if is_plain(host) && is_number(port) => {
-                    vec![format!("forward {address} -L 0:{host}:{port}/udp")]
+                    vec![format!("forward {server} -L 0:{host}:{port}/udp")]
                 }
                 _ => Vec::new(),
             },
-            "--unix" if is_path(value) => vec![format!("forward {address} -L 0:{value}")],
-            "--service" if is_plain(value) => vec![format!("forward {address} -L 0:@{value}")],
+            "--unix" if is_path(value) => vec![format!("forward {server} -L 0:{value}")],
+            "--service" if is_plain(value) => vec![format!("forward {server} -L 0:@{value}")],
             "--files" => match value.split_once(':').unwrap_or((value, "")) {
-                (share, "drop") if is_plain(share) => vec![format!("put {address} FILE {share}:")],
+                (share, "drop") if is_plain(share) => vec![format!("put {server} FILE {share}:")],
                 (share, "rw") if is_plain(share) => {
-                    vec![format!("ls {address} {share}:"), format!("put {address} FILE {share}:")]
+                    vec![format!("ls {server} {share}:"), format!("put {server} FILE {share}:")]
                 }
-                (share, "" | "ro") if is_plain(share) => vec![format!("ls {address} {share}:")],
+                (share, "" | "ro") if is_plain(share) => vec![format!("ls {server} {share}:")],
                 _ => Vec::new(),
             },
-            "--listen" if is_number(value) => vec![format!("forward {address} -R {value}:127.0.0.1:8080")],
+            "--listen" if is_number(value) => vec![format!("forward {server} -R {value}:127.0.0.1:8080")],
             _ => Vec::new(),
         };
         examples.extend(commands.iter().map(|command| format!("{program} {command}")));
@@ -96,26 +95,26 @@ mod tests {
     #[track_caller]
     fn check(grant: &str, expected: &[&str]) {
         let invocation = Invocation { program: OsStr::new("client"), home: None };
-        let address = "127.0.0.1:5000".parse().unwrap();
+        let server = "gate".parse().unwrap();
         let expected: Vec<String> = expected.iter().map(|command| format!("client {command}")).collect();
-        assert_eq!(examples(grant, &address, &invocation), expected, "{grant}");
+        assert_eq!(examples(grant, &server, &invocation), expected, "{grant}");
     }
 
     #[test]
     fn what_is_granted_has_a_command() {
-        check("--messages", &["send 127.0.0.1:5000 \"Hello, World!\""]);
-        check("--pipe --max-rate 10MiB", &["pipe 127.0.0.1:5000"]);
-        check("--tcp 10.0.0.1:5432 --tcp 10.0.0.2:80", &["forward 127.0.0.1:5000 -L 0:10.0.0.1:5432"]);
-        check("--tcp '*:443'", &["forward 127.0.0.1:5000 -D 1080"]);
-        check("--tcp db:80,proxy", &["forward 127.0.0.1:5000 -L 0:db:80"]);
-        check("--tcp db:1-1024", &["forward 127.0.0.1:5000 -D 1080"]);
-        check("--udp 10.0.0.1:53", &["forward 127.0.0.1:5000 -L 0:10.0.0.1:53/udp"]);
-        check("--unix /run/db.sock", &["forward 127.0.0.1:5000 -L 0:/run/db.sock"]);
-        check("--service db", &["forward 127.0.0.1:5000 -L 0:@db"]);
-        check("--files in:drop", &["put 127.0.0.1:5000 FILE in:"]);
-        check("--files a:rw", &["ls 127.0.0.1:5000 a:", "put 127.0.0.1:5000 FILE a:"]);
-        check("--files docs", &["ls 127.0.0.1:5000 docs:"]);
-        check("--listen 8080", &["forward 127.0.0.1:5000 -R 8080:127.0.0.1:8080"]);
+        check("--messages", &["send gate \"Hello, World!\""]);
+        check("--pipe --max-rate 10MiB", &["pipe gate"]);
+        check("--tcp 10.0.0.1:5432 --tcp 10.0.0.2:80", &["forward gate -L 0:10.0.0.1:5432"]);
+        check("--tcp '*:443'", &["forward gate -D 1080"]);
+        check("--tcp db:80,proxy", &["forward gate -L 0:db:80"]);
+        check("--tcp db:1-1024", &["forward gate -D 1080"]);
+        check("--udp 10.0.0.1:53", &["forward gate -L 0:10.0.0.1:53/udp"]);
+        check("--unix /run/db.sock", &["forward gate -L 0:/run/db.sock"]);
+        check("--service db", &["forward gate -L 0:@db"]);
+        check("--files in:drop", &["put gate FILE in:"]);
+        check("--files a:rw", &["ls gate a:", "put gate FILE a:"]);
+        check("--files docs", &["ls gate docs:"]);
+        check("--listen 8080", &["forward gate -R 8080:127.0.0.1:8080"]);
         check("(no rights) ...", &[]);
         check("", &[]);
     }
@@ -129,17 +128,17 @@ mod tests {
             check(&format!("--unix {value}"), &[]);
             check(&format!("--udp {value}:53"), &[]);
             check(&format!("--files {value}:rw"), &[]);
-            check(&format!("--tcp {value}:80"), &["forward 127.0.0.1:5000 -D 1080"]);
+            check(&format!("--tcp {value}:80"), &["forward gate -D 1080"]);
         }
         check("--listen 80;id", &[]);
         check("--udp a:53;id", &[]);
     }
 
     #[test]
-    fn a_home_and_an_address_are_quoted() {
+    fn a_program_a_home_and_a_name_are_quoted() {
         let invocation = Invocation { program: OsStr::new("./a b/client"), home: Some(Path::new("/x y")) };
-        let address = "[::1]:5000".parse().unwrap();
-        let command = "'./a b/client' --home '/x y' send '[::1]:5000' \"Hello, World!\"";
-        assert_eq!(examples("--messages", &address, &invocation), [command]);
+        let server = "Tür".parse().unwrap();
+        let command = "'./a b/client' --home '/x y' send 'Tür' \"Hello, World!\"";
+        assert_eq!(examples("--messages", &server, &invocation), [command]);
     }
 }

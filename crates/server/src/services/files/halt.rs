@@ -6,7 +6,7 @@ use files::control::{Control, most_at_rate};
 use files::error::Error;
 use tokio::time::Instant;
 use wire_protocol::message::{MAX_DATA_LEN, ResetCode};
-use wire_protocol::stream::Pace as _;
+use wire_protocol::stream::{Direction, Pace as _};
 
 use crate::throttle::Throttle;
 
@@ -51,15 +51,22 @@ impl Halt {
 pub(crate) struct Terms {
     pub(crate) throttle: Throttle,
     pub(crate) halt: Halt,
+    /// The way that the content of files goes.
+    pub(crate) direction: Direction,
 }
 
 impl Control for Terms {
     fn moved(&self, bytes: usize) -> Result<(), Error> {
-        let is_over = match self.throttle.note(bytes) {
+        let is_over = match self.throttle.note(bytes, self.direction) {
             Some(moment) => self.halt.wait_until(moment),
             None => self.is_stopped(),
         };
         if is_over { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// A client could carry anything in names.
+    fn named(&self, bytes: usize) -> Result<(), Error> {
+        self.moved(bytes)
     }
 
     fn is_stopped(&self) -> bool {
@@ -82,7 +89,7 @@ mod tests {
     fn a_transfer_that_waits_for_its_rate_ends_at_once_when_it_is_stopped() {
         let throttle = Throttle::default();
         throttle.set_rate(NonZeroU64::new(1));
-        let terms = Terms { throttle, halt: Halt::default() };
+        let terms = Terms { throttle, halt: Halt::default(), direction: Direction::Sent };
         let waiting = terms.clone();
         // An hour at this rate.
         let waited = thread::spawn(move || waiting.moved(3600));
@@ -94,9 +101,18 @@ mod tests {
     }
 
     #[test]
+    fn names_count_as_content_does() {
+        let meter = crate::meter::Meter::default();
+        let throttle = Throttle::default().metered(meter.clone());
+        let terms = Terms { throttle, halt: Halt::default(), direction: Direction::Sent };
+        assert!(terms.moved(3).is_ok() && terms.named(4).is_ok());
+        assert_eq!(meter.bytes(), 7);
+    }
+
+    #[test]
     fn what_is_sent_at_once_holds_other_channels_of_the_client_up_for_a_moment_only() {
         let throttle = Throttle::default();
-        let terms = Terms { throttle: throttle.clone(), halt: Halt::default() };
+        let terms = Terms { throttle: throttle.clone(), halt: Halt::default(), direction: Direction::Sent };
         for (rate, most) in [(1, 16_384), (1_000_000, 100_000), (u64::MAX, MAX_DATA_LEN)] {
             throttle.set_rate(NonZeroU64::new(rate));
             assert_eq!(terms.most_at_once(), most, "{rate}");
@@ -105,7 +121,8 @@ mod tests {
 
     #[test]
     fn without_a_rate_nothing_waits() {
-        let terms = Terms { throttle: Throttle::default(), halt: Halt::default() };
+        let terms =
+            Terms { throttle: Throttle::default(), halt: Halt::default(), direction: Direction::Sent };
         assert!(terms.moved(usize::MAX).is_ok() && !terms.is_stopped());
         assert_eq!(terms.most_at_once(), MAX_DATA_LEN);
     }

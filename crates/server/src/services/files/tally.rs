@@ -29,12 +29,13 @@ impl Tally {
             Event::Unchanged { .. } => self.unchanged += 1,
             Event::Failed { path, code, system, side, .. } => {
                 self.failed += 1;
-                let path = path.display();
+                let (path, reason) = (path.display().to_string(), code.to_string());
                 match system {
                     Some(error) if limit.admits() => {
-                        tracing::warn!(client, share, %path, reason = %code, %error, "entry of a share failed");
+                        let error = error.to_string();
+                        tracing::warn!(client, share, path, reason, error, "entry of a share failed");
                     }
-                    _ => tracing::debug!(client, share, %path, reason = %code, ?side, "entry failed"),
+                    _ => tracing::debug!(client, share, path, reason, ?side, "entry failed"),
                 }
             }
             _ => {}

@@ -35,6 +35,14 @@ pub(super) struct Quota {
     has_taken: Mutex<bool>,
 }
 
+impl Usage {
+    /// What all entries count for; `None` before they were counted first.
+    pub(super) fn known(&self) -> Option<u64> {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.at.map(|_| counted.used)
+    }
+}
+
 impl Quota {
     /// Room for `most` bytes in `directory`, of which `usage` knows how many are taken. A walk ends early with `halt`.
     pub(super) fn new(usage: Usage, most: u64, directory: Directory, halt: Halt) -> Self {

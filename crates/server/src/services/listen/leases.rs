@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cli_support::admin::LeaseHeld;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
-use tunnel::dial::in_time;
+use tunnel::dial::{in_time, listen_refusal};
 use tunnel::drops::DropCounter;
 use tunnel::network::Network;
 use tunnel::pending_queue::PendingQueue;
 use tunnel::socket::Socket;
 use tunnel::socks;
-use wire_protocol::message::{ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, RefusedCode, ResetCode};
+use wire_protocol::message::{
+    ClientIdentity, LEASE_LEN, ListenAddress, ListenKind, ListenState, RefusedCode, ResetCode,
+};
 use wire_protocol::stream::{Channel, SecureStream};
 
+use crate::revocation::Revocation;
 use crate::services::listen::acceptor::Acceptor;
 use crate::services::listen::listener::{LeaseListener, look_up, to_address};
 use crate::services::listen::parking::Parking;
@@ -87,12 +92,7 @@ impl Leases {
         let Some(descriptor) = self.visitors.lease() else {
             return Err(Refusal::from(RefusedCode::Busy));
         };
-        let others = self.listened_on_by(owner);
-        let bound = in_time(async {
-            look_up(&self.network, asker, address).await?;
-            LeaseListener::bind(&self.network, address, kind, &others).await
-        });
-        let bound = bound.await;
+        let bound = self.bind(owner, asker, address, kind).await;
         let listener = bound.or_else(|error| self.ipv4_of(owner, address).ok_or(error));
         let listener = listener.map_err(Refusal::of_listening)?;
         let mut key = (address.clone(), kind);
@@ -110,6 +110,69 @@ impl Leases {
             Held { owner: owner.clone(), id, port: bound, listener, queue, ended, _descriptor: descriptor };
         self.held().insert(key, held);
         Ok(lease)
+    }
+
+    /// Whether [`Leases::claim`] would be granted just now. Nothing is listened on, and nothing taken over.
+    pub(super) async fn look(
+        &self,
+        owner: &ClientIdentity,
+        asker: &str,
+        address: &ListenAddress,
+        kind: ListenKind,
+    ) -> ListenState {
+        if let Some(held) = self.held().get(&(address.clone(), kind)) {
+            return match held.owner == *owner {
+                true => ListenState::Own,
+                false => ListenState::Refused { code: RefusedCode::AddressInUse },
+            };
+        }
+        let Some(_descriptor) = self.visitors.lease() else {
+            return ListenState::Refused { code: RefusedCode::Busy };
+        };
+        if self.is_left_over(address).await {
+            return ListenState::Free;
+        }
+        match self.bind(owner, asker, address, kind).await {
+            Ok(_) => ListenState::Free,
+            Err(error) => match listen_refusal(&error) {
+                RefusedCode::AddressInUse if self.overlaps_own(owner, address) => ListenState::OwnOther,
+                code => ListenState::Refused { code },
+            },
+        }
+    }
+
+    /// Whether there is the file of a socket on which nobody listens any more: binding would take its place.
+    async fn is_left_over(&self, address: &ListenAddress) -> bool {
+        let ListenAddress::Unix { path } = address else { return false };
+        let is_socket =
+            std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        is_socket && in_time(self.network.dial(&to_address(address))).await.is_err_and(refused)
+    }
+
+    /// Binds an address that nobody holds a lease of.
+    async fn bind(
+        &self,
+        owner: &ClientIdentity,
+        asker: &str,
+        address: &ListenAddress,
+        kind: ListenKind,
+    ) -> io::Result<LeaseListener> {
+        let others = self.listened_on_by(owner);
+        in_time(async {
+            look_up(&self.network, asker, address).await?;
+            LeaseListener::bind(&self.network, address, kind, &others).await
+        })
+        .await
+    }
+
+    /// Whether the client holds a lease that may overlap with the address: of the same port, or of the same path.
+    fn overlaps_own(&self, owner: &ClientIdentity, address: &ListenAddress) -> bool {
+        let overlaps = |other: &ListenAddress| match (other, address) {
+            (ListenAddress::Port { port: one, .. }, ListenAddress::Port { port: other, .. }) => one == other,
+            (one, other) => one == other,
+        };
+        self.held().iter().any(|((other, _), held)| held.owner == *owner && overlaps(other))
     }
 
     /// `None` where nobody holds the address.
@@ -198,6 +261,18 @@ impl Leases {
         self.held().len()
     }
 
+    /// All of them, by address.
+    pub(super) fn list(&self) -> Vec<LeaseHeld> {
+        let held = self.held();
+        let shown = |((address, kind), held): (&(ListenAddress, ListenKind), &Held)| {
+            let transport = if *kind == ListenKind::Datagram { "/udp" } else { "" };
+            LeaseHeld { address: format!("{address}{transport}"), client: held.owner.to_string() }
+        };
+        let mut all: Vec<LeaseHeld> = held.iter().map(shown).collect();
+        all.sort();
+        all
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<(ListenAddress, ListenKind), Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,7 +297,7 @@ impl Lease {
         self,
         channel: Channel<Socket>,
         stopping: &CancellationToken,
-        revoked: &CancellationToken,
+        revoked: &Revocation,
     ) -> io::Result<Option<Channel<Socket>>> {
         let mut stream = channel.answer_listen(self.port).await?;
         tracing::info!(listen = %self.key.0, "listening for a client");
@@ -238,7 +313,7 @@ impl Lease {
             () = revoked.cancelled() => {
                 tracing::info!(listen = %self.key.0, "no longer listening for a client that has lost the right to it");
                 drop(self);
-                return revoke(stream).await;
+                return revoke(stream, revoked.code()).await;
             }
             held = stream.hold() => {
                 held?;

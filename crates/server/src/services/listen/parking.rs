@@ -4,14 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cli_support::metrics::{StreamCounts, StreamKind, StreamOutcome};
 use tokio_util::sync::CancellationToken;
 use tunnel::counter::Counter;
-use tunnel::parked::Parked;
+use tunnel::parked::{Parked, StreamEnd, StreamObserver};
 use tunnel::pending_queue::PendingQueue;
 use tunnel::socket::Socket;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, Target};
 use wire_protocol::stream::Channel;
 
+use crate::revocation::Revocation;
 use crate::services::terms::ClientTerms;
 use crate::throttle::Throttle;
 
@@ -38,11 +40,35 @@ impl Parking {
         throttle: &Throttle,
         idle_timeout: Duration,
         stopping: &CancellationToken,
-        revoked: &CancellationToken,
-        streams: &Counter,
+        revoked: &Revocation,
+        (streams, counts): (&Counter, &StreamCounts),
     ) -> io::Result<()> {
         let terms = ClientTerms { throttle, revoked, drained: &self.ended };
-        let parked = Parked { queue: &self.queue, ended: &self.ended, stopping, idle_timeout, streams };
+        let observer = &ForwardedStreams(counts);
+        let parked =
+            Parked { queue: &self.queue, ended: &self.ended, stopping, idle_timeout, streams, observer };
         parked.serve(channel, &terms).await
+    }
+}
+
+/// Counts the streams that have come in by a lease.
+#[derive(Debug)]
+struct ForwardedStreams<'a>(&'a StreamCounts);
+
+impl StreamObserver for ForwardedStreams<'_> {
+    fn begun(&self) {
+        self.0.note_begun(StreamKind::Forwarded);
+    }
+
+    fn ended(&self, end: StreamEnd) {
+        let outcome = match end {
+            StreamEnd::Completed => StreamOutcome::Completed,
+            StreamEnd::Refused(code) => {
+                self.0.note_refused(code.into());
+                StreamOutcome::Refused
+            }
+            StreamEnd::Failed => StreamOutcome::Failed,
+        };
+        self.0.note_ended(StreamKind::Forwarded, outcome);
     }
 }

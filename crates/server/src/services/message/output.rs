@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Seek as _, Write as _};
 
+use cli_support::output::SCHEMA;
 use serde::Serialize;
 use tempfile::SpooledTempFile;
 use tunnel::escape;
@@ -87,7 +88,11 @@ fn print_json(
     })?;
     message.rewind()?;
 
-    let head = serde_json::to_string(&Head { from: &principal.name, key: principal.key().as_deref() })?;
+    let head = serde_json::to_string(&Head {
+        schema: SCHEMA,
+        from: &principal.name,
+        key: principal.key().as_deref(),
+    })?;
     let head = escape::escape_json(&head);
     let head = head.strip_suffix('}').unwrap_or(&head);
     if is_text {
@@ -123,6 +128,7 @@ fn write_base64(message: &mut impl io::Read, output: &mut impl io::Write) -> io:
 /// Who a message is from.
 #[derive(Debug, Serialize)]
 struct Head<'a> {
+    schema: u32,
     from: &'a str,
     key: Option<&'a str>,
 }
@@ -137,9 +143,11 @@ mod tests {
 
     use super::*;
     use crate::access::{Enrolment, Grant, Rights};
+    use crate::accounts::AccountHandle;
 
     fn principal() -> Principal {
         Principal {
+            account: AccountHandle::default(),
             identity: ClientIdentity::Psk("alice".into()),
             name: "alice".into(),
             grant: Grant::unlimited(Rights::usual()),
@@ -170,8 +178,8 @@ mod tests {
         check(text, b"a\nb\x1b[2J\xff", "[alice] a\\nb\\u{1b}[2J\\xff\n");
         check(text, b"a\\nb", "[alice] a\\\\nb\n");
         let json = MessageFormat::Json;
-        check(json, b"a\"\n", "{\"from\":\"alice\",\"key\":null,\"text\":\"a\\\"\\n\"}\n");
-        check(json, b"\xff\xfe", "{\"from\":\"alice\",\"key\":null,\"base64\":\"//4=\"}\n");
+        check(json, b"a\"\n", "{\"schema\":1,\"from\":\"alice\",\"key\":null,\"text\":\"a\\\"\\n\"}\n");
+        check(json, b"\xff\xfe", "{\"schema\":1,\"from\":\"alice\",\"key\":null,\"base64\":\"//4=\"}\n");
     }
 
     #[test]

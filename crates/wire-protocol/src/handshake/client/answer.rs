@@ -10,7 +10,7 @@ use rand_core::TryCryptoRng;
 use super::config::{ClientConfig, ExpectedServer};
 use super::welcome::ExpectWelcome;
 use crate::error::Error;
-use crate::handshake::{ChannelKeys, FinishedVerified, Flight, client_auth_message};
+use crate::handshake::{ChannelKeys, Exporter, FinishedVerified, Flight, client_auth_message};
 use crate::message::{ControlMessage, HandshakeMessage, Invite, Mode, ServerLimits};
 use crate::record::append_control;
 
@@ -72,6 +72,13 @@ impl Answer {
         if let Some(target) = &config.open {
             append_control(&mut keys.sealer, &ControlMessage::Open { target: target.clone() }, out)?;
         }
-        Ok(ExpectWelcome { config, mode, limits, keys, resumption: stage.resumption_secret(&t3) })
+        Ok(ExpectWelcome {
+            config,
+            mode,
+            limits,
+            keys,
+            resumption: stage.resumption_secret(&t3),
+            exporter: Exporter::new(&stage, t3),
+        })
     }
 }

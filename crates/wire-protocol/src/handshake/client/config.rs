@@ -9,7 +9,7 @@ use crypto_core::psk::PreSharedKey;
 use crypto_core::secret::Secret;
 
 use crate::error::Error;
-use crate::handshake::ChannelKeys;
+use crate::handshake::{ChannelKeys, Exporter};
 use crate::message::{Joined, Mode, ServerLimits, Target};
 
 /// Most bytes of a ticket that a client can use: with more, a hello might not fit its frame.
@@ -27,13 +27,15 @@ pub struct ClientConfig {
     pub invite: Option<Arc<InviteSecret>>,
     /// Opens a stream right behind the handshake, which saves a round trip.
     pub open: Option<Target>,
+    /// Asks for the reason where the server knows the client, and denies it all the same.
+    pub asks_reason: bool,
 }
 
 impl ClientConfig {
     /// A configuration for `server`, and nothing else yet.
     #[must_use]
     pub fn new(server: ExpectedServer) -> Self {
-        Self { server, identity: None, invite: None, open: None }
+        Self { server, identity: None, invite: None, open: None, asks_reason: false }
     }
 
     /// An invite is for the handshake in RSA mode of a client with a key.
@@ -92,4 +94,6 @@ pub struct Established {
     pub joined: Option<Joined>,
     /// The stream that was opened right behind the handshake, not yet confirmed.
     pub opening: Option<Target>,
+    /// What resumable streams of the channel are tied to.
+    pub exporter: Exporter,
 }

@@ -4,7 +4,7 @@ use crypto_core::schedule::ResumptionSecret;
 
 use super::config::{ClientConfig, Established, ExpectedServer, MAX_TICKET_LEN, ResumptionTicket};
 use crate::error::{Error, InvalidMessage, PeerMisbehaved};
-use crate::handshake::ChannelKeys;
+use crate::handshake::{ChannelKeys, Exporter};
 use crate::message::{
     HandshakeMessage, Joined, MAX_GRANT_LEN, MAX_JOINED_NAME_LEN, Mode, ServerLimits, Ticket,
 };
@@ -17,6 +17,7 @@ pub struct ExpectWelcome {
     pub(super) limits: ServerLimits,
     pub(super) keys: ChannelKeys,
     pub(super) resumption: ResumptionSecret,
+    pub(super) exporter: Exporter,
 }
 
 impl ExpectWelcome {
@@ -54,6 +55,7 @@ impl ExpectWelcome {
                 .map(|ticket| resumption_ticket(&self.resumption, ticket)),
             joined,
             opening: self.config.open,
+            exporter: self.exporter,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::config::{ClientAuth, Established, ServerConfig, TICKET_CHAIN_LIFETIME
 use super::invite::InviteAttempt;
 use crate::codec::encode;
 use crate::error::Error;
-use crate::handshake::{ChannelKeys, FinishedVerified};
+use crate::handshake::{ChannelKeys, Exporter, FinishedVerified};
 use crate::message::{
     ClientIdentity, DeniedCode, HandshakeMessage, Joined, MAX_GRANT_LEN, MAX_JOINED_NAME_LEN, Mode, Ticket,
     TicketContent,
@@ -31,10 +31,12 @@ pub struct Authorization {
     pub(super) mode: Mode,
     pub(super) server_id: KeyId,
     pub(super) full_handshake_at: Duration,
+    pub(super) asks_reason: bool,
     pub(super) client: ClientIdentity,
     pub(super) invite: Option<Box<InviteAttempt>>,
     pub(super) keys: ChannelKeys,
     pub(super) resumption: ResumptionSecret,
+    pub(super) exporter: Exporter,
     #[expect(dead_code, reason = "a proof: nobody is let in without a verified Finished")]
     pub(super) verified: FinishedVerified,
 }
@@ -117,14 +119,21 @@ impl Authorization {
 
     fn establish(mut self, message: &HandshakeMessage, out: &mut Vec<u8>) -> Result<Established, Error> {
         self.keys.send(message, out)?;
-        Ok(Established { keys: self.keys, mode: self.mode, client: self.client, limits: self.config.limits })
+        let gave_ticket = matches!(
+            message,
+            HandshakeMessage::Welcome { ticket: Some(_) } | HandshakeMessage::Joined { ticket: Some(_), .. }
+        );
+        let Self { keys, mode, client, config, exporter, .. } = self;
+        Ok(Established { keys, mode, client, limits: config.limits, gave_ticket, exporter })
     }
 
-    /// Refuses the client.
+    /// Refuses the client, which learns no more than [`DeniedCode::without_reason`] where it has not asked for the reason, or
+    /// wants to use an invite.
     ///
     /// # Errors
     /// [`Error::Crypto`] when sealing fails, which it does not.
     pub fn deny(mut self, code: DeniedCode, out: &mut Vec<u8>) -> Result<(), Error> {
+        let code = if self.asks_reason && self.invite.is_none() { code } else { code.without_reason() };
         self.keys.send(&HandshakeMessage::Denied { code }, out)?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::authorization::Authorization;
 use super::config::ServerConfig;
 use super::invite::InviteAttempt;
 use crate::error::{Error, PeerMisbehaved};
-use crate::handshake::{ChannelKeys, FinishedVerified, Flight, UntilFinished};
+use crate::handshake::{ChannelKeys, Exporter, FinishedVerified, Flight, UntilFinished};
 use crate::message::{ClientIdentity, HandshakeMessage, Mode};
 
 /// What a server holds while it waits for the client's flight.
@@ -23,6 +23,8 @@ pub(super) struct Pending {
     pub(super) mode: Mode,
     pub(super) server_id: KeyId,
     pub(super) full_handshake_at: Duration,
+    /// Whether the client wants to know the reason where it is denied.
+    pub(super) asks_reason: bool,
     pub(super) stage: HandshakeStage,
     pub(super) client_secret: TrafficSecret,
     pub(super) flight: Flight,
@@ -91,11 +93,13 @@ impl ExpectClientFinished {
                 stage.traffic_secret(Side::Client, &t3),
             ),
             resumption: stage.resumption_secret(&t3),
+            exporter: Exporter::new(&stage, t3),
             config: pending.config,
             now: pending.now,
             mode: pending.mode,
             server_id: pending.server_id,
             full_handshake_at: pending.full_handshake_at,
+            asks_reason: pending.asks_reason,
             client,
             invite: match invite {
                 Invitation::Presented(attempt) => Some(attempt),

@@ -9,7 +9,7 @@ use crypto_core::identity::ServerKey;
 use crypto_core::psk::PreSharedKey;
 use crypto_core::ticket::TicketKey;
 
-use crate::handshake::ChannelKeys;
+use crate::handshake::{ChannelKeys, Exporter};
 use crate::message::{ClientIdentity, Mode, ServerLimits};
 
 /// How long a ticket is good for.
@@ -53,4 +53,8 @@ pub struct Established {
     pub client: ClientIdentity,
     /// What the server will put up with.
     pub limits: ServerLimits,
+    /// Whether the client got a ticket for its next connection.
+    pub gave_ticket: bool,
+    /// What resumable streams of the channel are tied to.
+    pub exporter: Exporter,
 }

@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use super::connection::{Channel, OpeningStream, SecureStream, unexpected};
 use crate::Error;
 use crate::channel::Event;
-use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Target};
+use crate::message::{ControlMessage, LEASE_LEN, RefusedCode, Retention, Target};
 use crate::stream::deadline::CLOSE_DEADLINE;
 use crate::stream::error::{idle_for, not_closed};
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Open, Opening};
+use crate::stream::resumable::ResumeRequest;
 use crate::stream::session::{Peer, idle_timeout};
 
 /// A message of the other side on an idle channel.
@@ -25,12 +26,26 @@ use crate::stream::session::{Peer, idle_timeout};
 pub enum Incoming {
     /// A stream: to be answered with [`Channel::answer_open`] or [`Channel::refuse_open`].
     Open(Target),
+    /// A stream that can be taken over: to be answered with [`Channel::begin_answer_resumable`], or as [`Incoming::Open`].
+    OpenResumable(Target, Retention),
+    /// That a stream is taken over: to be answered with [`Channel::answer_resume`], [`Channel::answer_resume_over`] or
+    /// [`Channel::answer_gone`].
+    Resume(ResumeRequest),
     /// That this side opens streams from now on, under this lease: with [`Channel::open`].
     Park([u8; LEASE_LEN]),
     /// Nothing but to be known to be there: its Ping has been answered, or it has answered ours.
     SignOfLife,
     /// The end: to be answered with [`Channel::close`].
     Close,
+}
+
+impl<S> Channel<S> {
+    /// Whether all is said of the resumable stream that was last on the channel. A client's last Acknowledge, for which the server
+    /// waits, goes along with what is said next, or with [`Channel::settle`].
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.writing.sender.has_deferred()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
@@ -77,6 +92,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
             match incoming? {
                 Incoming::Open(target) => return Ok(Some(target)),
                 Incoming::SignOfLife => {}
+                // Who asks in this way for the next stream keeps none.
+                Incoming::OpenResumable(target, _) => return Ok(Some(target)),
+                Incoming::Resume(_) => self.answer_gone().await?,
                 Incoming::Park(_) => return Err(unexpected()),
                 Incoming::Close => return Ok(None),
             }
@@ -102,6 +120,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     pub async fn next_incoming(&mut self) -> io::Result<Incoming> {
         match self.any_event().await? {
             Event::Open(target) => Ok(Incoming::Open(target)),
+            Event::OpenResumable(target, retention) => Ok(Incoming::OpenResumable(target, retention)),
+            Event::Resume(resume, proof) => Ok(Incoming::Resume(ResumeRequest { resume, proof })),
             Event::Park(lease) => Ok(Incoming::Park(lease)),
             Event::Ping(_) | Event::Pong(_) => Ok(Incoming::SignOfLife),
             Event::Close => Ok(Incoming::Close),
@@ -176,6 +196,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         })
         .await
         .map_err(|_| not_closed())?
+    }
+
+    /// Says what is left to be said of the resumable stream that was last on the channel: within a second, and of a channel that is
+    /// dropped before, or the server has the stream wait for its client.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        self.writing.answer_deferred()?;
+        self.flush_all().await
     }
 
     /// Whether the channel still stands, as far as can be seen without waiting: what has arrived is looked at.

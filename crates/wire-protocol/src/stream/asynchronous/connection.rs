@@ -110,6 +110,11 @@ impl<S, P> Connection<S, P> {
         (self.io, Parts { session: self.session, reading: self.reading, writing: self.writing })
     }
 
+    /// As [`Connection::take_apart`], with the phase.
+    pub(super) fn take_apart_in(self) -> (S, Parts, P) {
+        (self.io, Parts { session: self.session, reading: self.reading, writing: self.writing }, self.phase)
+    }
+
     /// The same channel in the `next` phase.
     pub(super) fn into_phase<Q>(self, next: Q) -> Connection<S, Q> {
         let Self { io, session, reading, writing, blocked_writer, .. } = self;

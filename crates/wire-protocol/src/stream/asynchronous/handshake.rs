@@ -1,121 +1,30 @@
-//! The handshake over `AsyncRead + AsyncWrite`, and where its RSA is done.
+//! The handshake over `AsyncRead + AsyncWrite`.
 
 use std::boxed::Box;
 use std::io;
 use std::sync::Arc;
-use std::vec;
 use std::vec::Vec;
 
 use crypto_core::identity::PublicKey;
-use getrandom::SysRng;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::admission::{Admission, RsaPool};
 use super::connection::{Channel, OpeningStream, SecureStream};
+use super::drive::{Driven, Failure, advance, drive, next_message};
 use super::pending_client::PendingClient;
+use super::verified_server::VerifiedServer;
 use crate::channel::SILENCE;
+use crate::handshake::Step;
 use crate::handshake::client::{ClientConfig, ClientHandshake, KeyFetch};
 use crate::handshake::server::{ServerConfig, ServerHandshake};
-use crate::handshake::{Handshake, Step, Work};
 use crate::message::{ClientIdentity, DeniedCode, RefusedCode, Target};
 use crate::stream::deadline::HANDSHAKE_DEADLINE;
 use crate::stream::error::{closed_during_handshake, error_in, handshake_timed_out, silent};
-use crate::stream::handshake::{HANDSHAKE_CHUNK, abort_frame, ended, failed, target_of, unix_time};
+use crate::stream::handshake::{abort_frame, target_of, unix_time};
 use crate::stream::parts::Parts;
 use crate::stream::phase::{Idle, Opening};
 use crate::{Error, PeerMisbehaved};
-
-/// One RSA operation of a handshake.
-pub type Operation = Box<dyn FnOnce() + Send>;
-
-/// A point that a server's handshake has reached, of which [`Admission`] takes note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// The client has said something.
-    FirstBytes,
-    /// A whole hello has come that does not end in a key offer: it is answered, or RSA has to be done for it first.
-    Hello,
-}
-
-/// A server's control of handshakes that are in progress: where the RSA of a connection is done, and whether it is
-/// given up for others. [`RsaPool`] is the simplest one.
-pub trait Admission: Sync {
-    /// Runs `operation` where it does not stand in the reactor's way, and waits for its end. Where the future is dropped
-    /// before the operation has begun, it should never begin: the client is gone, or out of time.
-    ///
-    /// # Errors
-    /// Whatever kept the operation from being run; [`Error::Busy`] tells the client to come back later.
-    fn execute(&self, operation: Operation) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Is told how far the handshake has come.
-    fn note(&self, progress: Progress) {
-        let _ = progress;
-    }
-
-    /// Resolves once the handshake has to be given up, with the reason.
-    fn given_up(&self) -> impl Future<Output = Error> + Send {
-        std::future::pending()
-    }
-}
-
-/// Does RSA on threads of its own, a bounded number at once, so that it never stands in the reactor's way.
-#[derive(Debug, Clone)]
-pub struct RsaPool(Arc<Semaphore>);
-
-impl RsaPool {
-    /// A pool that does `size` operations at once; others wait.
-    #[must_use]
-    pub fn new(size: usize) -> Self {
-        Self(Arc::new(Semaphore::new(size)))
-    }
-}
-
-impl Admission for RsaPool {
-    async fn execute(&self, operation: Operation) -> io::Result<()> {
-        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
-        tokio::task::spawn_blocking(move || {
-            // Held by the thread, not by the waiting task: one that gives up must not make room for another
-            // while its work still goes on.
-            let _permit = permit;
-            operation();
-        })
-        .await
-        .map_err(io::Error::other)
-    }
-}
-
-/// Has `work` done, and gives its outcome and what is to be sent.
-async fn run<H, W>(admission: &impl Admission, work: W, mut out: Vec<u8>) -> io::Result<(Step<H>, Vec<u8>)>
-where
-    H: Handshake + Send + 'static,
-    H::Outcome: Send,
-    H::Work: Send,
-    W: Work<H> + 'static,
-{
-    let (done, outcome) = oneshot::channel();
-    let operation = Box::new(move || {
-        let step = work.run(&mut SysRng, &mut out).map(|step| (step, out));
-        // Nobody waits for it any more where the connection is gone.
-        done.send(step).ok();
-    });
-    admission.execute(operation).await?;
-    Ok(outcome.await.map_err(io::Error::other)??)
-}
-
-/// Waits until the peer has closed the connection without having said anything more. What it says is kept, a chunk at
-/// most, and tells more than the end behind it.
-async fn closed<S: AsyncRead + Unpin>(io: &mut S, inbox: &mut Vec<u8>) -> io::Error {
-    if inbox.is_empty() {
-        let mut chunk = vec![0; HANDSHAKE_CHUNK];
-        match io.read(&mut chunk).await {
-            Ok(0) => return closed_during_handshake(false),
-            Ok(len) => inbox.extend_from_slice(&chunk[..len]),
-            Err(error) => return error,
-        }
-    }
-    std::future::pending().await
-}
 
 /// Connects as a client and opens what `config` says, or else a pipe.
 ///
@@ -208,11 +117,44 @@ async fn handshake<S>(mut io: S, config: ClientConfig) -> io::Result<(S, Parts)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = Vec::new();
-    let start = ClientHandshake::start(config, &mut SysRng, &mut out)?;
+    let start = Driven::client(config)?;
     let pool = RsaPool::new(1);
-    let (established, early) = Box::pin(drive(&mut io, Step::Continue(start), out, &pool)).await?;
+    let (established, early) = Box::pin(drive(&mut io, start, &pool)).await?;
     Ok((io, Parts::of_client(established, &early)))
+}
+
+/// Does the client's handshake up to the server's proof of its key. How long that may take is for the caller to say. What
+/// `config` opens is opened by [`VerifiedServer::open`] only.
+///
+/// # Errors
+/// As [`connect_channel`].
+pub async fn verify_server<S>(mut io: S, mut config: ClientConfig) -> io::Result<VerifiedServer<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let opens = config.open.is_some();
+    if opens {
+        target_of(&mut config)?;
+    }
+    let start = Driven::client(config)?;
+    let pool = RsaPool::new(1);
+    let verified = async {
+        let mut driven = start;
+        while !is_verified(&driven.step) {
+            driven = advance(&mut io, driven, &pool).await?;
+        }
+        io::Result::Ok(driven)
+    };
+    let driven = Box::pin(verified).await?;
+    Ok(VerifiedServer::new(io, driven, opens))
+}
+
+/// Whether the server has proven its key by now: what comes next is the client's part.
+fn is_verified(step: &Step<ClientHandshake>) -> bool {
+    match step {
+        Step::Continue(handshake) => handshake.has_verified_server(),
+        Step::Work(_) | Step::Done(_) => true,
+    }
 }
 
 /// Does the server's handshake and no more: the channel is idle. `admission` says where RSA is done. How long all of it may
@@ -251,9 +193,9 @@ pub async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let start = Step::Continue(ServerHandshake::new(config, unix_time()));
+    let start = Driven::new(ServerHandshake::new(config, unix_time()), Vec::new());
     let driven: io::Result<_> = {
-        let driving = Box::pin(drive(&mut io, start, Vec::new(), admission));
+        let driving = Box::pin(drive(&mut io, start, admission));
         tokio::select! {
             biased;
             driven = driving => driven,
@@ -297,90 +239,4 @@ where
     } else {
         Err(Error::from(PeerMisbehaved::UnexpectedMessage).into())
     }
-}
-
-/// Drives a handshake to its outcome. Also gives the bytes that came behind it.
-async fn drive<H, S>(
-    io: &mut S,
-    mut step: Step<H>,
-    mut out: Vec<u8>,
-    admission: &impl Admission,
-) -> io::Result<(H::Outcome, Vec<u8>)>
-where
-    H: Handshake + Send + 'static,
-    H::Work: 'static,
-    H::Outcome: Send,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut inbox = Vec::new();
-    loop {
-        step = match step {
-            Step::Continue(handshake) => {
-                io.write_all(&out).await?;
-                io.flush().await?;
-                out.clear();
-                let awaits_hello = handshake.peer_may_leave();
-                let read = next_message(
-                    io,
-                    &mut inbox,
-                    |prefix| handshake.message_len(prefix),
-                    || admission.note(Progress::FirstBytes),
-                )
-                .await;
-                let mut message = read.map_err(|failure| match failure {
-                    Failure::Ended => ended(&handshake, !inbox.is_empty()),
-                    Failure::Failed(error) => failed(&handshake, error),
-                })?;
-                let next = handshake.handle(&mut message, &mut SysRng, &mut out)?;
-                if awaits_hello && !matches!(&next, Step::Continue(next) if next.peer_may_leave()) {
-                    admission.note(Progress::Hello);
-                }
-                next
-            }
-            Step::Work(work) => {
-                // No work is done for a client that has closed the connection meanwhile.
-                let (step, filled) = tokio::select! {
-                    biased;
-                    done = run(admission, work, std::mem::take(&mut out)) => done?,
-                    error = closed(io, &mut inbox) => return Err(error),
-                };
-                out = filled;
-                step
-            }
-            Step::Done(outcome) => return Ok((outcome, inbox)),
-        }
-    }
-}
-
-/// Reads until the next message is whole, and takes it out of `inbox`. What `message_len` allows is all that is
-/// ever held, and one chunk.
-async fn next_message<S: AsyncRead + Unpin>(
-    io: &mut S,
-    inbox: &mut Vec<u8>,
-    message_len: impl Fn(&[u8]) -> Result<Option<usize>, Error>,
-    received: impl Fn(),
-) -> Result<Vec<u8>, Failure> {
-    loop {
-        match message_len(inbox).map_err(|error| Failure::Failed(error.into()))? {
-            Some(len) if inbox.len() >= len => return Ok(inbox.drain(..len).collect()),
-            _ => {
-                let mut chunk = vec![0; HANDSHAKE_CHUNK];
-                match io.read(&mut chunk).await.map_err(Failure::Failed)? {
-                    0 => return Err(Failure::Ended),
-                    len => {
-                        received();
-                        inbox.extend_from_slice(&chunk[..len]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The reason why a message has not come.
-enum Failure {
-    /// The peer has closed the connection.
-    Ended,
-    /// Anything else.
-    Failed(io::Error),
 }

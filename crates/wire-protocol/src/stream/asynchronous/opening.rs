@@ -30,6 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OpeningStream<S> {
     pub(super) fn take_answer(&mut self, event: &Event) -> io::Result<()> {
         self.phase.answer = Some(match event {
             Event::Opened => Answer::Opened,
+            Event::OpenedResumable(retention) => Answer::OpenedResumable(*retention),
             Event::Listening(port) => Answer::Listening(*port),
             Event::Refused(code) => Answer::Refused(*code),
             Event::Close => Answer::Closed,
@@ -68,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OpeningStream<S> {
     }
 
     /// What an answer comes to that is not the one that is waited for.
-    fn into_error(self) -> OpenError<Channel<S>> {
+    pub(super) fn into_error(self) -> OpenError<Channel<S>> {
         match self.phase.answer {
             Some(Answer::Refused(code)) => OpenError::Refused { code, channel: self.into_phase(Idle) },
             Some(Answer::Closed) => OpenError::Failed(Error::Closed.into()),

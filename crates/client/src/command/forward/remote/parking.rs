@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cli_support::forward::RemoteForward;
+use cli_support::metrics::{StreamKind, StreamOutcome};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -149,14 +150,24 @@ async fn serve(
         };
         match incoming {
             Ok(incoming) => match incoming? {
-                Incoming::Open(target) => {
+                // What the server opens here does not outlive its channel.
+                Incoming::Open(target) | Incoming::OpenResumable(target, _) => {
                     if let Some(slot) = slot.take() {
                         slot.was_of_use();
                     }
                     drop(parked.take());
                     let open = counters.streams.begin();
                     let request = TargetRequest::new(&parking.upstream, &parking.forward, target);
-                    channel = egress::serve(channel, &request).await?;
+                    let counted = counters.counts.streams.begin(StreamKind::Forwarded);
+                    let served = egress::serve(channel, &request).await;
+                    if let Some(code) = request.refused() {
+                        counted.refuse(code);
+                    }
+                    counted.end(match served {
+                        Ok(_) => StreamOutcome::Completed,
+                        Err(_) => StreamOutcome::Failed,
+                    });
+                    channel = served?;
                     drop(open);
                     if parking.is_full() {
                         close(channel).await;
@@ -172,7 +183,7 @@ async fn serve(
                     in_time(channel.close()).await?;
                     return Err(unknown_lease());
                 }
-                Incoming::Park(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Incoming::Park(_) | Incoming::Resume(_) => return Err(io::ErrorKind::InvalidData.into()),
             },
             Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
             Err(_) => {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use cli_support::forward::{RemoteForward, TargetSpec};
 use tunnel::address::Address;
@@ -23,6 +24,7 @@ pub(super) struct TargetRequest<'a> {
     forward: &'a RemoteForward,
     asked: Target,
     terms: Unlimited,
+    refused: OnceLock<RefusedCode>,
 }
 
 /// Why the server does not get a stream.
@@ -48,8 +50,15 @@ impl From<RefusedCode> for Refusal {
 impl<'a> TargetRequest<'a> {
     /// What the server asks for, by way of `forward`.
     pub(super) fn new(upstream: &'a Upstream, forward: &'a RemoteForward, asked: Target) -> Self {
-        let terms = Unlimited { udp_timeout: upstream.ingress.udp_timeout };
-        Self { upstream, forward, asked, terms }
+        let (udp_timeout, traffic) = (upstream.ingress.udp_timeout, upstream.ingress.traffic.clone());
+        let ending = upstream.tunnels.ending.clone();
+        let terms = Unlimited { udp_timeout, traffic, resumptions: None, ending };
+        Self { upstream, forward, asked, terms, refused: OnceLock::new() }
+    }
+
+    /// What the server was told, where it did not get the stream.
+    pub(super) fn refused(&self) -> Option<RefusedCode> {
+        self.refused.get().copied()
     }
 
     /// Only a target of this side's choice is told who has come in: what a SOCKS client asks for is somebody else's.
@@ -112,6 +121,7 @@ impl egress::Request for TargetRequest<'_> {
     }
 
     fn refuse(&self, Refusal { code, error }: Refusal) -> RefusedCode {
+        self.refused.set(code).ok();
         let Some(error) = error else { return code };
         match self.destination() {
             Ok(Destination::Datagrams(host, port)) => {

@@ -9,26 +9,26 @@ use std::task::{Poll, ready};
 use super::alarm::{alarm, poll_alarm, set_alarm};
 use super::ending::{AbortOnDrop, Failure, Sender};
 use super::pace::Pace;
+use super::stop::Stop;
 use super::together::Together;
-use crate::message::ResetCode;
 use crate::stream::asynchronous::duplex::Duplex;
 use crate::stream::relay_error::RelayError;
 
-/// Gives the sending direction a task of its own, and carries on to the end of both.
+/// Gives the sending direction a task of its own, and carries on to the end of both. Gives back what the relay was made of,
+/// where the sending direction has come to its end in time.
 pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(
     together: Together<C, P, Q>,
-    mut stop: Pin<&mut impl Future<Output = ResetCode>>,
-) -> Result<Together<C, P, Q>, RelayError> {
+    mut stop: Pin<&mut impl Future<Output = impl Into<Stop>>>,
+) -> (Option<Together<C, P, Q>>, Result<(), RelayError>) {
     let Together { shared, sending, mut receiving } = together;
     let shared = Arc::new(shared);
-    let mut task = AbortOnDrop(tokio::spawn(sending.run(Arc::clone(&shared))));
-    let mut sent = None;
+    let mut task = AbortOnDrop::new(tokio::spawn(sending.run(Arc::clone(&shared))));
     let ended = {
         let mut alarm = pin!(alarm(receiving.poll_timeout()));
-        let mut has_received = false;
+        let (mut has_received, mut has_sent) = (false, false);
         poll_fn(|cx| {
-            if let Poll::Ready(code) = stop.as_mut().poll(cx) {
-                return Poll::Ready(Err(Failure::Stopped(code)));
+            if let Poll::Ready(stop) = stop.as_mut().poll(cx) {
+                return Poll::Ready(Err(Failure::Stopped(stop.into())));
             }
             shared.for_receiver.listen(cx.waker());
             loop {
@@ -36,14 +36,12 @@ pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(
                     received.map_err(Failure::Receiving)?;
                     has_received = true;
                 }
-                if sent.is_none()
-                    && let Poll::Ready(joined) = task.poll(cx)
-                {
-                    let joined = joined.map_err(RelayError::Channel).flatten();
-                    sent = Some(joined.map_err(Failure::Sending)?);
+                if !has_sent && let Poll::Ready(sent) = task.poll(cx) {
+                    sent.map_err(Failure::Sending)?;
+                    has_sent = true;
                 }
-                if has_received && let Some(sending) = sent.take() {
-                    return Poll::Ready(Ok(sending));
+                if has_received && has_sent {
+                    return Poll::Ready(Ok(()));
                 }
                 ready!(poll_alarm(alarm.as_mut(), receiving.held_until(), cx));
                 receiving.handle_timeout().map_err(Failure::Receiving)?;
@@ -52,16 +50,14 @@ pub(super) async fn carry_on<C: Duplex, P: Duplex, Q: Pace>(
         })
         .await
     };
-    match ended {
-        Ok(sending) => {
-            let shared = Arc::into_inner(shared).ok_or_else(still_held)?;
-            Ok(Together { shared, sending, receiving })
-        }
-        Err(failure) => {
-            // A task that has ended cannot be waited for again.
-            let sender = sent.as_mut().map_or_else(|| Sender::Apart(&mut task), Sender::Here);
-            Err(failure.conclude(&shared, sender, &mut receiving).await)
-        }
+    let ended = match ended {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(failure.conclude(&shared, Sender::Apart(&mut task), &mut receiving).await),
+    };
+    let Some(sending) = task.into_output() else { return (None, ended.and(Err(still_held()))) };
+    match Arc::into_inner(shared) {
+        Some(shared) => (Some(Together { shared, sending, receiving }), ended),
+        None => (None, ended.and(Err(still_held()))),
     }
 }
 

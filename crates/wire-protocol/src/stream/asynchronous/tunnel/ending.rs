@@ -1,8 +1,9 @@
 //! How a relay comes to its end, and what the other side is told of an end that is none of the channel's.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -13,14 +14,15 @@ use super::pace::Pace;
 use super::receive_direction::ReceiveDirection;
 use super::send_direction::{RESET_DEADLINE, SendDirection};
 use super::shared_state::SharedState;
+use super::stop::Stop;
 use crate::message::ResetCode;
 use crate::stream::asynchronous::duplex::{Duplex, Shared};
 use crate::stream::relay_error::RelayError;
 
 /// What ends a relay before both its directions have ended well.
 pub(super) enum Failure {
-    /// This side has stopped the relay, for this reason.
-    Stopped(ResetCode),
+    /// This side has stopped the relay.
+    Stopped(Stop),
     /// The sending direction has failed.
     Sending(RelayError),
     /// The receiving direction has failed.
@@ -32,7 +34,7 @@ pub(super) enum Sender<'a> {
     /// In the task of the receiving one.
     Here(&'a mut SendDirection),
     /// In a task of its own.
-    Apart(&'a mut AbortOnDrop<Result<SendDirection, RelayError>>),
+    Apart(&'a mut AbortOnDrop<SendDirection>),
 }
 
 impl Sender<'_> {
@@ -41,9 +43,18 @@ impl Sender<'_> {
         match self {
             Self::Here(sending) => sending.give_up(shared, code).await,
             Self::Apart(task) => {
-                shared.give_up(code);
-                timeout(RESET_DEADLINE, &mut task.0).await.is_ok()
+                shared.give_up(Stop::Reset(code));
+                timeout(RESET_DEADLINE, task.ended()).await.is_ok()
             }
+        }
+    }
+
+    /// Has it end without a word, so that what it keeps can be taken over.
+    async fn suspend<C: Duplex, P, Q>(&mut self, shared: &SharedState<C, P, Q>) {
+        if let Self::Apart(task) = self {
+            shared.give_up(Stop::Suspend);
+            // It only has to be polled once more.
+            timeout(RESET_DEADLINE, task.ended()).await.ok();
         }
     }
 }
@@ -57,7 +68,11 @@ impl Failure {
         receiving: &mut ReceiveDirection,
     ) -> RelayError {
         match self {
-            Self::Stopped(code) => {
+            Self::Stopped(Stop::Suspend) => {
+                sender.suspend(shared).await;
+                RelayError::Channel(suspended())
+            }
+            Self::Stopped(Stop::Reset(code)) => {
                 if sender.give_up(shared, code).await {
                     linger(&shared.io).await;
                 }
@@ -66,10 +81,12 @@ impl Failure {
             // The other side's last word tells more than a write that failed.
             Self::Sending(error @ RelayError::Channel(_)) => {
                 let last_word = poll_fn(|cx| receiving.poll(shared, cx));
-                match timeout(LAST_WORD_DEADLINE, last_word).await {
+                let error = match timeout(LAST_WORD_DEADLINE, last_word).await {
                     Ok(Err(last_word)) => last_word,
                     _ => error,
-                }
+                };
+                sender.suspend(shared).await;
+                error
             }
             Self::Sending(error) => {
                 // A task of its own has told it already.
@@ -79,8 +96,11 @@ impl Failure {
                 error
             }
             Self::Receiving(error) => {
-                if let RelayError::Output(_) = error {
-                    sender.give_up(shared, ResetCode::Output).await;
+                match error {
+                    RelayError::Output(_) => {
+                        sender.give_up(shared, ResetCode::Output).await;
+                    }
+                    _ => sender.suspend(shared).await,
                 }
                 error
             }
@@ -104,19 +124,52 @@ async fn linger(io: &impl Duplex) {
     timeout(RESET_DEADLINE, heard).await.ok();
 }
 
-/// A task that does not outlive whoever waits for it.
-pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
+/// The error of a relay that was told to leave its channel.
+fn suspended() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the stream goes on on another channel")
+}
+
+/// A task that does not outlive whoever waits for it. It gives back what it was made of, and how it has ended.
+pub(super) struct AbortOnDrop<T> {
+    task: JoinHandle<(T, Result<(), RelayError>)>,
+    output: Option<T>,
+    has_ended: bool,
+}
 
 impl<T> AbortOnDrop<T> {
-    /// What the task gives; an error where it has panicked.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<T>> {
-        Pin::new(&mut self.0).poll(cx).map_err(std::io::Error::other)
+    pub(super) fn new(task: JoinHandle<(T, Result<(), RelayError>)>) -> Self {
+        Self { task, output: None, has_ended: false }
+    }
+
+    /// How the task has ended; an error where it has panicked. Not to be asked again after that.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        let joined = ready!(Pin::new(&mut self.task).poll(cx));
+        self.has_ended = true;
+        match joined {
+            Ok((output, ended)) => {
+                self.output = Some(output);
+                Poll::Ready(ended)
+            }
+            Err(error) => Poll::Ready(Err(RelayError::Channel(io::Error::other(error)))),
+        }
+    }
+
+    /// Waits until the task has ended, however that is.
+    async fn ended(&mut self) {
+        if !self.has_ended {
+            poll_fn(|cx| self.poll(cx)).await.ok();
+        }
+    }
+
+    /// What the task was made of, where it has ended and not panicked.
+    pub(super) fn into_output(mut self) -> Option<T> {
+        self.output.take()
     }
 }
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

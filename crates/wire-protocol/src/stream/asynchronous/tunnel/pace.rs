@@ -4,11 +4,20 @@ use tokio::time::Instant;
 
 use crate::record::batch;
 
+/// The way that bytes of a stream go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Received,
+    /// To the peer.
+    Sent,
+}
+
 /// A limit of bytes per second, which all streams of a peer may share.
 pub trait Pace: Clone + Send + Sync + 'static {
-    /// Takes note of bytes that have passed. Gives the moment before which no more may; a stream that is held up
+    /// Takes note of bytes that have passed in a direction. Gives the moment before which no more may; a stream that is held up
     /// still gives signs of life.
-    fn note(&self, bytes: usize) -> Option<Instant>;
+    fn note(&self, bytes: usize, direction: Direction) -> Option<Instant>;
 
     /// The most records that are read at once, 1 to [`batch`]: fewer are fairer to other streams.
     fn records(&self) -> usize;
@@ -16,7 +25,7 @@ pub trait Pace: Clone + Send + Sync + 'static {
 
 /// No limit.
 impl Pace for () {
-    fn note(&self, _: usize) -> Option<Instant> {
+    fn note(&self, _: usize, _: Direction) -> Option<Instant> {
         None
     }
 

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crypto_core::record::MAX_PAYLOAD_LEN;
 use tokio::time::{Instant, timeout};
 
 use super::alarm::{alarm, poll_alarm, set_alarm};
-use super::pace::{Hold, Pace};
+use super::pace::{Direction, Hold, Pace};
 use super::shared_state::{Sending, SharedState};
+use super::stop::Stop;
 use crate::Error;
 use crate::channel::HEARTBEAT;
 use crate::message::{ControlMessage, ResetCode};
@@ -25,6 +27,10 @@ use crate::stream::relay_error::RelayError;
 pub(super) struct SendDirection {
     pub(super) writing: Box<SendHalf>,
     input: Input,
+    /// Whether EndOfStream was said on this channel, or need not be.
+    has_said_end: bool,
+    /// Whether the other side was asked to acknowledge what there is no more room for.
+    has_asked: bool,
     hold: Hold,
 }
 
@@ -33,6 +39,15 @@ pub(super) struct SendDirection {
 enum Input {
     Open { slots: usize },
     Ended,
+}
+
+/// What came of reading from the plain connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// So many bytes; none at its end.
+    Bytes(usize),
+    /// Nothing was read, since no more of the stream can be kept.
+    NoRoom,
 }
 
 enum FillError {
@@ -57,7 +72,10 @@ impl From<FillError> for RelayError {
 
 impl SendDirection {
     pub(super) fn new(writing: Box<SendHalf>) -> Self {
-        Self { writing, input: Input::Open { slots: 1 }, hold: Hold::default() }
+        // A stream that was taken over may have ended in this direction.
+        let input = if writing.has_ended() { Input::Ended } else { Input::Open { slots: 1 } };
+        let has_said_end = !writing.sender.is_streaming();
+        Self { writing, input, has_said_end, has_asked: false, hold: Hold::default() }
     }
 
     /// Carries on as far as it can without waiting. Ready once both sides have ended the stream. Where the plain connection
@@ -69,6 +87,7 @@ impl SendDirection {
     ) -> Poll<Result<(), RelayError>> {
         let channel = |error: Error| RelayError::Channel(error.into());
         self.begin(shared);
+        self.writing.let_go();
         loop {
             // Asked first: a moment that has passed is not waited for again, whatever else this waits for.
             let is_held = self.hold.lasts();
@@ -79,33 +98,66 @@ impl SendDirection {
                     if self.writing.unsent().is_empty() {
                         break;
                     }
-                    ready!(self.writing.poll_send(&mut Shared(&shared.io), cx))
-                        .map_err(RelayError::Channel)?;
+                    match self.writing.poll_send(&mut Shared(&shared.io), cx) {
+                        Poll::Ready(sent) => sent.map_err(RelayError::Channel)?,
+                        Poll::Pending => {
+                            // The other side may not read before this one does.
+                            let is_full = self.writing.has_to_resend() || self.writing.room(1) == 0;
+                            shared.set_stalled(is_full || shared.is_stalled());
+                            return Poll::Pending;
+                        }
+                    }
                 }
+            }
+            // What was lost with another channel goes first, at the same pace.
+            if self.writing.has_to_resend() {
+                self.writing.resend().map_err(channel)?;
+                continue;
+            }
+            if self.input == Input::Ended && !self.has_said_end {
+                self.end(shared).map_err(channel)?;
+                continue;
             }
             if self.input == Input::Ended {
                 shared.sending.set(shared.sending.get().ended());
+                if self.writing.sender.defer_last_acknowledge() {
+                    shared.for_receiver.raise();
+                }
                 return if self.writing.sender.is_idle() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             if is_held {
                 return Poll::Pending;
             }
             match ready!(self.fill(shared.pace.records(), &shared.plain, cx))? {
-                0 => {
-                    self.input = Input::Ended;
-                    self.writing.control(&ControlMessage::EndOfStream).map_err(channel)?;
-                    shared.for_receiver.raise();
+                // Where a stream keeps all that it can it goes on with the next Acknowledge, which comes along with a Pong.
+                Filled::NoRoom if self.has_asked => return Poll::Pending,
+                Filled::NoRoom => {
+                    self.has_asked = true;
+                    shared.set_stalled(true);
+                    self.writing.control(&ControlMessage::Ping { nonce: 0 }).map_err(channel)?;
                 }
-                len => {
+                Filled::Bytes(0) => {
+                    self.has_room(shared);
+                    self.input = Input::Ended;
+                    self.end(shared).map_err(channel)?;
+                }
+                Filled::Bytes(len) => {
+                    self.has_room(shared);
                     if self.input == (Input::Open { slots: batch() }) {
                         shared.sending.set(Sending::Apart);
                     }
                     // What was read goes out; nothing else is read before its time.
-                    self.hold.until(shared.pace.note(len));
+                    self.hold.until(shared.pace.note(len, Direction::Sent));
                 }
             }
             shared.release_opened();
         }
+    }
+
+    /// Notes that the plain connection is read again.
+    fn has_room<C, P, Q>(&mut self, shared: &SharedState<C, P, Q>) {
+        self.has_asked = false;
+        shared.set_stalled(false);
     }
 
     /// Where the other side has spoken first, an answer is likely to follow at once: Opened goes along with it, or with the
@@ -120,19 +172,30 @@ impl SendDirection {
         }
     }
 
+    fn end<C, P, Q>(&mut self, shared: &SharedState<C, P, Q>) -> Result<(), Error> {
+        self.has_said_end = true;
+        self.writing.control(&ControlMessage::EndOfStream)?;
+        shared.for_receiver.raise();
+        Ok(())
+    }
+
     /// Reads from the plain connection straight into records and seals them. No record is held back for more to come.
     fn fill(
         &mut self,
         most: usize,
         plain: &impl Duplex,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, FillError>> {
-        let Input::Open { slots } = self.input else { return Poll::Ready(Ok(0)) };
+    ) -> Poll<Result<Filled, FillError>> {
+        let Input::Open { slots } = self.input else { return Poll::Ready(Ok(Filled::Bytes(0))) };
         let records = slots.min(most);
         loop {
             ready!(plain.poll_read_ready(cx)).map_err(FillError::Plain)?;
+            let allowed = self.writing.room(records * MAX_PAYLOAD_LEN);
+            if allowed == 0 {
+                return Poll::Ready(Ok(Filled::NoRoom));
+            }
             let mut room = 0;
-            let filled = self.writing.data_with(records, |places| {
+            let filled = self.writing.data_within(records, allowed, |places| {
                 room = places.iter().map(|place| place.len()).sum();
                 plain.try_read_vectored(places).map_err(FillError::Plain)
             });
@@ -142,7 +205,7 @@ impl SendDirection {
                     self.input = Input::Open {
                         slots: if len == room { batch() } else { len.div_ceil(room / records).max(1) },
                     };
-                    return Poll::Ready(Ok(len));
+                    return Poll::Ready(Ok(Filled::Bytes(len)));
                 }
                 Err(FillError::Plain(error)) if is_transient(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -167,9 +230,10 @@ impl SendDirection {
         Some(if self.writing.unsent().is_empty() { due } else { due.max(Instant::now() + HEARTBEAT) })
     }
 
-    /// Until when it is held up.
+    /// Until when it is held up, or when it has to acknowledge what was taken, whichever comes first.
     pub(super) fn held_until(&self) -> Option<Instant> {
-        self.hold.end()
+        let acknowledge = self.writing.acknowledge_due().filter(|_| self.writing.unsent().is_empty());
+        self.hold.end().into_iter().chain(acknowledge).min()
     }
 
     /// Says Reset, and ends the channel. `false` where the other side has not taken it in time: it learns of it from the cut.
@@ -190,20 +254,28 @@ impl SendDirection {
         is_sent
     }
 
-    /// Carries on in a task of its own, to its end, or until the stream is given up.
+    /// Carries on in a task of its own, to its end, or until the stream is given up. Gives itself back in any case.
     pub(super) async fn run<C: Duplex, P: Duplex, Q: Pace>(
         mut self,
         shared: Arc<SharedState<C, P, Q>>,
-    ) -> Result<Self, RelayError> {
+    ) -> (Self, Result<(), RelayError>) {
+        let ended = self.run_to_end(&shared).await;
+        (self, ended)
+    }
+
+    async fn run_to_end<C: Duplex, P: Duplex, Q: Pace>(
+        &mut self,
+        shared: &SharedState<C, P, Q>,
+    ) -> Result<(), RelayError> {
         let mut alarm = pin!(alarm(self.poll_timeout()));
         let mut reset = None;
         let ended = poll_fn(|cx| {
             shared.for_sender.listen(cx.waker());
-            if let Some(code) = shared.given_up.get() {
-                return Poll::Ready(Ok(Some(*code)));
+            if let Some(stop) = shared.given_up.get() {
+                return Poll::Ready(Ok(Some(*stop)));
             }
             loop {
-                if let Poll::Ready(sent) = self.poll(&shared, cx) {
+                if let Poll::Ready(sent) = self.poll(shared, cx) {
                     return Poll::Ready(sent.map(|()| None));
                 }
                 if self.input_has_ended() {
@@ -219,18 +291,18 @@ impl SendDirection {
         })
         .await;
         match ended {
-            Ok(None) => {}
-            Ok(Some(code)) => {
-                self.give_up(&shared, code).await;
+            Ok(None | Some(Stop::Suspend)) => {}
+            Ok(Some(Stop::Reset(code))) => {
+                self.give_up(shared, code).await;
             }
             Err(error) => {
                 if let RelayError::Input(_) = error {
-                    self.give_up(&shared, ResetCode::Input).await;
+                    self.give_up(shared, ResetCode::Input).await;
                 }
                 return Err(error);
             }
         }
-        Ok(self)
+        Ok(())
     }
 }
 

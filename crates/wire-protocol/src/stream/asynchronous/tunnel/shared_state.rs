@@ -2,9 +2,10 @@
 //! other of it. What has been sent and received of the stream the channel itself knows.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::signal::Signal;
-use crate::message::ResetCode;
+use super::stop::Stop;
 use crate::state::{StateCell, states};
 
 /// What the two directions share.
@@ -14,11 +15,14 @@ pub(super) struct SharedState<C, P, Q> {
     pub(super) pace: Q,
     /// How far the sending direction has come.
     pub(super) sending: StateCell<Sending>,
-    /// The stream is to be given up, for this reason.
-    pub(super) given_up: OnceLock<ResetCode>,
-    /// A Ping or the other side's EndOfStream has come, or data while Opened is held back, or the stream is given up.
+    /// The sending direction reads nothing of the plain connection, since no more of a resumable stream can be kept.
+    pub(super) is_stalled: AtomicBool,
+    /// The sending direction is to end, in this way.
+    pub(super) given_up: OnceLock<Stop>,
+    /// A Ping, an Acknowledge or the other side's EndOfStream has come, or data while Opened is held back, or there is something to
+    /// acknowledge, or the stream is given up.
     pub(super) for_sender: Signal,
-    /// Our EndOfStream is on its way.
+    /// Our EndOfStream is on its way, the sending direction has stalled, or it has nothing left to say.
     pub(super) for_receiver: Signal,
 }
 
@@ -29,15 +33,27 @@ impl<C, P, Q> SharedState<C, P, Q> {
             plain,
             pace,
             sending: StateCell::new(Sending::NotBegun),
+            is_stalled: AtomicBool::new(false),
             given_up: OnceLock::new(),
             for_sender: Signal::default(),
             for_receiver: Signal::default(),
         }
     }
 
-    /// Has the sending direction, which has a task of its own, say Reset and end. The first reason counts.
-    pub(super) fn give_up(&self, code: ResetCode) {
-        self.given_up.set(code).ok();
+    /// Notes whether the sending direction has room, and tells the receiving one where it has none any more.
+    pub(super) fn set_stalled(&self, is_stalled: bool) {
+        if self.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled && is_stalled {
+            self.for_receiver.raise();
+        }
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Acquire)
+    }
+
+    /// Has the sending direction, which has a task of its own, end, and say Reset where there is a reason. The first one counts.
+    pub(super) fn give_up(&self, stop: Stop) {
+        self.given_up.set(stop).ok();
         self.for_sender.raise();
     }
 

@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::receive_direction::ReceiveDirection;
 use super::send_direction::SendDirection;
 use super::shared_state::SharedState;
-use crate::message::ResetCode;
+use super::stop::Stop;
 use crate::stream::asynchronous::duplex::Duplex;
 use crate::stream::half::{ReceiveHalf, SendHalf};
 use crate::stream::relay_error::RelayError;
@@ -37,17 +37,14 @@ pub(super) enum Progress {
 
 impl<C: Duplex, P: Duplex, Q: Pace> Together<C, P, Q> {
     pub(super) fn new(io: C, plain: P, pace: Q, reading: Box<ReceiveHalf>, writing: Box<SendHalf>) -> Self {
-        Self {
-            shared: SharedState::new(io, plain, pace),
-            sending: SendDirection::new(writing),
-            receiving: ReceiveDirection::new(reading),
-        }
+        let receiving = ReceiveDirection::new(reading, writing.reservation_beside());
+        Self { shared: SharedState::new(io, plain, pace), sending: SendDirection::new(writing), receiving }
     }
 
     /// Carries on until there is much to send, or to the end.
     pub(super) async fn run(
         &mut self,
-        mut stop: Pin<&mut impl Future<Output = ResetCode>>,
+        mut stop: Pin<&mut impl Future<Output = impl Into<Stop>>>,
     ) -> Result<Progress, Failure> {
         let Self { shared, sending, receiving } = self;
         let mut alarm = pin!(alarm(earliest(sending.poll_timeout(), receiving.poll_timeout())));
@@ -56,7 +53,7 @@ impl<C: Duplex, P: Duplex, Q: Pace> Together<C, P, Q> {
         let mut sends_first = false;
         poll_fn(|cx| {
             if let Poll::Ready(code) = stop.as_mut().poll(cx) {
-                return Poll::Ready(Err(Failure::Stopped(code)));
+                return Poll::Ready(Err(Failure::Stopped(code.into())));
             }
             if sends_first && let Poll::Ready(Err(error)) = sending.poll(shared, cx) {
                 return Poll::Ready(Err(Failure::Sending(error)));

@@ -1,0 +1,5 @@
+//! The `client` program.
+
+fn main() -> std::process::ExitCode {
+    client::program::main()
+}

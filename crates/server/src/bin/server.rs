@@ -1,0 +1,5 @@
+//! The `server` program.
+
+fn main() -> std::process::ExitCode {
+    server::program::main()
+}

@@ -1,0 +1,166 @@
+//! The resumable streams of a session (section 7.7 of the protocol): announced, carried, taken over from another channel, and held.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use jiff::Timestamp;
+use tunnel::closing::{into_io, stop};
+use tunnel::resumable_streams::{Announced, Carried, Suspension, Taken};
+use tunnel::socket::Socket;
+use tunnel::terms::Terms as _;
+use wire_protocol::message::Target;
+use wire_protocol::stream::{
+    Channel, Interrupted, ResumableStream, ResumeError, ResumeRequest, Stop, TunnelEnd, tunnel_resumable,
+};
+
+use crate::access::{Request, permits};
+use crate::counters::StreamLoss;
+use crate::held_stream;
+use crate::open::OpenTarget;
+use crate::services::reset::revoke;
+use crate::session::Session;
+use crate::stream_owner::StreamOwner;
+
+impl Session {
+    /// Notes that the client has asked for a stream that is to outlive `channel`, which may be lost before the stream stands.
+    pub(super) fn announce(
+        &self,
+        channel: &Channel<Socket>,
+        target: &Target,
+    ) -> Option<Announced<StreamOwner>> {
+        let open = OpenTarget::new(target.clone(), Timestamp::now());
+        let owner = Arc::new(self.owner_of(Some(open)));
+        target.may_be_resumable().then(|| self.server.resumable.announce(channel.asked_stream(), owner))
+    }
+
+    /// Carries a stream that was announced, and stands now.
+    pub(super) async fn carry_announced(
+        &self,
+        stream: ResumableStream<Socket>,
+        target: Socket,
+        announced: Option<Announced<StreamOwner>>,
+    ) -> io::Result<Option<Channel<Socket>>> {
+        let announced = announced.ok_or_else(|| io::Error::other("the stream was not announced"))?;
+        let carried = announced.enter(Arc::new(self.owner()));
+        self.carry_resumable(stream, target, carried).await
+    }
+
+    /// Takes a stream of the client over from another channel, and carries it; `None` where the channel has ended with it.
+    pub(super) async fn resume_stream(
+        &self,
+        mut channel: Channel<Socket>,
+        request: &ResumeRequest,
+    ) -> io::Result<Option<Channel<Socket>>> {
+        // Rights may have changed since the handshake.
+        let principal = match self.judge_again(&self.server.access.look()) {
+            Ok(principal) => principal,
+            Err(denial) => return revoke(channel, denial.reset_code()).await,
+        };
+        let may = |owner: &StreamOwner| {
+            owner.open.as_ref().is_none_or(|open| {
+                let (principal, source) = (&*principal, self.source.ip());
+                permits(&Request { principal, source, action: open.action() }).is_ok()
+            })
+        };
+        let (client, streams) = (self.owner(), &self.server.resumable);
+        // On the heap, so that the room for it is given back once the stream goes on.
+        let taken = Box::pin(streams.take_over(request, channel.exporter(), &client, may)).await;
+        let (interrupted, owner, carried) = match taken {
+            Taken::Gone => {
+                channel.answer_gone().await?;
+                return Ok(Some(channel));
+            }
+            Taken::Over(mut tombstone) => {
+                let answered = channel.answer_resume_over(&mut tombstone, request).await;
+                streams.put_back(request.id(), tombstone);
+                return answered.map(|()| Some(channel));
+            }
+            Taken::Stream { interrupted, client, carried } => (*interrupted, client, carried),
+        };
+        let Interrupted { stream, plain, .. } = interrupted;
+        let resumed = Box::pin(channel.answer_resume(stream, request)).await;
+        let stream = match resumed {
+            Ok(stream) => stream,
+            Err(ResumeError::Lost { stream, error }) => {
+                let told = io::Error::new(error.kind(), error.to_string());
+                self.hold(carried, owner, Box::new(Interrupted { stream, plain, error }));
+                return Err(told);
+            }
+            Err(ResumeError::Gone { channel }) => return Ok(Some(channel)),
+            Err(ResumeError::Failed(error)) => return Err(error),
+        };
+        let _open = self.server.streams.begin();
+        self.server.counters.resumption.resumed.one(());
+        let target = owner.target();
+        tracing::info!(client = owner.name, target, stream = %carried.id(), "stream resumed");
+        self.note(owner.open.clone());
+        // A change of rights since they were looked at above concerned a session that had nothing open.
+        if let Err(denial) = self.may_keep_open(&self.principal()) {
+            return Err(stop(stream, denial.reset_code()).await);
+        }
+        self.carry_resumable(stream, plain, carried).await
+    }
+
+    /// Carries a stream that outlives its channel, to the end of either; `None` where the channel has ended with it.
+    async fn carry_resumable(
+        &self,
+        stream: ResumableStream<Socket>,
+        target: Socket,
+        carried: Carried<StreamOwner>,
+    ) -> io::Result<Option<Channel<Socket>>> {
+        let terms = self.terms();
+        let stop = async {
+            tokio::select! {
+                biased;
+                code = terms.stopped() => Stop::Reset(code),
+                () = carried.let_go() => Stop::Suspend,
+            }
+        };
+        match tunnel_resumable(stream, target, terms.pace(), stop).await.map_err(into_io)? {
+            TunnelEnd::Over { channel, stream } => {
+                carried.over(*stream);
+                Ok(Some(channel))
+            }
+            TunnelEnd::Interrupted(interrupted) => {
+                let error = &interrupted.error;
+                let told = io::Error::new(error.kind(), error.to_string());
+                self.hold(carried, Arc::new(self.owner()), interrupted);
+                Err(told)
+            }
+        }
+    }
+
+    /// Has a stream wait for the client, which has lost the channel.
+    fn hold(
+        &self,
+        carried: Carried<StreamOwner>,
+        owner: Arc<StreamOwner>,
+        interrupted: Box<Interrupted<Socket>>,
+    ) {
+        let (id, target) = (carried.id(), owner.target());
+        let hold = match carried.suspend(interrupted) {
+            Suspension::Held(hold) => hold,
+            Suspension::TakenOver => return,
+            Suspension::Full { is_lost } => {
+                if is_lost {
+                    held_stream::lost(&self.server, &owner, id, StreamLoss::Full);
+                }
+                return;
+            }
+        };
+        tracing::debug!(client = owner.name, target, stream = %hold.id(), "stream held for its client");
+        let (server, changes) = (Arc::clone(&self.server), self.changes.clone());
+        let waiting = held_stream::hold(server, hold, owner, self.origin(), changes);
+        self.server.connections.spawn(waiting);
+    }
+
+    /// The client of this session, as the owner of what it has open.
+    fn owner(&self) -> StreamOwner {
+        self.owner_of(self.target.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn owner_of(&self, open: Option<OpenTarget>) -> StreamOwner {
+        let principal = self.principal();
+        StreamOwner { identity: principal.identity.clone(), name: principal.name.clone(), open }
+    }
+}

@@ -1,0 +1,139 @@
+//! Takes a stream over that has lost its channel: on one new channel after the other, for as long as the other side holds it.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wire_protocol::stream::{
+    Interrupted, RelayError, ResumableStream, ResumeError, Stop, Suspended, TunnelEnd, tunnel_resumable,
+};
+
+use super::takeover_error::TakeoverError;
+use super::{Ingress, IngressError};
+use crate::backoff::Backoff;
+use crate::pool::Connect;
+use crate::socket::Socket;
+use crate::terms::Terms;
+
+impl<C: Connect<Socket = Socket>> Ingress<C> {
+    /// Carries a stream that can be taken over to its end, on as many channels as that takes. The last one is idle then, and back
+    /// in the pool.
+    ///
+    /// # Errors
+    /// [`IngressError`]: the connection was reset.
+    pub async fn carry_resumable<T: Terms>(
+        &self,
+        mut stream: ResumableStream<Socket>,
+        mut socket: Socket,
+        terms: &T,
+    ) -> Result<(), IngressError<C::Error>> {
+        loop {
+            let stop = async { Stop::from(terms.stopped().await) };
+            let end = tunnel_resumable(stream, socket, terms.pace(), stop).await;
+            let interrupted = match end.map_err(IngressError::Stream)? {
+                TunnelEnd::Over { channel, .. } => {
+                    self.pool.put(channel);
+                    return Ok(());
+                }
+                TunnelEnd::Interrupted(interrupted) => interrupted,
+            };
+            let Interrupted { stream: suspended, plain, error } = *interrupted;
+            // On the heap, so that a stream that stands has no room for it.
+            stream = Box::pin(self.take_over(suspended, &RelayError::Channel(error), terms)).await?;
+            socket = plain;
+        }
+    }
+
+    /// Waits for a channel on which the stream goes on that has lost its own with this error, or until its terms stop it.
+    pub(super) async fn take_over<T: Terms>(
+        &self,
+        stream: Box<Suspended>,
+        error: &RelayError,
+        terms: &T,
+    ) -> Result<ResumableStream<Socket>, TakeoverError<C::Error>> {
+        let (id, since) = (stream.id(), Instant::now());
+        let deadline = since + stream.hold();
+        tracing::debug!(stream = %id, %error, "the channel of a stream is lost: taking the stream over");
+        let waiting = self.resumptions.interrupted();
+        // What has lain around may be as dead as this one was, and looks alive.
+        self.pool.drop_idle();
+        let taken = tokio::select! {
+            biased;
+            code = terms.stopped() => Err(TakeoverError::Stopped(code)),
+            taken = self.resume_until(stream, deadline) => taken,
+        };
+        let (paused, paused_ms) = (since.elapsed(), since.elapsed().as_millis());
+        match &taken {
+            Ok(_) => {
+                waiting.resumed(paused);
+                tracing::info!(stream = %id, paused_ms, "stream resumed");
+            }
+            Err(TakeoverError::NoChannel(_)) if Instant::now() >= deadline => {
+                tracing::info!(stream = %id, paused_ms, "stream lost: no channel came about for as long as the server holds it");
+            }
+            Err(TakeoverError::NoChannel(_)) => {
+                tracing::info!(stream = %id, paused_ms, "stream lost: the server lets no channel come about");
+            }
+            Err(TakeoverError::Stopped(_) | TakeoverError::Gone | TakeoverError::Failed(_)) => {}
+        }
+        taken
+    }
+
+    /// Asks for the stream on one channel after the other.
+    async fn resume_until(
+        &self,
+        mut stream: Box<Suspended>,
+        deadline: Instant,
+    ) -> Result<ResumableStream<Socket>, TakeoverError<C::Error>> {
+        let id = stream.id();
+        let mut pauses = Backoff::up_to(LONGEST_PAUSE);
+        let mut is_first = true;
+        loop {
+            let channel = self.pool.get(deadline).await.map_err(TakeoverError::NoChannel)?;
+            let limit = ANSWER_DEADLINE.min(deadline.saturating_duration_since(Instant::now()));
+            match channel.resume(stream, limit).await {
+                Ok(resumed) => return Ok(resumed),
+                Err(ResumeError::Lost { stream: kept, error }) => {
+                    tracing::debug!(stream = %id, %error, "the stream was not taken over: trying again");
+                    stream = kept;
+                }
+                Err(ResumeError::Gone { channel }) => {
+                    self.pool.put(channel);
+                    return Err(TakeoverError::Gone);
+                }
+                Err(ResumeError::Failed(error)) => return Err(TakeoverError::Failed(error)),
+            }
+            if Instant::now() >= deadline {
+                return Err(TakeoverError::NoChannel(self.pool.connector().no_channel()));
+            }
+            if !std::mem::take(&mut is_first) {
+                tokio::time::sleep_until(deadline.min(Instant::now() + pauses.next_pause())).await;
+            }
+        }
+    }
+}
+
+impl<E> From<TakeoverError<E>> for IngressError<E> {
+    fn from(error: TakeoverError<E>) -> Self {
+        match error {
+            TakeoverError::NoChannel(error) => Self::NoChannel(error),
+            TakeoverError::Stopped(code) => Self::Stream(RelayError::Stopped(code)),
+            TakeoverError::Gone => Self::Stream(RelayError::Channel(gone())),
+            TakeoverError::Failed(error) => Self::Stream(RelayError::Channel(error)),
+        }
+    }
+}
+
+/// The error of a stream that the server does not have any more: it has restarted, has waited for too long, or does not let the
+/// client have the stream.
+fn gone() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the server no longer has the stream: it was restarted, did not wait longer, or the client may not have it",
+    )
+}
+
+/// How long the server may take for its answer on one channel.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);

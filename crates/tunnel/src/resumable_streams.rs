@@ -1,0 +1,469 @@
+//! The resumable streams of a server (section 7.7 of the protocol): those that a channel carries, those that have lost theirs and
+//! wait for their client, and those that are over and still known.
+//!
+//! ```text
+//!   announce            enter                     suspend              hold is over, rights are lost
+//!   --------> [ opening ] ----> [ in use ] ----------------> [ held ] ---------------------------> reset
+//!                                  |    ^                       |
+//!                       over, lost |    +---- take_over --------+
+//!                                  v
+//!                             [ over ]  offsets alone, for as long as the stream would have been held
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use wire_protocol::handshake::Exporter;
+use wire_protocol::message::Retention;
+use wire_protocol::stream::{
+    Interrupted, ResumeRequest, ResumeVerifier, RetentionBudget, StreamId, Suspended, Tombstone,
+};
+
+use crate::counter::{Counted, Counter};
+use crate::resumption::Resumption;
+use crate::socket::Socket;
+
+/// How much the resumable streams of a server may keep, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "an argument")]
+pub struct ResumptionLimits {
+    /// The most that is granted to one stream.
+    pub retention: Retention,
+    /// Bytes that are kept of all streams of one client.
+    pub per_client: u64,
+    /// Bytes that are kept of all streams.
+    pub total: u64,
+}
+
+/// The resumable streams of a server. `C` is what it knows of the client of a stream, and of what it has open: two of one client
+/// are equal in [`Client::is_same`].
+#[derive(Debug)]
+pub struct ResumableStreams<C> {
+    limits: ResumptionLimits,
+    /// Streams that wait for their clients at most, each with the descriptor of its plain connection.
+    max_held: usize,
+    all: RetentionBudget,
+    state: Mutex<State<C>>,
+    held: Counter,
+}
+
+/// What a server knows of the client of a stream.
+pub trait Client: Send + Sync + 'static {
+    /// Whether both are one client, by its identity.
+    fn is_same(&self, other: &Self) -> bool;
+}
+
+#[derive(Debug)]
+struct State<C> {
+    streams: HashMap<StreamId, Entry<C>>,
+    /// Those that are over, the one that was over first in front.
+    over: VecDeque<(Instant, StreamId)>,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    client: Arc<C>,
+    verifier: ResumeVerifier,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// It was asked for, and its target is being reached. The waker tells of what comes of it.
+    Opening(Arc<Notify>),
+    /// A channel carries it.
+    InUse(Arc<InUse>),
+    /// It waits for its client.
+    Held {
+        interrupted: Box<Interrupted<Socket>>,
+        /// The task that waits with it is told that it waits no longer.
+        taken: Arc<Notify>,
+        _held: Counted,
+    },
+    /// The stream is over.
+    Over(Tombstone),
+    /// It is taken over at this moment.
+    Away,
+}
+
+/// How a stream that a channel carries is taken from it.
+#[derive(Debug, Default)]
+struct InUse {
+    /// The channel is to let it go.
+    let_go: Notify,
+    /// Who waits for that.
+    taker: Mutex<Option<oneshot::Sender<Box<Interrupted<Socket>>>>>,
+}
+
+/// A stream that a channel carries. Dropped without a word, it is forgotten.
+#[derive(Debug)]
+pub struct Carried<C: Client> {
+    streams: Arc<ResumableStreams<C>>,
+    id: StreamId,
+    in_use: Arc<InUse>,
+    is_settled: bool,
+}
+
+/// What becomes of a stream that has lost its channel.
+#[derive(Debug)]
+pub enum Suspension<C: Client> {
+    /// It waits for its client, for which somebody has to wait with it.
+    Held(Hold<C>),
+    /// It goes to the channel that has asked for it.
+    TakenOver,
+    /// As many wait already as may: it is reset.
+    Full {
+        /// Whether something is lost with it: not where only the client's last Acknowledge is missing.
+        is_lost: bool,
+    },
+}
+
+/// A stream that was asked for. Dropped before [`Announced::enter`], there is none.
+#[derive(Debug)]
+pub struct Announced<C: Client> {
+    streams: Arc<ResumableStreams<C>>,
+    id: StreamId,
+    settled: Arc<Notify>,
+}
+
+/// What becomes of a request to take a stream over.
+#[derive(Debug)]
+pub enum Taken<C: Client> {
+    /// It goes on on the channel of the request: to be answered with it.
+    Stream {
+        /// The stream without a channel, and its plain connection.
+        interrupted: Box<Interrupted<Socket>>,
+        /// What was known of its client when it was opened.
+        client: Arc<C>,
+        /// It is carried from now on.
+        carried: Carried<C>,
+    },
+    /// The stream is over: to be answered with this, which then goes back with [`ResumableStreams::put_back`].
+    Over(Tombstone),
+    /// There is none, or not for this client.
+    Gone,
+}
+
+impl<C: Client> ResumableStreams<C> {
+    /// None yet, within these limits. So many wait for their clients at most, each with the descriptor of its plain connection: what
+    /// loses its channel beyond that is reset.
+    #[must_use]
+    pub fn new(limits: ResumptionLimits, max_held: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            max_held,
+            all: RetentionBudget::new(limits.total),
+            state: Mutex::new(State { streams: HashMap::new(), over: VecDeque::new() }),
+            held: Counter::default(),
+        })
+    }
+
+    /// The budget of a client, which all its channels share.
+    #[must_use]
+    pub fn client_budget(&self) -> RetentionBudget {
+        self.all.within(self.limits.per_client)
+    }
+
+    /// What is answered to a client that asks for `asked`, within its `budget`; `None` where there is no memory left for it.
+    #[must_use]
+    pub fn grant(&self, asked: Retention, budget: &RetentionBudget) -> Option<Resumption> {
+        let reservation = budget.reserve()?;
+        Some(Resumption { retention: asked.min(self.limits.retention), reservation })
+    }
+
+    /// How many streams wait for their clients.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.count()
+    }
+
+    /// The bytes that are kept of all streams, or set aside for them.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.all.used()
+    }
+
+    /// A stream was asked for, as [`Channel::asked_stream`] says it: a request to take it over waits from now on until its target is
+    /// reached, since its channel may be lost before that.
+    ///
+    /// [`Channel::asked_stream`]: wire_protocol::stream::Channel::asked_stream
+    pub fn announce(
+        self: &Arc<Self>,
+        (id, verifier): (StreamId, ResumeVerifier),
+        client: Arc<C>,
+    ) -> Announced<C> {
+        let settled = Arc::new(Notify::new());
+        let phase = Phase::Opening(Arc::clone(&settled));
+        self.state().streams.insert(id, Entry { client, verifier, phase });
+        Announced { streams: Arc::clone(self), id, settled }
+    }
+
+    /// Takes over the stream that `request` is for, on the channel of `exporter`, for `client`. A channel that still carries it
+    /// lets it go first. `may` decides whether the client may still have it.
+    pub async fn take_over(
+        self: &Arc<Self>,
+        request: &ResumeRequest,
+        exporter: &Exporter,
+        client: &C,
+        may: impl FnOnce(&C) -> bool,
+    ) -> Taken<C> {
+        {
+            let mut state = self.state();
+            let Some(entry) = state.streams.get_mut(&request.id()) else {
+                // The same work as for one that there is.
+                if let Ok(unknown) = ResumeVerifier::unknown() {
+                    let _always_false = unknown.permits(request, exporter);
+                }
+                return Taken::Gone;
+            };
+            let permitted = entry.verifier.permits(request, exporter);
+            if !permitted || !entry.client.is_same(client) || !may(&entry.client) {
+                return Taken::Gone;
+            }
+            entry.verifier.note(request);
+        }
+        // On the heap, so that the many other tasks of a server have no room for it.
+        let taken = timeout(OPEN_DEADLINE, Box::pin(self.take(request)));
+        taken.await.unwrap_or(Taken::Gone)
+    }
+
+    /// As [`ResumableStreams::take_over`], for a request that is good, as long as none with a higher generation is.
+    async fn take(self: &Arc<Self>, request: &ResumeRequest) -> Taken<C> {
+        let id = request.id();
+        let waiting = loop {
+            let settled = {
+                let mut state = self.state();
+                let Some(entry) = state.streams.get_mut(&id) else { return Taken::Gone };
+                if !entry.verifier.is_latest(request) {
+                    return Taken::Gone;
+                }
+                match &entry.phase {
+                    // Told of what comes from now on, before the state is let go.
+                    Phase::Opening(settled) => Arc::clone(settled).notified_owned(),
+                    _ => break self.take_settled(&mut state, id),
+                }
+            };
+            settled.await;
+        };
+        let waiting = match waiting {
+            Ok(taken) => return taken,
+            Err(waiting) => waiting,
+        };
+        match timeout(LET_GO_DEADLINE, waiting).await {
+            Ok(Ok(interrupted)) => self.taken(&mut self.state(), id, interrupted),
+            // It has come to its end meanwhile, one way or the other.
+            _ => match self.state().streams.get_mut(&id) {
+                Some(entry) if matches!(entry.phase, Phase::Over(_)) => {
+                    match std::mem::replace(&mut entry.phase, Phase::Away) {
+                        Phase::Over(tombstone) => Taken::Over(tombstone),
+                        _ => Taken::Gone,
+                    }
+                }
+                _ => Taken::Gone,
+            },
+        }
+    }
+
+    /// Takes a stream that is not being opened; an error where its channel has to let it go first, which that waits for.
+    fn take_settled(
+        self: &Arc<Self>,
+        state: &mut State<C>,
+        id: StreamId,
+    ) -> Result<Taken<C>, oneshot::Receiver<Box<Interrupted<Socket>>>> {
+        let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::Gone) };
+        match std::mem::replace(&mut entry.phase, Phase::Away) {
+            Phase::Held { interrupted, taken, .. } => {
+                taken.notify_one();
+                Ok(self.taken(state, id, interrupted))
+            }
+            Phase::Over(tombstone) => Ok(Taken::Over(tombstone)),
+            Phase::InUse(in_use) => {
+                let (taker, taken) = oneshot::channel();
+                // An earlier request that still waits has a lower generation: its channel gets Gone.
+                in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).replace(taker);
+                in_use.let_go.notify_one();
+                entry.phase = Phase::InUse(in_use);
+                Err(taken)
+            }
+            phase @ (Phase::Away | Phase::Opening(_)) => {
+                entry.phase = phase;
+                Ok(Taken::Gone)
+            }
+        }
+    }
+
+    fn taken(
+        self: &Arc<Self>,
+        state: &mut State<C>,
+        id: StreamId,
+        interrupted: Box<Interrupted<Socket>>,
+    ) -> Taken<C> {
+        let Some(entry) = state.streams.get_mut(&id) else { return Taken::Gone };
+        let in_use = Arc::new(InUse::default());
+        entry.phase = Phase::InUse(Arc::clone(&in_use));
+        let client = Arc::clone(&entry.client);
+        let carried = Carried { streams: Arc::clone(self), id, in_use, is_settled: false };
+        Taken::Stream { interrupted, client, carried }
+    }
+
+    /// Keeps what is left of a stream that is over, once it was used for an answer.
+    pub fn put_back(&self, id: StreamId, tombstone: Tombstone) {
+        if let Some(entry) = self.state().streams.get_mut(&id) {
+            entry.phase = Phase::Over(tombstone);
+        }
+    }
+
+    /// Resets a stream that is still held with this generation. Whether anything is lost by that.
+    fn expire(&self, id: StreamId, generation: u32) -> bool {
+        let mut state = self.state();
+        let Some(Entry { phase: Phase::Held { interrupted, .. }, .. }) = state.streams.get(&id) else {
+            return false;
+        };
+        if interrupted.stream.generation() != generation {
+            return false;
+        }
+        // Where both sides have said all, and only the last word of the client is missing, nobody has lost anything.
+        let has_lost = !interrupted.stream.has_taken_all();
+        state.streams.remove(&id);
+        has_lost
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Client> Announced<C> {
+    /// The stream stands: a channel carries it from now on, for `client`. A request that waits for it has the channel let it go at
+    /// once.
+    #[must_use]
+    pub fn enter(self, client: Arc<C>) -> Carried<C> {
+        let (streams, id, in_use) = (Arc::clone(&self.streams), self.id, Arc::new(InUse::default()));
+        if let Some(entry) = streams.state().streams.get_mut(&id) {
+            entry.client = client;
+            entry.phase = Phase::InUse(Arc::clone(&in_use));
+        }
+        Carried { streams, id, in_use, is_settled: false }
+    }
+}
+
+impl<C: Client> Drop for Announced<C> {
+    fn drop(&mut self) {
+        let mut state = self.streams.state();
+        if state.streams.get(&self.id).is_some_and(|entry| matches!(entry.phase, Phase::Opening(_))) {
+            state.streams.remove(&self.id);
+        }
+        drop(state);
+        self.settled.notify_waiters();
+    }
+}
+
+impl<C: Client> Carried<C> {
+    /// The id of the stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Waits until the channel is to let the stream go, for another one.
+    pub async fn let_go(&self) {
+        self.in_use.let_go.notified().await;
+    }
+
+    /// The channel is lost: the stream waits for its client, or goes to another channel that has asked for it.
+    pub fn suspend(mut self, interrupted: Box<Interrupted<Socket>>) -> Suspension<C> {
+        self.is_settled = true;
+        let mut state = self.streams.state();
+        let taker = self.in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let interrupted = match taker {
+            Some(taker) => match taker.send(interrupted) {
+                Ok(()) => return Suspension::TakenOver,
+                Err(interrupted) => interrupted,
+            },
+            None => interrupted,
+        };
+        let Some(entry) = state.streams.get_mut(&self.id) else { return Suspension::TakenOver };
+        if self.streams.held() >= self.streams.max_held {
+            state.streams.remove(&self.id);
+            return Suspension::Full { is_lost: !interrupted.stream.has_taken_all() };
+        }
+        let (generation, hold) = (interrupted.stream.generation(), interrupted.stream.hold());
+        let taken = Arc::new(Notify::new());
+        entry.phase =
+            Phase::Held { interrupted, taken: Arc::clone(&taken), _held: self.streams.held.begin() };
+        drop(state);
+        let (streams, id) = (Arc::clone(&self.streams), self.id);
+        Suspension::Held(Hold { streams, id, generation, until: Instant::now() + hold, taken })
+    }
+
+    /// The stream is over. It is still known for as long as it would have been held.
+    pub fn over(mut self, stream: Suspended) {
+        self.is_settled = true;
+        let tombstone = stream.into_tombstone();
+        let now = Instant::now();
+        let until = now + tombstone.hold();
+        let mut state = self.streams.state();
+        if let Some(entry) = state.streams.get_mut(&self.id) {
+            entry.phase = Phase::Over(tombstone);
+            state.over.push_back((until, self.id));
+        }
+        while state.over.len() > MAX_OVER || state.over.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, id)) = state.over.pop_front() else { break };
+            if state.streams.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Over(_) | Phase::Away))
+            {
+                state.streams.remove(&id);
+            }
+        }
+    }
+}
+
+impl<C: Client> Drop for Carried<C> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.streams.state().streams.remove(&self.id);
+        }
+    }
+}
+
+/// A stream that waits for its client.
+#[derive(Debug)]
+pub struct Hold<C: Client> {
+    streams: Arc<ResumableStreams<C>>,
+    id: StreamId,
+    generation: u32,
+    until: Instant,
+    taken: Arc<Notify>,
+}
+
+impl<C: Client> Hold<C> {
+    /// The id of the stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Waits until it does not wait any more. `true` where the client has not come back in time: the stream is reset then. Can be
+    /// dropped and called again.
+    pub async fn over(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.taken.notified() => false,
+            () = sleep_until(self.until) => self.end(),
+        }
+    }
+
+    /// Resets the stream, where it still waits. Whether it did, and its client has lost something by that.
+    pub fn end(&mut self) -> bool {
+        self.streams.expire(self.id, self.generation)
+    }
+}
+
+/// How long a request to take a stream over waits for the stream's target to be reached.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a channel may take to let go of a stream.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
+/// Streams that are over and still known (section 8).
+const MAX_OVER: usize = 65_536;
