@@ -22,6 +22,7 @@ use wire_protocol::stream::{OpenedStream, RelayError};
 use self::attempts::Attempts;
 use self::takeover_error::TakeoverError;
 use crate::counter::{Counted, Counter};
+use crate::network_monitor::NetworkMonitor;
 use crate::pending_stream::{Carried, Opened, PendingStream, TurnedAway, Unanswered};
 use crate::pool::{Connect, Pool};
 use crate::relay::relay;
@@ -47,6 +48,8 @@ pub struct Ingress<C: Connect> {
     pub resumptions: Resumptions,
     /// Cancelled once the program waits no longer for what is open.
     pub ending: CancellationToken,
+    /// What tells that channels are likely to be dead; `None` where nothing does.
+    pub monitor: Option<Arc<NetworkMonitor>>,
 }
 
 /// The reason why a connection or UDP session was not carried to its end.
@@ -161,8 +164,8 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
 
     fn terms(&self) -> Unlimited {
         let resumptions = Some(self.resumptions.clone());
-        let (traffic, ending) = (self.traffic.clone(), self.ending.clone());
-        Unlimited { udp_timeout: self.udp_timeout, traffic, resumptions, ending }
+        let (traffic, ending, monitor) = (self.traffic.clone(), self.ending.clone(), self.monitor.clone());
+        Unlimited { udp_timeout: self.udp_timeout, traffic, resumptions, ending, monitor }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod lookup_pool;
 pub mod memory;
 pub mod network;
 pub mod network_monitor;
+pub mod network_path;
 pub mod parked;
 pub mod pending_queue;
 pub mod pending_stream;

@@ -21,6 +21,7 @@ use self::sleep_detector::SleepDetector;
 use self::source::{NetworkSource, NetworkState};
 use self::suspend_clock::{SuspendClock, SystemSuspendClock};
 use self::system_network::SystemNetwork;
+use crate::network_path::NetworkPath;
 
 /// What may have left connections dead without a sign on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub enum Disturbance {
         /// How long: exact for a suspended machine, for a stopped process up to a second less than it was.
         asleep: Duration,
     },
+}
+
+impl Disturbance {
+    /// Whether a connection on this path is likely to be dead by it. One without a path is on this machine.
+    #[must_use]
+    pub fn outdates(&self, path: Option<&NetworkPath>) -> bool {
+        match self {
+            Self::WokeUp { asleep } if *asleep >= LONG_ASLEEP => path.is_some(),
+            // The network may have changed meanwhile.
+            Self::AddressesChanged | Self::RoutesChanged | Self::WokeUp { .. } => {
+                path.is_some_and(NetworkPath::has_moved)
+            }
+        }
+    }
 }
 
 /// A task that observes the network and the sleep of this machine. One serves the whole program, and ends when it is
@@ -74,6 +89,12 @@ impl NetworkMonitor {
         let mut latest = self.latest.clone();
         latest.mark_unchanged();
         Disturbances { latest }
+    }
+
+    /// Waits, from now on, for a disturbance by which a connection on this path is likely to be dead.
+    pub async fn outdated(&self, path: Option<NetworkPath>) {
+        let mut disturbances = self.disturbances();
+        while !disturbances.changed().await.outdates(path.as_ref()) {}
     }
 }
 
@@ -157,6 +178,12 @@ fn difference(before: &NetworkState, after: &NetworkState) -> Option<Disturbance
         None
     }
 }
+
+/// A machine that has slept for so long has lost its connections: their other sides, and what is in between, have heard nothing of
+/// them for as long, and a client of resumable streams itself takes that for the end ([`RESUMABLE_SILENCE`]).
+///
+/// [`RESUMABLE_SILENCE`]: wire_protocol::channel::RESUMABLE_SILENCE
+const LONG_ASLEEP: Duration = Duration::from_secs(10);
 
 /// How often the clocks are compared, and the network where nothing is notified.
 const CHECK_EVERY: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use crate::closing::stop;
 use crate::dial::in_time;
 use crate::drops::DropReason;
 use crate::limited_datagrams::LimitedDatagrams;
+use crate::network_path::NetworkPath;
 use crate::relay::relay;
 use crate::resumption::Resumption;
 use crate::socket::Socket;
@@ -227,9 +228,11 @@ async fn open_connection<T: Terms>(
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
+    let path = NetworkPath::of(opening.get_ref());
     let answered = tokio::select! {
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
+        () = terms.outdated(path) => Ok(Err(RelayError::Channel(outdated()))),
         answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
     };
     let opened = match answered {
@@ -271,9 +274,11 @@ async fn open_socks<T: Terms>(
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
     };
+    let path = NetworkPath::of(opening.get_ref());
     let answered = tokio::select! {
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
+        () = terms.outdated(path) => Ok(Err(outdated())),
         answered = timeout(SILENCE, opening.answered()) => answered,
     };
     let opened = match answered {
@@ -399,6 +404,14 @@ fn not_opened(
         OpenError::Refused { code, channel } => Carried::Refused(channel, pending, code),
         error => Carried::Broken(error.into()),
     }
+}
+
+/// The error of a channel that this machine has left behind.
+fn outdated() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "the way to the other side has changed, or this machine has slept",
+    )
 }
 
 async fn stopped<P>(channel: Connection<Socket, P>, code: ResetCode) -> Carried {

@@ -22,6 +22,7 @@ use self::state::{Aged, Reachability, SETTLE_AFTER, State};
 use crate::backoff::{Backoff, MAX_PAUSE};
 use crate::closing::close;
 use crate::dial::in_time;
+use crate::network_monitor::NetworkMonitor;
 
 pub use self::connect::{Attempt, Connect, Fault};
 pub use self::state::MAX_WARM;
@@ -36,6 +37,8 @@ pub struct Pool<C: Connect> {
     unsettled: Notify,
     /// Fewer channels are warm than are wanted, or the server has turned out to be unreachable.
     wanting: Notify,
+    /// A server that is out of reach is to be tried at once.
+    retry: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
     handshakes: Arc<Semaphore>,
     /// Nothing is kept any more.
@@ -51,6 +54,7 @@ impl<C: Connect> Pool<C> {
             changed: Notify::new(),
             unsettled: Notify::new(),
             wanting: Notify::new(),
+            retry: Notify::new(),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES.into())),
             ended: CancellationToken::new(),
         })
@@ -155,7 +159,7 @@ impl<C: Connect> Pool<C> {
         let mut denials = Denials::BeforeFirstContact;
         let mut backoff = Backoff::default();
         loop {
-            match self.handshake().await {
+            match self.handshake_anew().await {
                 Ok(channel) => {
                     self.found(channel);
                     connected();
@@ -177,6 +181,7 @@ impl<C: Connect> Pool<C> {
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => return Ok(()),
+                () = self.retry.notified() => backoff = Backoff::default(),
                 () = sleep(backoff.next_pause().min(MAX_PAUSE)) => {}
             }
         }
@@ -276,6 +281,24 @@ impl<C: Connect> Pool<C> {
         self.wanting.notify_one();
     }
 
+    /// Drops idle channels that are likely to be dead, each time that the monitor tells of what may have left them so, and tries a
+    /// server at once that is out of reach: it may be within by now.
+    pub async fn follow(&self, monitor: &NetworkMonitor) -> Infallible {
+        let mut disturbances = monitor.disturbances();
+        loop {
+            let disturbance = disturbances.changed().await;
+            let is_outdated = |socket: &C::Socket| disturbance.outdates(C::path(socket).as_ref());
+            let outdated = self.state().take_outdated(is_outdated);
+            if !outdated.is_empty() {
+                let channels = outdated.len();
+                tracing::info!(?disturbance, channels, "the network has changed: leaving idle channels");
+            }
+            drop(outdated);
+            self.wanting.notify_one();
+            self.retry.notify_one();
+        }
+    }
+
     /// Lets go of all idle channels, in good order, and of every one that comes back. Waits for handshakes that are under way,
     /// for [`END_DEADLINE`] at most.
     pub async fn end(&self) {
@@ -291,6 +314,17 @@ impl<C: Connect> Pool<C> {
         })
         .await
         .ok();
+    }
+
+    /// As [`Pool::handshake`], with another one as soon as the network has changed: the first may wait for an answer that never comes.
+    async fn handshake_anew(self: &Arc<Self>) -> Result<Channel<C::Socket>, C::Error> {
+        loop {
+            tokio::select! {
+                biased;
+                connected = self.handshake() => return connected,
+                () = self.retry.notified() => {}
+            }
+        }
     }
 
     async fn handshake(self: &Arc<Self>) -> Result<Channel<C::Socket>, C::Error> {

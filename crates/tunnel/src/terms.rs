@@ -1,6 +1,7 @@
 //! The terms on which a stream is carried: its limit of bytes per second, its idle limit, and its end.
 
-use std::future::Future;
+use std::future::{Future, pending};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,8 @@ use wire_protocol::message::ResetCode;
 use wire_protocol::stream::{Direction, Pace};
 
 use crate::drops::DropReason;
+use crate::network_monitor::NetworkMonitor;
+use crate::network_path::NetworkPath;
 use crate::resumption::Resumption;
 use crate::resumptions::Resumptions;
 use crate::traffic::{ConnectionTraffic, Traffic};
@@ -39,6 +42,13 @@ pub trait Terms: Send + Sync {
         None
     }
 
+    /// Waits until the channel of the stream, whose connection is on this path, is likely to be dead, as far as this machine alone can
+    /// tell: what can go on on another channel does.
+    fn outdated(&self, path: Option<NetworkPath>) -> impl Future<Output = ()> + Send {
+        let _nobody_tells = path;
+        pending()
+    }
+
     /// Waits until the stream is to be broken off, and gives the reason, which the other side is told.
     fn stopped(&self) -> impl Future<Output = ResetCode> + Send;
 
@@ -60,6 +70,8 @@ pub struct Unlimited {
     pub resumptions: Option<Resumptions>,
     /// Cancelled once the program waits no longer for what is open.
     pub ending: CancellationToken,
+    /// What tells that a channel is likely to be dead; `None` where nothing does.
+    pub monitor: Option<Arc<NetworkMonitor>>,
 }
 
 impl Terms for Unlimited {
@@ -84,6 +96,13 @@ impl Terms for Unlimited {
 
     fn resumption(&self) -> Option<Resumption> {
         self.resumptions.as_ref()?.next()
+    }
+
+    async fn outdated(&self, path: Option<NetworkPath>) {
+        match &self.monitor {
+            Some(monitor) => monitor.outdated(path).await,
+            None => pending().await,
+        }
     }
 
     async fn stopped(&self) -> ResetCode {

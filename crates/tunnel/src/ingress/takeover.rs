@@ -11,6 +11,7 @@ use wire_protocol::stream::{
 use super::takeover_error::TakeoverError;
 use super::{Ingress, IngressError};
 use crate::backoff::Backoff;
+use crate::network_path::NetworkPath;
 use crate::pool::Connect;
 use crate::socket::Socket;
 use crate::terms::Terms;
@@ -28,7 +29,14 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
         terms: &T,
     ) -> Result<(), IngressError<C::Error>> {
         loop {
-            let stop = async { Stop::from(terms.stopped().await) };
+            let path = NetworkPath::of(stream.get_ref());
+            let stop = async {
+                tokio::select! {
+                    biased;
+                    code = terms.stopped() => Stop::Reset(code),
+                    () = terms.outdated(path) => Stop::Suspend,
+                }
+            };
             let end = tunnel_resumable(stream, socket, terms.pace(), stop).await;
             let interrupted = match end.map_err(IngressError::Stream)? {
                 TunnelEnd::Over { channel, .. } => {

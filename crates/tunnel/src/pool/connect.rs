@@ -6,6 +6,8 @@ use std::future::Future;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire_protocol::stream::Channel;
 
+use crate::network_path::NetworkPath;
+
 /// Makes the channels of a pool, all to one server.
 pub trait Connect: Send + Sync + 'static {
     /// The socket that a channel is on.
@@ -15,6 +17,12 @@ pub trait Connect: Send + Sync + 'static {
 
     /// Connects and does the handshake.
     fn connect(&self) -> impl Future<Output = Result<Channel<Self::Socket>, Self::Error>> + Send;
+
+    /// The way of a connection through the network; `None` where there is none to be told.
+    fn path(socket: &Self::Socket) -> Option<NetworkPath> {
+        let _unknown = socket;
+        None
+    }
 
     /// The error of somebody who has waited for a channel in vain.
     fn no_channel(&self) -> Self::Error;

@@ -110,6 +110,12 @@ impl<S> State<S> {
         self.idle.drain(..).map(|idle| idle.channel).collect()
     }
 
+    /// Takes out those that are outdated.
+    pub(super) fn take_outdated(&mut self, is_outdated: impl Fn(&S) -> bool) -> Vec<Channel<S>> {
+        let outdated = self.idle.extract_if(.., |idle| is_outdated(idle.channel.get_ref()));
+        outdated.map(|idle| idle.channel).collect()
+    }
+
     /// Takes out those on which something has been left to be said for long enough; and whether there are others on which something
     /// is left to be said.
     pub(super) fn take_unsettled(&mut self, now: Instant) -> (Vec<Channel<S>>, bool) {

@@ -23,6 +23,9 @@ use tunnel::ingress::{Ingress, IngressError};
 use tunnel::listener::Listener;
 use tunnel::memory::{Conditions, MemoryNetwork};
 use tunnel::network::Network;
+use tunnel::network_monitor::NetworkMonitor;
+use tunnel::network_monitor::source::{NetworkSource, NetworkState};
+use tunnel::network_monitor::suspend_clock::SuspendClock;
 use tunnel::parked::Parked;
 use tunnel::pending_queue::PendingQueue;
 use tunnel::pending_stream::PendingStream;
@@ -35,8 +38,10 @@ use tunnel::terms::Unlimited;
 use tunnel::traffic::Traffic;
 use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
-use wire_protocol::message::{LEASE_LEN, RefusedCode, ServerLimits, Target};
-use wire_protocol::stream::{Channel, Incoming, RelayError, RsaPool, accept_channel, connect_channel};
+use wire_protocol::message::{LEASE_LEN, RefusedCode, Retention, ServerLimits, Target};
+use wire_protocol::stream::{
+    Channel, Incoming, RelayError, RetentionBudget, RsaPool, accept_channel, connect_channel,
+};
 
 use super::server::Failure;
 
@@ -148,10 +153,15 @@ async fn answer(
 ) -> io::Result<()> {
     loop {
         let target = match channel.next_incoming().await? {
-            Incoming::Open(target) => target,
+            // It remembers no streams, so that none can be taken over.
+            Incoming::Open(target) | Incoming::OpenResumable(target, _) => target,
+            Incoming::Resume(_) => {
+                channel.answer_gone().await?;
+                continue;
+            }
             Incoming::SignOfLife => continue,
             Incoming::Close => return channel.close().await,
-            Incoming::OpenResumable(..) | Incoming::Resume(_) | Incoming::Park(_) => {
+            Incoming::Park(_) => {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         };
@@ -163,6 +173,7 @@ async fn answer(
                     traffic: Traffic::default(),
                     resumptions: None,
                     ending: CancellationToken::new(),
+                    monitor: None,
                 };
                 egress::serve(channel, &AnyTarget(network, &target, terms)).await?
             }
@@ -222,6 +233,15 @@ impl Scene {
 
     /// A server that reaches targets for its clients, and a pool of channels to it.
     async fn ingress(&self) -> Arc<Ingress<Connector>> {
+        self.ingress_with(Resumptions::none(), None).await
+    }
+
+    /// As [`Scene::ingress`], with streams that can be taken over, and a monitor of the network.
+    async fn ingress_with(
+        &self,
+        resumptions: Resumptions,
+        monitor: Option<Arc<NetworkMonitor>>,
+    ) -> Arc<Ingress<Connector>> {
         let listener = listen(&self.network, self.server).await;
         let (config, network, answers) = (self.config(), self.network.clone(), Arc::clone(&self.answers));
         tokio::spawn(async move {
@@ -242,8 +262,9 @@ impl Scene {
             traffic: Traffic::default(),
             wait: Duration::from_secs(30),
             udp_timeout: Duration::from_secs(60),
-            resumptions: Resumptions::none(),
+            resumptions,
             ending: CancellationToken::new(),
+            monitor,
         };
         tokio::spawn(async move { pool.keep_up(|| {}).await });
         sleep(Duration::from_secs(1)).await;
@@ -362,6 +383,55 @@ async fn a_socks_client_is_told_what_became_of_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_opening_leaves_a_channel_on_which_this_machine_has_slept() {
+    let budget = RetentionBudget::new(1 << 20);
+    for resumptions in [Resumptions::none(), Resumptions::new(Retention::default(), budget)] {
+        let scene = Scene::new(&[Answer::IsSilent]).await;
+        let sleeper = Sleeper::default();
+        let monitor = NetworkMonitor::start_with(sleeper.clone(), sleeper.clone());
+        let ingress = scene.ingress_with(resumptions, Some(Arc::new(monitor))).await;
+        let (mut client, socket) = scene.connection().await;
+        let begun = Instant::now();
+        let (dialect, target) = (Dialect::Socks5, scene.target(7));
+        let carried = carry(&ingress, PendingStream::Socks { socket, dialect, target });
+        sleep(Duration::from_secs(2)).await;
+        *sleeper.suspended.lock().unwrap() = Duration::from_secs(3600);
+        let mut head = [0; 10];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[..2], [5, 0]);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(exchange(client, b"hello").await.unwrap(), b"hello");
+        carried.await.unwrap().unwrap();
+    }
+}
+
+/// A machine whose network never changes, and which has slept as long as it is told.
+#[derive(Debug, Clone, Default)]
+struct Sleeper {
+    suspended: Arc<Mutex<Duration>>,
+}
+
+impl NetworkSource for Sleeper {
+    async fn notified(&mut self) {
+        std::future::pending().await
+    }
+
+    fn is_polled(&self) -> bool {
+        false
+    }
+
+    fn state(&mut self) -> io::Result<NetworkState> {
+        Ok(NetworkState::default())
+    }
+}
+
+impl SuspendClock for Sleeper {
+    fn suspended(&self) -> Duration {
+        *self.suspended.lock().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_waits_for_a_channel_no_longer_than_it_may() {
     let scene = Scene::new(&[Answer::IsSilent]).await;
     let ingress = scene.ingress().await;
@@ -374,7 +444,8 @@ async fn a_connection_waits_for_a_channel_no_longer_than_it_may() {
     let (wait, udp_timeout) = (Duration::from_secs(7), Duration::from_secs(60));
     let (streams, traffic, resumptions) = (Counter::default(), Traffic::default(), Resumptions::none());
     let (pool, ending) = (Pool::new(nowhere), CancellationToken::new());
-    let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending };
+    let monitor = None;
+    let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending, monitor };
     let (_client, accepted) = scene.connection().await;
     let before = Instant::now();
     ingress.carry(PendingStream::connection(accepted, scene.target(7))).await.unwrap_err();
@@ -411,6 +482,7 @@ async fn what_comes_in_by_a_lease_is_carried_by_the_next_parked_channel_where_on
                 traffic: Traffic::default(),
                 resumptions: None,
                 ending: CancellationToken::new(),
+                monitor: None,
             };
             let parked = Parked { queue, ended, stopping, idle_timeout, streams, observer: &() };
             parked.serve(accepted, &terms).await

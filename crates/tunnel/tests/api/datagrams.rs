@@ -60,6 +60,7 @@ async fn refused(code: RefusedCode) -> Carried {
         traffic: Traffic::default(),
         resumptions: None,
         ending: CancellationToken::new(),
+        monitor: None,
     };
     PendingStream::Datagrams { session: Box::new(session), target }.carry(client, &terms).await
 }

@@ -73,7 +73,8 @@ impl BoundForwards {
         let (streams, traffic) = (tunnels.streams.clone(), tunnels.counts.traffic.clone());
         let resumptions = if resume { tunnels.resumptions.clone() } else { Resumptions::none() };
         let ending = tunnels.ending.clone();
-        let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending };
+        let monitor = Some(Arc::clone(&tunnels.monitor));
+        let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending, monitor };
         let network = network.clone();
         let upstream = Upstream {
             network,
@@ -120,7 +121,11 @@ impl BoundForwards {
                 upstream.reached.fetch_add(1, Ordering::Relaxed);
                 upstream.tunnels.observer.tell(&Event::Connected { server: &server });
             };
-            upstream.ingress.pool.keep_up(connected).await
+            let pool = &upstream.ingress.pool;
+            tokio::select! {
+                ended = pool.keep_up(connected) => ended,
+                never = pool.follow(&upstream.tunnels.monitor) => match never {},
+            }
         });
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tunnel::network_path::NetworkPath;
 use tunnel::pool::{Attempt as _, Connect};
 use tunnel::socket::Socket;
 use wire_protocol::stream::Channel;
@@ -41,6 +42,10 @@ impl Connect for CountedConnector {
             Err(error) => self.counts.not_connected.one(error.fault().into()),
         }
         connected
+    }
+
+    fn path(socket: &Socket) -> Option<NetworkPath> {
+        NetworkPath::of(socket)
     }
 
     fn no_channel(&self) -> Error {

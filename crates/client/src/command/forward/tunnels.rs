@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
+use tunnel::network_monitor::NetworkMonitor;
 use tunnel::pool::MAX_WARM;
 use tunnel::resumptions::Resumptions;
 use wire_protocol::message::Retention;
@@ -36,6 +37,8 @@ pub(super) struct Tunnels {
     pub(super) drops: DropCounter,
     /// How connections outlive a lost connection to their server, and how often they have.
     pub(super) resumptions: Resumptions,
+    /// What tells that channels are likely to be dead.
+    pub(super) monitor: Arc<NetworkMonitor>,
     pub(super) counts: Arc<ForwardCounts>,
     /// Connections that are accepted here. Each needs a channel too: without a limit, those that wait for one would
     /// hold every descriptor that a channel could have.
@@ -73,6 +76,7 @@ impl Tunnels {
             leases: Counter::default(),
             drops: DropCounter::default(),
             resumptions: Resumptions::new(Retention::default(), RetentionBudget::new(MAX_KEPT)),
+            monitor: Arc::new(NetworkMonitor::start()),
             counts: Arc::default(),
             started: Instant::now(),
             observer,

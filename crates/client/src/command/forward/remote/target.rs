@@ -52,7 +52,7 @@ impl<'a> TargetRequest<'a> {
     pub(super) fn new(upstream: &'a Upstream, forward: &'a RemoteForward, asked: Target) -> Self {
         let (udp_timeout, traffic) = (upstream.ingress.udp_timeout, upstream.ingress.traffic.clone());
         let ending = upstream.tunnels.ending.clone();
-        let terms = Unlimited { udp_timeout, traffic, resumptions: None, ending };
+        let terms = Unlimited { udp_timeout, traffic, resumptions: None, ending, monitor: None };
         Self { upstream, forward, asked, terms, refused: OnceLock::new() }
     }
 
