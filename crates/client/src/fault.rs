@@ -25,13 +25,15 @@ impl Attempt for Error {
         match error_in(source) {
             Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels)) => Fault::TooManyChannels,
             Some(wire_protocol::Error::Aborted(AbortCode::Busy)) => Fault::Passing,
+            // From another network it may be let in.
+            Some(wire_protocol::Error::Denied(DeniedCode::Elsewhere { .. })) => Fault::Denied { is_final: false },
+            Some(wire_protocol::Error::Denied(_)) => Fault::Denied { is_final: true },
             Some(
-                wire_protocol::Error::Denied(_)
-                | wire_protocol::Error::Aborted(_)
+                wire_protocol::Error::Aborted(_)
                 | wire_protocol::Error::Refused(RefusedCode::NotAllowed)
                 | wire_protocol::Error::PeerKey(_)
                 | wire_protocol::Error::InvalidMessage(_),
-            ) => Fault::Denied,
+            ) => Fault::Denied { is_final: false },
             _ => Fault::Passing,
         }
     }

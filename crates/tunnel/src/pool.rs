@@ -39,6 +39,8 @@ pub struct Pool<C: Connect> {
     wanting: Notify,
     /// A server that is out of reach is to be tried at once.
     retry: Notify,
+    /// The server does not let the client in any more.
+    denied: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
     handshakes: Arc<Semaphore>,
     /// Nothing is kept any more.
@@ -55,6 +57,7 @@ impl<C: Connect> Pool<C> {
             unsettled: Notify::new(),
             wanting: Notify::new(),
             retry: Notify::new(),
+            denied: Notify::new(),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES.into())),
             ended: CancellationToken::new(),
         })
@@ -120,9 +123,14 @@ impl<C: Connect> Pool<C> {
             match error.fault() {
                 Fault::TooManyChannels => self.begin_limit(),
                 Fault::Permanent => return Err(error),
-                Fault::Denied | Fault::Passing => self.lost(&error),
+                Fault::Denied { .. } | Fault::Passing => self.lost(&error),
             }
         }
+    }
+
+    /// Waits until the server says that it does not let the client in any more: see [`Fault::Denied`].
+    pub async fn denied(&self) {
+        self.denied.notified().await;
     }
 
     /// Takes back a channel whose stream has ended well.
@@ -173,8 +181,8 @@ impl<C: Connect> Pool<C> {
                 }
                 Err(error) => match error.fault() {
                     Fault::Permanent => return Err(error),
-                    Fault::Denied if denials == Denials::BeforeFirstContact => return Err(error),
-                    Fault::Denied | Fault::TooManyChannels | Fault::Passing => self.lost(&error),
+                    Fault::Denied { .. } if denials == Denials::BeforeFirstContact => return Err(error),
+                    Fault::Denied { .. } | Fault::TooManyChannels | Fault::Passing => self.lost(&error),
                 },
             }
             // A stream that waits for a channel does not wait for the whole of a long pause.
@@ -218,7 +226,7 @@ impl<C: Connect> Pool<C> {
                             self.state().want_fewest();
                             break;
                         }
-                        Fault::Denied | Fault::Passing => {
+                        Fault::Denied { .. } | Fault::Passing => {
                             self.lost(&error);
                             return Ok(());
                         }
@@ -383,6 +391,9 @@ impl<C: Connect> Pool<C> {
             tracing::info!(%error, "the server is not to be reached: trying again");
         }
         self.wanting.notify_one();
+        if error.fault() == (Fault::Denied { is_final: true }) {
+            self.denied.notify_waiters();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<C::Socket>> {

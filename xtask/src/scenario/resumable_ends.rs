@@ -75,16 +75,19 @@ fn withdrawn_right_ends_a_held_stream(harness: &Harness) -> Result<()> {
     open.is_reset()
 }
 
-/// The client is taken off the list altogether, and is let in no more: its application waits for as long as a stream is held.
+/// The client is taken off the list altogether, and is let in no more: its application hears of it with the first refusal, and does
+/// not wait for as long as a stream is held.
 fn revoked_client_has_no_stream(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &[], "resume = { hold = '10s' }\n")?;
+    let mut open = Open::start(harness, &[], "")?;
     open.tunnel.cut_off()?;
     open.tunnel.holds(1.0)?;
     open.tunnel.fixture.command(&["revoke", "alice"])?.expect(Exit::Done)?;
     open.target_is_reset()?;
     open.lost("its client has lost the right to it")?;
     open.tunnel.reconnect();
-    open.is_reset()
+    open.is_reset()?;
+    open.tunnel.forward.logged(&["stream lost", "does not let this client in"])?;
+    Ok(())
 }
 
 /// A stream that a channel carries is not kept for after the server's grace.

@@ -68,6 +68,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
         let taken = tokio::select! {
             biased;
             code = terms.stopped() => Err(TakeoverError::Stopped(code)),
+            () = self.pool.denied() => Err(TakeoverError::Denied),
             taken = self.resume_until(stream, deadline) => taken,
         };
         let (paused, paused_ms) = (since.elapsed(), since.elapsed().as_millis());
@@ -81,6 +82,9 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             }
             Err(TakeoverError::NoChannel(_)) => {
                 tracing::info!(stream = %id, paused_ms, "stream lost: the server lets no channel come about");
+            }
+            Err(TakeoverError::Denied) => {
+                tracing::info!(stream = %id, paused_ms, "stream lost: the server does not let this client in any more");
             }
             Err(TakeoverError::Stopped(_) | TakeoverError::Gone | TakeoverError::Failed(_)) => {}
         }
@@ -125,6 +129,7 @@ impl<E> From<TakeoverError<E>> for IngressError<E> {
     fn from(error: TakeoverError<E>) -> Self {
         match error {
             TakeoverError::NoChannel(error) => Self::NoChannel(error),
+            TakeoverError::Denied => Self::Stream(RelayError::Channel(denied())),
             TakeoverError::Stopped(code) => Self::Stream(RelayError::Stopped(code)),
             TakeoverError::Gone => Self::Stream(RelayError::Channel(gone())),
             TakeoverError::Failed(error) => Self::Stream(RelayError::Channel(error)),
@@ -139,6 +144,10 @@ fn gone() -> io::Error {
         io::ErrorKind::ConnectionReset,
         "the server no longer has the stream: it was restarted, did not wait longer, or the client may not have it",
     )
+}
+
+fn denied() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the server does not let this client in any more")
 }
 
 /// How long the server may take for its answer on one channel.

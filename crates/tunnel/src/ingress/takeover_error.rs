@@ -8,6 +8,8 @@ use wire_protocol::message::ResetCode;
 pub(super) enum TakeoverError<E> {
     /// There was no channel in time.
     NoChannel(E),
+    /// The server does not let the client in any more.
+    Denied,
     /// This side does not want it any more, for this reason.
     Stopped(ResetCode),
     /// The other side does not have the stream.

@@ -40,8 +40,12 @@ pub enum Fault {
     /// Trying again does not mend it: the server is not the one that is trusted, or something is wrong on this side.
     Permanent,
     /// The server does not want this client, or is none. It may say so for a while only, and some of it anybody in between
-    /// can say: so it counts only as long as the client has never been let in.
-    Denied,
+    /// can say: so it counts only as long as the client has never been let in, and for what waits to be taken over by it.
+    Denied {
+        /// Whether the server has proven who it is, and says that it will not let the client in wherever it comes from: what it held
+        /// for the client is lost.
+        is_final: bool,
+    },
     /// The client has as many channels as the server lets it have.
     TooManyChannels,
     /// It passes: trying again may do.

@@ -413,7 +413,7 @@ struct Sleeper {
 
 impl NetworkSource for Sleeper {
     async fn notified(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn is_polled(&self) -> bool {

@@ -152,13 +152,13 @@ async fn a_channel_is_waited_for_until_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_denial_counts_only_before_the_first_contact() {
     let (connector, server) = Connector::new(60);
-    *server.always.lock().unwrap() = Some(Fault::Denied);
+    *server.always.lock().unwrap() = Some(Fault::Denied { is_final: true });
     let kept = Kept::with(connector, server);
-    assert_eq!(kept.keeping.await.unwrap().unwrap_err().0, Fault::Denied);
+    assert_eq!(kept.keeping.await.unwrap().unwrap_err().0, Fault::Denied { is_final: true });
 
     let kept = Kept::new();
     settle().await;
-    *kept.server.always.lock().unwrap() = Some(Fault::Denied);
+    *kept.server.always.lock().unwrap() = Some(Fault::Denied { is_final: true });
     kept.server.cut.lock().unwrap().cancel();
     sleep(Duration::from_secs(60)).await;
     assert!(!kept.keeping.is_finished());

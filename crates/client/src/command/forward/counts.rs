@@ -147,7 +147,7 @@ impl From<Fault> for ConnectFailure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Permanent => Self::Permanent,
-            Fault::Denied => Self::Denied,
+            Fault::Denied { .. } => Self::Denied,
             Fault::TooManyChannels => Self::TooManyChannels,
             Fault::Passing => Self::Passing,
         }

@@ -94,7 +94,7 @@ enum History {
 fn is_final(error: &Error, history: History) -> bool {
     match error.fault() {
         Fault::Permanent => !matches!(error, Error::NoChannel { .. }),
-        Fault::Denied => history == History::NeverHeld,
+        Fault::Denied { .. } => history == History::NeverHeld,
         Fault::TooManyChannels | Fault::Passing => history == History::NeverHeld && is_busy(error),
     }
 }
