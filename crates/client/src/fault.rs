@@ -26,7 +26,9 @@ impl Attempt for Error {
             Some(wire_protocol::Error::Denied(DeniedCode::TooManyChannels)) => Fault::TooManyChannels,
             Some(wire_protocol::Error::Aborted(AbortCode::Busy)) => Fault::Passing,
             // From another network it may be let in.
-            Some(wire_protocol::Error::Denied(DeniedCode::Elsewhere { .. })) => Fault::Denied { is_final: false },
+            Some(wire_protocol::Error::Denied(DeniedCode::Elsewhere { .. })) => {
+                Fault::Denied { is_final: false }
+            }
             Some(wire_protocol::Error::Denied(_)) => Fault::Denied { is_final: true },
             Some(
                 wire_protocol::Error::Aborted(_)

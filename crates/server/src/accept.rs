@@ -30,9 +30,14 @@ pub(crate) struct Acceptors(Vec<(Address, AbortOnDropHandle<()>)>);
 impl Acceptors {
     /// Accepts on all of `listeners`.
     pub(crate) fn open(server: &Arc<Server>, listeners: Listeners) -> Self {
-        let mut acceptors = Self(Vec::new());
+        let mut acceptors = Self::none();
         acceptors.add(server, listeners);
         acceptors
+    }
+
+    /// Accepts nothing.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
     }
 
     fn add(&mut self, server: &Arc<Server>, listeners: Listeners) {
@@ -129,7 +134,7 @@ async fn admit_behind_proxy(
             proxied.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
         error = permit.given_up() => Err(error.into()),
-        () = server.stopping.cancelled() => return None,
+        () = server.closed.cancelled() => return None,
     };
     drop(permit);
     match proxied {

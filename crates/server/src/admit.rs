@@ -69,7 +69,7 @@ impl Server {
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))
             }),
             // A client that is not in yet does not hold up the end.
-            () = self.stopping.cancelled() => return None,
+            () = self.closed.cancelled() => return None,
         };
         let reached = permit.reached();
         drop(permit);

@@ -21,12 +21,13 @@ pub(crate) async fn hold(
     mut changes: watch::Receiver<Snapshot>,
 ) {
     let id = hold.id();
-    let stopping = server.stopping.clone();
+    let closed = server.closed.clone();
     let (is_lost, loss) = loop {
         tokio::select! {
             biased;
             is_lost = hold.over() => break (is_lost, StreamLoss::Expired),
-            () = stopping.cancelled() => break (hold.end(), StreamLoss::Stopped),
+            // Nobody can come for it any more.
+            () = closed.cancelled() => break (hold.end(), StreamLoss::Stopped),
             changed = changes.changed() => {
                 if changed.is_err() {
                     break (hold.end(), StreamLoss::Stopped);

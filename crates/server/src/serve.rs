@@ -126,10 +126,16 @@ async fn run(
             ControlEvent::EndNow => {}
         }
     }
-    acceptors.close().await;
+    let held = server.resumable.held();
+    if held == 0 {
+        acceptors.close().await;
+        acceptors = Acceptors::none();
+    } else {
+        tracing::info!(streams = held, "waiting for the clients of streams that have lost their connection");
+    }
     server.tell_left_out_once();
     server.handlers.stopped()?;
-    drain(server, events).await
+    drain(server, acceptors, events).await
 }
 
 /// Goes by another configuration: all of it, or nothing of it.
@@ -146,9 +152,22 @@ async fn apply(
     Ok(())
 }
 
-async fn drain(server: &Arc<Server>, events: &mut Events<ControlEvent>) -> Result<(), Error> {
+/// Waits for the streams that are open, for as long as the grace lasts. Connections are accepted only as long as streams are held
+/// whose clients may come for them.
+async fn drain(
+    server: &Arc<Server>,
+    acceptors: Acceptors,
+    events: &mut Events<ControlEvent>,
+) -> Result<(), Error> {
     server.stopping.cancel();
-    server.connections.close();
+    let drained = async {
+        server.resumable.none_held().await;
+        acceptors.close().await;
+        server.closed.cancel();
+        server.connections.close();
+        server.connections.wait().await;
+    };
+    let mut drained = Box::pin(drained);
     let grace = sleep(server.config().grace);
     tokio::pin!(grace);
     let streams = server.streams.count();
@@ -158,7 +177,7 @@ async fn drain(server: &Arc<Server>, events: &mut Events<ControlEvent>) -> Resul
     loop {
         tokio::select! {
             biased;
-            () = server.connections.wait() => {
+            () = &mut drained => {
                 server.assert_nothing_held();
                 return Ok(());
             }
@@ -183,7 +202,11 @@ async fn drain(server: &Arc<Server>, events: &mut Events<ControlEvent>) -> Resul
             },
         }
     }
-    let streams = server.streams.count();
+    // What accepts goes with it, and nothing that is held is waited for.
+    drop(drained);
+    let streams = server.streams.count() + server.resumable.held();
+    server.closed.cancel();
+    server.connections.close();
     server.ending.cancel();
     timeout(RESET_DEADLINE, server.connections.wait()).await.ok();
     Err(Error::NotDrained { streams })

@@ -64,6 +64,8 @@ pub(crate) struct Server {
     pub(crate) drops: DropCounter,
     /// No new streams any more.
     pub(crate) stopping: CancellationToken,
+    /// No new connections any more: from `stopping` on they are for clients whose streams are held, and come for them.
+    pub(crate) closed: CancellationToken,
     /// Nobody waits any longer for the streams that are open: they are reset.
     pub(crate) ending: CancellationToken,
     /// Nobody watches over the connections any more: they end, whatever they are at.
@@ -112,6 +114,7 @@ impl Server {
             counters,
             drops,
             stopping: CancellationToken::new(),
+            closed: CancellationToken::new(),
             ending: CancellationToken::new(),
             ended: CancellationToken::new(),
             connections: TaskTracker::new(),

@@ -16,7 +16,7 @@ use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::relay::relay;
 use tunnel::socket::Socket;
-use wire_protocol::message::{LEASE_LEN, Retention, Target};
+use wire_protocol::message::{LEASE_LEN, RefusedCode, Retention, Target};
 use wire_protocol::stream::{Channel, Incoming, OpenedStream, ResumeRequest, RetentionBudget};
 
 use crate::access::{Action, Denial, Origin, Principal, Request, Snapshot, permits};
@@ -47,6 +47,8 @@ pub(crate) struct Session {
     principal: Arc<Mutex<Arc<Principal>>>,
     /// Changes of what it is judged by, since before it was judged first.
     changes: watch::Receiver<Snapshot>,
+    /// It has come while the server is stopping, for streams that are held.
+    is_late: bool,
     throttle: Throttle,
     /// What the resumable streams of the client may keep.
     budget: RetentionBudget,
@@ -75,6 +77,7 @@ impl Session {
         let revoked = Revocation::until(&server.ending);
         Self {
             budget,
+            is_late: server.stopping.is_cancelled(),
             server,
             source,
             since: Timestamp::now(),
@@ -121,6 +124,7 @@ impl Session {
             // What one wait gives is taken apart before the next, so that a task has no room for both.
             let Some((asking, asked)) = self.next_stream(channel).await? else { return Ok(()) };
             let idle = match asked {
+                Asked::Open(..) if self.is_late => Some(asking.refuse_open(RefusedCode::Stopping).await?),
                 Asked::Open(target, retention) => self.serve_stream(asking, &target, retention).await?,
                 // On the heap, so that the many others have no room for it.
                 Asked::Resume(request) => Box::pin(self.resume_stream(asking, &request)).await?,
@@ -135,7 +139,8 @@ impl Session {
         &self,
         mut channel: Channel<Socket>,
     ) -> io::Result<Option<(Channel<Socket>, Asked)>> {
-        let stopping = &self.server.stopping;
+        let Server { stopping, closed, .. } = &*self.server;
+        let stopping = if self.is_late { closed } else { stopping };
         self.note(None);
         // What ends a channel is on the heap, and so is a parked one, so that the many others have no room for it.
         let ended = loop {

@@ -48,6 +48,8 @@ pub struct ResumableStreams<C> {
     all: RetentionBudget,
     state: Mutex<State<C>>,
     held: Counter,
+    /// One fewer waits for its client.
+    let_go: Notify,
 }
 
 /// What a server knows of the client of a stream.
@@ -158,6 +160,7 @@ impl<C: Client> ResumableStreams<C> {
             all: RetentionBudget::new(limits.total),
             state: Mutex::new(State { streams: HashMap::new(), over: VecDeque::new() }),
             held: Counter::default(),
+            let_go: Notify::new(),
         })
     }
 
@@ -178,6 +181,17 @@ impl<C: Client> ResumableStreams<C> {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.count()
+    }
+
+    /// Waits until no stream waits for its client.
+    pub async fn none_held(&self) {
+        loop {
+            let let_go = self.let_go.notified();
+            if self.held() == 0 {
+                return;
+            }
+            let_go.await;
+        }
     }
 
     /// The bytes that are kept of all streams, or set aside for them.
@@ -275,8 +289,10 @@ impl<C: Client> ResumableStreams<C> {
     ) -> Result<Taken<C>, oneshot::Receiver<Box<Interrupted<Socket>>>> {
         let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::Gone) };
         match std::mem::replace(&mut entry.phase, Phase::Away) {
-            Phase::Held { interrupted, taken, .. } => {
+            Phase::Held { interrupted, taken, _held: held } => {
+                drop(held);
                 taken.notify_one();
+                self.let_go.notify_waiters();
                 Ok(self.taken(state, id, interrupted))
             }
             Phase::Over(tombstone) => Ok(Taken::Over(tombstone)),
@@ -328,6 +344,7 @@ impl<C: Client> ResumableStreams<C> {
         // Where both sides have said all, and only the last word of the client is missing, nobody has lost anything.
         let has_lost = !interrupted.stream.has_taken_all();
         state.streams.remove(&id);
+        self.let_go.notify_waiters();
         has_lost
     }
 

@@ -1,7 +1,7 @@
 //! Goal: a connection that cannot go on over another channel is reset on both sides, and never looks like one that has ended.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +12,7 @@ use crate::scenario::registration::scenarios;
 
 scenarios![
     restarted_server_has_no_stream,
+    stopping_server_waits_for_what_it_holds,
     stopped_server_resets_what_it_holds,
     hold_comes_to_its_end,
     withdrawn_right_ends_a_held_stream,
@@ -34,13 +35,35 @@ fn restarted_server_has_no_stream(harness: &Harness) -> Result<()> {
     open.goes_on_anew()
 }
 
-/// The server ends in good order while it holds a stream.
-fn stopped_server_resets_what_it_holds(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &[], "")?;
+/// The server is told to end while it holds a stream, whose client comes back within the grace: for this stream alone.
+fn stopping_server_waits_for_what_it_holds(harness: &Harness) -> Result<()> {
+    let mut open = Open::start(harness, &["--wait", "1s"], "")?;
     open.tunnel.cut_off()?;
     open.tunnel.holds(1.0)?;
     let server = open.tunnel.fixture.take_server()?;
-    let outcome = server.stop()?;
+    server.process.signal(Signal::TERM)?;
+    server.logged(&["waiting for the clients of streams"])?;
+    open.tunnel.tap.redirect(server.address());
+    echoed(&mut open.stream, b"behind")?;
+    // Nobody is waited for any more: it takes nothing new.
+    until(DEADLINE, "the port is closed", || {
+        ensure!(TcpStream::connect(server.address()).is_err(), "the server still accepts");
+        Ok(())
+    })?;
+    open.stream.shutdown(Shutdown::Write)?;
+    ensure!(read_to_end_of(&mut open.stream)? == (0, End::Clean), "the stream has not ended well");
+    server.finish()?.expect(Exit::Done)?;
+    Ok(())
+}
+
+/// The server ends while it holds a stream whose client does not come back within the grace.
+fn stopped_server_resets_what_it_holds(harness: &Harness) -> Result<()> {
+    let mut open = Open::start(harness, &[], "grace = '1s'\n")?;
+    open.tunnel.cut_off()?;
+    open.tunnel.holds(1.0)?;
+    let server = open.tunnel.fixture.take_server()?;
+    server.process.signal(Signal::TERM)?;
+    let outcome = server.finish()?.expect(Exit::Network)?;
     ensure!(outcome.stderr.contains("stream lost"), "no word of the stream:\n{}", outcome.stderr);
     open.target_is_reset()?;
     open.tunnel.fixture.start()?;
