@@ -238,7 +238,7 @@ pub struct Forward {
     /// Configuration file [default: sockseal/client.toml in the XDG configuration folder, or /etc/sockseal/client.toml]
     #[arg(
         long, value_name = "FILE",
-        conflicts_with_all = ["address", "local", "remote", "dynamic", "stdio", "proxy_protocol", "wait", "udp_timeout", "resume"]
+        conflicts_with_all = ["address", "local", "remote", "dynamic", "stdio", "proxy_protocol", "wait", "udp_timeout", "no_resume"]
     )]
     pub config: Option<PathBuf>,
     /// Listen here, and connect from the server: `[BIND:]PORT:HOST:HOSTPORT[/udp]`, `[BIND:]PORT:@SERVICE`, a path in place of either;
@@ -268,9 +268,10 @@ pub struct Forward {
     /// How long a flow of datagrams may be idle; one on which every question was answered ends after 5 seconds at most
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse, requires = "address")]
     pub udp_timeout: Duration,
-    /// Let the connections of -L and -D outlive a lost connection to the server: they pause, and go on over the next one
+    /// Reset the connections of -L and -D with a lost connection to the server, instead of having them pause and go on over the
+    /// next one
     #[arg(long, requires = "address")]
-    pub resume: bool,
+    pub no_resume: bool,
     /// How long open connections have to come to their end once the program is told to [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub grace: Option<Duration>,

@@ -240,7 +240,7 @@ struct ForwardTable {
     wait: Duration,
     #[serde(default = "default_udp_timeout", deserialize_with = "config::duration::<_, 1, DAY>")]
     udp_timeout: Duration,
-    #[serde(default)]
+    #[serde(default = "default_resume")]
     resume: bool,
 }
 
@@ -286,6 +286,10 @@ impl FromStr for TrustWord {
         let policy = TrustPolicy::from_str(text, false);
         policy.map(Self).map_err(|_| format!("{text:?} is not one of ask, accept-new, strict"))
     }
+}
+
+fn default_resume() -> bool {
+    true
 }
 
 fn default_wait() -> Duration {
@@ -349,6 +353,7 @@ mod tests {
              local = ['5432:@db', '127.0.0.1:8080:web:80']\n\
              remote = ['8080:127.0.0.1:80']\n\
              dynamic = ['1080']\n\
+             resume = false\n\
              wait = '0s'\n\
              udp_timeout = '5m'\n\
              [[forward]]\n\
@@ -365,6 +370,7 @@ mod tests {
         assert_eq!(first.remote, ["8080:127.0.0.1:80"].map(|text| text.parse().unwrap()));
         assert_eq!(first.dynamic, ["1080"].map(|text| text.parse().unwrap()));
         assert_eq!([first.header, second.header], [ProxyHeader::None, ProxyHeader::V2]);
+        assert_eq!([first.resume, second.resume], [false, true]);
         assert_eq!([first.wait, first.udp_timeout].map(|value| value.as_secs()), [0, 300]);
         assert_eq!(second.server, Address::Unix(folder.path().join("server.sock")).into());
         assert_eq!(second.trust.psk, Some(folder.path().join("laptop.psk")));

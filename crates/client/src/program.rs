@@ -168,7 +168,7 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
         header,
         wait: options.wait,
         udp_timeout: options.udp_timeout,
-        resume: options.resume,
+        resume: !options.no_resume,
     };
     let forwards = if forward.is_empty() { Vec::new() } else { vec![forward] };
     let grace = options.grace.unwrap_or_else(|| ClientConfig::default().grace);

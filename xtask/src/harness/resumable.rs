@@ -24,7 +24,7 @@ pub(crate) struct Resumable<'a> {
 }
 
 impl<'a> Resumable<'a> {
-    /// Starts all of it with `options` of `client forward`, such as `--resume`.
+    /// Starts all of it with `options` of `client forward`, such as `--no-resume`.
     pub(crate) fn start(harness: &'a Harness, targets: &[String], options: &[&str]) -> Result<Self> {
         Self::with_config(harness, targets, options, "")
     }

@@ -161,7 +161,7 @@ fn leases_and_listeners_come_back(harness: &Harness) -> Result<()> {
 fn cut_wire_is_made_up_for(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 500_000, down: 700_001 };
     let target = Target::exchange(exchange)?;
-    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
     let tap = Tap::unrecorded(&fixture.address())?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
@@ -227,7 +227,7 @@ fn attempts_are_spaced_out(harness: &Harness) -> Result<()> {
 
 fn killed_client_leaves_nothing_at_the_server(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
     let before = fixture.at_rest()?;
     for _ in 0..5 {
         let forward = fixture.forward(&["-L", &local(&target), "-R", "0"])?;
@@ -246,6 +246,9 @@ fn killed_client_leaves_nothing_at_the_server(harness: &Harness) -> Result<()> {
     target.is_left_alone()?;
     fixture.expect_again(&before)
 }
+
+/// The server lets go of what nobody comes back for after this long.
+const HOLD: &str = "resume = { hold = '3s' }\n";
 
 /// Runs one exchange before the load, so that the costs of a first connection do not look like a leak.
 fn echoless(forward: &Forward<'_>, exchange: Exchange) -> Result<()> {

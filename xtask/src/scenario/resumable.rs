@@ -1,4 +1,4 @@
-//! Goal: common programs go on through `client forward --resume` as if nothing had happened, while its connections are reset.
+//! Goal: common programs go on through `client forward` as if nothing had happened, while its connections are reset.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -31,7 +31,7 @@ scenarios![
 fn sessions_go_on(harness: &Harness) -> Result<()> {
     let (sshd, postgres, redis) = (Sshd::start(harness)?, Postgres::start()?, Redis::start(harness)?);
     let targets = [sshd.address(), postgres.address(), redis.address()];
-    let tunnel = Resumable::start(harness, &targets, &["--resume"])?;
+    let tunnel = Resumable::start(harness, &targets, &[])?;
     let mut ssh = ssh(&sshd, &tunnel.port(0)?, "cat")?;
     let mut psql = Process::start(psql(&tunnel.port(1)?)?)?;
     let mut redis_cli = Tool::REDIS_CLI.command()?;
@@ -110,7 +110,7 @@ fn while_cut(
 fn files_arrive_whole(harness: &Harness) -> Result<()> {
     let (nginx, sshd) = (Nginx::start(harness)?, Sshd::start(harness)?);
     let targets = [nginx.address(), sshd.address()];
-    let tunnel = Resumable::start(harness, &targets, &["-D", "0", "--resume"])?;
+    let tunnel = Resumable::start(harness, &targets, &["-D", "0"])?;
     let curl = Tool::CURL.find()?;
     tunnel.set_fault(Fault::Reset { way: Way::Down, after: EIGHTH });
     let here = format!("http://{}/large", tunnel.forward.local(0)?);
@@ -146,7 +146,7 @@ fn download(curl: &mut Command, url: &str) -> Result<()> {
 
 fn git_clones_whole_repositories(harness: &Harness) -> Result<()> {
     let sshd = Sshd::start(harness)?;
-    let tunnel = Resumable::start(harness, &[sshd.address()], &["--resume"])?;
+    let tunnel = Resumable::start(harness, &[sshd.address()], &[])?;
     tunnel.set_fault(Fault::Reset { way: Way::Down, after: EIGHTH / 2 });
     let place = harness.home()?;
     let [project, clone] = ["project", "clone"].map(|name| place.file(name));
@@ -179,7 +179,7 @@ fn git_clones_whole_repositories(harness: &Harness) -> Result<()> {
 fn iperf_comes_to_its_end(harness: &Harness) -> Result<()> {
     let iperfs = [Iperf::start()?, Iperf::start()?];
     let targets = iperfs.each_ref().map(Iperf::address);
-    let tunnel = Resumable::start(harness, &targets, &["--resume"])?;
+    let tunnel = Resumable::start(harness, &targets, &[])?;
     let cutter = Cutter::start(&tunnel.tap, EVERY / 2);
     let run = |index: usize, way: &[&str]| {
         let bytes = Iperf::client(&tunnel.port(index)?, &[&["-t", "5"], way].concat())?;
@@ -195,11 +195,11 @@ fn iperf_comes_to_its_end(harness: &Harness) -> Result<()> {
     })
 }
 
-/// What the other scenarios show is due to `--resume`.
+/// What the other scenarios show is not there with `--no-resume`.
 fn programs_break_without_it(harness: &Harness) -> Result<()> {
     let (sshd, postgres, nginx) = (Sshd::start(harness)?, Postgres::start()?, Nginx::start(harness)?);
     let targets = [sshd.address(), postgres.address(), nginx.address()];
-    let tunnel = Resumable::start(harness, &targets, &[])?;
+    let tunnel = Resumable::start(harness, &targets, &["--no-resume"])?;
     let mut ssh = ssh(&sshd, &tunnel.port(0)?, "cat")?;
     ssh.write(b"before\n")?;
     ssh.stdout.wait_line(DEADLINE, |line| line == "before")?;
@@ -226,7 +226,7 @@ fn programs_break_without_it(harness: &Harness) -> Result<()> {
 /// The server is stopped for longer than the client takes it for alive.
 fn server_that_stands_still_is_waited_for(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let tunnel = Resumable::start(harness, &[target.address()], &["--resume", "-v"])?;
+    let tunnel = Resumable::start(harness, &[target.address()], &["-v"])?;
     let mut stream = tunnel.forward.dial()?;
     echoed(&mut stream, b"before")?;
     let server = &tunnel.fixture.server()?.process;
@@ -244,7 +244,7 @@ fn server_that_stands_still_is_waited_for(harness: &Harness) -> Result<()> {
 /// The client is stopped, as by the sleep of its machine, and its connections are lost meanwhile.
 fn client_that_stands_still_is_waited_for(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let tunnel = Resumable::start(harness, &[target.address()], &["--resume"])?;
+    let tunnel = Resumable::start(harness, &[target.address()], &[])?;
     let mut stream = tunnel.forward.dial()?;
     echoed(&mut stream, b"before")?;
     tunnel.forward.process.pause()?;

@@ -146,7 +146,7 @@ fn killed_client_has_its_stream_held_to_the_end(harness: &Harness) -> Result<()>
     open.tunnel.holds(0.0)
 }
 
-/// A connection through `client forward --resume` to a target that echoes.
+/// A connection through `client forward` to a target that echoes.
 struct Open<'a> {
     target: Target,
     tunnel: Resumable<'a>,
@@ -164,8 +164,7 @@ impl<'a> Open<'a> {
                 }
             }
         })?;
-        let options = [&["--resume"], options].concat();
-        let tunnel = Resumable::with_config(harness, &[target.address()], &options, config)?;
+        let tunnel = Resumable::with_config(harness, &[target.address()], options, config)?;
         let mut stream = tunnel.forward.dial()?;
         echoed(&mut stream, b"before")?;
         Ok(Self { target, tunnel, stream })

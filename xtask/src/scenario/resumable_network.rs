@@ -1,4 +1,4 @@
-//! Goal: a connection through `client forward --resume` outlives changes of the network between client and server.
+//! Goal: a connection through `client forward` outlives changes of the network between client and server.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -85,7 +85,7 @@ impl<'a> Route<'a> {
             fixture.alice(),
             &format!("{NAME}:{port}"),
             fixture.key(),
-            &["-L", &format!("unix:{here}:unix:{there}"), "--resume", "-v"],
+            &["-L", &format!("unix:{here}:unix:{there}"), "-v"],
             &wrapper,
         )?;
         let mut stream = UnixStream::connect(&here)?;

@@ -208,8 +208,7 @@ impl<'a> Tunnel<'a> {
         let server = Server::from_process(Process::start(command)?)?;
         let alice: Arc<Home> = Arc::new(harness.home_with(Key::Alice)?);
         let key = server.key()?.to_owned();
-        let forward =
-            Forward::start(harness, &alice, server.address(), &key, &["-L", &local(target), "--resume"])?;
+        let forward = Forward::start(harness, &alice, server.address(), &key, &["-L", &local(target)])?;
         Ok(Self { server, forward })
     }
 
