@@ -26,7 +26,7 @@ pub use socket::{AdminSocket, Responder};
 pub use status::{SCHEMA, Status};
 pub use status_parts::{
     ClientIn, Counts, ForwardState, IdentityState, InviteCounts, InviteTried, LeaseHeld, Open, Protection,
-    Refused, ServerState, TrafficState,
+    Refused, ResumptionState, ServerState, TrafficState,
 };
 pub use traffic_history::TrafficHistory;
 

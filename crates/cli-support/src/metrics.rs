@@ -8,6 +8,7 @@ mod duration;
 mod family;
 pub(crate) mod label;
 mod process;
+mod resumptions;
 mod streams;
 mod text_format;
 
@@ -16,5 +17,6 @@ pub use duration::Durations;
 pub use family::FamilyWriter;
 pub use label::{DirectionLabel, Label, Labels, ProgramLabel, RefusalReason, StreamKind, StreamOutcome};
 pub use process::write_process;
+pub use resumptions::write_resumptions;
 pub use streams::{CountedStream, StreamCounts};
 pub use text_format::write;

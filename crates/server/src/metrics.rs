@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cli_support::metrics::{FamilyWriter, ProgramLabel, write_process};
+use cli_support::metrics::{FamilyWriter, ProgramLabel, write_process, write_resumptions};
 use cli_support::status_server::MetricsFormat;
 use cli_support::{metrics, output};
 use jiff::Timestamp;
@@ -120,12 +120,7 @@ fn write_streams(server: &Server, families: &mut FamilyWriter<'_>) -> fmt::Resul
     families.counters("sockseal_datagrams", "Datagrams that were carried.", None, &counters.datagrams)?;
     let help = "Datagrams that were dropped.";
     families.total("sockseal_datagrams_dropped", help, None, server.drops.count())?;
-    let help = "Streams that wait for their client to come back.";
-    families.gauge("sockseal_streams_held", help, None, server.resumable.held())?;
-    let help = "What is kept of resumable streams, or set aside for them.";
-    families.gauge("sockseal_streams_kept", help, bytes, server.resumable.kept())?;
-    let help = "Streams that have gone on on another channel.";
-    families.counters("sockseal_streams_resumed", help, None, &counters.resumption.resumed)?;
+    write_resumptions(families, &server.resumption())?;
     let help = "Streams that were lost while they waited for their client.";
     families.counters("sockseal_streams_lost", help, None, &counters.resumption.lost)?;
     let help = "How long it took to reach the target of a connection.";

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use cli_support::admin::{InviteCounts, TrafficHistory};
+use cli_support::admin::{InviteCounts, ResumptionState, TrafficHistory};
 use cli_support::home::Home;
 use cli_support::identity::Identity as _;
 use cli_support::invocation::Naming;
@@ -236,6 +236,18 @@ impl Server {
                 idle_timeout_seconds: u32::try_from(config.idle_timeout.as_secs()).unwrap_or(u32::MAX),
             },
         })
+    }
+
+    /// How it is with the streams that outlive their channels.
+    pub(crate) fn resumption(&self) -> ResumptionState {
+        let counts = &self.counters.resumption;
+        ResumptionState {
+            held: self.resumable.held(),
+            kept: self.resumable.kept(),
+            resumed: counts.resumed.sum(),
+            lost: counts.lost.sum(),
+            longest_pause_ms: u64::try_from(self.resumable.longest_pause().as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Checks, in builds for tests, that everything was given back with the last connection: a permit that is forgotten is

@@ -51,6 +51,7 @@ pub(crate) fn of(server: &Server, detail: Detail) -> Status {
     Status {
         draining: server.stopping.is_cancelled(),
         traffic: Some(server.history.state(received, sent)),
+        resumption: Some(server.resumption()),
         identity: Some(identity(server)),
         listening: server.listening().iter().flat_map(|(_, bound)| bound.clone()).collect(),
         clients,

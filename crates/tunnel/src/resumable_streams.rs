@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub struct ResumableStreams<C> {
     held: Counter,
     /// One fewer waits for its client.
     let_go: Notify,
+    longest_pause_ms: AtomicU64,
 }
 
 /// What a server knows of the client of a stream.
@@ -81,6 +83,7 @@ enum Phase {
     /// It waits for its client.
     Held {
         interrupted: Box<Interrupted<Socket>>,
+        since: Instant,
         /// The task that waits with it is told that it waits no longer.
         taken: Arc<Notify>,
         _held: Counted,
@@ -161,6 +164,7 @@ impl<C: Client> ResumableStreams<C> {
             state: Mutex::new(State { streams: HashMap::new(), over: VecDeque::new() }),
             held: Counter::default(),
             let_go: Notify::new(),
+            longest_pause_ms: AtomicU64::new(0),
         })
     }
 
@@ -181,6 +185,12 @@ impl<C: Client> ResumableStreams<C> {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.count()
+    }
+
+    /// The longest time that a stream was held and was taken over then.
+    #[must_use]
+    pub fn longest_pause(&self) -> Duration {
+        Duration::from_millis(self.longest_pause_ms.load(Ordering::Relaxed))
     }
 
     /// Waits until no stream waits for its client.
@@ -289,8 +299,10 @@ impl<C: Client> ResumableStreams<C> {
     ) -> Result<Taken<C>, oneshot::Receiver<Box<Interrupted<Socket>>>> {
         let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::Gone) };
         match std::mem::replace(&mut entry.phase, Phase::Away) {
-            Phase::Held { interrupted, taken, _held: held } => {
+            Phase::Held { interrupted, taken, since, _held: held } => {
                 drop(held);
+                let paused = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.longest_pause_ms.fetch_max(paused, Ordering::Relaxed);
                 taken.notify_one();
                 self.let_go.notify_waiters();
                 Ok(self.taken(state, id, interrupted))
@@ -409,8 +421,8 @@ impl<C: Client> Carried<C> {
         }
         let (generation, hold) = (interrupted.stream.generation(), interrupted.stream.hold());
         let taken = Arc::new(Notify::new());
-        entry.phase =
-            Phase::Held { interrupted, taken: Arc::clone(&taken), _held: self.streams.held.begin() };
+        let (since, held) = (Instant::now(), self.streams.held.begin());
+        entry.phase = Phase::Held { interrupted, since, taken: Arc::clone(&taken), _held: held };
         drop(state);
         let (streams, id) = (Arc::clone(&self.streams), self.id);
         Suspension::Held(Hold { streams, id, generation, until: Instant::now() + hold, taken })

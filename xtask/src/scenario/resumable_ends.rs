@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, End, Exit, Harness, Resumable, Target, echoed, read_to_end_of, until};
+use crate::harness::{
+    DEADLINE, End, Exit, Exposition, Harness, Resumable, StatusPage, Target, echoed, read_to_end_of, until,
+};
 use crate::scenario::registration::scenarios;
 
 scenarios![
+    both_programs_count_what_is_held_and_resumed,
     restarted_server_has_no_stream,
     stopping_server_waits_for_what_it_holds,
     stopped_server_resets_what_it_holds,
@@ -21,6 +24,33 @@ scenarios![
     client_that_ends_has_nothing_held,
     killed_client_has_its_stream_held_to_the_end,
 ];
+
+fn both_programs_count_what_is_held_and_resumed(harness: &Harness) -> Result<()> {
+    let mut open = Open::start(harness, &["--status", "127.0.0.1:0"], "")?;
+    let pages = [
+        StatusPage::of(&open.tunnel.fixture.server()?.process)?,
+        StatusPage::of(&open.tunnel.forward.process)?,
+    ];
+    let expect = |counts: &[(&str, f64)]| {
+        until(DEADLINE, "the metrics of both", || {
+            pages.iter().try_for_each(|page| Exposition::of(page.address())?.expect(counts))
+        })
+    };
+    open.tunnel.cut_off()?;
+    expect(&[("sockseal_streams_held", 1.0), ("sockseal_streams_resumed_total", 0.0)])?;
+    let paused = Instant::now();
+    open.tunnel.reconnect();
+    echoed(&mut open.stream, b"behind")?;
+    let paused = paused.elapsed();
+    expect(&[("sockseal_streams_held", 0.0), ("sockseal_streams_resumed_total", 1.0)])?;
+    for page in &pages {
+        let status = page.status()?;
+        let resumption = &status["resumption"];
+        let pause = resumption["longest_pause_ms"].as_u64().context("no longest pause")?;
+        ensure!(pause > 0 && resumption["lost"] == 0, "after {paused:?}: {resumption}");
+    }
+    Ok(())
+}
 
 /// The server is killed while it holds a stream, and another one stands at its address when the client comes back.
 fn restarted_server_has_no_stream(harness: &Harness) -> Result<()> {

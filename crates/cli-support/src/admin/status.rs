@@ -13,7 +13,7 @@ use tunnel::escape::{Escaped, escape_json};
 
 use super::status_parts::{
     ClientIn, Counts, ForwardState, IdentityState, InviteCounts, InviteTried, LeaseHeld, Open, Protection,
-    Refused, ServerState, TrafficState,
+    Refused, ResumptionState, ServerState, TrafficState,
 };
 use crate::output::machine;
 
@@ -45,6 +45,9 @@ pub struct Status {
     /// What streams have carried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficState>,
+    /// How it is with streams that outlive their channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumption: Option<ResumptionState>,
     /// A server: how it proves itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityState>,
@@ -129,6 +132,14 @@ impl fmt::Display for Status {
         if let Some(TrafficState { received, sent, .. }) = self.traffic {
             write!(f, "\ncarried   {received} bytes received, {sent} sent")?;
         }
+        if let Some(ResumptionState { held, resumed, lost, longest_pause_ms, .. }) = self.resumption
+            && (held > 0 || resumed > 0 || lost > 0)
+        {
+            write!(
+                f,
+                "\nresumed   {resumed}x, {held} wait, {lost} lost, longest pause {longest_pause_ms} ms"
+            )?;
+        }
         for address in &self.listening {
             write!(f, "\nlistening {}", Escaped(address))?;
         }
@@ -204,6 +215,21 @@ mod tests {
         assert!(
             hostile.to_string().starts_with("program   server \\u{1b}[2J\\n\nprocess   4711\nup        ")
         );
+    }
+
+    #[test]
+    fn what_was_resumed_is_shown_where_there_is_something() {
+        let resumption = ResumptionState { kept: 4096, ..ResumptionState::default() };
+        let status = Status { resumption: Some(resumption), ..status() };
+        assert!(status.to_string().ends_with("datagrams"));
+        let resumption =
+            ResumptionState { held: 1, resumed: 14, lost: 2, longest_pause_ms: 3250, ..resumption };
+        let status = Status { resumption: Some(resumption), ..status };
+        assert!(
+            status.to_string().ends_with("datagrams\nresumed   14x, 1 wait, 2 lost, longest pause 3250 ms"),
+            "{status}"
+        );
+        assert_eq!(serde_json::from_str::<Status>(&status.to_json()).unwrap(), status);
     }
 
     #[test]

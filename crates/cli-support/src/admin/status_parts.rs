@@ -36,6 +36,21 @@ pub struct TrafficState {
     pub sent_per_second: Option<u64>,
 }
 
+/// How it is with streams that outlive their channels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumptionState {
+    /// Number of streams that have lost their channel, and wait for another one.
+    pub held: usize,
+    /// Bytes that are kept of streams, or set aside for them.
+    pub kept: u64,
+    /// How often a stream has gone on on another channel since the program started.
+    pub resumed: u64,
+    /// Number of streams that were lost while they waited.
+    pub lost: u64,
+    /// The longest time that a stream was without a channel and went on then, in milliseconds.
+    pub longest_pause_ms: u64,
+}
+
 /// How a server proves itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityState {

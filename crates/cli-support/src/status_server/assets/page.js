@@ -180,6 +180,17 @@
     add("streams", status.streams);
   };
 
+  /// What there is to say about streams besides their number.
+  const streamsMore = ({ resumption, dropped_datagrams }) => {
+    const { held = 0, resumed = 0, lost = 0 } = resumption || {};
+    const parts = [];
+    if (held > 0) parts.push(`${count(held)} paused`);
+    if (resumed > 0) parts.push(`${count(resumed)} resumed`);
+    if (lost > 0) parts.push(`${count(lost)} lost`);
+    if (dropped_datagrams > 0) parts.push(`${plural(dropped_datagrams, "datagram")} dropped`);
+    return parts.length > 0 ? parts.join(", ") : "none lost";
+  };
+
   const showOpen = (status) => {
     const wanted = byId("filter").value.trim().toLowerCase();
     const open = status.open || [];
@@ -283,7 +294,7 @@
     put("program", shown(status.program));
     put("version", `version ${shown(status.version)}, process ${status.pid}`);
     put("streams", count(status.streams));
-    put("streams-more", status.dropped_datagrams > 0 ? `${plural(status.dropped_datagrams, "datagram")} dropped` : "none dropped");
+    put("streams-more", streamsMore(status));
     put("channels", count(status.channels));
     put("channels-more", `${count(status.idle_channels)} idle`);
     put("received", bytes(traffic.received));

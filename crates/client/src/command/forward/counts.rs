@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cli_support::admin::Refused;
+use cli_support::admin::{Refused, ResumptionState};
 use cli_support::label;
-use cli_support::metrics::{self, Count, Durations, FamilyWriter, ProgramLabel, StreamCounts, write_process};
+use cli_support::metrics::{
+    self, Count, Durations, FamilyWriter, ProgramLabel, StreamCounts, write_process, write_resumptions,
+};
 use cli_support::output;
 use cli_support::status_server::MetricsFormat;
 use prometheus_client::registry::Unit;
@@ -49,6 +51,7 @@ pub(super) struct Gauges {
     pub(super) servers: Servers,
     pub(super) dropped_datagrams: u64,
     pub(super) is_draining: bool,
+    pub(super) resumption: ResumptionState,
 }
 
 impl ForwardCounts {
@@ -98,6 +101,9 @@ impl ForwardCounts {
         families.total("sockseal_stream_received", help, bytes, self.traffic.bytes(received))?;
         let help = "Bytes of streams that have gone to servers.";
         families.total("sockseal_stream_sent", help, bytes, self.traffic.bytes(sent))?;
+        write_resumptions(families, &gauges.resumption)?;
+        let help = "Streams that were lost while they waited for another channel.";
+        families.total("sockseal_streams_lost", help, None, gauges.resumption.lost)?;
         let help = "Datagrams that have come from servers.";
         families.total("sockseal_datagrams_received", help, None, self.traffic.datagrams(received))?;
         let help = "Datagrams that have gone to servers.";

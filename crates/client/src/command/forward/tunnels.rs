@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cli_support::admin::{Counts, ForwardState, ServerState, Status, TrafficState};
+use cli_support::admin::{Counts, ForwardState, ResumptionState, ServerState, Status, TrafficState};
 use cli_support::protection::protection;
 use cli_support::status_server::MetricsFormat;
 use tokio::runtime::Handle;
@@ -110,8 +110,21 @@ impl Tunnels {
             servers,
             dropped_datagrams: self.drops.count(),
             is_draining: self.draining.is_cancelled(),
+            resumption: self.resumption(),
         };
         self.counts.write(format, gauges)
+    }
+
+    /// How it is with the streams that outlive their channels.
+    fn resumption(&self) -> ResumptionState {
+        let counts = &self.resumptions;
+        ResumptionState {
+            held: usize::try_from(counts.waiting()).unwrap_or(usize::MAX),
+            kept: counts.kept(),
+            resumed: counts.resumed(),
+            lost: counts.lost(),
+            longest_pause_ms: u64::try_from(counts.longest_pause().as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// What `status` shows, where the pools have so many `idle_channels`, and are to `servers`.
@@ -129,6 +142,7 @@ impl Tunnels {
                 sent: self.counts.traffic.bytes(Direction::Sent),
                 ..TrafficState::default()
             }),
+            resumption: Some(self.resumption()),
             refused: self.counts.refused(),
             protection: protection(),
             servers,
