@@ -96,7 +96,10 @@ def read_fields(number, reader):
         return reader.number(8)
     if number == RESUME:
         return Resume.read(reader)
-    return Resumed.read(reader) if number == RESUMED else None
+    if number == RESUMED:
+        return Resumed.read(reader)
+    # Gone: for how many seconds the server has forgotten no stream.
+    return reader.number(4)
 
 
 class Outgoing:

@@ -135,7 +135,8 @@ class Tunnels:
                 attachment, resumed, reason = self.take_over(kept, channel, resume)
         if reason is not None:
             tell(f"gone        {resume.id.hex()[:8]} {reason}")
-            return channel.say(GONE)
+            # It does not remember for how long it has forgotten none.
+            return channel.say(GONE, u32(0))
         tell(f"resumed     {kept.name} {resume.generation} from {resume.received} and {resumed.received}")
         self.carry(kept, attachment, lambda: channel.say(RESUMED, self.answer(kept, channel, resume, resumed)))
 

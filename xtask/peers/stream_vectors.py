@@ -136,7 +136,8 @@ def messages():
         }
     for received in [1, 2**32, 2**64 - 1]:
         yield {"name": "Acknowledge", "received": received, "message": (u32(ACKNOWLEDGE) + u64(received)).hex()}
-    yield {"name": "Gone", "message": u32(GONE).hex()}
+    for remembers in [0, 3600, MAX_HOLD]:
+        yield {"name": "Gone", "remembers_seconds": remembers, "message": (u32(GONE) + u32(remembers)).hex()}
 
 
 print(json.dumps({

@@ -231,7 +231,10 @@ impl Session {
         retention: Option<Retention>,
         counted: &CountedStream<'_>,
     ) -> io::Result<Option<Channel<Socket>>> {
-        let announced = retention.and_then(|_| self.announce(&channel, target));
+        let announced = match retention {
+            Some(_) => self.announce(&channel, target)?,
+            None => None,
+        };
         // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
         let (stream, target) = match Box::pin(self.open_stream(channel, target, retention, counted)).await? {
             Served::Idle(channel) => return Ok(Some(channel)),

@@ -138,7 +138,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                 }
                 Carried::Broken(error) => return Err(IngressError::Stream(error)),
                 Carried::Interrupted(unanswered) => {
-                    let Unanswered { stream, pending: waiting, error, is_retryable } = *unanswered;
+                    let Unanswered { stream, pending: waiting, error, is_retryable, asked } = *unanswered;
                     match Box::pin(self.take_over(stream, &error, &terms)).await {
                         Ok(stream) => {
                             let stream = OpenedStream::Resumable(stream);
@@ -147,7 +147,8 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                                 Err(error) => Err(IngressError::Stream(RelayError::Output(error))),
                             };
                         }
-                        Err(TakeoverError::Gone) if is_retryable => {
+                        // What the server has never had has reached nobody.
+                        Err(TakeoverError::Gone { remembers }) if is_retryable || remembers > asked.age() => {
                             drop(open);
                             pending = waiting;
                             attempts.pause().await;

@@ -39,6 +39,13 @@ pub struct ResumptionLimits {
     pub total: u64,
 }
 
+impl ResumptionLimits {
+    /// The longest that a stream waits for its client.
+    fn hold(&self) -> Duration {
+        Duration::from_secs(self.retention.hold_seconds.into())
+    }
+}
+
 /// The resumable streams of a server. `C` is what it knows of the client of a stream, and of what it has open: two of one client
 /// are equal in [`Client::is_same`].
 #[derive(Debug)]
@@ -54,6 +61,43 @@ pub struct ResumableStreams<C> {
     longest_pause_ms: AtomicU64,
 }
 
+impl<C> State<C> {
+    /// For how long nothing was forgotten, where what is noted is remembered for `hold`: a stream that was asked for later than
+    /// that is known, if its Open has come.
+    fn remembers(&self, hold: Duration) -> Duration {
+        self.remembers_since.elapsed().min(hold)
+    }
+
+    /// A stream that was there is lost.
+    fn lose(&mut self, id: StreamId, hold: Duration) {
+        if self.streams.remove(&id).is_some() {
+            self.absent.insert(id, Absent::Lost);
+            self.remember(id, hold);
+        }
+    }
+
+    /// Remembers for so long what was noted of a stream that is over or absent, and forgets what is due.
+    fn remember(&mut self, id: StreamId, hold: Duration) {
+        let now = Instant::now();
+        self.remembered.push_back((now + hold, id));
+        while let Some(&(until, id)) = self.remembered.front() {
+            let is_due = until <= now;
+            if !is_due && self.remembered.len() <= MAX_REMEMBERED {
+                break;
+            }
+            if !is_due {
+                self.remembers_since = now;
+            }
+            self.remembered.pop_front();
+            self.absent.remove(&id);
+            if self.streams.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Over(_) | Phase::Away))
+            {
+                self.streams.remove(&id);
+            }
+        }
+    }
+}
+
 /// What a server knows of the client of a stream.
 pub trait Client: Send + Sync + 'static {
     /// Whether both are one client, by its identity.
@@ -63,8 +107,21 @@ pub trait Client: Send + Sync + 'static {
 #[derive(Debug)]
 struct State<C> {
     streams: HashMap<StreamId, Entry<C>>,
-    /// Those that are over, the one that was over first in front.
-    over: VecDeque<(Instant, StreamId)>,
+    /// Those that there are not, though somebody knows of them.
+    absent: HashMap<StreamId, Absent>,
+    /// Those that are over or absent, with the end of the time for which they are remembered. The one that was so first is in front.
+    remembered: VecDeque<(Instant, StreamId)>,
+    /// Nothing was forgotten since then before its time.
+    remembers_since: Instant,
+}
+
+/// Why there is no stream of an id that somebody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// It was there, and is lost.
+    Lost,
+    /// Its client was told that it was never there: so it never will be, whenever its Open comes.
+    NeverThere,
 }
 
 #[derive(Debug)]
@@ -149,7 +206,15 @@ pub enum Taken<C: Client> {
     /// The stream is over: to be answered with this, which then goes back with [`ResumableStreams::put_back`].
     Over(Tombstone),
     /// There is none, or not for this client.
-    Gone,
+    Gone {
+        /// For how long no stream was forgotten that was asked for; zero where this one was there.
+        remembers: Duration,
+    },
+}
+
+impl<C: Client> Taken<C> {
+    /// There is none any more.
+    const LOST: Self = Self::Gone { remembers: Duration::ZERO };
 }
 
 impl<C: Client> ResumableStreams<C> {
@@ -161,7 +226,12 @@ impl<C: Client> ResumableStreams<C> {
             limits,
             max_held,
             all: RetentionBudget::new(limits.total),
-            state: Mutex::new(State { streams: HashMap::new(), over: VecDeque::new() }),
+            state: Mutex::new(State {
+                streams: HashMap::new(),
+                absent: HashMap::new(),
+                remembered: VecDeque::new(),
+                remembers_since: Instant::now(),
+            }),
             held: Counter::default(),
             let_go: Notify::new(),
             longest_pause_ms: AtomicU64::new(0),
@@ -211,18 +281,23 @@ impl<C: Client> ResumableStreams<C> {
     }
 
     /// A stream was asked for, as [`Channel::asked_stream`] says it: a request to take it over waits from now on until its target is
-    /// reached, since its channel may be lost before that.
+    /// reached, since its channel may be lost before that. `None` where the client was told already that there is no such stream, since
+    /// its request to take it over has overtaken its Open: it is not to be served.
     ///
     /// [`Channel::asked_stream`]: wire_protocol::stream::Channel::asked_stream
     pub fn announce(
         self: &Arc<Self>,
         (id, verifier): (StreamId, ResumeVerifier),
         client: Arc<C>,
-    ) -> Announced<C> {
+    ) -> Option<Announced<C>> {
         let settled = Arc::new(Notify::new());
         let phase = Phase::Opening(Arc::clone(&settled));
-        self.state().streams.insert(id, Entry { client, verifier, phase });
-        Announced { streams: Arc::clone(self), id, settled }
+        let mut state = self.state();
+        if state.absent.contains_key(&id) {
+            return None;
+        }
+        state.streams.insert(id, Entry { client, verifier, phase });
+        Some(Announced { streams: Arc::clone(self), id, settled })
     }
 
     /// Takes over the stream that `request` is for, on the channel of `exporter`, for `client`. A channel that still carries it
@@ -241,17 +316,32 @@ impl<C: Client> ResumableStreams<C> {
                 if let Ok(unknown) = ResumeVerifier::unknown() {
                     let _always_false = unknown.permits(request, exporter);
                 }
-                return Taken::Gone;
+                return Taken::Gone { remembers: self.note_absent(&mut state, request.id()) };
             };
             let permitted = entry.verifier.permits(request, exporter);
-            if !permitted || !entry.client.is_same(client) || !may(&entry.client) {
-                return Taken::Gone;
+            if !permitted || !entry.client.is_same(client) {
+                return Taken::Gone { remembers: state.remembers(self.limits.hold()) };
+            }
+            if !may(&entry.client) {
+                return Taken::LOST;
             }
             entry.verifier.note(request);
         }
         // On the heap, so that the many other tasks of a server have no room for it.
         let taken = timeout(OPEN_DEADLINE, Box::pin(self.take(request)));
-        taken.await.unwrap_or(Taken::Gone)
+        taken.await.unwrap_or(Taken::LOST)
+    }
+
+    /// Notes that somebody asks for a stream that there is not, which will not be from now on. For how long none was forgotten; zero
+    /// where this one was there.
+    fn note_absent(&self, state: &mut State<C>, id: StreamId) -> Duration {
+        if state.absent.get(&id) == Some(&Absent::Lost) {
+            return Duration::ZERO;
+        }
+        let remembers = state.remembers(self.limits.hold());
+        state.absent.insert(id, Absent::NeverThere);
+        state.remember(id, self.limits.hold());
+        remembers
     }
 
     /// As [`ResumableStreams::take_over`], for a request that is good, as long as none with a higher generation is.
@@ -260,9 +350,9 @@ impl<C: Client> ResumableStreams<C> {
         let waiting = loop {
             let settled = {
                 let mut state = self.state();
-                let Some(entry) = state.streams.get_mut(&id) else { return Taken::Gone };
+                let Some(entry) = state.streams.get_mut(&id) else { return Taken::LOST };
                 if !entry.verifier.is_latest(request) {
-                    return Taken::Gone;
+                    return Taken::LOST;
                 }
                 match &entry.phase {
                     // Told of what comes from now on, before the state is let go.
@@ -283,10 +373,10 @@ impl<C: Client> ResumableStreams<C> {
                 Some(entry) if matches!(entry.phase, Phase::Over(_)) => {
                     match std::mem::replace(&mut entry.phase, Phase::Away) {
                         Phase::Over(tombstone) => Taken::Over(tombstone),
-                        _ => Taken::Gone,
+                        _ => Taken::LOST,
                     }
                 }
-                _ => Taken::Gone,
+                _ => Taken::LOST,
             },
         }
     }
@@ -297,7 +387,7 @@ impl<C: Client> ResumableStreams<C> {
         state: &mut State<C>,
         id: StreamId,
     ) -> Result<Taken<C>, oneshot::Receiver<Box<Interrupted<Socket>>>> {
-        let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::Gone) };
+        let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::LOST) };
         match std::mem::replace(&mut entry.phase, Phase::Away) {
             Phase::Held { interrupted, taken, since, _held: held } => {
                 drop(held);
@@ -318,7 +408,7 @@ impl<C: Client> ResumableStreams<C> {
             }
             phase @ (Phase::Away | Phase::Opening(_)) => {
                 entry.phase = phase;
-                Ok(Taken::Gone)
+                Ok(Taken::LOST)
             }
         }
     }
@@ -329,7 +419,7 @@ impl<C: Client> ResumableStreams<C> {
         id: StreamId,
         interrupted: Box<Interrupted<Socket>>,
     ) -> Taken<C> {
-        let Some(entry) = state.streams.get_mut(&id) else { return Taken::Gone };
+        let Some(entry) = state.streams.get_mut(&id) else { return Taken::LOST };
         let in_use = Arc::new(InUse::default());
         entry.phase = Phase::InUse(Arc::clone(&in_use));
         let client = Arc::clone(&entry.client);
@@ -355,7 +445,7 @@ impl<C: Client> ResumableStreams<C> {
         }
         // Where both sides have said all, and only the last word of the client is missing, nobody has lost anything.
         let has_lost = !interrupted.stream.has_taken_all();
-        state.streams.remove(&id);
+        state.lose(id, self.limits.hold());
         self.let_go.notify_waiters();
         has_lost
     }
@@ -416,7 +506,7 @@ impl<C: Client> Carried<C> {
         };
         let Some(entry) = state.streams.get_mut(&self.id) else { return Suspension::TakenOver };
         if self.streams.held() >= self.streams.max_held {
-            state.streams.remove(&self.id);
+            state.lose(self.id, self.streams.limits.hold());
             return Suspension::Full { is_lost: !interrupted.stream.has_taken_all() };
         }
         let (generation, hold) = (interrupted.stream.generation(), interrupted.stream.hold());
@@ -432,19 +522,11 @@ impl<C: Client> Carried<C> {
     pub fn over(mut self, stream: Suspended) {
         self.is_settled = true;
         let tombstone = stream.into_tombstone();
-        let now = Instant::now();
-        let until = now + tombstone.hold();
+        let hold = tombstone.hold();
         let mut state = self.streams.state();
         if let Some(entry) = state.streams.get_mut(&self.id) {
             entry.phase = Phase::Over(tombstone);
-            state.over.push_back((until, self.id));
-        }
-        while state.over.len() > MAX_OVER || state.over.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, id)) = state.over.pop_front() else { break };
-            if state.streams.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Over(_) | Phase::Away))
-            {
-                state.streams.remove(&id);
-            }
+            state.remember(self.id, hold);
         }
     }
 }
@@ -452,7 +534,7 @@ impl<C: Client> Carried<C> {
 impl<C: Client> Drop for Carried<C> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.streams.state().streams.remove(&self.id);
+            self.streams.state().lose(self.id, self.streams.limits.hold());
         }
     }
 }
@@ -494,5 +576,5 @@ impl<C: Client> Hold<C> {
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a channel may take to let go of a stream.
 const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
-/// Streams that are over and still known (section 8).
-const MAX_OVER: usize = 65_536;
+/// Streams that are over, or absent, and still known (section 8).
+const MAX_REMEMBERED: usize = 65_536;

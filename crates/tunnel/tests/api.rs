@@ -7,5 +7,6 @@ mod api {
     mod datagrams;
     mod network_monitor;
     mod pool;
+    mod resumable_streams;
     mod server;
 }

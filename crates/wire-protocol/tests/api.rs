@@ -21,6 +21,7 @@ mod api {
     mod hostile_client;
     mod hostile_server;
     mod random;
+    mod stream_vectors;
     mod turns;
     mod vectors;
 

@@ -43,7 +43,7 @@ struct Tunnel<'a> {
 impl<'a> Tunnel<'a> {
     fn open(harness: &'a Harness, exchange: Exchange) -> Result<Self> {
         let target = Target::exchange(exchange)?;
-        let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+        let fixture = Fixture::with_config(harness, &["--tcp", &target.address()], HOLD)?;
         let tap = Tap::unrecorded(&fixture.address())?;
         let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target)])?;
         exchange.ask(forward.dial()?)?;
@@ -169,7 +169,7 @@ fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
 /// up, and new connections work.
 fn black_hole_is_noticed_by_both_sides(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
     let tap = Tap::before(&fixture.address())?;
     let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     let ways = [forward.local(0)?, forward.remote(0)?];
@@ -209,7 +209,7 @@ fn half_open_connection_is_noticed_by_the_server(harness: &Harness) -> Result<()
 /// One side of each connection is closed without notice to the side that `keeps` it open.
 fn half_open(harness: &Harness, keeps: Side) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
     let tap = Tap::before(&fixture.address())?;
     let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
     forward.remote(0)?;
@@ -274,7 +274,7 @@ fn killed_server_under_load_leaves_nothing_at_the_client(harness: &Harness) -> R
 /// A server that hangs is treated like one that is gone.
 fn stopped_server_is_given_up(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::open(harness, &["--tcp", &target.address()])?;
+    let fixture = Fixture::with_config(harness, &["--tcp", &target.address()], HOLD)?;
     let forward = fixture.forward(&["-L", &local(&target)])?;
     let mut stream = forward.dial()?;
     echoed(&mut stream, b"before")?;
@@ -350,3 +350,6 @@ fn targets_that_refuse_hang_and_reset_leave_nothing(harness: &Harness) -> Result
 /// Bounds around the thirty seconds of silence after which a connection is given up.
 const EARLIEST: Duration = Duration::from_secs(15);
 const LATEST: Duration = Duration::from_secs(50);
+
+/// The server lets go of what its client does not take over after this long.
+const HOLD: &str = "resume = { hold = '3s' }\n";

@@ -22,15 +22,27 @@ use crate::session::Session;
 use crate::stream_owner::StreamOwner;
 
 impl Session {
-    /// Notes that the client has asked for a stream that is to outlive `channel`, which may be lost before the stream stands.
+    /// Notes that the client has asked for a stream that is to outlive `channel`, which may be lost before the stream stands. `None`
+    /// for a target that has no such streams.
+    ///
+    /// # Errors
+    /// The client was told already that there is no such stream.
     pub(super) fn announce(
         &self,
         channel: &Channel<Socket>,
         target: &Target,
-    ) -> Option<Announced<StreamOwner>> {
+    ) -> io::Result<Option<Announced<StreamOwner>>> {
+        if !target.may_be_resumable() {
+            return Ok(None);
+        }
         let open = OpenTarget::new(target.clone(), Timestamp::now());
         let owner = Arc::new(self.owner_of(Some(open)));
-        target.may_be_resumable().then(|| self.server.resumable.announce(channel.asked_stream(), owner))
+        match self.server.resumable.announce(channel.asked_stream(), owner) {
+            Some(announced) => Ok(Some(announced)),
+            None => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "its client has given the stream up"))
+            }
+        }
     }
 
     /// Carries a stream that was announced, and stands now.
@@ -66,8 +78,8 @@ impl Session {
         // On the heap, so that the room for it is given back once the stream goes on.
         let taken = Box::pin(streams.take_over(request, channel.exporter(), &client, may)).await;
         let (interrupted, owner, carried) = match taken {
-            Taken::Gone => {
-                channel.answer_gone().await?;
+            Taken::Gone { remembers } => {
+                channel.answer_gone(remembers).await?;
                 return Ok(Some(channel));
             }
             Taken::Over(mut tombstone) => {
@@ -86,7 +98,7 @@ impl Session {
                 self.hold(carried, owner, Box::new(Interrupted { stream, plain, error }));
                 return Err(told);
             }
-            Err(ResumeError::Gone { channel }) => return Ok(Some(channel)),
+            Err(ResumeError::Gone { channel, .. }) => return Ok(Some(channel)),
             Err(ResumeError::Failed(error)) => return Err(error),
         };
         let _open = self.server.streams.begin();

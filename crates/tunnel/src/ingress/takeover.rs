@@ -86,7 +86,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             Err(TakeoverError::Denied) => {
                 tracing::info!(stream = %id, paused_ms, "stream lost: the server does not let this client in any more");
             }
-            Err(TakeoverError::Stopped(_) | TakeoverError::Gone | TakeoverError::Failed(_)) => {}
+            Err(TakeoverError::Stopped(_) | TakeoverError::Gone { .. } | TakeoverError::Failed(_)) => {}
         }
         taken
     }
@@ -109,9 +109,9 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                     tracing::debug!(stream = %id, %error, "the stream was not taken over: trying again");
                     stream = kept;
                 }
-                Err(ResumeError::Gone { channel }) => {
+                Err(ResumeError::Gone { channel, remembers }) => {
                     self.pool.put(channel);
-                    return Err(TakeoverError::Gone);
+                    return Err(TakeoverError::Gone { remembers });
                 }
                 Err(ResumeError::Failed(error)) => return Err(TakeoverError::Failed(error)),
             }
@@ -131,7 +131,7 @@ impl<E> From<TakeoverError<E>> for IngressError<E> {
             TakeoverError::NoChannel(error) => Self::NoChannel(error),
             TakeoverError::Denied => Self::Stream(RelayError::Channel(denied())),
             TakeoverError::Stopped(code) => Self::Stream(RelayError::Stopped(code)),
-            TakeoverError::Gone => Self::Stream(RelayError::Channel(gone())),
+            TakeoverError::Gone { .. } => Self::Stream(RelayError::Channel(gone())),
             TakeoverError::Failed(error) => Self::Stream(RelayError::Channel(error)),
         }
     }

@@ -53,6 +53,8 @@ enum Answer {
     Closes,
     Cuts,
     IsSilent,
+    /// To a Resume: there is no such stream, and it has forgotten none for so many seconds. It takes two.
+    Remembers(u64),
 }
 
 /// A server and a target on a network in memory.
@@ -153,10 +155,18 @@ async fn answer(
 ) -> io::Result<()> {
     loop {
         let target = match channel.next_incoming().await? {
-            // It remembers no streams, so that none can be taken over.
+            // It has no streams, so that none can be taken over.
             Incoming::Open(target) | Incoming::OpenResumable(target, _) => target,
             Incoming::Resume(_) => {
-                channel.answer_gone().await?;
+                let next = answers.lock().unwrap().pop_front();
+                let remembers = match next {
+                    Some(Answer::Remembers(seconds)) => {
+                        sleep(Duration::from_secs(2)).await;
+                        Duration::from_secs(seconds)
+                    }
+                    _ => Duration::ZERO,
+                };
+                channel.answer_gone(remembers).await?;
                 continue;
             }
             Incoming::SignOfLife => continue,
@@ -178,6 +188,7 @@ async fn answer(
                 egress::serve(channel, &AnyTarget(network, &target, terms)).await?
             }
             Answer::Refuses(code) => channel.refuse_open(code).await?,
+            Answer::Remembers(_) => unreachable!("nobody asks for a stream that there was"),
             Answer::Closes => return channel.close().await,
             Answer::Cuts => return Ok(()),
             Answer::IsSilent => {
@@ -345,6 +356,28 @@ async fn what_was_said_on_a_channel_that_is_cut_is_not_said_again() {
     let carried = carry(&ingress, PendingStream::connection(accepted, scene.target(7)));
     assert!(matches!(carried.await.unwrap(), Err(IngressError::Stream(RelayError::Channel(_)))));
     assert_eq!(client.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// The server has never had it, as the time says for which it remembers what it was asked for.
+#[tokio::test(start_paused = true)]
+async fn what_was_said_early_is_said_again_where_the_server_has_never_had_the_stream() {
+    for (remembers, is_carried) in [(60, true), (1, false), (0, false)] {
+        let scene = Scene::new(&[Answer::Cuts, Answer::Remembers(remembers)]).await;
+        let resumptions = Resumptions::new(Retention::default(), RetentionBudget::new(1 << 20));
+        let ingress = scene.ingress_with(resumptions, None).await;
+        let (mut client, accepted) = scene.connection().await;
+        client.write_all(b"once ").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        let carried = carry(&ingress, PendingStream::connection(accepted, scene.target(7)));
+        if is_carried {
+            assert_eq!(exchange(client, b"more").await.unwrap(), b"once more");
+            carried.await.unwrap().unwrap();
+        } else {
+            assert!(matches!(carried.await.unwrap(), Err(IngressError::Stream(RelayError::Channel(_)))));
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+        assert!(scene.answers.lock().unwrap().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

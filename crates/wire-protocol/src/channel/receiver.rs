@@ -42,8 +42,9 @@ pub enum Event {
     ///
     /// [`Sender::resume`]: super::Sender::resume
     Resumed(Resumed, [u8; PROOF_LEN]),
-    /// The stream that this side wants to take over is not there.
-    Gone,
+    /// The stream that this side wants to take over is not there. For so many seconds the other side has forgotten none; 0 where it
+    /// had this one.
+    Gone(u32),
     /// The stream that this side opened stands for the other side listening, on this port.
     Listening(u16),
     /// The other side waits for this one to open streams, under this lease.
@@ -483,9 +484,9 @@ impl Receiver {
                 }
                 return Ok(Some(Event::Resumed(resumed, proof)));
             }
-            (Resuming, ControlMessage::Gone) => {
+            (Resuming, ControlMessage::Gone { remembers_seconds }) => {
                 shared.sending.replace(SendState::Resuming, SendState::Idle);
-                (Idle, Some(Event::Gone))
+                (Idle, Some(Event::Gone(remembers_seconds)))
             }
             (Streaming | Ended, ControlMessage::Acknowledge { received }) if shared.offsets.is_agreed() => {
                 shared.offsets.acknowledge(received)?;

@@ -239,7 +239,7 @@ impl Sender {
                 shared.offsets.agree(*retention);
                 shared.sending.set(SendState::Streaming);
             }
-            ControlMessage::Gone => shared.sending.set(SendState::Idle),
+            ControlMessage::Gone { .. } => shared.sending.set(SendState::Idle),
             ControlMessage::Acknowledge { received } => {
                 shared.offsets.tell(*received);
                 shared.finish_sending();
@@ -310,7 +310,7 @@ impl Sender {
                 | ControlMessage::OpenedResumable { .. }
                 | ControlMessage::Listening { .. }
                 | ControlMessage::Refused { .. }
-                | ControlMessage::Gone,
+                | ControlMessage::Gone { .. },
             ) => "a stream is open already",
             (
                 Idle,
@@ -318,7 +318,7 @@ impl Sender {
                 | ControlMessage::OpenedResumable { .. }
                 | ControlMessage::Listening { .. }
                 | ControlMessage::Refused { .. }
-                | ControlMessage::Gone,
+                | ControlMessage::Gone { .. },
             ) => "nothing is asked for",
             (
                 Asked,
@@ -327,7 +327,9 @@ impl Sender {
                 | ControlMessage::Listening { .. }
                 | ControlMessage::Refused { .. },
             ) if self.is_asked_to_resume() => "a stream is to be taken over",
-            (Asked, ControlMessage::Gone) if !self.is_asked_to_resume() => "no stream is to be taken over",
+            (Asked, ControlMessage::Gone { .. }) if !self.is_asked_to_resume() => {
+                "no stream is to be taken over"
+            }
             (Asked, ControlMessage::OpenedResumable { .. })
                 if shared.offsets.resumability() != Resumability::Asked =>
             {

@@ -86,7 +86,10 @@ pub enum ControlMessage {
         proof: [u8; PROOF_LEN],
     },
     /// Server, in place of Resumed: there is no such stream; the channel is idle again.
-    Gone,
+    Gone {
+        /// For how long the server has forgotten no stream that it was asked for; 0 where it had this one, and has lost it.
+        remembers_seconds: u32,
+    },
 }
 
 /// Length of the proofs of Resume and Resumed in bytes.

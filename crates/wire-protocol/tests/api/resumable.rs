@@ -415,9 +415,9 @@ async fn a_stream_in_use_is_let_go_for_its_client_alone() {
     assert!(!ResumeVerifier::unknown().unwrap().permits(&request, first.exporter()));
     verifier.note(&request);
     assert!(!verifier.permits(&request, first.exporter()), "the generation was used");
-    first.answer_gone().await.unwrap();
+    first.answer_gone(Duration::ZERO).await.unwrap();
     match resuming.await.unwrap() {
-        Err(ResumeError::Gone { channel }) => {
+        Err(ResumeError::Gone { channel, .. }) => {
             // It is idle again on both sides.
             let (closed, incoming) = tokio::join!(channel.close(), async {
                 let incoming = first.next_incoming().await;

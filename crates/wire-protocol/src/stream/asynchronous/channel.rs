@@ -94,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                 Incoming::SignOfLife => {}
                 // Who asks in this way for the next stream keeps none.
                 Incoming::OpenResumable(target, _) => return Ok(Some(target)),
-                Incoming::Resume(_) => self.answer_gone().await?,
+                Incoming::Resume(_) => self.answer_gone(Duration::ZERO).await?,
                 Incoming::Park(_) => return Err(unexpected()),
                 Incoming::Close => return Ok(None),
             }

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::connection::{Channel, Connection, OpeningStream, SecureStream, unexpected};
 use crate::Error;
 use crate::channel::Event;
-use crate::message::{ControlMessage, Retention, Target};
+use crate::message::{ControlMessage, MAX_HOLD_SECONDS, Retention, Target};
 use crate::stream::open_error::OpenError;
 use crate::stream::phase::{Answer, Open, Opening};
 use crate::stream::resumable::{
@@ -69,6 +69,9 @@ pub enum ResumeError<C> {
     Gone {
         /// The channel.
         channel: C,
+        /// For how long the server has forgotten no stream that it was asked for: it has never had one that was asked for within this
+        /// time and not answered, and never will. Zero where it had this one.
+        remembers: Duration,
     },
     /// The other side has broken the protocol: the stream has ended.
     Failed(io::Error),
@@ -184,7 +187,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                 resumed.map_err(|error| ResumeError::Failed(error.into()))?;
                 Ok(self.carry(*stream))
             }
-            Event::Gone => Err(ResumeError::Gone { channel: self }),
+            Event::Gone(seconds) => {
+                Err(ResumeError::Gone { channel: self, remembers: Duration::from_secs(seconds.into()) })
+            }
             Event::Close => {
                 // It is answered, as far as that is still of use to the other side.
                 self.flush_all().await.ok();
@@ -206,8 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
         let (position, proof) = match stream.answer(request, &self.session.exporter) {
             Ok(answer) => answer,
             Err(_) => {
-                return match self.answer_gone().await {
-                    Ok(()) => Err(ResumeError::Gone { channel: self }),
+                return match self.answer_gone(Duration::ZERO).await {
+                    Ok(()) => Err(ResumeError::Gone { channel: self, remembers: Duration::ZERO }),
                     Err(error) => Err(ResumeError::Failed(error)),
                 };
             }
@@ -237,16 +242,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
                 self.writing.resumed(proof, &position)?;
                 self.flush_all().await
             }
-            Ok(_) | Err(_) => self.answer_gone().await,
+            Ok(_) | Err(_) => self.answer_gone(Duration::ZERO).await,
         }
     }
 
-    /// Answers an [`Incoming::Resume`](super::Incoming::Resume): there is no such stream, or not for this client.
+    /// Answers an [`Incoming::Resume`](super::Incoming::Resume): there is no such stream, or not for this client. This side has forgotten
+    /// no stream that it was asked for since it `remembers`: zero where it had this one, or does not know. A day is said at most.
     ///
     /// # Errors
     /// Those of the socket; [`Error::ApiMisuse`] where nothing was asked for.
-    pub async fn answer_gone(&mut self) -> io::Result<()> {
-        self.say(&ControlMessage::Gone).await
+    pub async fn answer_gone(&mut self, remembers: Duration) -> io::Result<()> {
+        let seconds = u32::try_from(remembers.as_secs()).unwrap_or(u32::MAX);
+        let remembers_seconds = seconds.min(MAX_HOLD_SECONDS);
+        self.say(&ControlMessage::Gone { remembers_seconds }).await
     }
 
     /// The stream goes on, from where both sides have agreed.
