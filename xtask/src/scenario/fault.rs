@@ -165,13 +165,15 @@ fn handshake_in_a_black_hole_is_given_up(harness: &Harness) -> Result<()> {
     tunnel.heals()
 }
 
-/// No byte passes, and neither side closes the connection. After thirty seconds of silence both sides give it
+/// No byte passes, and neither side closes the connection. Without resumption, after thirty seconds of silence both sides give it
 /// up, and new connections work.
 fn black_hole_is_noticed_by_both_sides(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let tap = Tap::before(&fixture.address())?;
-    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    // What can be taken over would outlive this.
+    let ways = ["-L", &local(&target), "-R", &local(&target), "--no-resume"];
+    let forward = fixture.forward_through(&tap.address(), &ways)?;
     let ways = [forward.local(0)?, forward.remote(0)?];
     for address in &ways {
         echoed(&mut dial(address)?, b"warm")?;
@@ -209,9 +211,11 @@ fn half_open_connection_is_noticed_by_the_server(harness: &Harness) -> Result<()
 /// One side of each connection is closed without notice to the side that `keeps` it open.
 fn half_open(harness: &Harness, keeps: Side) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::with_config(harness, &["--tcp", &target.address(), "--listen", "*"], HOLD)?;
+    let fixture = Fixture::open(harness, &["--tcp", &target.address(), "--listen", "*"])?;
     let tap = Tap::before(&fixture.address())?;
-    let forward = fixture.forward_through(&tap.address(), &["-L", &local(&target), "-R", &local(&target)])?;
+    // What can be taken over would outlive this.
+    let ways = ["-L", &local(&target), "-R", &local(&target), "--no-resume"];
+    let forward = fixture.forward_through(&tap.address(), &ways)?;
     forward.remote(0)?;
     echoed(&mut forward.dial()?, b"warm")?;
     let before = (fixture.at_rest()?, forward.at_rest()?);
