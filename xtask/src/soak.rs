@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::flags::SoakFlags;
 use crate::harness::socks::{self, Reply};
@@ -50,6 +50,8 @@ pub(crate) fn run(flags: &SoakFlags) -> Result<()> {
     println!("began with  {before}");
     println!("ended with  {}", soak.resources()?);
     println!("{struck} faults; {done}");
+    // A server that is restarted has forgotten its streams, and a client that is killed is not there any more. All others go on.
+    ensure!(done.broken_of_the_steady() == 0, "streams of a client and a server that ran on were broken");
     after
 }
 
@@ -103,7 +105,8 @@ impl<'a> Soak<'a> {
             "--listen",
             "*",
         ];
-        let [steady, other] = [Fixture::open(harness, &rights)?, Fixture::open(harness, &rights)?];
+        let open = || Fixture::with_config(harness, &rights, HOLD);
+        let [steady, other] = [open()?, open()?];
         let wires = [Tap::unrecorded(&steady.address())?, Tap::unrecorded(&other.address())?];
         let reverse = [Port::hold()?, Port::hold()?];
         let specs = [
@@ -211,20 +214,34 @@ impl fmt::Display for Survivors {
 }
 
 /// Loads of all kinds at the same time.
-struct Traffic(Vec<(&'static str, Load)>);
+struct Traffic(Vec<(Kind, Load)>);
+
+/// What a load does.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// Its client and its server run as long as the soak, and its connections outlive those between the two.
+    is_steady: bool,
+}
 
 impl Traffic {
     fn start(soak: &Soak<'_>) -> Result<Self> {
         let mut loads = Vec::new();
-        for (client, reverse) in soak.clients.iter().zip(&soak.reverse) {
+        for ((client, reverse), is_steady) in soak.clients.iter().zip(&soak.reverse).zip([true, false]) {
             let [exchanges, echo, udp] = [client.local(0)?, client.local(1)?, client.local(2)?];
             let (proxy, port) = (client.dynamic(0)?, soak.exchanges.port());
-            loads.push(("exchanges", Load::repeat(2, paced(move || EXCHANGE.ask(dial(&exchanges)?)))));
-            loads.push(("long streams", Load::repeat(2, move || long(&echo))));
-            let reverse = reverse.address();
-            loads.push(("reverse", Load::repeat(1, paced(move || EXCHANGE.ask(dial(&reverse)?)))));
             loads.push((
-                "proxy",
+                Kind { name: "exchanges", is_steady },
+                Load::repeat(2, paced(move || EXCHANGE.ask(dial(&exchanges)?))),
+            ));
+            loads.push((Kind { name: "long streams", is_steady }, Load::repeat(2, move || long(&echo))));
+            let reverse = reverse.address();
+            loads.push((
+                Kind { name: "reverse", is_steady },
+                Load::repeat(1, paced(move || EXCHANGE.ask(dial(&reverse)?))),
+            ));
+            loads.push((
+                Kind { name: "proxy", is_steady },
                 Load::repeat(
                     1,
                     paced(move || {
@@ -238,7 +255,7 @@ impl Traffic {
                 ),
             ));
             loads.push((
-                "datagrams",
+                Kind { name: "datagrams", is_steady: false },
                 Load::repeat(
                     1,
                     paced(move || {
@@ -249,40 +266,48 @@ impl Traffic {
             ));
         }
         let victim = soak.victims_port.address();
-        loads.push(("killed client", Load::repeat(1, paced(move || echoed(&mut dial(&victim)?, b"here")))));
+        let killed = Kind { name: "killed client", is_steady: false };
+        loads.push((killed, Load::repeat(1, paced(move || echoed(&mut dial(&victim)?, b"here")))));
         Ok(Self(loads))
     }
 
     fn is_good(&self) -> Result<()> {
         match self.0.iter().find(|(_, load)| load.has_failed()) {
-            Some((name, _)) => bail!("{name} failed"),
+            Some((kind, _)) => bail!("{} failed", kind.name),
             None => Ok(()),
         }
     }
 
     fn done(&self) -> Tally {
-        Tally(self.0.iter().map(|(name, load)| (*name, load.done())).collect())
+        Tally(self.0.iter().map(|(kind, load)| (*kind, load.done())).collect())
     }
 
     fn finish(self) -> Result<Tally> {
         let mut tally = Vec::new();
-        for (name, load) in self.0 {
-            tally.push((name, load.finish().context(name)?));
+        for (kind, load) in self.0 {
+            tally.push((kind, load.finish().context(kind.name)?));
         }
         Ok(Tally(tally))
     }
 }
 
 /// The results of the traffic, by kind.
-struct Tally(Vec<(&'static str, Done)>);
+struct Tally(Vec<(Kind, Done)>);
+
+impl Tally {
+    /// The connections that were broken, though their client and their server ran on.
+    fn broken_of_the_steady(&self) -> usize {
+        self.0.iter().filter(|(kind, _)| kind.is_steady).map(|(_, done)| done.broken).sum()
+    }
+}
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = self.0.iter().map(|(kind, _)| kind.name).collect();
         names.sort_unstable();
         names.dedup();
         for (index, name) in names.into_iter().enumerate() {
-            let of_kind = || self.0.iter().filter(|(kind, _)| *kind == name).map(|(_, done)| done);
+            let of_kind = || self.0.iter().filter(|(kind, _)| kind.name == name).map(|(_, done)| done);
             let whole: usize = of_kind().map(|done| done.whole).sum();
             let broken: usize = of_kind().map(|done| done.broken).sum();
             let comma = if index == 0 { "" } else { ", " };
@@ -311,6 +336,8 @@ fn long(address: &str) -> Result<()> {
     Ok(())
 }
 
+/// The streams of a client that is killed are gone when the soak ends.
+const HOLD: &str = "resume = { hold = '30s' }\n";
 const EXCHANGE: Exchange = Exchange { up: 200_000, down: 300_001 };
 const MINUTE: Duration = Duration::from_secs(60);
 const BETWEEN_FAULTS: Duration = Duration::from_secs(11);
