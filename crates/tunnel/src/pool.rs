@@ -43,6 +43,8 @@ pub struct Pool<C: Connect> {
     denied: Notify,
     /// Handshakes at once: a burst of connections is not to be a burst of RSA.
     handshakes: Arc<Semaphore>,
+    /// The same for streams that have lost their channels, all at one moment, and whose clients have tickets for new ones.
+    takeovers: Arc<Semaphore>,
     /// Nothing is kept any more.
     ended: CancellationToken,
 }
@@ -59,6 +61,7 @@ impl<C: Connect> Pool<C> {
             retry: Notify::new(),
             denied: Notify::new(),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES.into())),
+            takeovers: Arc::new(Semaphore::new(MAX_TAKEOVERS.into())),
             ended: CancellationToken::new(),
         })
     }
@@ -83,11 +86,33 @@ impl<C: Connect> Pool<C> {
     /// # Errors
     /// [`Connect::no_channel`] at the deadline, or an error that is [`Fault::Permanent`].
     pub async fn get(self: &Arc<Self>, deadline: Instant) -> Result<Channel<C::Socket>, C::Error> {
-        let waited = timeout_at(deadline, self.wait_for_one()).await;
+        self.get_by(&self.handshakes, deadline).await
+    }
+
+    /// As [`Pool::get`], for a stream that has lost its channel, as all others are likely to have.
+    ///
+    /// # Errors
+    /// Those of [`Pool::get`].
+    pub async fn get_for_takeover(
+        self: &Arc<Self>,
+        deadline: Instant,
+    ) -> Result<Channel<C::Socket>, C::Error> {
+        self.get_by(&self.takeovers, deadline).await
+    }
+
+    async fn get_by(
+        self: &Arc<Self>,
+        permits: &Arc<Semaphore>,
+        deadline: Instant,
+    ) -> Result<Channel<C::Socket>, C::Error> {
+        let waited = timeout_at(deadline, self.wait_for_one(permits)).await;
         waited.unwrap_or_else(|_| Err(self.connector.no_channel()))
     }
 
-    async fn wait_for_one(self: &Arc<Self>) -> Result<Channel<C::Socket>, C::Error> {
+    async fn wait_for_one(
+        self: &Arc<Self>,
+        permits: &Arc<Semaphore>,
+    ) -> Result<Channel<C::Socket>, C::Error> {
         if let Some(channel) = self.take_idle() {
             return Ok(channel);
         }
@@ -111,7 +136,7 @@ impl<C: Connect> Pool<C> {
             let permit = tokio::select! {
                 biased;
                 () = changed => continue,
-                permit = Arc::clone(&self.handshakes).acquire_owned() => permit,
+                permit = Arc::clone(permits).acquire_owned() => permit,
             };
             let error = match self.connect(permit.ok()).await {
                 Ok(channel) => {
@@ -319,6 +344,7 @@ impl<C: Connect> Pool<C> {
             closing.join_all().await;
             // No handshake is under way any more once all permits are here.
             self.handshakes.acquire_many(MAX_HANDSHAKES.into()).await.ok();
+            self.takeovers.acquire_many(MAX_TAKEOVERS.into()).await.ok();
         })
         .await
         .ok();
@@ -417,5 +443,7 @@ enum Denials {
 }
 
 const MAX_HANDSHAKES: u8 = 8;
+/// As many as a server takes from one source at once.
+const MAX_TAKEOVERS: u8 = 64;
 /// How long the end of a pool, and of what has to end with it, may take.
 pub const END_DEADLINE: Duration = Duration::from_secs(2);

@@ -101,7 +101,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
         let mut pauses = Backoff::up_to(LONGEST_PAUSE);
         let mut is_first = true;
         loop {
-            let channel = self.pool.get(deadline).await.map_err(TakeoverError::NoChannel)?;
+            let channel = self.pool.get_for_takeover(deadline).await.map_err(TakeoverError::NoChannel)?;
             let limit = ANSWER_DEADLINE.min(deadline.saturating_duration_since(Instant::now()));
             match channel.resume(stream, limit).await {
                 Ok(resumed) => return Ok(resumed),
