@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: a message, a pipe, a tunnel and a folder between the real programs, with a tap between them that shows what an
-//! eavesdropper sees.
+//! `cargo xtask demo`: a message, a pipe, a tunnel, a download through a pulled cable and a folder between the real programs, with a tap
+//! between them that shows what an eavesdropper sees.
 
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
@@ -7,20 +7,21 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::harness::{
-    Exit, Fault, Fixture, Harness, Lines, Outcome, PHRASE, Server, Tap, Target, Way, digest, digest_of,
-    make_file, same_trees,
+    Exit, Fault, Fixture, Harness, Lines, Outcome, PHRASE, Resumable, Server, Tap, Target, Way, digest,
+    digest_of, make_file, same_trees,
 };
 use crate::workspace;
 
 pub(crate) fn run() -> Result<()> {
     eprintln!(
-        "A message, a pipe, a tunnel and a folder between the real programs, with a tap in the wire: a few seconds, once the \
-         programs are built.\nBuilding them takes about 2 minutes on two cores the first time."
+        "A message, a pipe, a tunnel, a download and a folder between the real programs, with a tap in the wire: a few \
+         seconds, once the programs are built.\nBuilding them takes about 2 minutes on two cores the first time."
     );
     let harness = Harness::new(workspace::build_programs()?)?;
     message(&harness)?;
     pipe(&harness)?;
     tunnel(&harness)?;
+    download(&harness)?;
     folder(&harness)?;
     println!("\nAll of it arrived, and the tap has none of it.");
     Ok(())
@@ -102,8 +103,37 @@ fn tunnel(harness: &Harness) -> Result<()> {
     seen(&tap, b"secret-page")
 }
 
+fn download(harness: &Harness) -> Result<()> {
+    println!("\n4. A download of {} MiB through a cable that is pulled", LENGTH / MEBIBYTE);
+    let web = Target::serve(|mut stream| {
+        std::io::copy(&mut Lines::of_length(LENGTH), &mut stream)?;
+        Ok(())
+    })?;
+    let tunnel = Resumable::start(harness, &[web.address()], &[])?;
+    println!("   client    $ client forward {} -L 0:{}", tunnel.tap.address(), web.address());
+    let mut stream = tunnel.forward.dial()?;
+    let mut begun = vec![0; usize::try_from(LENGTH / 4)?];
+    stream.read_exact(&mut begun)?;
+    println!("   browser   has {} MiB of it", LENGTH / 4 / MEBIBYTE);
+    tunnel.cut_off()?;
+    tunnel.holds(1.0)?;
+    println!(
+        "   cable     is pulled: the connection between client and server is gone, and there is no other"
+    );
+    println!("   server    holds the stream for its client, and the web server waits");
+    tunnel.reconnect();
+    println!("   cable     is back");
+    let (length, received) = digest_of(begun.as_slice().chain(stream))?;
+    let (_, sent) = digest_of(Lines::of_length(LENGTH))?;
+    println!("   client    {}", tunnel.forward.logged(&["stream resumed"])?.trim());
+    println!("   web       sent {LENGTH} bytes, SHA-256 {sent}");
+    println!("   browser   got  {length} bytes, SHA-256 {received}");
+    ensure!(received == sent, "what came out is not what went in");
+    Ok(())
+}
+
 fn folder(harness: &Harness) -> Result<()> {
-    println!("\n4. A folder that is cut in the middle, and resumed");
+    println!("\n5. A folder that is cut in the middle, and resumed");
     let (source, goal) = (harness.home()?, harness.home()?);
     let photos = source.file("photos");
     for number in 0..200 {
