@@ -1,5 +1,6 @@
 //! The session of an authorized client: serves one stream after another until the client leaves or loses its rights.
 
+mod forwarded;
 mod resumable;
 
 use std::io;
@@ -16,7 +17,7 @@ use tunnel::dial::in_time;
 use tunnel::listener::Source;
 use tunnel::relay::relay;
 use tunnel::socket::Socket;
-use wire_protocol::message::{LEASE_LEN, RefusedCode, Retention, Target};
+use wire_protocol::message::{RefusedCode, Retention, Target};
 use wire_protocol::stream::{Channel, Incoming, OpenedStream, ResumeRequest, RetentionBudget};
 
 use crate::access::{Action, Denial, Origin, Principal, Request, Snapshot, permits};
@@ -169,31 +170,6 @@ impl Session {
             }
         };
         ended.map(|()| None)
-    }
-
-    /// Serves a channel that the client has parked under a lease, to its end.
-    async fn serve_parked(
-        &self,
-        channel: Channel<Socket>,
-        lease: [u8; LEASE_LEN],
-        idle_timeout: Duration,
-    ) -> io::Result<()> {
-        // Rights may have changed since the handshake.
-        let principal = match self.judge_again(&self.server.access.look()) {
-            Ok(principal) => principal,
-            Err(denial) => return revoke(channel, denial.reset_code()).await,
-        };
-        let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
-            return in_time(channel.close()).await;
-        };
-        self.note(Some(OpenTarget::parked(parking.target(), Timestamp::now())));
-        // Its lease may not have ended yet, and nobody judges by that change again.
-        if let Err(denial) = self.may_keep_open(&principal) {
-            return revoke(channel, denial.reset_code()).await;
-        }
-        let Server { stopping, streams, counters, .. } = &*self.server;
-        let counted = (streams, &counters.streams);
-        parking.serve(channel, &self.throttle, idle_timeout, stopping, &self.revoked, counted).await
     }
 
     /// Serves one stream; `None` where the channel has ended with it. With `retention` the stream is to outlive its channel.

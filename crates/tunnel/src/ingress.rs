@@ -79,7 +79,11 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                 Ok(())
             }
             OpenedStream::Resumable(stream) => {
-                Box::pin(self.carry_resumable(stream, socket, &self.terms())).await
+                let ended = Box::pin(self.carry_resumable(stream, socket, &self.terms())).await?;
+                if let Some(channel) = ended {
+                    self.pool.put(channel);
+                }
+                Ok(())
             }
         }
     }

@@ -4,21 +4,25 @@
 //! acceptor -> PendingQueue -> whichever parked channel of the lease is free -> Open, relay -> parked again
 //!                  ^---------------------- never stood ----------------------'
 //! ```
+//!
+//! A stream that can be taken over, and has lost its channel, waits for the other side, which alone can make another one.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::RefusedCode;
-use wire_protocol::stream::{Channel, Incoming};
+use wire_protocol::stream::{Channel, Incoming, Interrupted, OpenedStream, ResumableStream};
 
 use crate::closing::{into_io, stop};
 use crate::counter::Counter;
 use crate::dial::in_time;
 use crate::pending_queue::{Pending, PendingQueue};
-use crate::pending_stream::{Carried, TurnedAway};
+use crate::pending_stream::{Carried, Opened, TurnedAway, Unanswered};
+use crate::relay::relay;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
@@ -49,6 +53,44 @@ pub enum StreamEnd {
     Failed,
 }
 
+/// Carries the streams of a parked channel that the other side can take over, and keeps those that have lost the channel. It has
+/// heard of each, before it stands, by [`Terms::note_asked`].
+pub trait StreamHolder: Send + Sync {
+    /// Carries the stream, which stands now, to its end, and gives the channel back, idle.
+    ///
+    /// # Errors
+    /// Whatever ends the channel before that.
+    fn carry(
+        &self,
+        stream: ResumableStream<Socket>,
+        socket: Socket,
+    ) -> impl Future<Output = io::Result<Channel<Socket>>> + Send;
+
+    /// The stream has lost its channel before the other side has answered, which may have it all the same: it waits for that side.
+    fn hold(&self, interrupted: Box<Interrupted<Socket>>);
+
+    /// Whether the other side has asked to take the stream over.
+    fn is_asked_for(&self) -> bool;
+
+    /// There is no such stream, or it cannot be taken over.
+    fn forget(&self);
+}
+
+/// No stream can be taken over.
+impl StreamHolder for () {
+    async fn carry(&self, _: ResumableStream<Socket>, _: Socket) -> io::Result<Channel<Socket>> {
+        Err(io::Error::other("nobody is there to take the stream over"))
+    }
+
+    fn hold(&self, _: Box<Interrupted<Socket>>) {}
+
+    fn is_asked_for(&self) -> bool {
+        false
+    }
+
+    fn forget(&self) {}
+}
+
 /// A stream that has begun. Dropped without a word, it has failed.
 struct Observed<'a> {
     observer: &'a dyn StreamObserver,
@@ -70,7 +112,7 @@ impl Drop for Observed<'_> {
 
 /// The queue that a parked channel takes its streams from, and the conditions under which it stops.
 #[derive(Debug)]
-pub struct Parked<'a> {
+pub struct Parked<'a, H> {
     /// What has come in by the lease.
     pub queue: &'a PendingQueue,
     /// The lease has ended.
@@ -83,9 +125,11 @@ pub struct Parked<'a> {
     pub streams: &'a Counter,
     /// Is told of each.
     pub observer: &'a dyn StreamObserver,
+    /// Has those that can be taken over.
+    pub holder: &'a H,
 }
 
-impl Parked<'_> {
+impl<H: StreamHolder> Parked<'_, H> {
     /// Serves the channel until either side closes it, the lease ends, or `terms` stop it.
     ///
     /// # Errors
@@ -127,7 +171,26 @@ impl Parked<'_> {
     ) -> io::Result<Channel<Socket>> {
         let Pending { since, stream } = pending;
         let mut observed = Observed::begin(self.observer);
-        match stream.carry(channel, terms).await {
+        // On the heap, so that the room for it is given back once a connection stands.
+        let carried = match Box::pin(stream.open(channel, terms)).await {
+            Opened::Connection(OpenedStream::Plain(stream), socket) => {
+                self.holder.forget();
+                let channel = relay(stream, socket, terms).await.map_err(into_io)?;
+                observed.end = StreamEnd::Completed;
+                return Ok(channel);
+            }
+            Opened::Connection(OpenedStream::Resumable(stream), socket) => {
+                let channel = Box::pin(self.holder.carry(stream, socket)).await?;
+                observed.end = StreamEnd::Completed;
+                return Ok(channel);
+            }
+            Opened::Done(Carried::Interrupted(unanswered)) => {
+                return Err(self.lose(*unanswered, since, terms).await);
+            }
+            Opened::Done(carried) => carried,
+        };
+        self.holder.forget();
+        match carried {
             Carried::ToEnd(channel, more) => {
                 observed.end = StreamEnd::Completed;
                 if let Some(stream) = more.filter(|_| !self.ended.is_cancelled()) {
@@ -151,8 +214,27 @@ impl Parked<'_> {
                 Err(io::ErrorKind::TimedOut.into())
             }
             Carried::Broken(error) => Err(into_io(error)),
-            // None that can be taken over was asked for.
+            // It was told apart above.
             Carried::Interrupted(unanswered) => Err(into_io(unanswered.error)),
         }
+    }
+
+    /// The channel of a stream was lost before the other side has answered. Where nothing was sent of it, and the other side has not
+    /// asked for it, another channel takes it: whatever the other side may have of it then is another stream, which it does not get.
+    async fn lose<T: Terms>(&self, unanswered: Unanswered, since: Instant, terms: &T) -> io::Error {
+        let Unanswered { stream, pending, error, is_retryable, .. } = unanswered;
+        let error = into_io(error);
+        if is_retryable && !self.holder.is_asked_for() {
+            self.holder.forget();
+            self.queue.put_back(Pending { since, stream: pending });
+            return error;
+        }
+        let told = io::Error::new(error.kind(), error.to_string());
+        match pending.stand(terms).await {
+            Ok(plain) => self.holder.hold(Box::new(Interrupted { stream, plain, error })),
+            // It has left meanwhile.
+            Err(_) => self.holder.forget(),
+        }
+        told
     }
 }

@@ -17,7 +17,6 @@ use crate::drops::DropReason;
 use crate::limited_datagrams::LimitedDatagrams;
 use crate::network_path::NetworkPath;
 use crate::real_instant::RealInstant;
-use crate::relay::relay;
 use crate::resumption::Resumption;
 use crate::socket::Socket;
 use crate::socks::{self, Dialect, NOWHERE, Reply};
@@ -147,24 +146,6 @@ impl PendingStream {
         }
     }
 
-    /// Opens the stream on an idle channel, and carries it to its end. Its terms have no [`Terms::resumption`]: a stream that can be
-    /// taken over is for [`PendingStream::open`].
-    pub async fn carry<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Carried {
-        // On the heap, so that the room for it is given back once it is done.
-        let (stream, socket) = match Box::pin(self.open(channel, terms)).await {
-            Opened::Connection(OpenedStream::Plain(stream), socket) => (stream, socket),
-            Opened::Connection(OpenedStream::Resumable(_), _) => {
-                let error = io::Error::other("nobody is there to take the stream over");
-                return Carried::Broken(RelayError::Channel(error));
-            }
-            Opened::Done(carried) => return carried,
-        };
-        match relay(stream, socket, terms).await {
-            Ok(channel) => Carried::ToEnd(channel, None),
-            Err(error) => Carried::Broken(error),
-        }
-    }
-
     /// Opens the stream on an idle channel. A session of datagrams is carried to its end.
     pub async fn open<T: Terms>(self, channel: Channel<Socket>, terms: &T) -> Opened {
         match self {
@@ -237,6 +218,7 @@ async fn open_connection<T: Terms>(
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
         () = terms.outdated(path) => Ok(Err(RelayError::Channel(outdated()))),
+        () = terms.taken_over() => Ok(Err(RelayError::Channel(taken_over()))),
         answered = timeout(SILENCE, opening.send_early(&socket, &mut early)) => answered,
     };
     let opened = match answered {
@@ -284,6 +266,7 @@ async fn open_socks<T: Terms>(
         biased;
         code = terms.stopped() => return stopped(opening, code).await.into(),
         () = terms.outdated(path) => Ok(Err(outdated())),
+        () = terms.taken_over() => Ok(Err(taken_over())),
         answered = timeout(SILENCE, opening.answered()) => answered,
     };
     let opened = match answered {
@@ -334,7 +317,9 @@ fn begin_open<T: Terms>(
 ) -> Result<OpeningStream<Socket>, ProtocolError> {
     match terms.resumption().filter(|_| target.may_be_resumable()) {
         Some(Resumption { retention, reservation }) => {
-            channel.begin_open_resumable(target, retention, reservation)
+            let opening = channel.begin_open_resumable(target, retention, reservation)?;
+            terms.note_asked(opening.asked_stream());
+            Ok(opening)
         }
         None => channel.begin_open(target),
     }
@@ -396,6 +381,11 @@ fn left_of(opening: OpeningStream<Socket>, error: &RelayError) -> Option<Box<Sus
         return None;
     }
     opening.into_suspended().map(Box::new)
+}
+
+/// The error of a channel whose stream goes on on another one.
+fn taken_over() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the stream was taken over on another channel")
 }
 
 /// What it comes to that a stream was not opened.

@@ -251,6 +251,12 @@ impl<C: Client> ResumableStreams<C> {
         Some(Resumption { retention: asked.min(self.limits.retention), reservation })
     }
 
+    /// What this side asks a client for, within the client's `budget`; `None` where there is no memory left for it.
+    #[must_use]
+    pub fn ask(&self, budget: &RetentionBudget) -> Option<Resumption> {
+        self.grant(self.limits.retention, budget)
+    }
+
     /// How many streams wait for their clients.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -490,6 +496,24 @@ impl<C: Client> Carried<C> {
     /// Waits until the channel is to let the stream go, for another one.
     pub async fn let_go(&self) {
         self.in_use.let_go.notified().await;
+    }
+
+    /// As [`Carried::let_go`], which can outlive this.
+    pub fn letting_go(&self) -> impl Future<Output = ()> + Send + use<C> {
+        let in_use = Arc::clone(&self.in_use);
+        async move { in_use.let_go.notified().await }
+    }
+
+    /// The stream, which this side has asked for, does not stand, or not as one that can be taken over: there was none.
+    pub fn never_stood(mut self) {
+        self.is_settled = true;
+        self.streams.state().streams.remove(&self.id);
+    }
+
+    /// Whether another channel has asked for the stream, and waits for it.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The channel is lost: the stream waits for its client, or goes to another channel that has asked for it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::{Direction, Pace};
+use wire_protocol::stream::{Direction, Pace, ResumeVerifier, StreamId};
 
 use crate::drops::DropReason;
 use crate::network_monitor::NetworkMonitor;
@@ -46,6 +46,16 @@ pub trait Terms: Send + Sync {
     /// tell: what can go on on another channel does.
     fn outdated(&self, path: Option<NetworkPath>) -> impl Future<Output = ()> + Send {
         let _nobody_tells = path;
+        pending()
+    }
+
+    /// Takes note of a stream that the other side was asked for, and can take over from now on: its id, and what judges a request to do so.
+    fn note_asked(&self, asked: (StreamId, ResumeVerifier)) {
+        drop(asked);
+    }
+
+    /// Waits until the other side takes over, on another channel, the stream that it was asked for last: this one is to let it go.
+    fn taken_over(&self) -> impl Future<Output = ()> + Send {
         pending()
     }
 
@@ -115,6 +125,6 @@ impl Terms for Unlimited {
     }
 
     fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        std::future::pending()
+        pending()
     }
 }

@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// Carries a stream that outlives its channel, to the end of either; `None` where the channel has ended with it.
-    async fn carry_resumable(
+    pub(super) async fn carry_resumable(
         &self,
         stream: ResumableStream<Socket>,
         target: Socket,
@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// Has a stream wait for the client, which has lost the channel.
-    fn hold(
+    pub(super) fn hold(
         &self,
         carried: Carried<StreamOwner>,
         owner: Arc<StreamOwner>,
@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// The client of this session, as the owner of what it has open.
-    fn owner(&self) -> StreamOwner {
+    pub(super) fn owner(&self) -> StreamOwner {
         self.owner_of(self.target.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 

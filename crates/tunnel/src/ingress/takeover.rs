@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wire_protocol::stream::{
-    Interrupted, RelayError, ResumableStream, ResumeError, Stop, Suspended, TunnelEnd, tunnel_resumable,
+    Channel, Interrupted, RelayError, ResumableStream, ResumeError, Stop, Suspended, TunnelEnd,
+    tunnel_resumable,
 };
 
 use super::takeover_error::TakeoverError;
@@ -17,8 +18,8 @@ use crate::socket::Socket;
 use crate::terms::Terms;
 
 impl<C: Connect<Socket = Socket>> Ingress<C> {
-    /// Carries a stream that can be taken over to its end, on as many channels as that takes. The last one is idle then, and back
-    /// in the pool.
+    /// Carries a stream that can be taken over to its end, on as many channels as that takes. Gives its channel back, idle, where it
+    /// has come to its end on that; `None` where the last one was another one, of the pool, and is back there.
     ///
     /// # Errors
     /// [`IngressError`]: the connection was reset.
@@ -27,7 +28,8 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
         mut stream: ResumableStream<Socket>,
         mut socket: Socket,
         terms: &T,
-    ) -> Result<(), IngressError<C::Error>> {
+    ) -> Result<Option<Channel<Socket>>, IngressError<C::Error>> {
+        let mut was_taken_over = false;
         loop {
             let path = NetworkPath::of(stream.get_ref());
             let stop = async {
@@ -40,8 +42,11 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             let end = tunnel_resumable(stream, socket, terms.pace(), stop).await;
             let interrupted = match end.map_err(IngressError::Stream)? {
                 TunnelEnd::Over { channel, .. } => {
+                    if !was_taken_over {
+                        return Ok(Some(channel));
+                    }
                     self.pool.put(channel);
-                    return Ok(());
+                    return Ok(None);
                 }
                 TunnelEnd::Interrupted(interrupted) => interrupted,
             };
@@ -49,6 +54,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             // On the heap, so that a stream that stands has no room for it.
             stream = Box::pin(self.take_over(suspended, &RelayError::Channel(error), terms)).await?;
             socket = plain;
+            was_taken_over = true;
         }
     }
 

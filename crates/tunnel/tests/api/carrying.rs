@@ -517,7 +517,7 @@ async fn what_comes_in_by_a_lease_is_carried_by_the_next_parked_channel_where_on
                 ending: CancellationToken::new(),
                 monitor: None,
             };
-            let parked = Parked { queue, ended, stopping, idle_timeout, streams, observer: &() };
+            let parked = Parked { queue, ended, stopping, idle_timeout, streams, observer: &(), holder: &() };
             parked.serve(accepted, &terms).await
         }));
         let (network, answers) = (scene.network.clone(), Arc::clone(&scene.answers));

@@ -10,7 +10,7 @@ use getrandom::SysRng;
 use tokio::net::{UdpSocket, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tunnel::drops::DropCounter;
-use tunnel::pending_stream::{Carried, PendingStream};
+use tunnel::pending_stream::{Carried, Opened, PendingStream};
 use tunnel::socket::Socket;
 use tunnel::terms::Unlimited;
 use tunnel::traffic::Traffic;
@@ -62,7 +62,10 @@ async fn refused(code: RefusedCode) -> Carried {
         ending: CancellationToken::new(),
         monitor: None,
     };
-    PendingStream::Datagrams { session: Box::new(session), target }.carry(client, &terms).await
+    match (PendingStream::Datagrams { session: Box::new(session), target }).open(client, &terms).await {
+        Opened::Done(carried) => carried,
+        Opened::Connection(..) => panic!("a session of datagrams is no connection"),
+    }
 }
 
 /// The session was lost then, and the next datagram asked the server again at once.

@@ -7,15 +7,12 @@ use std::time::Duration;
 use cli_support::metrics::{StreamCounts, StreamKind, StreamOutcome};
 use tokio_util::sync::CancellationToken;
 use tunnel::counter::Counter;
-use tunnel::parked::{Parked, StreamEnd, StreamObserver};
+use tunnel::parked::{Parked, StreamEnd, StreamHolder, StreamObserver};
 use tunnel::pending_queue::PendingQueue;
 use tunnel::socket::Socket;
+use tunnel::terms::Terms;
 use wire_protocol::message::{LEASE_LEN, ListenAddress, ListenKind, Target};
 use wire_protocol::stream::Channel;
-
-use crate::revocation::Revocation;
-use crate::services::terms::ClientTerms;
-use crate::throttle::Throttle;
 
 /// The lease that a channel is parked for.
 #[derive(Debug)]
@@ -33,21 +30,23 @@ impl Parking {
         Target::Listen { address: self.address.clone(), kind: self.kind, lease: self.id }
     }
 
+    /// Cancelled once the lease has ended.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// Serves a parked channel to its end.
-    pub(crate) async fn serve(
+    pub(crate) async fn serve<T: Terms + StreamHolder>(
         self,
         channel: Channel<Socket>,
-        throttle: &Throttle,
+        forwarded: &T,
         idle_timeout: Duration,
         stopping: &CancellationToken,
-        revoked: &Revocation,
         (streams, counts): (&Counter, &StreamCounts),
     ) -> io::Result<()> {
-        let terms = ClientTerms { throttle, revoked, drained: &self.ended };
-        let observer = &ForwardedStreams(counts);
-        let parked =
-            Parked { queue: &self.queue, ended: &self.ended, stopping, idle_timeout, streams, observer };
-        parked.serve(channel, &terms).await
+        let (queue, ended, observer) = (&*self.queue, &self.ended, &ForwardedStreams(counts));
+        let parked = Parked { queue, ended, stopping, idle_timeout, streams, observer, holder: forwarded };
+        parked.serve(channel, forwarded).await
     }
 }
 

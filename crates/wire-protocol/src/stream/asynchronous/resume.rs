@@ -320,6 +320,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> OpeningStream<S> {
 }
 
 impl<S> OpeningStream<S> {
+    /// As [`Channel::asked_stream`], of the resumable stream that this side asks for.
+    pub fn asked_stream(&self) -> (StreamId, ResumeVerifier) {
+        let identity = self.stream_identity();
+        (identity.id(), ResumeVerifier::new(&identity))
+    }
+
     /// The stream as it is to be taken over where the channel was lost before the answer came. `None` where it is not a resumable
     /// one, or was answered.
     pub fn into_suspended(mut self) -> Option<Suspended> {

@@ -11,13 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::backoff::{Backoff, MAX_PAUSE};
-use tunnel::closing::close;
+use tunnel::closing::{close, into_io};
 use tunnel::dial::in_time;
-use tunnel::egress;
+use tunnel::egress::{self, Opened, Request as _};
+use tunnel::ingress::IngressError;
 use tunnel::keep_alive::keep_alive_every;
+use tunnel::relay::relay;
 use tunnel::socket::Socket;
 use wire_protocol::message::LEASE_LEN;
-use wire_protocol::stream::{Channel, Incoming};
+use wire_protocol::stream::{Channel, Incoming, OpenedStream};
 
 use crate::command::forward::remote::target::TargetRequest;
 use crate::command::forward::upstream::Upstream;
@@ -148,49 +150,80 @@ async fn serve(
             }
             incoming = timeout(ping_every, channel.next_incoming()) => incoming,
         };
-        match incoming {
-            Ok(incoming) => match incoming? {
-                // What the server opens here does not outlive its channel.
-                Incoming::Open(target) | Incoming::OpenResumable(target, _) => {
-                    if let Some(slot) = slot.take() {
-                        slot.was_of_use();
-                    }
-                    drop(parked.take());
-                    let open = counters.streams.begin();
-                    let request = TargetRequest::new(&parking.upstream, &parking.forward, target);
-                    let counted = counters.counts.streams.begin(StreamKind::Forwarded);
-                    let served = egress::serve(channel, &request).await;
-                    if let Some(code) = request.refused() {
-                        counted.refuse(code);
-                    }
-                    counted.end(match served {
-                        Ok(_) => StreamOutcome::Completed,
-                        Err(_) => StreamOutcome::Failed,
-                    });
-                    channel = served?;
-                    drop(open);
-                    if parking.is_full() {
-                        close(channel).await;
-                        return Ok(());
-                    }
-                    *slot = Some(ParkedSlot::take(parking));
-                    parked = Some(counters.parked.begin());
-                    asked = Asked::Nothing;
-                }
-                Incoming::SignOfLife => asked = Asked::Nothing,
-                Incoming::Close => {
-                    parking.doubted.notify_one();
-                    in_time(channel.close()).await?;
-                    return Err(unknown_lease());
-                }
-                Incoming::Park(_) | Incoming::Resume(_) => return Err(io::ErrorKind::InvalidData.into()),
-            },
+        let incoming = match incoming {
+            Ok(incoming) => incoming?,
             Err(_) if asked == Asked::ForSignOfLife => return Err(io::ErrorKind::TimedOut.into()),
             Err(_) => {
                 in_time(channel.begin_ping()).await?;
                 asked = Asked::ForSignOfLife;
+                continue;
             }
+        };
+        let opened = match incoming {
+            Incoming::Open(target) => (target, None),
+            Incoming::OpenResumable(target, retention) => (target, Some(retention)),
+            Incoming::SignOfLife => {
+                asked = Asked::Nothing;
+                continue;
+            }
+            Incoming::Close => {
+                parking.doubted.notify_one();
+                in_time(channel.close()).await?;
+                return Err(unknown_lease());
+            }
+            Incoming::Park(_) | Incoming::Resume(_) => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        if let Some(slot) = slot.take() {
+            slot.was_of_use();
         }
+        drop(parked.take());
+        let open = counters.streams.begin();
+        let request = TargetRequest::new(&parking.upstream, &parking.forward, opened);
+        let counted = counters.counts.streams.begin(StreamKind::Forwarded);
+        let served = serve_stream(&parking.upstream, channel, &request).await;
+        if let Some(code) = request.refused() {
+            counted.refuse(code);
+        }
+        counted.end(match served {
+            Ok(_) => StreamOutcome::Completed,
+            Err(_) => StreamOutcome::Failed,
+        });
+        let Some(idle) = served? else { return Ok(()) };
+        channel = idle;
+        drop(open);
+        if parking.is_full() {
+            close(channel).await;
+            return Ok(());
+        }
+        // The server opens the next stream once it has heard the last word about this one.
+        in_time(channel.settle()).await?;
+        *slot = Some(ParkedSlot::take(parking));
+        parked = Some(counters.parked.begin());
+        asked = Asked::Nothing;
+    }
+}
+
+/// Serves the stream whose Open has just come, and gives the channel back, idle; `None` where the stream has come to its end on
+/// another one.
+async fn serve_stream(
+    upstream: &Upstream,
+    channel: Channel<Socket>,
+    request: &TargetRequest<'_>,
+) -> io::Result<Option<Channel<Socket>>> {
+    let terms = request.terms();
+    // On the heap, each, so that a stream has no room for what it does not need.
+    match Box::pin(egress::open(channel, request)).await? {
+        Opened::Connection { stream: OpenedStream::Plain(stream), target } => {
+            Box::pin(relay(stream, target, terms)).await.map(Some).map_err(into_io)
+        }
+        Opened::Connection { stream: OpenedStream::Resumable(stream), target } => {
+            let carried = Box::pin(upstream.ingress.carry_resumable(stream, target, terms)).await;
+            carried.map_err(|error| match error {
+                IngressError::NoChannel(error) => io::Error::other(error),
+                IngressError::Stream(error) => into_io(error),
+            })
+        }
+        Opened::Over(channel) => Ok(Some(channel)),
     }
 }
 

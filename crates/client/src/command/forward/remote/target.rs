@@ -13,8 +13,9 @@ use tunnel::egress::{self, Destination};
 use tunnel::escape::escape;
 use tunnel::network::Network;
 use tunnel::proxy_header::{self, ProxyHeader};
+use tunnel::resumption::Resumption;
 use tunnel::terms::Unlimited;
-use wire_protocol::message::{RefusedCode, Target};
+use wire_protocol::message::{RefusedCode, Retention, Target};
 
 use crate::command::forward::upstream::Upstream;
 
@@ -23,6 +24,8 @@ pub(super) struct TargetRequest<'a> {
     upstream: &'a Upstream,
     forward: &'a RemoteForward,
     asked: Target,
+    /// What the server asks for where the stream is to outlive its channel.
+    retention: Option<Retention>,
     terms: Unlimited,
     refused: OnceLock<RefusedCode>,
 }
@@ -49,11 +52,16 @@ impl From<RefusedCode> for Refusal {
 
 impl<'a> TargetRequest<'a> {
     /// What the server asks for, by way of `forward`.
-    pub(super) fn new(upstream: &'a Upstream, forward: &'a RemoteForward, asked: Target) -> Self {
+    pub(super) fn new(
+        upstream: &'a Upstream,
+        forward: &'a RemoteForward,
+        (asked, retention): (Target, Option<Retention>),
+    ) -> Self {
         let (udp_timeout, traffic) = (upstream.ingress.udp_timeout, upstream.ingress.traffic.clone());
         let ending = upstream.tunnels.ending.clone();
-        let terms = Unlimited { udp_timeout, traffic, resumptions: None, ending, monitor: None };
-        Self { upstream, forward, asked, terms, refused: OnceLock::new() }
+        let monitor = upstream.ingress.monitor.clone();
+        let terms = Unlimited { udp_timeout, traffic, resumptions: None, ending, monitor };
+        Self { upstream, forward, asked, retention, terms, refused: OnceLock::new() }
     }
 
     /// What the server was told, where it did not get the stream.
@@ -118,6 +126,12 @@ impl egress::Request for TargetRequest<'_> {
 
     fn drops(&self, host: &str, port: u16) -> FlowDrops {
         self.upstream.tunnels.drops.flow(format!("to {}:{port}", escape(host.as_bytes())))
+    }
+
+    fn resumption(&self) -> Option<Resumption> {
+        let asked = self.retention?;
+        let Resumption { retention, reservation } = self.upstream.ingress.resumptions.next()?;
+        Some(Resumption { retention: retention.min(asked), reservation })
     }
 
     fn refuse(&self, Refusal { code, error }: Refusal) -> RefusedCode {
