@@ -52,6 +52,7 @@ mod reload;
 mod resumable;
 mod resumable_ends;
 mod resumable_network;
+mod resumable_reverse;
 mod resumption;
 mod reverse;
 mod rights;
@@ -164,6 +165,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         resumable::SCENARIOS,
         resumable_ends::SCENARIOS,
         resumable_network::SCENARIOS,
+        resumable_reverse::SCENARIOS,
         drain::SCENARIOS,
         status_page::SCENARIOS,
         status_browser::SCENARIOS,

@@ -14,7 +14,7 @@ use crate::harness::status_page::StatusPage;
 use crate::harness::tap::Tap;
 use crate::harness::tap::fault::Fault;
 
-/// A server with a status page, a tap before it, and a client with one `-L` for each target.
+/// A server with a status page, a tap before it, and a client with one `-L`, or `-R`, for each target.
 pub(crate) struct Resumable<'a> {
     pub(crate) fixture: Fixture<'a>,
     pub(crate) tap: Arc<Tap>,
@@ -37,10 +37,31 @@ impl<'a> Resumable<'a> {
         config: &str,
     ) -> Result<Self> {
         let rights: Vec<&str> = targets.iter().flat_map(|target| ["--tcp", target]).collect();
-        let fixture = Fixture::with_config(harness, &rights, &format!("status = '127.0.0.1:0'\n{config}"))?;
+        let forwards = targets.iter().map(|target| ("-L", format!("0:{target}"))).collect();
+        Self::with_forwards(harness, &rights, forwards, options, config)
+    }
+
+    /// Does what [`Self::with_config`] does with `-R`, for each of `specs` of it.
+    pub(crate) fn reverse(
+        harness: &'a Harness,
+        specs: &[String],
+        options: &[&str],
+        config: &str,
+    ) -> Result<Self> {
+        let forwards = specs.iter().map(|spec| ("-R", spec.clone())).collect();
+        Self::with_forwards(harness, &["--listen", "*"], forwards, options, config)
+    }
+
+    fn with_forwards(
+        harness: &'a Harness,
+        rights: &[&str],
+        forwards: Vec<(&str, String)>,
+        options: &[&str],
+        config: &str,
+    ) -> Result<Self> {
+        let fixture = Fixture::with_config(harness, rights, &format!("status = '127.0.0.1:0'\n{config}"))?;
         let tap = Arc::new(Tap::unrecorded(&fixture.address())?);
-        let specs: Vec<String> = targets.iter().map(|target| format!("0:{target}")).collect();
-        let forwards: Vec<&str> = specs.iter().flat_map(|spec| ["-L", spec]).collect();
+        let forwards: Vec<&str> = forwards.iter().flat_map(|(option, spec)| [*option, spec]).collect();
         let forward = fixture.forward_through(&tap.address(), &[&forwards, options].concat())?;
         Ok(Self { fixture, tap, forward, nowhere: Port::hold()? })
     }

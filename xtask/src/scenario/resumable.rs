@@ -114,12 +114,12 @@ fn files_arrive_whole(harness: &Harness) -> Result<()> {
     let curl = Tool::CURL.find()?;
     tunnel.set_fault(Fault::Reset { way: Way::Down, after: EIGHTH });
     let here = format!("http://{}/large", tunnel.forward.local(0)?);
-    download(&mut Command::new(&curl), &here)?;
+    Nginx::download(&mut Command::new(&curl), &here)?;
     let resumed = tunnel.resumed(&nginx.address())?;
     ensure!(resumed >= 8, "the download was taken over {resumed} times");
     let mut through_proxy = Command::new(&curl);
     through_proxy.args(["--socks5-hostname", &tunnel.forward.dynamic(0)?]);
-    download(&mut through_proxy, &format!("http://{}/large", nginx.address()))?;
+    Nginx::download(&mut through_proxy, &format!("http://{}/large", nginx.address()))?;
     let more = tunnel.resumed(&nginx.address())? - resumed;
     ensure!(more >= 8, "the download through the proxy was taken over {more} times");
 
@@ -131,16 +131,6 @@ fn files_arrive_whole(harness: &Harness) -> Result<()> {
     ensure!(told.starts_with(&expected), "ssh's other end got {told}");
     let resumed = tunnel.resumed(&sshd.address())?;
     ensure!(resumed >= 8, "the upload was taken over {resumed} times");
-    Ok(())
-}
-
-/// Downloads nginx's large file, and checks its content.
-fn download(curl: &mut Command, url: &str) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("large");
-    printed(curl.args(["-sS", "--fail", "--max-time", "60", url, "-o"]).arg(&file))?;
-    let got = digest_of(fs::File::open(&file)?)?;
-    ensure!(got == digest_of(Lines::of_length(Nginx::LARGE))?, "{} bytes, and others", got.0);
     Ok(())
 }
 
@@ -216,7 +206,10 @@ fn programs_break_without_it(harness: &Harness) -> Result<()> {
         ensure!(outcome.expect(Exit::Done).is_err(), "{name} says that all went well");
     }
     let url = format!("http://{}/large", tunnel.forward.local(2)?);
-    ensure!(download(&mut Tool::CURL.command()?, &url).is_err(), "the download has outlived its connection");
+    ensure!(
+        Nginx::download(&mut Tool::CURL.command()?, &url).is_err(),
+        "the download has outlived its connection"
+    );
     for target in targets {
         ensure!(tunnel.resumed(&target)? == 0, "a stream to {target} was taken over");
     }

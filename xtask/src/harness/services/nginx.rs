@@ -1,11 +1,12 @@
 //! An nginx that serves files from one folder.
 
 use std::fs;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::harness::services::running::{listens, word};
-use crate::harness::{Harness, Home, Lines, Port, Process, Tool};
+use crate::harness::{Harness, Home, Lines, Port, Process, Tool, digest_of, printed};
 
 /// An nginx that serves `/small`, one line, and `/large`, 16 MiB of lines.
 pub(crate) struct Nginx {
@@ -46,5 +47,14 @@ impl Nginx {
 
     pub(crate) fn address(&self) -> String {
         self.port.address()
+    }
+    /// Downloads `/large` of an nginx with this `curl` from `url`, and checks its content.
+    pub(crate) fn download(curl: &mut Command, url: &str) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("large");
+        printed(curl.args(["-sS", "--fail", "--max-time", "60", url, "-o"]).arg(&file))?;
+        let got = digest_of(fs::File::open(&file)?)?;
+        ensure!(got == digest_of(Lines::of_length(Self::LARGE))?, "{} bytes, and others", got.0);
+        Ok(())
     }
 }
