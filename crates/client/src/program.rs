@@ -156,8 +156,9 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
             return Err(Error::HeaderMisplaced { forward: format!("-W {target}") });
         }
         let server = Server::from_options(&server, &options.trust, credentials.home())?;
-        command::forward::forward_stdio(&credentials, &server, target).await?;
-        return Outcome::Ended { server: &server.to_string(), target: &target.to_string() }.tell();
+        let name = server.to_string();
+        command::forward::forward_stdio(&credentials, server, target, !options.no_resume).await?;
+        return Outcome::Ended { server: &name, target: &target.to_string() }.tell();
     }
     let forward = Forward {
         server,

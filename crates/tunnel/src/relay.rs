@@ -2,8 +2,11 @@
 
 use std::future::Future;
 
-use wire_protocol::stream::{Channel, RelayError, SecureStream, tunnel_until};
+use wire_protocol::stream::{
+    Channel, RelayError, ResumableStream, SecureStream, Stop, TunnelEnd, tunnel_resumable, tunnel_until,
+};
 
+use crate::network_path::NetworkPath;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
@@ -17,4 +20,25 @@ pub fn relay(
     terms: &impl Terms,
 ) -> impl Future<Output = Result<Channel<Socket>, RelayError>> + Send {
     tunnel_until(stream, socket, terms.pace(), terms.stopped())
+}
+
+/// Relays a stream that can be taken over, and its connection, on these terms: to the end of both, or of the channel, which also ends
+/// where it is likely to be dead.
+///
+/// # Errors
+/// Those of [`tunnel_resumable`].
+pub async fn relay_resumable<T: Terms>(
+    stream: ResumableStream<Socket>,
+    socket: Socket,
+    terms: &T,
+) -> Result<TunnelEnd<Socket, Socket>, RelayError> {
+    let path = NetworkPath::of(stream.get_ref());
+    let stop = async {
+        tokio::select! {
+            biased;
+            code = terms.stopped() => Stop::Reset(code),
+            () = terms.outdated(path) => Stop::Suspend,
+        }
+    };
+    tunnel_resumable(stream, socket, terms.pace(), stop).await
 }

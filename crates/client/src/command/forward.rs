@@ -191,14 +191,15 @@ impl Forwards {
     }
 }
 
-/// Forwards standard input and output to one target.
+/// Forwards standard input and output to one target. With `resume` that outlives a lost connection to the server.
 ///
 /// # Errors
 /// [`Error`]; [`Error::EndedEarly`] when data may have been lost.
 pub async fn forward_stdio(
     credentials: &Credentials,
-    server: &Server,
+    server: Server,
     target: &StdioForward,
+    resume: bool,
 ) -> Result<(), Error> {
-    stdio::forward(credentials, server, &target.target.to_wire()).await
+    stdio::forward(credentials, server, &target.target.to_wire(), resume).await
 }

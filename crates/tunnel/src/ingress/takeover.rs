@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wire_protocol::stream::{
-    Channel, Interrupted, RelayError, ResumableStream, ResumeError, Stop, Suspended, TunnelEnd,
-    tunnel_resumable,
+    Channel, Interrupted, RelayError, ResumableStream, ResumeError, Suspended, TunnelEnd,
 };
 
 use super::takeover_error::TakeoverError;
 use super::{Ingress, IngressError};
 use crate::backoff::Backoff;
-use crate::network_path::NetworkPath;
 use crate::pool::Connect;
+use crate::relay::relay_resumable;
 use crate::socket::Socket;
 use crate::terms::Terms;
 
@@ -25,36 +24,39 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
     /// [`IngressError`]: the connection was reset.
     pub async fn carry_resumable<T: Terms>(
         &self,
-        mut stream: ResumableStream<Socket>,
-        mut socket: Socket,
+        stream: ResumableStream<Socket>,
+        socket: Socket,
         terms: &T,
     ) -> Result<Option<Channel<Socket>>, IngressError<C::Error>> {
-        let mut was_taken_over = false;
-        loop {
-            let path = NetworkPath::of(stream.get_ref());
-            let stop = async {
-                tokio::select! {
-                    biased;
-                    code = terms.stopped() => Stop::Reset(code),
-                    () = terms.outdated(path) => Stop::Suspend,
-                }
-            };
-            let end = tunnel_resumable(stream, socket, terms.pace(), stop).await;
-            let interrupted = match end.map_err(IngressError::Stream)? {
-                TunnelEnd::Over { channel, .. } => {
-                    if !was_taken_over {
-                        return Ok(Some(channel));
-                    }
-                    self.pool.put(channel);
-                    return Ok(None);
-                }
-                TunnelEnd::Interrupted(interrupted) => interrupted,
-            };
-            let Interrupted { stream: suspended, plain, error } = *interrupted;
+        match relay_resumable(stream, socket, terms).await.map_err(IngressError::Stream)? {
+            TunnelEnd::Over { channel, .. } => Ok(Some(channel)),
             // On the heap, so that a stream that stands has no room for it.
-            stream = Box::pin(self.take_over(suspended, &RelayError::Channel(error), terms)).await?;
-            socket = plain;
-            was_taken_over = true;
+            TunnelEnd::Interrupted(interrupted) => {
+                Box::pin(self.carry_interrupted(interrupted, terms)).await.map(|()| None)
+            }
+        }
+    }
+
+    /// As [`Ingress::carry_resumable`], for a stream that has lost its channel: it goes on on those of the pool.
+    ///
+    /// # Errors
+    /// [`IngressError`]: the connection was reset.
+    pub async fn carry_interrupted<T: Terms>(
+        &self,
+        mut interrupted: Box<Interrupted<Socket>>,
+        terms: &T,
+    ) -> Result<(), IngressError<C::Error>> {
+        loop {
+            let Interrupted { stream, plain, error } = *interrupted;
+            // On the heap, so that a stream that goes on has no room for it.
+            let stream = Box::pin(self.take_over(stream, &RelayError::Channel(error), terms)).await?;
+            interrupted = match relay_resumable(stream, plain, terms).await.map_err(IngressError::Stream)? {
+                TunnelEnd::Over { channel, .. } => {
+                    self.pool.put(channel);
+                    return Ok(());
+                }
+                TunnelEnd::Interrupted(again) => again,
+            };
         }
     }
 
