@@ -53,6 +53,7 @@ mod resumable;
 mod resumable_ends;
 mod resumable_network;
 mod resumable_reverse;
+mod resumable_stdio;
 mod resumption;
 mod reverse;
 mod rights;
@@ -166,6 +167,7 @@ fn chosen(flags: &TestFlags) -> Vec<Scenario> {
         resumable_ends::SCENARIOS,
         resumable_network::SCENARIOS,
         resumable_reverse::SCENARIOS,
+        resumable_stdio::SCENARIOS,
         drain::SCENARIOS,
         status_page::SCENARIOS,
         status_browser::SCENARIOS,

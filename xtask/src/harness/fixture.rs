@@ -158,6 +158,15 @@ impl<'a> Fixture<'a> {
         Forward::start(self.harness, &self.alice, address, &self.key, arguments)
     }
 
+    /// Formats a shell command that runs `client forward`, through `address`, as ssh's ProxyCommand.
+    pub(crate) fn proxy_command(&self, address: &str) -> Result<String> {
+        let arguments = ["forward", address, "--server-key", self.key()];
+        let command = self.harness.client(self.alice(), &arguments).into_command();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let quoted = words.map(|word| word.to_str().map(|word| format!("'{word}'")));
+        quoted.collect::<Option<Vec<_>>>().map(|words| words.join(" ")).context("a path that is not UTF-8")
+    }
+
     /// Runs a `client forward` that is expected to end by itself.
     pub(crate) fn forward_to_the_end(&self, home: &Home, arguments: &[&str]) -> Result<Outcome> {
         let address = self.address();

@@ -136,7 +136,7 @@ fn ssh_goes_through_standard_streams(harness: &Harness) -> Result<()> {
     Tool::SSH.find()?;
     let sshd = Sshd::start(harness)?;
     let fixture = Fixture::open(harness, &["--tcp", &sshd.address()])?;
-    let words = proxy_command(harness, &fixture)?;
+    let words = fixture.proxy_command(&fixture.address())?;
     let mut command = sshd.client(&format!("{words} -W [%h]:%p"))?;
     command.arg("sha256sum");
     let mut ssh = Process::start(command)?;
@@ -202,16 +202,6 @@ fn downloads(curl: &mut Command, url: &str) -> Result<()> {
     }
     ensure!(fs::read_to_string(folder.path().join("small"))? == "a small page\n", "another small page");
     Ok(())
-}
-
-/// Formats a shell command that runs the client as ssh's ProxyCommand.
-fn proxy_command(harness: &Harness, fixture: &Fixture<'_>) -> Result<String> {
-    let address = fixture.address();
-    let arguments = ["forward", &address, "--server-key", fixture.key()];
-    let command = harness.client(fixture.alice(), &arguments).into_command();
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let quoted = words.map(|word| word.to_str().map(|word| format!("'{word}'")));
-    quoted.collect::<Option<Vec<_>>>().map(|words| words.join(" ")).context("a path that is not UTF-8")
 }
 
 fn port(address: &str) -> Result<String> {

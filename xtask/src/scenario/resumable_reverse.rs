@@ -1,4 +1,4 @@
-//! Goal: what comes in at the server by `client forward -R --resume` goes on as if nothing had happened, while the client's
+//! Goal: what comes in at the server by `client forward -R` goes on as if nothing had happened, while the client's
 //! connections are reset, and never looks like what has ended where it cannot.
 
 use std::io::{Read as _, Write as _};
@@ -28,7 +28,7 @@ scenarios![
 /// Each connection carries an eighth of the file at most.
 fn downloads_arrive_whole(harness: &Harness) -> Result<()> {
     let nginx = Nginx::start(harness)?;
-    let tunnel = Resumable::reverse(harness, &[format!("0:{}", nginx.address())], &["--resume"], "")?;
+    let tunnel = Resumable::reverse(harness, &[format!("0:{}", nginx.address())], &[], "")?;
     let address = tunnel.forward.remote(0)?;
     break_by(&tunnel, Fault::Reset { way: Way::Up, after: EIGHTH })?;
     Nginx::download(&mut Tool::CURL.command()?, &format!("http://{address}/large"))?;
@@ -40,7 +40,7 @@ fn downloads_arrive_whole(harness: &Harness) -> Result<()> {
 /// The client is a SOCKS proxy for what comes in at the server.
 fn downloads_through_a_proxy_out_through_the_client_arrive_whole(harness: &Harness) -> Result<()> {
     let nginx = Nginx::start(harness)?;
-    let tunnel = Resumable::reverse(harness, &["0".to_owned()], &["--resume"], "")?;
+    let tunnel = Resumable::reverse(harness, &["0".to_owned()], &[], "")?;
     let address = tunnel.forward.remote(0)?;
     break_by(&tunnel, Fault::Reset { way: Way::Up, after: EIGHTH })?;
     let mut curl = Tool::CURL.command()?;
@@ -55,7 +55,7 @@ fn downloads_through_a_proxy_out_through_the_client_arrive_whole(harness: &Harne
 fn both_directions_arrive_whole(harness: &Harness) -> Result<()> {
     let exchange = Exchange { up: 16_000_000, down: 16_000_001 };
     let target = Target::exchange(exchange)?;
-    let tunnel = Resumable::reverse(harness, &[local(&target)], &["--resume"], "")?;
+    let tunnel = Resumable::reverse(harness, &[local(&target)], &[], "")?;
     let address = tunnel.forward.remote(0)?;
     let visitor = dial(&address)?;
     until(DEADLINE, "the visitor reaches the target", || {
@@ -83,15 +83,20 @@ fn half_closed_exchange_goes_on(harness: &Harness) -> Result<()> {
         held.wait();
         stream.write_all(format!("answer to {question}").as_bytes())
     })?;
-    let tunnel = Resumable::reverse(harness, &[local(&target)], &["--resume"], "")?;
+    let tunnel = Resumable::reverse(harness, &[local(&target)], &[], "")?;
     let address = tunnel.forward.remote(0)?;
     let mut visitor = dial(&address)?;
     visitor.write_all(b"question")?;
     visitor.shutdown(Shutdown::Write)?;
     asked.wait();
-    for times in 1..=3 {
-        ensure!(tunnel.tap.reset() > 0, "there was nothing to cut");
-        tunnel.resumes(&address, times)?;
+    for _ in 0..3 {
+        let before = tunnel.resumed(&address)?;
+        // A stream that goes on at once does so over a connection that is reset next, and has none for a moment.
+        until(DEADLINE, "something to cut", || {
+            ensure!(tunnel.tap.reset() > 0);
+            Ok(())
+        })?;
+        tunnel.resumes(&address, before + 1)?;
     }
     gate.open();
     let mut answer = String::new();
@@ -101,9 +106,9 @@ fn half_closed_exchange_goes_on(harness: &Harness) -> Result<()> {
     tunnel.holds(0.0)
 }
 
-/// What the other scenarios show is due to `--resume`.
+/// What the other scenarios show is not there with `--no-resume`.
 fn visitors_are_cut_off_without_it(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &[], "")?;
+    let mut open = Open::start(harness, &["--no-resume"], "")?;
     ensure!(open.tunnel.tap.reset() > 0, "there was nothing to cut");
     open.visitor_is_reset()?;
     open.target_is_reset()?;
@@ -113,7 +118,7 @@ fn visitors_are_cut_off_without_it(harness: &Harness) -> Result<()> {
 
 /// The client may not listen at the server any more, though it may still send messages.
 fn withdrawn_right_resets_a_held_visitor(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &["--resume"], "")?;
+    let mut open = Open::start(harness, &[], "")?;
     open.tunnel.cut_off()?;
     open.tunnel.holds(1.0)?;
     open.tunnel.fixture.allow(&["--messages"])?;
@@ -124,7 +129,7 @@ fn withdrawn_right_resets_a_held_visitor(harness: &Harness) -> Result<()> {
 }
 
 fn revoked_client_has_no_visitor(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &["--resume"], "resume = { hold = '10s' }\n")?;
+    let mut open = Open::start(harness, &[], "resume = { hold = '10s' }\n")?;
     open.tunnel.cut_off()?;
     open.tunnel.holds(1.0)?;
     open.tunnel.fixture.command(&["revoke", "alice"])?.expect(Exit::Done)?;
@@ -136,7 +141,7 @@ fn revoked_client_has_no_visitor(harness: &Harness) -> Result<()> {
 
 /// A client that is killed may be one whose machine has lost its network, as far as the server knows.
 fn killed_client_has_its_visitor_held_to_the_end(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &["--resume"], "resume = { hold = '2s' }\n")?;
+    let mut open = Open::start(harness, &[], "resume = { hold = '2s' }\n")?;
     open.tunnel.forward.process.signal(Signal::KILL)?;
     open.tunnel.holds(1.0)?;
     open.visitor_is_reset()?;
