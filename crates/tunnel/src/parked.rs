@@ -220,11 +220,11 @@ impl<H: StreamHolder> Parked<'_, H> {
     }
 
     /// The channel of a stream was lost before the other side has answered. Where nothing was sent of it, and the other side has not
-    /// asked for it, another channel takes it: whatever the other side may have of it then is another stream, which it does not get.
+    /// asked for it, another channel takes it, if one can: whatever the other side may have of it then is another stream, which it does not get.
     async fn lose<T: Terms>(&self, unanswered: Unanswered, since: Instant, terms: &T) -> io::Error {
         let Unanswered { stream, pending, error, is_retryable, .. } = unanswered;
         let error = into_io(error);
-        if is_retryable && !self.holder.is_asked_for() {
+        if is_retryable && !self.holder.is_asked_for() && !self.ended.is_cancelled() {
             self.holder.forget();
             self.queue.put_back(Pending { since, stream: pending });
             return error;

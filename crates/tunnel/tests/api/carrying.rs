@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use tunnel::network::Network;
 use tunnel::network_monitor::NetworkMonitor;
 use tunnel::network_monitor::source::{NetworkSource, NetworkState};
 use tunnel::network_monitor::suspend_clock::SuspendClock;
-use tunnel::parked::Parked;
+use tunnel::parked::{Parked, StreamHolder};
 use tunnel::pending_queue::PendingQueue;
 use tunnel::pending_stream::PendingStream;
 use tunnel::pool::{Connect, Fault, Pool};
@@ -40,7 +41,8 @@ use wire_protocol::handshake::client::{ClientConfig, ExpectedServer};
 use wire_protocol::handshake::server::{ClientAuth, ServerConfig};
 use wire_protocol::message::{LEASE_LEN, RefusedCode, Retention, ServerLimits, Target};
 use wire_protocol::stream::{
-    Channel, Incoming, RelayError, RetentionBudget, RsaPool, accept_channel, connect_channel,
+    Channel, Incoming, Interrupted, RelayError, ResumableStream, RetentionBudget, RsaPool, accept_channel,
+    connect_channel,
 };
 
 use super::server::Failure;
@@ -291,6 +293,21 @@ impl Scene {
         (dialed.unwrap(), accepted.unwrap().0)
     }
 
+    /// A channel that the client has parked, from the client's end and the server's, which has come by this listener.
+    async fn parked(&self, listener: &Listener) -> (Channel<Socket>, Channel<Socket>) {
+        let connector = Connector(self.network.clone(), self.server, Arc::clone(&self.psk));
+        let admission = RsaPool::new(1);
+        let accepted = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            accept_channel(socket, self.config(), &admission, |_| Ok(())).await.unwrap()
+        };
+        let (dialed, mut accepted) = tokio::join!(connector.connect(), accepted);
+        let mut channel = dialed.unwrap();
+        channel.park([7; LEASE_LEN]).await.unwrap();
+        assert_eq!(accepted.next_incoming().await.unwrap(), Incoming::Park([7; LEASE_LEN]));
+        (channel, accepted)
+    }
+
     fn target(&self, port: u16) -> Arc<Target> {
         Arc::new(Target::Tcp { host: self.target.ip().to_string(), port })
     }
@@ -495,16 +512,7 @@ async fn what_comes_in_by_a_lease_is_carried_by_the_next_parked_channel_where_on
     let streams = Counter::default();
     let mut parked = Vec::new();
     for _ in 0..3 {
-        let connector = Connector(scene.network.clone(), scene.server, Arc::clone(&scene.psk));
-        let admission = RsaPool::new(1);
-        let accepted = async {
-            let (socket, _) = listener.accept().await.unwrap();
-            accept_channel(socket, scene.config(), &admission, |_| Ok(())).await.unwrap()
-        };
-        let (dialed, accepted) = tokio::join!(connector.connect(), accepted);
-        let (mut channel, mut accepted) = (dialed.unwrap(), accepted);
-        channel.park([7; LEASE_LEN]).await.unwrap();
-        assert_eq!(accepted.next_incoming().await.unwrap(), Incoming::Park([7; LEASE_LEN]));
+        let (channel, accepted) = scene.parked(&listener).await;
         let (queue, ended, stopping, streams) =
             (Arc::clone(&queue), ended.clone(), stopping.clone(), streams.clone());
         parked.push(tokio::spawn(async move {
@@ -539,4 +547,86 @@ async fn what_comes_in_by_a_lease_is_carried_by_the_next_parked_channel_where_on
     }
     served.sort_unstable();
     assert_eq!(served, [false, false, true]);
+}
+
+/// Takes note of what it is given.
+#[derive(Debug, Default)]
+struct Holder {
+    is_asked_for: bool,
+    held: AtomicUsize,
+    forgotten: AtomicUsize,
+}
+
+impl StreamHolder for Holder {
+    async fn carry(&self, _: ResumableStream<Socket>, _: Socket) -> io::Result<Channel<Socket>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn hold(&self, _: Box<Interrupted<Socket>>) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.is_asked_for
+    }
+
+    fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The client may have the stream. Where nothing was said on it, another one is as good, unless the client asks for this one, or no
+/// other channel takes it any more.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_answered_on_a_parked_channel_waits_for_the_client_or_for_another_channel() {
+    for (said, is_asked_for, has_ended, is_held) in [
+        (&b""[..], false, false, false),
+        (b"", true, false, true),
+        (b"", false, true, true),
+        (b"hello", false, false, true),
+    ] {
+        let scene = Scene::new(&[]).await;
+        let queue = PendingQueue::new(8, Arc::new(Semaphore::new(8)));
+        let (ended, stopping, streams) =
+            (CancellationToken::new(), CancellationToken::new(), Counter::default());
+        let listener = listen(&scene.network, scene.server).await;
+        let (mut channel, accepted) = scene.parked(&listener).await;
+        let (mut visitor, socket) = scene.connection().await;
+        visitor.write_all(said).await.unwrap();
+        queue.add(PendingStream::connection(socket, scene.target(7)), None);
+        let terms = Unlimited {
+            udp_timeout: Duration::from_secs(60),
+            traffic: Traffic::default(),
+            resumptions: Some(Resumptions::new(Retention::default(), RetentionBudget::new(1 << 20))),
+            ending: CancellationToken::new(),
+            monitor: None,
+        };
+        let holder = Holder { is_asked_for, ..Holder::default() };
+        let (queue, idle_timeout) = (&queue, Duration::from_secs(60));
+        let parked = Parked {
+            queue,
+            ended: &ended,
+            stopping: &stopping,
+            idle_timeout,
+            streams: &streams,
+            observer: &(),
+            holder: &holder,
+        };
+        let client = async {
+            assert!(matches!(channel.next_incoming().await.unwrap(), Incoming::OpenResumable(..)));
+            // What the visitor has said is there by then.
+            sleep(Duration::from_millis(200)).await;
+            if has_ended {
+                ended.cancel();
+            }
+            drop(channel);
+        };
+        let (served, ()) = tokio::join!(parked.serve(accepted, &terms), client);
+        served.unwrap_err();
+        let case = format!("{said:?}, asked for: {is_asked_for}, ended: {has_ended}");
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) == 1;
+        assert_eq!((count(&holder.held), count(&holder.forgotten)), (is_held, !is_held), "{case}");
+        let waits = timeout(Duration::from_secs(1), queue.take()).await.is_ok();
+        assert_eq!(waits, !is_held, "{case}");
+    }
 }
