@@ -39,17 +39,27 @@ impl FullQueue {
 
     /// Empties the queue once an attempt to connect and its repetition a second later have gone unanswered.
     pub(crate) fn empty_late(self) -> Result<()> {
+        self.is_wanted()?;
+        thread::sleep(Duration::from_millis(1200));
+        self.accept().map(drop)
+    }
+
+    /// Waits until somebody tries to connect.
+    pub(crate) fn is_wanted(&self) -> Result<()> {
         let wanted = format!("0100007F:{:04X} 02 ", self.address.port());
         until(DEADLINE, "somebody connects", || {
             let sockets = fs::read_to_string("/proc/net/tcp")?;
             ensure!(sockets.contains(&wanted), "nobody does");
             Ok(())
-        })?;
-        thread::sleep(Duration::from_millis(1200));
-        for _ in 0..=self.waiting.len() {
+        })
+    }
+
+    /// Empties the queue, and gives the connection that comes next.
+    pub(crate) fn accept(self) -> Result<TcpStream> {
+        for _ in &self.waiting {
             self.listener.accept()?;
         }
-        Ok(())
+        Ok(self.listener.accept()?.0)
     }
 }
 

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use crate::harness::services::Nginx;
 use crate::harness::{
-    DEADLINE, End, Exchange, Exit, Fault, Gate, Harness, Resumable, Target, Tool, Way, dial, echoed, local,
-    read_to_end_of, until,
+    DEADLINE, End, Exchange, Exit, Fault, FullQueue, Gate, Harness, Resumable, Target, Tool, Way, dial,
+    echoed, local, read_to_end_of, until,
 };
 use crate::scenario::registration::scenarios;
 
@@ -19,6 +19,7 @@ scenarios![
     downloads_through_a_proxy_out_through_the_client_arrive_whole,
     both_directions_arrive_whole,
     half_closed_exchange_goes_on,
+    stream_whose_answer_is_lost_goes_on,
     visitors_are_cut_off_without_it,
     withdrawn_right_resets_a_held_visitor,
     revoked_client_has_no_visitor,
@@ -104,6 +105,30 @@ fn half_closed_exchange_goes_on(harness: &Harness) -> Result<()> {
     ensure!(answer == "answer to question", "{answer:?}");
     ensure!(target.accepted() == 1, "{} connections to the target", target.accepted());
     tunnel.holds(0.0)
+}
+
+/// The connections are reset while the client reaches its target, so that its answer reaches nobody.
+fn stream_whose_answer_is_lost_goes_on(harness: &Harness) -> Result<()> {
+    let slow = FullQueue::new()?;
+    let tunnel = Resumable::reverse(harness, &[format!("0:{}", slow.address())], &[], "")?;
+    let address = tunnel.forward.remote(0)?;
+    let mut visitor = dial(&address)?;
+    visitor.write_all(b"meanwhile")?;
+    slow.is_wanted()?;
+    ensure!(tunnel.tap.reset() > 0, "there was nothing to cut");
+    tunnel.holds(1.0)?;
+    let mut target = slow.accept()?;
+    target.set_read_timeout(Some(DEADLINE))?;
+    let mut said = [0; 9];
+    target.read_exact(&mut said).context("what the visitor has said")?;
+    ensure!(&said == b"meanwhile", "the target got another text");
+    tunnel.resumes(&address, 1)?;
+    target.write_all(b"behind")?;
+    drop(target);
+    let mut answer = String::new();
+    visitor.read_to_string(&mut answer)?;
+    ensure!(answer == "behind", "{answer:?}");
+    Ok(())
 }
 
 /// What the other scenarios show is not there with `--no-resume`.
