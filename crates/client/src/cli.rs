@@ -268,8 +268,7 @@ pub struct Forward {
     /// How long a flow of datagrams may be idle; one on which every question was answered ends after 5 seconds at most
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse, requires = "address")]
     pub udp_timeout: Duration,
-    /// Reset the connections of -L and -D with a lost connection to the server, instead of having them pause and go on over the
-    /// next one
+    /// Reset connections with a lost connection to the server, instead of having them pause and go on over the next one
     #[arg(long, requires = "address")]
     pub no_resume: bool,
     /// How long open connections have to come to their end once the program is told to [default: 30s]
