@@ -322,9 +322,10 @@ fn visitors_do_not_wait_for_ever(harness: &Harness) -> Result<()> {
     Ok(())
 }
 
+/// What comes in may outlive a client that is killed, for as long as the server holds it.
 fn lease_ends_with_its_client(harness: &Harness) -> Result<()> {
     let target = Target::echo()?;
-    let fixture = Fixture::open(harness, &["--listen", "*"])?;
+    let fixture = Fixture::with_config(harness, &["--listen", "*"], "resume = { hold = '3s' }\n")?;
     let before = fixture.at_rest()?;
     let port = Port::hold()?;
     let spec = format!("{}:{}", port.number(), target.address());
