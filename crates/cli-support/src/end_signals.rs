@@ -3,17 +3,18 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal;
 
-/// SIGTERM and SIGINT, which no longer end the process once this type listens for them.
+/// SIGTERM and SIGINT, and SIGHUP where that is wanted, which no longer end the process once this type listens for them.
 #[derive(Debug)]
 pub struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
     first: Option<Instant>,
     last: i32,
 }
@@ -40,9 +41,26 @@ impl EndSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
             first: None,
             last: SIGTERM,
         })
+    }
+
+    /// As [`EndSignals::listen`], for SIGHUP too, unless the process was started to ignore that, as by `nohup`, or where that is unknown.
+    ///
+    /// # Errors
+    /// Those of [`EndSignals::listen`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn listen_for_hangup() -> io::Result<Self> {
+        let mut signals = Self::listen()?;
+        if terminal::ignored_signals() & (1 << (SIGHUP - 1)) == 0 {
+            terminal::leave_to_program(&[SIGHUP]);
+            signals.hangup = Some(signal(SignalKind::hangup())?);
+        }
+        Ok(signals)
     }
 
     /// The number of the signal that came last.
@@ -57,6 +75,7 @@ impl EndSignals {
             tokio::select! {
                 _ = self.terminate.recv() => self.last = SIGTERM,
                 _ = self.interrupt.recv() => self.last = SIGINT,
+                () = hung_up(self.hangup.as_mut()) => self.last = SIGHUP,
             }
             match self.first {
                 None => {
@@ -68,6 +87,14 @@ impl EndSignals {
                 Some(_) => return End::Now,
             }
         }
+    }
+}
+
+/// Waits for a SIGHUP; for ever where that is not listened for.
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
     }
 }
 

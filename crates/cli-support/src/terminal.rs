@@ -280,7 +280,7 @@ fn watched() -> io::Result<&'static [Watched]> {
 
 /// The signals that this process ignores, one bit each, the lowest for signal 1. Where the system does not tell,
 /// SIGHUP counts as ignored, since it has its default effect without a handler.
-fn ignored_signals() -> u64 {
+pub(crate) fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(1 << (SIGHUP - 1))

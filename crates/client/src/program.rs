@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     }
     let interruption = Interruption::default();
     let result = run(cli, &interruption);
-    let is_interrupted = matches!(result, Err(Error::Files(FilesError::Stopped)));
+    let is_interrupted = matches!(result, Err(Error::Files(FilesError::Stopped) | Error::EndedEarly { .. }));
     let code = report::finish(result);
     if is_interrupted {
         interruption.end_process();
@@ -107,7 +107,7 @@ fn run(cli: Cli, interruption: &Interruption) -> Result<(), Error> {
         }
         Command::Forward(options) => {
             let credentials = Credentials::read(home)?;
-            block_on(run_forward(credentials, options))
+            block_on(run_forward(credentials, options, interruption))
         }
         Command::Doctor(options) => block_on(command::doctor::doctor(&home, &options)),
         Command::Check { config } => command::check::check(&home, config.as_deref()),
@@ -140,7 +140,11 @@ fn run(cli: Cli, interruption: &Interruption) -> Result<(), Error> {
     }
 }
 
-async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<(), Error> {
+async fn run_forward(
+    credentials: Credentials,
+    options: cli::Forward,
+    interruption: &Interruption,
+) -> Result<(), Error> {
     let Some(server) = options.address else {
         let (config, path) = config::read(options.config.as_deref())?;
         if let Some(path) = path {
@@ -157,7 +161,8 @@ async fn run_forward(credentials: Credentials, options: cli::Forward) -> Result<
         }
         let server = Server::from_options(&server, &options.trust, credentials.home())?;
         let name = server.to_string();
-        command::forward::forward_stdio(&credentials, server, target, !options.no_resume).await?;
+        let (resume, stopped) = (!options.no_resume, interruption.listen()?);
+        command::forward::forward_stdio(&credentials, server, target, resume, stopped).await?;
         return Outcome::Ended { server: &name, target: &target.to_string() }.tell();
     }
     let forward = Forward {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 
 use crate::harness::services::Sshd;
 use crate::harness::{
@@ -21,6 +22,7 @@ scenarios![
     cut_is_a_failure_without_it,
     hold_comes_to_its_end,
     restarted_server_has_no_stream,
+    client_that_is_told_to_end_has_nothing_held,
 ];
 
 /// Each connection carries an eighth of what comes down, at most.
@@ -131,6 +133,25 @@ fn restarted_server_has_no_stream(harness: &Harness) -> Result<()> {
     piped.tap.redirect(&piped.fixture.address());
     let outcome = client.finish()?.expect(Exit::Network)?.expect_stdout(b"before")?;
     outcome.error_names(&["the server no longer has the stream"])?;
+    Ok(())
+}
+
+/// As by ssh, which tells its proxy command to end when it ends itself.
+fn client_that_is_told_to_end_has_nothing_held(harness: &Harness) -> Result<()> {
+    for options in [&[][..], &["--no-resume"]] {
+        let target = Target::echo()?;
+        let piped = Piped::start(harness, &target, "")?;
+        let mut client = piped.open(harness, options)?;
+        client.signal(Signal::HUP)?;
+        // Its input is open until then, and has no end of its own.
+        client.wait_for(DEADLINE)?;
+        let outcome = client.finish()?;
+        ensure!(outcome.ended_by_signal(), "{}", outcome.text());
+        target.is_left_alone()?;
+        let log = piped.fixture.server()?.process.stderr.text();
+        ensure!(target.failures().len() == 1, "with {options:?} the target was told of an end:\n{log}");
+        ensure!(!log.contains("stream lost"), "it was held:\n{log}");
+    }
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use cli_support::forward::StdioForward;
 use cli_support::hardening;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tunnel::address::Address;
 use tunnel::network::Network;
 use tunnel::pool::END_DEADLINE;
@@ -191,7 +192,8 @@ impl Forwards {
     }
 }
 
-/// Forwards standard input and output to one target. With `resume` that outlives a lost connection to the server.
+/// Forwards standard input and output to one target, until `stopped` is cancelled. With `resume` that outlives a lost connection to
+/// the server.
 ///
 /// # Errors
 /// [`Error`]; [`Error::EndedEarly`] when data may have been lost.
@@ -200,6 +202,7 @@ pub async fn forward_stdio(
     server: Server,
     target: &StdioForward,
     resume: bool,
+    stopped: CancellationToken,
 ) -> Result<(), Error> {
-    stdio::forward(credentials, server, &target.target.to_wire(), resume).await
+    stdio::forward(credentials, server, &target.target.to_wire(), resume, stopped).await
 }

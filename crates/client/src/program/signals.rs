@@ -22,7 +22,7 @@ impl Interruption {
     /// # Errors
     /// [`Error::Runtime`] where the system gives no signals.
     pub(crate) fn listen(&self) -> Result<CancellationToken, Error> {
-        let mut signals = EndSignals::listen().map_err(Error::Runtime)?;
+        let mut signals = EndSignals::listen_for_hangup().map_err(Error::Runtime)?;
         let (signal, interrupted) = (Arc::clone(&self.0), CancellationToken::new());
         let first = interrupted.clone();
         tokio::spawn(async move {

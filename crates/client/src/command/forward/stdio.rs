@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,14 +14,14 @@ use std::time::Duration;
 use cli_support::hardening::{self, LastOutput};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tunnel::closing::close;
+use tunnel::closing::{close, stop};
 use tunnel::counter::Counter;
 use tunnel::ingress::{Ingress, IngressError};
 use tunnel::network_monitor::NetworkMonitor;
-use tunnel::pool::{Attempt as _, Connect as _, Fault, Pool};
-use tunnel::relay::relay_resumable;
+use tunnel::pool::{Attempt as _, Connect as _, END_DEADLINE, Fault, Pool};
+use tunnel::relay::{relay, relay_resumable};
 use tunnel::resumption::Resumption;
 use tunnel::resumptions::Resumptions;
 use tunnel::socket::Socket;
@@ -30,7 +31,7 @@ use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::{Retention, Target};
 use wire_protocol::stream::{
     Channel, Interrupted, OpenError, OpenedStream, RelayError, ResumableStream, RetentionBudget,
-    SecureStream, TunnelEnd, error_in, is_loss, open_early, tunnel,
+    SecureStream, TunnelEnd, error_in, is_loss,
 };
 
 use crate::Error;
@@ -44,13 +45,18 @@ pub(super) async fn forward(
     server: Server,
     target: &Target,
     resume: bool,
+    stopped: CancellationToken,
 ) -> Result<(), Error> {
     let (input, output) = (hardening::standard_input()?, hardening::take_standard_output()?);
-    let idle = connect(credentials, &server).await?;
     let address = server.to_string();
     let channel = |source| Error::Channel { address: address.clone(), source };
     let broken = |source| Error::carried(&address, target, source);
-    let terms = terms(resume);
+    let terms = terms(resume, stopped);
+    let idle = tokio::select! {
+        biased;
+        code = terms.stopped() => return Err(broken(RelayError::Stopped(code))),
+        connected = connect(credentials, &server) => connected?,
+    };
 
     let (near, far) = BlockingUnix::pair().map_err(channel)?;
     far.set_nonblocking(true).map_err(channel)?;
@@ -64,10 +70,11 @@ pub(super) async fn forward(
     let (written, output_written) = oneshot::channel();
     thread::spawn(move || written.send(carry_output(near, output)).ok());
 
+    let ending = terms.ending.clone();
     let carried = async {
         let interrupted = match open(idle, target, plain, &terms).await {
             Ok(Opened::Plain(stream, plain)) => {
-                return tunnel(stream, plain, ()).await.map(Some).map_err(broken);
+                return relay(stream, plain, &terms).await.map(Some).map_err(broken);
             }
             Ok(Opened::Resumable(stream, plain)) => {
                 match relay_resumable(stream, plain, &terms).await.map_err(broken)? {
@@ -91,9 +98,15 @@ pub(super) async fn forward(
             IngressError::Stream(source) => broken(source),
         })
     };
+    let mut carried = pin!(carried);
     let idle = tokio::select! {
-        carried = carried => carried?,
-        Ok(source) = input_failed => return Err(Error::Stdio { stream: "standard input", source }),
+        carried = &mut carried => carried?,
+        Ok(source) = input_failed => {
+            // The server is told, or it would wait for this client to come back.
+            ending.cancel();
+            timeout(END_DEADLINE, carried).await.ok();
+            return Err(Error::Stdio { stream: "standard input", source });
+        }
     };
     match output_written.await {
         Ok(Ok(())) => {}
@@ -106,19 +119,13 @@ pub(super) async fn forward(
     Ok(())
 }
 
-/// On which terms the connection is carried; with `resume` it can be taken over.
-fn terms(resume: bool) -> Unlimited {
+/// On which terms the connection is carried, until it is `stopped`; with `resume` it can be taken over.
+fn terms(resume: bool, stopped: CancellationToken) -> Unlimited {
     let resumptions = resume.then(|| Resumptions::new(Retention::default(), RetentionBudget::new(MAX_KEPT)));
     let monitor = resume.then(|| Arc::new(NetworkMonitor::start()));
     // The stream is one of bytes.
     let udp_timeout = Duration::ZERO;
-    Unlimited {
-        udp_timeout,
-        traffic: Traffic::default(),
-        resumptions,
-        ending: CancellationToken::new(),
-        monitor,
-    }
+    Unlimited { udp_timeout, traffic: Traffic::default(), resumptions, ending: stopped, monitor }
 }
 
 /// A stream that was opened for a connection.
@@ -139,13 +146,22 @@ async fn open(
     terms: &Unlimited,
 ) -> Result<Opened, OpenError<Channel<Socket>, RelayError>> {
     let mut early = Vec::new();
-    let Some(Resumption { retention, reservation }) = terms.resumption() else {
-        let stream = open_early(idle, target, &plain, &mut early).await?;
-        return Ok(Opened::Plain(stream, plain));
+    let opening = match terms.resumption().filter(|_| target.may_be_resumable()) {
+        Some(Resumption { retention, reservation }) => {
+            idle.begin_open_resumable(target, retention, reservation)
+        }
+        None => idle.begin_open(target),
     };
-    let opening = idle.begin_open_resumable(target, retention, reservation);
     let mut opening = opening.map_err(|error| OpenError::Failed(RelayError::Channel(error.into())))?;
-    match opening.send_early(&plain, &mut early).await {
+    let sent = tokio::select! {
+        biased;
+        code = terms.stopped() => {
+            stop(opening, code).await;
+            return Err(OpenError::Failed(RelayError::Stopped(code)));
+        }
+        sent = opening.send_early(&plain, &mut early) => sent,
+    };
+    match sent {
         Ok(()) => {}
         Err(RelayError::Channel(error)) if is_lost(&error) => {
             return match opening.into_suspended() {
