@@ -86,7 +86,7 @@ pub(crate) async fn connect_somewhere<'a>(
 ) -> Result<(Channel<Socket>, &'a Address), Error> {
     let known_servers = KnownServers::new(credentials.home.clone());
     let tickets = OnceLock::new();
-    connect_with(credentials, server, None, VerifiedServer::enter, &tickets, &known_servers).await
+    connect_with(credentials, server, None, false, VerifiedServer::enter, &tickets, &known_servers).await
 }
 
 /// As [`connect`], and opens a stream to `target` right behind the handshake, without a round trip for it.
@@ -100,7 +100,8 @@ pub(crate) async fn connect_open(
 ) -> Result<SecureStream<Socket>, Error> {
     let known_servers = KnownServers::new(credentials.home.clone());
     let (open, tickets) = (Some(target), OnceLock::new());
-    let opening = connect_with(credentials, server, open, VerifiedServer::open, &tickets, &known_servers);
+    let opening =
+        connect_with(credentials, server, open, false, VerifiedServer::open, &tickets, &known_servers);
     let (opening, address) = opening.await?;
     let source = match in_time(async { Ok(opening.confirm().await) }).await {
         Ok(Ok(stream)) => return Ok(stream),
@@ -139,11 +140,12 @@ impl Connect for Connector {
     type Socket = Socket;
     type Error = Error;
 
-    /// As [`connect`], with tickets that stay in memory.
+    /// As [`connect`], with tickets that stay in memory. A server that does not let the client in is asked for the reason: from another
+    /// network it may.
     async fn connect(&self) -> Result<Channel<Socket>, Error> {
         let Self { credentials, server, tickets, known_servers } = self;
         let connected =
-            connect_with(credentials, server, None, VerifiedServer::enter, tickets, known_servers);
+            connect_with(credentials, server, None, true, VerifiedServer::enter, tickets, known_servers);
         let (mut channel, _) = connected.await?;
         // There may be many, and the server's key has been looked at.
         channel.session_mut().peer = Peer::Server(None);
@@ -160,6 +162,7 @@ async fn connect_with<'a, C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     credentials: &Credentials,
     server: &'a Server,
     open: Option<Target>,
+    asks_reason: bool,
     finish: impl Fn(VerifiedServer<Socket>) -> F,
     tickets: &OnceLock<TicketCache>,
     known_servers: &KnownServers,
@@ -171,7 +174,7 @@ async fn connect_with<'a, C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     if let Some(psk) = &server.psk {
         let config = || {
             let expected = ExpectedServer::Psk(Arc::clone(psk));
-            ClientConfig { open: open.clone(), ..ClientConfig::new(expected) }
+            ClientConfig { open: open.clone(), asks_reason, ..ClientConfig::new(expected) }
         };
         loop {
             let connected = match verify(server, config).await {
@@ -199,7 +202,12 @@ async fn connect_with<'a, C: AsMut<Session>, F: Future<Output = io::Result<C>>>(
     let config = || {
         let (id, key, ticket) = (known.id, known.key.clone(), tickets.take());
         let (identity, open) = (credentials.identity.clone(), open.clone());
-        ClientConfig { identity, open, ..ClientConfig::new(ExpectedServer::Key { id, key, ticket }) }
+        ClientConfig {
+            identity,
+            open,
+            asks_reason,
+            ..ClientConfig::new(ExpectedServer::Key { id, key, ticket })
+        }
     };
     let (mut connected, address) = loop {
         let verified = match socket.take() {

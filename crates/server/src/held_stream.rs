@@ -21,13 +21,14 @@ pub(crate) async fn hold(
     mut changes: watch::Receiver<Snapshot>,
 ) {
     let id = hold.id();
-    let closed = server.closed.clone();
+    let (closed, ended) = (server.closed.clone(), server.ended.clone());
     let (is_lost, loss) = loop {
         tokio::select! {
             biased;
             is_lost = hold.over() => break (is_lost, StreamLoss::Expired),
             // Nobody can come for it any more.
             () = closed.cancelled() => break (hold.end(), StreamLoss::Stopped),
+            () = ended.cancelled() => break (hold.end(), StreamLoss::Stopped),
             changed = changes.changed() => {
                 if changed.is_err() {
                     break (hold.end(), StreamLoss::Stopped);

@@ -160,6 +160,7 @@ async fn drain(
     events: &mut Events<ControlEvent>,
 ) -> Result<(), Error> {
     server.stopping.cancel();
+    let lost_before = server.counters.resumption.lost.sum();
     let drained = async {
         server.resumable.none_held().await;
         acceptors.close().await;
@@ -179,7 +180,12 @@ async fn drain(
             biased;
             () = &mut drained => {
                 server.assert_nothing_held();
-                return Ok(());
+                // What has lost its connection meanwhile could not be waited for.
+                let lost = server.counters.resumption.lost.sum() - lost_before;
+                return match usize::try_from(lost) {
+                    Ok(0) => Ok(()),
+                    streams => Err(Error::NotDrained { streams: streams.unwrap_or(usize::MAX) }),
+                };
             }
             () = &mut grace => break,
             event = events.next() => match event {

@@ -220,8 +220,9 @@ impl Session {
         match stream {
             // On the heap, each: a stream has room for one way of being carried, not for all.
             OpenedStream::Plain(stream) => {
-                // It cannot be taken over.
-                drop(announced);
+                if let Some(announced) = announced {
+                    announced.cannot_be_taken_over();
+                }
                 let terms = self.terms();
                 Box::pin(relay(stream, target, &terms)).await.map(Some).map_err(into_io)
             }

@@ -17,11 +17,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::Error as ProtocolError;
+use wire_protocol::message::ResetCode;
 use wire_protocol::stream::{OpenedStream, RelayError};
 
 use self::attempts::Attempts;
 use self::takeover_error::TakeoverError;
 use crate::counter::{Counted, Counter};
+use crate::dial::in_time;
 use crate::network_monitor::NetworkMonitor;
 use crate::pending_stream::{Carried, Opened, PendingStream, TurnedAway, Unanswered};
 use crate::pool::{Connect, Pool};
@@ -142,17 +144,23 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                 }
                 Carried::Broken(error) => return Err(IngressError::Stream(error)),
                 Carried::Interrupted(unanswered) => {
-                    let Unanswered { stream, pending: waiting, error, is_retryable, asked } = *unanswered;
+                    let Unanswered { stream, pending: waiting, error, is_retryable } = *unanswered;
                     match Box::pin(self.take_over(stream, &error, &terms)).await {
                         Ok(stream) => {
                             let stream = OpenedStream::Resumable(stream);
                             return match waiting.stand(&terms).await {
                                 Ok(socket) => Ok(Some(Standing { stream, socket, _open: open })),
-                                Err(error) => Err(IngressError::Stream(RelayError::Output(error))),
+                                Err(error) => {
+                                    // The server would wait for this side otherwise.
+                                    if let OpenedStream::Resumable(stream) = stream {
+                                        in_time(stream.reset(ResetCode::Output)).await.ok();
+                                    }
+                                    Err(IngressError::Stream(RelayError::Output(error)))
+                                }
                             };
                         }
-                        // What the server has never had has reached nobody.
-                        Err(TakeoverError::Gone { remembers }) if is_retryable || remembers > asked.age() => {
+                        // For how long the server remembers says nothing where another server with its key may have had the stream.
+                        Err(TakeoverError::Gone) if is_retryable => {
                             drop(open);
                             pending = waiting;
                             attempts.pause().await;

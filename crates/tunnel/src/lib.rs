@@ -28,7 +28,6 @@ pub mod pending_stream;
 pub mod pool;
 pub mod proxied;
 pub mod proxy_header;
-pub mod real_instant;
 pub mod relay;
 pub mod resumable_streams;
 pub mod resumption;

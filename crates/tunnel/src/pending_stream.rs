@@ -16,7 +16,6 @@ use crate::dial::in_time;
 use crate::drops::DropReason;
 use crate::limited_datagrams::LimitedDatagrams;
 use crate::network_path::NetworkPath;
-use crate::real_instant::RealInstant;
 use crate::resumption::Resumption;
 use crate::socket::Socket;
 use crate::socks::{self, Dialect, NOWHERE, Reply};
@@ -82,8 +81,6 @@ pub struct Unanswered {
     pub error: RelayError,
     /// Whether no byte has reached the target where the other side does not have the stream: another one can be opened then.
     pub is_retryable: bool,
-    /// When the other side was asked for it.
-    pub asked: RealInstant,
 }
 
 /// The outcome of opening a stream: open for a connection, or already at its end.
@@ -208,7 +205,6 @@ async fn open_connection<T: Terms>(
     mut early: Vec<u8>,
     terms: &T,
 ) -> Opened {
-    let asked = RealInstant::now();
     let mut opening = match begin_open(channel, &target, terms) {
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
@@ -227,7 +223,7 @@ async fn open_connection<T: Terms>(
             Some(stream) => {
                 let is_retryable = early.is_empty();
                 let pending = PendingStream::Connection { socket, target, early };
-                let unanswered = Unanswered { stream, pending, error, is_retryable, asked };
+                let unanswered = Unanswered { stream, pending, error, is_retryable };
                 return Carried::Interrupted(Box::new(unanswered)).into();
             }
             None => Err(OpenError::Failed(error)),
@@ -256,7 +252,6 @@ async fn open_socks<T: Terms>(
     target: Arc<Target>,
     terms: &T,
 ) -> Opened {
-    let asked = RealInstant::now();
     let mut opening = match begin_open(channel, &target, terms) {
         Ok(opening) => opening,
         Err(error) => return Carried::Broken(RelayError::Channel(error.into())).into(),
@@ -276,7 +271,7 @@ async fn open_socks<T: Terms>(
             if let Some(stream) = left_of(opening, &error) {
                 let pending = PendingStream::Socks { socket, dialect, target };
                 // Nothing was sent behind the Open.
-                let unanswered = Unanswered { stream, pending, error, is_retryable: true, asked };
+                let unanswered = Unanswered { stream, pending, error, is_retryable: true };
                 return Carried::Interrupted(Box::new(unanswered)).into();
             }
             let RelayError::Channel(error) = error else { return Carried::Broken(error).into() };

@@ -443,7 +443,7 @@ enum Denials {
 }
 
 const MAX_HANDSHAKES: u8 = 8;
-/// As many as a server takes from one source at once.
-const MAX_TAKEOVERS: u8 = 64;
+/// Half of what a server takes from one source at once.
+const MAX_TAKEOVERS: u8 = 32;
 /// How long the end of a pool, and of what has to end with it, may take.
 pub const END_DEADLINE: Duration = Duration::from_secs(2);

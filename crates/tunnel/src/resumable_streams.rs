@@ -71,31 +71,46 @@ impl<C> State<C> {
     /// A stream that was there is lost.
     fn lose(&mut self, id: StreamId, hold: Duration) {
         if self.streams.remove(&id).is_some() {
-            self.absent.insert(id, Absent::Lost);
-            self.remember(id, hold);
+            self.note_absent(id, Absent::Lost, hold);
         }
     }
 
-    /// Remembers for so long what was noted of a stream that is over or absent, and forgets what is due.
-    fn remember(&mut self, id: StreamId, hold: Duration) {
+    /// Remembers for so long why there is no such stream, and forgets what is due.
+    fn note_absent(&mut self, id: StreamId, why: Absent, hold: Duration) {
         let now = Instant::now();
-        self.remembered.push_back((now + hold, id));
-        while let Some(&(until, id)) = self.remembered.front() {
-            let is_due = until <= now;
-            if !is_due && self.remembered.len() <= MAX_REMEMBERED {
-                break;
-            }
+        if self.absent.insert(id, why).is_none() {
+            self.forgotten_next.push_back((now + hold, id));
+        }
+        while let Some((id, is_due)) = next_to_forget(&mut self.forgotten_next, now) {
             if !is_due {
                 self.remembers_since = now;
             }
-            self.remembered.pop_front();
             self.absent.remove(&id);
+        }
+    }
+
+    /// Remembers for so long a stream that is over, and forgets what is due.
+    fn note_over(&mut self, id: StreamId, hold: Duration) {
+        let now = Instant::now();
+        self.over.push_back((now + hold, id));
+        while let Some((id, _)) = next_to_forget(&mut self.over, now) {
             if self.streams.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Over(_) | Phase::Away))
             {
                 self.streams.remove(&id);
             }
         }
     }
+}
+
+/// Takes out the one that is to be forgotten next, and whether its time has come; `None` where it has not, and there is room.
+fn next_to_forget(queue: &mut VecDeque<(Instant, StreamId)>, now: Instant) -> Option<(StreamId, bool)> {
+    let &(until, id) = queue.front()?;
+    let is_due = until <= now;
+    if !is_due && queue.len() <= MAX_REMEMBERED {
+        return None;
+    }
+    queue.pop_front();
+    Some((id, is_due))
 }
 
 /// What a server knows of the client of a stream.
@@ -109,8 +124,10 @@ struct State<C> {
     streams: HashMap<StreamId, Entry<C>>,
     /// Those that there are not, though somebody knows of them.
     absent: HashMap<StreamId, Absent>,
-    /// Those that are over or absent, with the end of the time for which they are remembered. The one that was so first is in front.
-    remembered: VecDeque<(Instant, StreamId)>,
+    /// Those that are over, with the end of the time for which they are remembered. The one that was so first is in front.
+    over: VecDeque<(Instant, StreamId)>,
+    /// Those that are absent, likewise: whoever asks for what there is not makes nobody's streams forgotten that are over.
+    forgotten_next: VecDeque<(Instant, StreamId)>,
     /// Nothing was forgotten since then before its time.
     remembers_since: Instant,
 }
@@ -229,7 +246,8 @@ impl<C: Client> ResumableStreams<C> {
             state: Mutex::new(State {
                 streams: HashMap::new(),
                 absent: HashMap::new(),
-                remembered: VecDeque::new(),
+                over: VecDeque::new(),
+                forgotten_next: VecDeque::new(),
                 remembers_since: Instant::now(),
             }),
             held: Counter::default(),
@@ -344,9 +362,9 @@ impl<C: Client> ResumableStreams<C> {
         if state.absent.get(&id) == Some(&Absent::Lost) {
             return Duration::ZERO;
         }
-        let remembers = state.remembers(self.limits.hold());
-        state.absent.insert(id, Absent::NeverThere);
-        state.remember(id, self.limits.hold());
+        let hold = self.limits.hold();
+        let remembers = state.remembers(hold);
+        state.note_absent(id, Absent::NeverThere, hold);
         remembers
     }
 
@@ -368,11 +386,17 @@ impl<C: Client> ResumableStreams<C> {
             };
             settled.await;
         };
-        let waiting = match waiting {
+        let mut waiting = match waiting {
             Ok(taken) => return taken,
             Err(waiting) => waiting,
         };
-        match timeout(LET_GO_DEADLINE, waiting).await {
+        let mut given = timeout(LET_GO_DEADLINE, &mut waiting).await;
+        if given.is_err() {
+            // It may have been given at this moment, and must not be lost with what waits for it.
+            waiting.close();
+            given = waiting.try_recv().map(Ok).or(given);
+        }
+        match given {
             Ok(Ok(interrupted)) => self.taken(&mut self.state(), id, interrupted),
             // It has come to its end meanwhile, one way or the other.
             _ => match self.state().streams.get_mut(&id) {
@@ -475,6 +499,13 @@ impl<C: Client> Announced<C> {
     }
 }
 
+impl<C: Client> Announced<C> {
+    /// The stream stands, and cannot be taken over: a request to do so finds that it was there.
+    pub fn cannot_be_taken_over(self) {
+        self.streams.state().lose(self.id, self.streams.limits.hold());
+    }
+}
+
 impl<C: Client> Drop for Announced<C> {
     fn drop(&mut self) {
         let mut state = self.streams.state();
@@ -550,7 +581,7 @@ impl<C: Client> Carried<C> {
         let mut state = self.streams.state();
         if let Some(entry) = state.streams.get_mut(&self.id) {
             entry.phase = Phase::Over(tombstone);
-            state.remember(self.id, hold);
+            state.note_over(self.id, hold);
         }
     }
 }
@@ -600,5 +631,5 @@ impl<C: Client> Hold<C> {
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a channel may take to let go of a stream.
 const LET_GO_DEADLINE: Duration = Duration::from_secs(5);
-/// Streams that are over, or absent, and still known (section 8).
+/// Streams that are over and still known, and as many that are absent (section 8).
 const MAX_REMEMBERED: usize = 65_536;

@@ -33,8 +33,7 @@ fn downloads_arrive_whole(harness: &Harness) -> Result<()> {
     let address = tunnel.forward.remote(0)?;
     break_by(&tunnel, Fault::Reset { way: Way::Up, after: EIGHTH })?;
     Nginx::download(&mut Tool::CURL.command()?, &format!("http://{address}/large"))?;
-    let resumed = tunnel.resumed(&address)?;
-    ensure!(resumed >= 8, "the download was taken over {resumed} times");
+    tunnel.resumes(&address, 8)?;
     tunnel.holds(0.0)
 }
 
@@ -47,8 +46,7 @@ fn downloads_through_a_proxy_out_through_the_client_arrive_whole(harness: &Harne
     let mut curl = Tool::CURL.command()?;
     curl.args(["--socks5-hostname", &address]);
     Nginx::download(&mut curl, &format!("http://{}/large", nginx.address()))?;
-    let resumed = tunnel.resumed(&address)?;
-    ensure!(resumed >= 8, "the download was taken over {resumed} times");
+    tunnel.resumes(&address, 8)?;
     tunnel.holds(0.0)
 }
 
@@ -65,8 +63,7 @@ fn both_directions_arrive_whole(harness: &Harness) -> Result<()> {
     })?;
     tunnel.set_fault(Fault::Reset { way: Way::Down, after: EIGHTH });
     exchange.ask(visitor)?;
-    let resumed = tunnel.resumed(&address)?;
-    ensure!(resumed >= 7, "the stream was taken over {resumed} times");
+    tunnel.resumes(&address, 7)?;
     ensure!(target.accepted() == 1, "{} connections to the target", target.accepted());
     target.is_left_alone()?;
     ensure!(target.failures().is_empty(), "{:?}", target.failures());
@@ -113,15 +110,21 @@ fn stream_whose_answer_is_lost_goes_on(harness: &Harness) -> Result<()> {
     let tunnel = Resumable::reverse(harness, &[format!("0:{}", slow.address())], &[], "")?;
     let address = tunnel.forward.remote(0)?;
     let mut visitor = dial(&address)?;
-    visitor.write_all(b"meanwhile")?;
+    let meanwhile = vec![b'.'; 20_000];
+    visitor.write_all(&meanwhile)?;
     slow.is_wanted()?;
+    until(DEADLINE, "what the visitor says is on the wire", || {
+        let passed = tunnel.tap.crossings().iter().map(|crossing| crossing.passed(Way::Down)).max();
+        ensure!(passed >= Some(meanwhile.len()), "{passed:?} bytes");
+        Ok(())
+    })?;
     ensure!(tunnel.tap.reset() > 0, "there was nothing to cut");
     tunnel.holds(1.0)?;
     let mut target = slow.accept()?;
     target.set_read_timeout(Some(DEADLINE))?;
-    let mut said = [0; 9];
+    let mut said = vec![0; meanwhile.len()];
     target.read_exact(&mut said).context("what the visitor has said")?;
-    ensure!(&said == b"meanwhile", "the target got another text");
+    ensure!(said == meanwhile, "the target got another text");
     tunnel.resumes(&address, 1)?;
     target.write_all(b"behind")?;
     drop(target);
@@ -154,7 +157,7 @@ fn withdrawn_right_resets_a_held_visitor(harness: &Harness) -> Result<()> {
 }
 
 fn revoked_client_has_no_visitor(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &[], "resume = { hold = '10s' }\n")?;
+    let mut open = Open::start(harness, &[], "")?;
     open.tunnel.cut_off()?;
     open.tunnel.holds(1.0)?;
     open.tunnel.fixture.command(&["revoke", "alice"])?.expect(Exit::Done)?;
@@ -166,7 +169,7 @@ fn revoked_client_has_no_visitor(harness: &Harness) -> Result<()> {
 
 /// A client that is killed may be one whose machine has lost its network, as far as the server knows.
 fn killed_client_has_its_visitor_held_to_the_end(harness: &Harness) -> Result<()> {
-    let mut open = Open::start(harness, &[], "resume = { hold = '2s' }\n")?;
+    let mut open = Open::start(harness, &[], "resume = { hold = '10s' }\n")?;
     open.tunnel.forward.process.signal(Signal::KILL)?;
     open.tunnel.holds(1.0)?;
     open.visitor_is_reset()?;

@@ -94,7 +94,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             Err(TakeoverError::Denied) => {
                 tracing::info!(stream = %id, paused_ms, "stream lost: the server does not let this client in any more");
             }
-            Err(TakeoverError::Stopped(_) | TakeoverError::Gone { .. } | TakeoverError::Failed(_)) => {}
+            Err(TakeoverError::Stopped(_) | TakeoverError::Gone | TakeoverError::Failed(_)) => {}
         }
         taken
     }
@@ -117,9 +117,9 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                     tracing::debug!(stream = %id, %error, "the stream was not taken over: trying again");
                     stream = kept;
                 }
-                Err(ResumeError::Gone { channel, remembers }) => {
+                Err(ResumeError::Gone { channel, .. }) => {
                     self.pool.put(channel);
-                    return Err(TakeoverError::Gone { remembers });
+                    return Err(TakeoverError::Gone);
                 }
                 Err(ResumeError::Failed(error)) => return Err(TakeoverError::Failed(error)),
             }
@@ -139,7 +139,7 @@ impl<E> From<TakeoverError<E>> for IngressError<E> {
             TakeoverError::NoChannel(error) => Self::NoChannel(error),
             TakeoverError::Denied => Self::Stream(RelayError::Channel(denied())),
             TakeoverError::Stopped(code) => Self::Stream(RelayError::Stopped(code)),
-            TakeoverError::Gone { .. } => Self::Stream(RelayError::Channel(gone())),
+            TakeoverError::Gone => Self::Stream(RelayError::Channel(gone())),
             TakeoverError::Failed(error) => Self::Stream(RelayError::Channel(error)),
         }
     }

@@ -1,7 +1,6 @@
 //! Why a stream was not taken over.
 
 use std::io;
-use std::time::Duration;
 
 use wire_protocol::message::ResetCode;
 
@@ -14,10 +13,7 @@ pub(super) enum TakeoverError<E> {
     /// This side does not want it any more, for this reason.
     Stopped(ResetCode),
     /// The other side does not have the stream.
-    Gone {
-        /// For how long it has forgotten none that it was asked for; zero where it had this one.
-        remembers: Duration,
-    },
+    Gone,
     /// The other side has broken the protocol.
     Failed(io::Error),
 }

@@ -125,6 +125,14 @@ async fn a_stream_that_stood_and_is_lost_was_there_for_as_long_as_it_could_be_as
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_could_not_be_taken_over_was_there() {
+    let streams = streams().await;
+    let (stream, server) = unanswered().await;
+    streams.announce(server.asked_stream(), Arc::new(Somebody)).unwrap().cannot_be_taken_over();
+    assert_eq!(remembers(&streams, stream).await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_without_the_right_to_its_stream_does_not_hear_that_it_was_never_there() {
     let streams = streams().await;
     let (stream, server) = unanswered().await;

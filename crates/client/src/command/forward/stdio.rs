@@ -3,6 +3,7 @@
 //! There is one channel, and a pool of them only once that is lost.
 
 use std::fs::File;
+use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
@@ -20,6 +21,7 @@ use tunnel::closing::{close, stop};
 use tunnel::counter::Counter;
 use tunnel::ingress::{Ingress, IngressError};
 use tunnel::network_monitor::NetworkMonitor;
+use tunnel::network_path::NetworkPath;
 use tunnel::pool::{Attempt as _, Connect as _, END_DEADLINE, Fault, Pool};
 use tunnel::relay::{relay, relay_resumable};
 use tunnel::resumption::Resumption;
@@ -28,9 +30,9 @@ use tunnel::socket::Socket;
 use tunnel::terms::{Terms as _, Unlimited};
 use tunnel::traffic::Traffic;
 use wire_protocol::Error as ProtocolError;
-use wire_protocol::message::{Retention, Target};
+use wire_protocol::message::{ResetCode, Retention, Target};
 use wire_protocol::stream::{
-    Channel, Interrupted, OpenError, OpenedStream, RelayError, ResumableStream, RetentionBudget,
+    Channel, Interrupted, OpenError, OpenedStream, RelayError, ResumableStream, RetentionBudget, SILENCE,
     SecureStream, TunnelEnd, error_in, is_loss,
 };
 
@@ -108,7 +110,12 @@ pub(super) async fn forward(
             return Err(Error::Stdio { stream: "standard input", source });
         }
     };
-    match output_written.await {
+    let written = tokio::select! {
+        biased;
+        written = output_written => written,
+        () = ending.cancelled() => return Err(broken(RelayError::Stopped(ResetCode::Stopping))),
+    };
+    match written {
         Ok(Ok(())) => {}
         Ok(Err(source)) => return Err(Error::Stdio { stream: "standard output", source }),
         Err(error) => return Err(channel(io::Error::other(error))),
@@ -153,13 +160,17 @@ async fn open(
         None => idle.begin_open(target),
     };
     let mut opening = opening.map_err(|error| OpenError::Failed(RelayError::Channel(error.into())))?;
+    let path = NetworkPath::of(opening.get_ref());
     let sent = tokio::select! {
         biased;
         code = terms.stopped() => {
             stop(opening, code).await;
             return Err(OpenError::Failed(RelayError::Stopped(code)));
         }
-        sent = opening.send_early(&plain, &mut early) => sent,
+        () = terms.outdated(path) => Err(RelayError::Channel(io::ErrorKind::ConnectionAborted.into())),
+        sent = timeout(SILENCE, opening.send_early(&plain, &mut early)) => {
+            sent.unwrap_or_else(|_| Err(RelayError::Channel(io::ErrorKind::TimedOut.into())))
+        }
     };
     match sent {
         Ok(()) => {}
@@ -221,10 +232,17 @@ async fn go_on(
             }
         }
     };
+    let followed = async {
+        match &terms.monitor {
+            Some(monitor) => pool.follow(monitor).await,
+            None => pending().await,
+        }
+    };
     let carried = tokio::select! {
         biased;
         carried = ingress.carry_interrupted(interrupted, &terms) => carried,
         error = kept_up => Err(IngressError::NoChannel(error)),
+        never = followed => match never {},
     };
     pool.end().await;
     carried
