@@ -140,12 +140,13 @@ where
 {
     let (io, Parts { session, reading, writing }, Resumable { identity, retention }) = stream.take_apart_in();
     let mut together = Together::new(io, plain, pace, reading, writing);
+    // On the heap: a future that is captured, and then pinned, has room in this one twice.
+    let mut stop = Box::pin(stop);
     async move {
-        let mut stop = pin!(stop);
         let ended = match together.run(stop.as_mut()).await {
             Ok(Progress::Ended) => Ok(()),
             Ok(Progress::Bulk) => {
-                let (apart, ended) = Box::pin(apart::carry_on(together, stop)).await;
+                let (apart, ended) = Box::pin(apart::carry_on(together, stop.as_mut())).await;
                 together = match apart {
                     Some(apart) => apart,
                     // A part of it did not end in time.
