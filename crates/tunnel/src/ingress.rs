@@ -11,6 +11,8 @@ mod attempts;
 mod takeover;
 mod takeover_error;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use wire_protocol::Error as ProtocolError;
 use wire_protocol::message::ResetCode;
-use wire_protocol::stream::{OpenedStream, RelayError};
+use wire_protocol::stream::{Channel, OpenedStream, RelayError};
 
 use self::attempts::Attempts;
 use self::takeover_error::TakeoverError;
@@ -71,21 +73,33 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
     pub async fn carry(&self, pending: PendingStream) -> Result<(), IngressError<C::Error>> {
         // On the heap, so that the room for it is given back once a connection stands, of which there may be thousands.
         let Some(standing) = Box::pin(self.open(pending)).await? else { return Ok(()) };
-        let Standing { stream, socket, _open } = standing;
-        match stream {
-            // On the heap, each: a stream has room for one way of being carried, not for both.
-            OpenedStream::Plain(stream) => {
-                let terms = self.terms();
-                let channel = Box::pin(relay(stream, socket, &terms)).await.map_err(IngressError::Stream)?;
+        let terms = self.terms();
+        match self.begin(standing, &terms) {
+            Carrying::Plain(relay, _open) => {
+                let channel = relay.await.map_err(IngressError::Stream)?;
                 self.pool.put(channel);
                 Ok(())
             }
-            OpenedStream::Resumable(stream) => {
-                let ended = Box::pin(self.carry_resumable(stream, socket, &self.terms())).await?;
-                if let Some(channel) = ended {
+            Carrying::Resumable(carrying, _open) => {
+                if let Some(channel) = carrying.await? {
                     self.pool.put(channel);
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Has the stream carried, each kind in its way. A function of its own, so that the one that waits has no room for what is moved.
+    fn begin<'a>(
+        &'a self,
+        standing: Standing,
+        terms: &'a Unlimited,
+    ) -> Carrying<impl Future<Output = Relayed>, impl Future<Output = Ended<C::Error>>> {
+        let Standing { stream, socket, open } = standing;
+        match stream {
+            OpenedStream::Plain(stream) => Carrying::Plain(Box::pin(relay(stream, socket, terms)), open),
+            OpenedStream::Resumable(stream) => {
+                Carrying::Resumable(Box::pin(self.carry_resumable(stream, socket, terms)), open)
             }
         }
     }
@@ -110,7 +124,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
             let open = self.streams.begin();
             let carried = match pending.open(channel, &terms).await {
                 Opened::Connection(stream, socket) => {
-                    return Ok(Some(Standing { stream, socket, _open: open }));
+                    return Ok(Some(Standing { stream, socket, open }));
                 }
                 Opened::Done(carried) => carried,
             };
@@ -149,7 +163,7 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
                         Ok(stream) => {
                             let stream = OpenedStream::Resumable(stream);
                             return match waiting.stand(&terms).await {
-                                Ok(socket) => Ok(Some(Standing { stream, socket, _open: open })),
+                                Ok(socket) => Ok(Some(Standing { stream, socket, open })),
                                 Err(error) => {
                                     // The server would wait for this side otherwise.
                                     if let OpenedStream::Resumable(stream) = stream {
@@ -187,8 +201,21 @@ struct Standing {
     stream: OpenedStream<Socket>,
     socket: Socket,
     /// Counts it.
-    _open: Counted,
+    open: Counted,
 }
+
+/// A stream that is carried, and what counts it: on the heap, since a stream has room for one way of being carried, not for both.
+enum Carrying<P, R> {
+    /// It cannot be taken over.
+    Plain(Pin<Box<P>>, Counted),
+    /// It can.
+    Resumable(Pin<Box<R>>, Counted),
+}
+
+/// What becomes of a stream that cannot be taken over.
+type Relayed = Result<Channel<Socket>, RelayError>;
+/// What becomes of one that can.
+type Ended<E> = Result<Option<Channel<Socket>>, IngressError<E>>;
 
 /// How long a session of datagrams that the other side has refused is not asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);

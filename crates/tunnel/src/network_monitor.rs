@@ -10,7 +10,7 @@ pub mod source;
 pub mod suspend_clock;
 pub mod system_network;
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -92,9 +92,9 @@ impl NetworkMonitor {
     }
 
     /// Waits, from now on, for a disturbance by which a connection on this path is likely to be dead.
-    pub async fn outdated(&self, path: Option<NetworkPath>) {
+    pub fn outdated(&self, path: Option<NetworkPath>) -> impl Future<Output = ()> + Send + use<> {
         let mut disturbances = self.disturbances();
-        while !disturbances.changed().await.outdates(path.as_ref()) {}
+        async move { while !disturbances.changed().await.outdates(path.as_ref()) {} }
     }
 }
 

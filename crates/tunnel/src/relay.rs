@@ -27,18 +27,18 @@ pub fn relay(
 ///
 /// # Errors
 /// Those of [`tunnel_resumable`].
-pub async fn relay_resumable<T: Terms>(
+pub fn relay_resumable<T: Terms>(
     stream: ResumableStream<Socket>,
     socket: Socket,
     terms: &T,
-) -> Result<TunnelEnd<Socket, Socket>, RelayError> {
-    let path = NetworkPath::of(stream.get_ref());
+) -> impl Future<Output = Result<TunnelEnd<Socket, Socket>, RelayError>> + Send {
+    let outdated = terms.outdated(NetworkPath::of(stream.get_ref()));
     let stop = async {
         tokio::select! {
             biased;
             code = terms.stopped() => Stop::Reset(code),
-            () = terms.outdated(path) => Stop::Suspend,
+            () = outdated => Stop::Suspend,
         }
     };
-    tunnel_resumable(stream, socket, terms.pace(), stop).await
+    tunnel_resumable(stream, socket, terms.pace(), stop)
 }

@@ -108,10 +108,14 @@ impl Terms for Unlimited {
         self.resumptions.as_ref()?.next()
     }
 
-    async fn outdated(&self, path: Option<NetworkPath>) {
-        match &self.monitor {
-            Some(monitor) => monitor.outdated(path).await,
-            None => pending().await,
+    fn outdated(&self, path: Option<NetworkPath>) -> impl Future<Output = ()> + Send {
+        // On the heap, so that what has no monitor has no room for it, and what has one has room once.
+        let outdated = self.monitor.as_ref().map(|monitor| Box::pin(monitor.outdated(path)));
+        async {
+            match outdated {
+                Some(outdated) => outdated.await,
+                None => pending().await,
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Takes a stream over that has lost its channel: on one new channel after the other, for as long as the other side holds it.
 
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -22,17 +23,20 @@ impl<C: Connect<Socket = Socket>> Ingress<C> {
     ///
     /// # Errors
     /// [`IngressError`]: the connection was reset.
-    pub async fn carry_resumable<T: Terms>(
+    pub fn carry_resumable<T: Terms>(
         &self,
         stream: ResumableStream<Socket>,
         socket: Socket,
         terms: &T,
-    ) -> Result<Option<Channel<Socket>>, IngressError<C::Error>> {
-        match relay_resumable(stream, socket, terms).await.map_err(IngressError::Stream)? {
-            TunnelEnd::Over { channel, .. } => Ok(Some(channel)),
-            // On the heap, so that a stream that stands has no room for it.
-            TunnelEnd::Interrupted(interrupted) => {
-                Box::pin(self.carry_interrupted(interrupted, terms)).await.map(|()| None)
+    ) -> impl Future<Output = Result<Option<Channel<Socket>>, IngressError<C::Error>>> + Send {
+        // On the heap, each: a stream that stands has no room for another channel, nor one that goes on for the first.
+        let relay = Box::pin(relay_resumable(stream, socket, terms));
+        async move {
+            match relay.await.map_err(IngressError::Stream)? {
+                TunnelEnd::Over { channel, .. } => Ok(Some(channel)),
+                TunnelEnd::Interrupted(interrupted) => {
+                    Box::pin(self.carry_interrupted(interrupted, terms)).await.map(|()| None)
+                }
             }
         }
     }
