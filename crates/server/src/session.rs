@@ -226,9 +226,7 @@ impl Session {
                 let terms = self.terms();
                 Box::pin(relay(stream, target, &terms)).await.map(Some).map_err(into_io)
             }
-            OpenedStream::Resumable(stream) => {
-                Box::pin(self.carry_announced(stream, target, announced)).await
-            }
+            OpenedStream::Resumable(stream) => self.carry_announced(stream, target, announced)?.await,
         }
     }
 

@@ -11,8 +11,10 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -170,11 +172,42 @@ enum Phase {
 
 /// How a stream that a channel carries is taken from it.
 #[derive(Debug, Default)]
-struct InUse {
-    /// The channel is to let it go.
-    let_go: Notify,
-    /// Who waits for that.
-    taker: Mutex<Option<oneshot::Sender<Box<Interrupted<Socket>>>>>,
+struct InUse(Mutex<Request>);
+
+#[derive(Debug, Default)]
+struct Request {
+    /// Who waits for the stream: the channel is to let it go.
+    taker: Option<oneshot::Sender<Box<Interrupted<Socket>>>>,
+    /// The task of the channel, which waits for that.
+    channel: Option<Waker>,
+}
+
+impl InUse {
+    /// Has the channel let the stream go, to `taker`.
+    fn ask(&self, taker: oneshot::Sender<Box<Interrupted<Socket>>>) {
+        let mut request = self.request();
+        // An earlier request that still waits has a lower generation: its channel gets Gone.
+        request.taker = Some(taker);
+        if let Some(channel) = request.channel.take() {
+            channel.wake();
+        }
+    }
+
+    /// Ready once the channel is to let the stream go.
+    fn poll_asked(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut request = self.request();
+        if request.taker.is_some() {
+            return Poll::Ready(());
+        }
+        if !request.channel.as_ref().is_some_and(|channel| channel.will_wake(cx.waker())) {
+            request.channel = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn request(&self) -> MutexGuard<'_, Request> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A stream that a channel carries. Dropped without a word, it is forgotten.
@@ -430,9 +463,7 @@ impl<C: Client> ResumableStreams<C> {
             Phase::Over(tombstone) => Ok(Taken::Over(tombstone)),
             Phase::InUse(in_use) => {
                 let (taker, taken) = oneshot::channel();
-                // An earlier request that still waits has a lower generation: its channel gets Gone.
-                in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).replace(taker);
-                in_use.let_go.notify_one();
+                in_use.ask(taker);
                 entry.phase = Phase::InUse(in_use);
                 Err(taken)
             }
@@ -524,15 +555,10 @@ impl<C: Client> Carried<C> {
         self.id
     }
 
-    /// Waits until the channel is to let the stream go, for another one.
-    pub async fn let_go(&self) {
-        self.in_use.let_go.notified().await;
-    }
-
-    /// As [`Carried::let_go`], which can outlive this.
-    pub fn letting_go(&self) -> impl Future<Output = ()> + Send + use<C> {
+    /// Waits until the channel is to let the stream go, for another one. One waits for it at a time; this may be gone by then.
+    pub fn let_go(&self) -> impl Future<Output = ()> + Send + use<C> {
         let in_use = Arc::clone(&self.in_use);
-        async move { in_use.let_go.notified().await }
+        poll_fn(move |cx| in_use.poll_asked(cx))
     }
 
     /// The stream, which this side has asked for, does not stand, or not as one that can be taken over: there was none.
@@ -544,14 +570,15 @@ impl<C: Client> Carried<C> {
     /// Whether another channel has asked for the stream, and waits for it.
     #[must_use]
     pub fn is_asked_for(&self) -> bool {
-        self.in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.in_use.request().taker.is_some()
     }
 
     /// The channel is lost: the stream waits for its client, or goes to another channel that has asked for it.
+    #[must_use]
     pub fn suspend(mut self, interrupted: Box<Interrupted<Socket>>) -> Suspension<C> {
         self.is_settled = true;
         let mut state = self.streams.state();
-        let taker = self.in_use.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taker = self.in_use.request().taker.take();
         let interrupted = match taker {
             Some(taker) => match taker.send(interrupted) {
                 Ok(()) => return Suspension::TakenOver,

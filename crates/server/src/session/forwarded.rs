@@ -102,9 +102,9 @@ impl Terms for Forwarded<'_> {
     }
 
     async fn taken_over(&self) {
-        let letting_go = self.asked().as_ref().map(Carried::letting_go);
-        match letting_go {
-            Some(letting_go) => letting_go.await,
+        let let_go = self.asked().as_ref().map(Carried::let_go);
+        match let_go {
+            Some(let_go) => let_go.await,
             None => std::future::pending().await,
         }
     }

@@ -1,5 +1,6 @@
 //! The resumable streams of a session (section 7.7 of the protocol): announced, carried, taken over from another channel, and held.
 
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
@@ -46,15 +47,18 @@ impl Session {
     }
 
     /// Carries a stream that was announced, and stands now.
-    pub(super) async fn carry_announced(
+    ///
+    /// # Errors
+    /// The stream was not announced.
+    pub(super) fn carry_announced(
         &self,
         stream: ResumableStream<Socket>,
         target: Socket,
         announced: Option<Announced<StreamOwner>>,
-    ) -> io::Result<Option<Channel<Socket>>> {
+    ) -> io::Result<impl Future<Output = io::Result<Option<Channel<Socket>>>>> {
         let announced = announced.ok_or_else(|| io::Error::other("the stream was not announced"))?;
         let carried = announced.enter(Arc::new(self.owner()));
-        self.carry_resumable(stream, target, carried).await
+        Ok(self.carry_resumable(stream, target, carried))
     }
 
     /// Takes a stream of the client over from another channel, and carries it; `None` where the channel has ended with it.
@@ -114,30 +118,34 @@ impl Session {
     }
 
     /// Carries a stream that outlives its channel, to the end of either; `None` where the channel has ended with it.
-    pub(super) async fn carry_resumable(
+    pub(super) fn carry_resumable(
         &self,
         stream: ResumableStream<Socket>,
         target: Socket,
         carried: Carried<StreamOwner>,
-    ) -> io::Result<Option<Channel<Socket>>> {
-        let terms = self.terms();
-        let stop = async {
+    ) -> impl Future<Output = io::Result<Option<Channel<Socket>>>> {
+        let (terms, let_go) = (self.terms(), carried.let_go());
+        let stop = async move {
             tokio::select! {
                 biased;
                 code = terms.stopped() => Stop::Reset(code),
-                () = carried.let_go() => Stop::Suspend,
+                () = let_go => Stop::Suspend,
             }
         };
-        match tunnel_resumable(stream, target, terms.pace(), stop).await.map_err(into_io)? {
-            TunnelEnd::Over { channel, stream } => {
-                carried.over(*stream);
-                Ok(Some(channel))
-            }
-            TunnelEnd::Interrupted(interrupted) => {
-                let error = &interrupted.error;
-                let told = io::Error::new(error.kind(), error.to_string());
-                self.hold(carried, Arc::new(self.owner()), interrupted);
-                Err(told)
+        // On the heap: a stream has room for one way of being carried, not for all.
+        let relay = Box::pin(tunnel_resumable(stream, target, self.terms().pace(), stop));
+        async move {
+            match relay.await.map_err(into_io)? {
+                TunnelEnd::Over { channel, stream } => {
+                    carried.over(*stream);
+                    Ok(Some(channel))
+                }
+                TunnelEnd::Interrupted(interrupted) => {
+                    let error = &interrupted.error;
+                    let told = io::Error::new(error.kind(), error.to_string());
+                    self.hold(carried, Arc::new(self.owner()), interrupted);
+                    Err(told)
+                }
             }
         }
     }
