@@ -150,6 +150,7 @@ struct Entry<C> {
     phase: Phase,
 }
 
+/// What is not there for each stream at any time is on the heap, so that the many that a channel carries have no room for it.
 #[derive(Debug)]
 enum Phase {
     /// It was asked for, and its target is being reached. The waker tells of what comes of it.
@@ -157,17 +158,21 @@ enum Phase {
     /// A channel carries it.
     InUse(Arc<InUse>),
     /// It waits for its client.
-    Held {
-        interrupted: Box<Interrupted<Socket>>,
-        since: Instant,
-        /// The task that waits with it is told that it waits no longer.
-        taken: Arc<Notify>,
-        _held: Counted,
-    },
+    Held(Box<Held>),
     /// The stream is over.
-    Over(Tombstone),
+    Over(Box<Tombstone>),
     /// It is taken over at this moment.
     Away,
+}
+
+/// A stream that waits for its client.
+#[derive(Debug)]
+struct Held {
+    interrupted: Box<Interrupted<Socket>>,
+    since: Instant,
+    /// The task that waits with it is told that it waits no longer.
+    taken: Arc<Notify>,
+    counted: Counted,
 }
 
 /// How a stream that a channel carries is taken from it.
@@ -254,7 +259,7 @@ pub enum Taken<C: Client> {
         carried: Carried<C>,
     },
     /// The stream is over: to be answered with this, which then goes back with [`ResumableStreams::put_back`].
-    Over(Tombstone),
+    Over(Box<Tombstone>),
     /// There is none, or not for this client.
     Gone {
         /// For how long no stream was forgotten that was asked for; zero where this one was there.
@@ -452,8 +457,9 @@ impl<C: Client> ResumableStreams<C> {
     ) -> Result<Taken<C>, oneshot::Receiver<Box<Interrupted<Socket>>>> {
         let Some(entry) = state.streams.get_mut(&id) else { return Ok(Taken::LOST) };
         match std::mem::replace(&mut entry.phase, Phase::Away) {
-            Phase::Held { interrupted, taken, since, _held: held } => {
-                drop(held);
+            Phase::Held(held) => {
+                let Held { interrupted, since, taken, counted } = *held;
+                drop(counted);
                 let paused = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.longest_pause_ms.fetch_max(paused, Ordering::Relaxed);
                 taken.notify_one();
@@ -489,7 +495,7 @@ impl<C: Client> ResumableStreams<C> {
     }
 
     /// Keeps what is left of a stream that is over, once it was used for an answer.
-    pub fn put_back(&self, id: StreamId, tombstone: Tombstone) {
+    pub fn put_back(&self, id: StreamId, tombstone: Box<Tombstone>) {
         if let Some(entry) = self.state().streams.get_mut(&id) {
             entry.phase = Phase::Over(tombstone);
         }
@@ -498,14 +504,14 @@ impl<C: Client> ResumableStreams<C> {
     /// Resets a stream that is still held with this generation. Whether anything is lost by that.
     fn expire(&self, id: StreamId, generation: u32) -> bool {
         let mut state = self.state();
-        let Some(Entry { phase: Phase::Held { interrupted, .. }, .. }) = state.streams.get(&id) else {
+        let Some(Entry { phase: Phase::Held(held), .. }) = state.streams.get(&id) else {
             return false;
         };
-        if interrupted.stream.generation() != generation {
+        if held.interrupted.stream.generation() != generation {
             return false;
         }
         // Where both sides have said all, and only the last word of the client is missing, nobody has lost anything.
-        let has_lost = !interrupted.stream.has_taken_all();
+        let has_lost = !held.interrupted.stream.has_taken_all();
         state.lose(id, self.limits.hold());
         self.let_go.notify_waiters();
         has_lost
@@ -593,8 +599,8 @@ impl<C: Client> Carried<C> {
         }
         let (generation, hold) = (interrupted.stream.generation(), interrupted.stream.hold());
         let taken = Arc::new(Notify::new());
-        let (since, held) = (Instant::now(), self.streams.held.begin());
-        entry.phase = Phase::Held { interrupted, since, taken: Arc::clone(&taken), _held: held };
+        let (since, counted) = (Instant::now(), self.streams.held.begin());
+        entry.phase = Phase::Held(Box::new(Held { interrupted, since, taken: Arc::clone(&taken), counted }));
         drop(state);
         let (streams, id) = (Arc::clone(&self.streams), self.id);
         Suspension::Held(Hold { streams, id, generation, until: Instant::now() + hold, taken })
@@ -603,7 +609,7 @@ impl<C: Client> Carried<C> {
     /// The stream is over. It is still known for as long as it would have been held.
     pub fn over(mut self, stream: Suspended) {
         self.is_settled = true;
-        let tombstone = stream.into_tombstone();
+        let tombstone = Box::new(stream.into_tombstone());
         let hold = tombstone.hold();
         let mut state = self.streams.state();
         if let Some(entry) = state.streams.get_mut(&self.id) {
