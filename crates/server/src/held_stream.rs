@@ -16,7 +16,7 @@ use crate::stream_owner::StreamOwner;
 pub(crate) async fn hold(
     server: Arc<Server>,
     mut hold: Hold<StreamOwner>,
-    owner: Arc<StreamOwner>,
+    owner: StreamOwner,
     origin: Origin,
     mut changes: watch::Receiver<Snapshot>,
 ) {
@@ -47,7 +47,7 @@ pub(crate) async fn hold(
 
 /// Whether the client may still have what it has opened.
 fn may_keep(server: &Server, owner: &StreamOwner, origin: Origin, snapshot: &Snapshot) -> bool {
-    let principal = match server.reauthorize(&owner.identity, origin, snapshot) {
+    let principal = match server.reauthorize(&owner.principal.identity, origin, snapshot) {
         Some(Ok(principal)) => principal,
         Some(Err(_)) => return false,
         // The file says nothing: what was permitted stays so.
@@ -67,5 +67,5 @@ pub(crate) fn lost(server: &Server, owner: &StreamOwner, id: StreamId, loss: Str
         StreamLoss::Stopped => "the server is stopping",
         StreamLoss::Full => "too many streams wait for their clients already",
     };
-    tracing::info!(client = owner.name, target = owner.target(), stream = %id, reason, "stream lost: its target is reset");
+    tracing::info!(client = owner.name(), target = owner.target(), stream = %id, reason, "stream lost: its target is reset");
 }

@@ -33,7 +33,8 @@ struct Entries {
 pub(crate) struct Seen {
     /// The principal, as of the last check.
     pub(crate) principal: Arc<Mutex<Arc<Principal>>>,
-    pub(crate) target: Arc<Mutex<Option<OpenTarget>>>,
+    /// What it has open, which a resumable stream shares that is known beyond its channel.
+    pub(crate) target: Arc<Mutex<Option<Arc<OpenTarget>>>>,
     /// Where the channel comes from.
     pub(crate) from: Arc<str>,
     /// When the channel came.
@@ -92,7 +93,7 @@ impl Seen {
     }
 
     /// Another stream begins, or none is open any more. What the last one has moved is counted.
-    pub(crate) fn note(&self, target: Option<OpenTarget>, counters: &Counters) {
+    pub(crate) fn note(&self, target: Option<Arc<OpenTarget>>, counters: &Counters) {
         self.settle(counters);
         let mut open = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         self.meter.begin_stream();
@@ -133,14 +134,12 @@ impl OpenSessions {
     pub(crate) fn list(&self, room: usize) -> (Vec<Open>, usize) {
         let mut grouped: BTreeMap<(String, String), Open> = BTreeMap::new();
         for seen in self.all() {
-            let Some(OpenTarget { target, since, .. }) =
-                seen.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
-            else {
-                continue;
-            };
+            let open = seen.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(open) = open else { continue };
+            let since = open.since;
             let client = seen.principal.lock().unwrap_or_else(PoisonError::into_inner).name.clone();
             let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
-            let (target, since, bytes) = (target.to_string(), since.to_string(), seen.meter.bytes());
+            let (target, since, bytes) = (open.target.to_string(), since.to_string(), seen.meter.bytes());
             let open = grouped.entry((client.clone(), target.clone())).or_insert_with(|| Open {
                 client,
                 target,
@@ -189,7 +188,7 @@ mod tests {
             grant: Grant::unlimited(Rights::usual()),
             enrolment: Enrolment::Enrolled,
         };
-        let open = target.map(|target| OpenTarget::new(target, since.parse().unwrap()));
+        let open = target.map(|target| Arc::new(OpenTarget::new(target, since.parse().unwrap())));
         Seen {
             principal: Arc::new(Mutex::new(Arc::new(principal))),
             target: Arc::new(Mutex::new(open)),

@@ -54,7 +54,7 @@ pub(crate) struct Session {
     /// What the resumable streams of the client may keep.
     budget: RetentionBudget,
     /// What it has open, or waits for.
-    target: Arc<Mutex<Option<OpenTarget>>>,
+    target: Arc<Mutex<Option<Arc<OpenTarget>>>>,
     /// Bytes of that.
     meter: Meter,
     /// It has lost the right to that: whatever serves it tells it so, and ends.
@@ -243,7 +243,7 @@ impl Session {
             Ok(principal) => principal,
             Err(denial) => return revoke(channel, denial.reset_code()).await,
         };
-        self.note(Some(OpenTarget::new(target.clone(), Timestamp::now())));
+        self.note(Some(Arc::new(OpenTarget::new(target.clone(), Timestamp::now()))));
         let request = RequestContext {
             principal: &principal,
             current: &self.principal,
@@ -352,7 +352,7 @@ impl Session {
         Arc::clone(&self.principal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, target: Option<OpenTarget>) {
+    fn note(&self, target: Option<Arc<OpenTarget>>) {
         self.seen().note(target, &self.server.counters);
     }
 }

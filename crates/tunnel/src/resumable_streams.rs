@@ -116,9 +116,12 @@ fn next_to_forget(queue: &mut VecDeque<(Instant, StreamId)>, now: Instant) -> Op
 }
 
 /// What a server knows of the client of a stream.
-pub trait Client: Send + Sync + 'static {
+pub trait Client: Clone + Send + Sync + 'static {
     /// Whether both are one client, by its identity.
     fn is_same(&self, other: &Self) -> bool;
+
+    /// The stream is taken over by the same client, of which this is known by now.
+    fn renew(&mut self, client: &Self);
 }
 
 #[derive(Debug)]
@@ -145,7 +148,7 @@ enum Absent {
 
 #[derive(Debug)]
 struct Entry<C> {
-    client: Arc<C>,
+    client: C,
     verifier: ResumeVerifier,
     phase: Phase,
 }
@@ -254,7 +257,7 @@ pub enum Taken<C: Client> {
         /// The stream without a channel, and its plain connection.
         interrupted: Box<Interrupted<Socket>>,
         /// What was known of its client when it was opened.
-        client: Arc<C>,
+        client: C,
         /// It is carried from now on.
         carried: Carried<C>,
     },
@@ -350,7 +353,7 @@ impl<C: Client> ResumableStreams<C> {
     pub fn announce(
         self: &Arc<Self>,
         (id, verifier): (StreamId, ResumeVerifier),
-        client: Arc<C>,
+        client: C,
     ) -> Option<Announced<C>> {
         let settled = Arc::new(Notify::new());
         let phase = Phase::Opening(Arc::clone(&settled));
@@ -388,6 +391,7 @@ impl<C: Client> ResumableStreams<C> {
                 return Taken::LOST;
             }
             entry.verifier.note(request);
+            entry.client.renew(client);
         }
         // On the heap, so that the many other tasks of a server have no room for it.
         let taken = timeout(OPEN_DEADLINE, Box::pin(self.take(request)));
@@ -489,7 +493,7 @@ impl<C: Client> ResumableStreams<C> {
         let Some(entry) = state.streams.get_mut(&id) else { return Taken::LOST };
         let in_use = Arc::new(InUse::default());
         entry.phase = Phase::InUse(Arc::clone(&in_use));
-        let client = Arc::clone(&entry.client);
+        let client = entry.client.clone();
         let carried = Carried { streams: Arc::clone(self), id, in_use, is_settled: false };
         Taken::Stream { interrupted, client, carried }
     }
@@ -526,7 +530,7 @@ impl<C: Client> Announced<C> {
     /// The stream stands: a channel carries it from now on, for `client`. A request that waits for it has the channel let it go at
     /// once.
     #[must_use]
-    pub fn enter(self, client: Arc<C>) -> Carried<C> {
+    pub fn enter(self, client: C) -> Carried<C> {
         let (streams, id, in_use) = (Arc::clone(&self.streams), self.id, Arc::new(InUse::default()));
         if let Some(entry) = streams.state().streams.get_mut(&id) {
             entry.client = client;

@@ -60,7 +60,7 @@ pub(crate) struct RequestContext<'a> {
     /// Cancelled once the client has lost the right to what it has open.
     pub(crate) revoked: &'a Revocation,
     /// What the client has open, which is judged again when its rights change.
-    pub(crate) open: &'a Mutex<Option<OpenTarget>>,
+    pub(crate) open: &'a Mutex<Option<Arc<OpenTarget>>>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -81,6 +81,7 @@ impl<'a> RequestContext<'a> {
     /// not: then the client is judged by both now, and the stream revoked that it may not have.
     pub(crate) fn note_reached(&self, address: Option<SocketAddr>, header: ProxyHeader) {
         if let Some(open) = &mut *self.open.lock().unwrap_or_else(PoisonError::into_inner) {
+            let open = Arc::make_mut(open);
             open.address = address;
             open.header = Some(header);
         }
@@ -142,7 +143,7 @@ mod tests {
         let target = Target::Tcp { host: "db.example.org".into(), port: 5432 };
         let source = Source::proxied("192.0.2.7:4711".parse().unwrap(), "192.0.2.1:5000".parse().unwrap());
         let revoked = Revocation::default();
-        let open = Mutex::new(Some(OpenTarget::new(target.clone(), jiff::Timestamp::now())));
+        let open = Mutex::new(Some(Arc::new(OpenTarget::new(target.clone(), jiff::Timestamp::now()))));
         let counts = StreamCounts::default();
         let nothing = ResumptionLimits { retention: Retention::default(), per_client: 0, total: 0 };
         let request = RequestContext {

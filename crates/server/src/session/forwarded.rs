@@ -41,7 +41,7 @@ impl Session {
         let Some(parking) = self.server.handlers.parking(&principal.identity, &lease) else {
             return in_time(channel.close()).await;
         };
-        self.note(Some(OpenTarget::parked(parking.target(), Timestamp::now())));
+        self.note(Some(Arc::new(OpenTarget::parked(parking.target(), Timestamp::now()))));
         // Its lease may not have ended yet, and nobody judges by that change again.
         if let Err(denial) = self.may_keep_open(&principal) {
             return revoke(channel, denial.reset_code()).await;
@@ -96,8 +96,8 @@ impl Terms for Forwarded<'_> {
 
     /// The stream belongs to the client from now on, as long as that may listen where it has come in.
     fn note_asked(&self, asked: (StreamId, ResumeVerifier)) {
-        let owner = Arc::new(self.session.owner());
-        let announced = self.session.server.resumable.announce(asked, Arc::clone(&owner));
+        let owner = self.session.owner();
+        let announced = self.session.server.resumable.announce(asked, owner.clone());
         *self.asked() = announced.map(|announced| announced.enter(owner));
     }
 
@@ -132,7 +132,7 @@ impl StreamHolder for Forwarded<'_> {
 
     fn hold(&self, interrupted: Box<Interrupted<Socket>>) {
         if let Some(asked) = self.asked().take() {
-            self.session.hold(asked, Arc::new(self.session.owner()), interrupted);
+            self.session.hold(asked, self.session.owner(), interrupted);
         }
     }
 

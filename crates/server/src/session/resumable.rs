@@ -37,7 +37,7 @@ impl Session {
             return Ok(None);
         }
         let open = OpenTarget::new(target.clone(), Timestamp::now());
-        let owner = Arc::new(self.owner_of(Some(open)));
+        let owner = self.owner_of(Some(Arc::new(open)));
         match self.server.resumable.announce(channel.asked_stream(), owner) {
             Some(announced) => Ok(Some(announced)),
             None => {
@@ -57,7 +57,7 @@ impl Session {
         announced: Option<Announced<StreamOwner>>,
     ) -> io::Result<impl Future<Output = io::Result<Option<Channel<Socket>>>>> {
         let announced = announced.ok_or_else(|| io::Error::other("the stream was not announced"))?;
-        let carried = announced.enter(Arc::new(self.owner()));
+        let carried = announced.enter(self.owner());
         Ok(self.carry_resumable(stream, target, carried))
     }
 
@@ -108,7 +108,7 @@ impl Session {
         let _open = self.server.streams.begin();
         self.server.counters.resumption.resumed.one(());
         let target = owner.target();
-        tracing::info!(client = owner.name, target, stream = %carried.id(), "stream resumed");
+        tracing::info!(client = owner.name(), target, stream = %carried.id(), "stream resumed");
         self.note(owner.open.clone());
         // A change of rights since they were looked at above concerned a session that had nothing open.
         if let Err(denial) = self.may_keep_open(&self.principal()) {
@@ -143,7 +143,7 @@ impl Session {
                 TunnelEnd::Interrupted(interrupted) => {
                     let error = &interrupted.error;
                     let told = io::Error::new(error.kind(), error.to_string());
-                    self.hold(carried, Arc::new(self.owner()), interrupted);
+                    self.hold(carried, self.owner(), interrupted);
                     Err(told)
                 }
             }
@@ -154,7 +154,7 @@ impl Session {
     pub(super) fn hold(
         &self,
         carried: Carried<StreamOwner>,
-        owner: Arc<StreamOwner>,
+        owner: StreamOwner,
         interrupted: Box<Interrupted<Socket>>,
     ) {
         let (id, target) = (carried.id(), owner.target());
@@ -168,7 +168,7 @@ impl Session {
                 return;
             }
         };
-        tracing::debug!(client = owner.name, target, stream = %hold.id(), "stream held for its client");
+        tracing::debug!(client = owner.name(), target, stream = %hold.id(), "stream held for its client");
         let (server, changes) = (Arc::clone(&self.server), self.changes.clone());
         let waiting = held_stream::hold(server, hold, owner, self.origin(), changes);
         self.server.connections.spawn(waiting);
@@ -179,8 +179,7 @@ impl Session {
         self.owner_of(self.target.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    fn owner_of(&self, open: Option<OpenTarget>) -> StreamOwner {
-        let principal = self.principal();
-        StreamOwner { identity: principal.identity.clone(), name: principal.name.clone(), open }
+    fn owner_of(&self, open: Option<Arc<OpenTarget>>) -> StreamOwner {
+        StreamOwner { principal: self.principal(), open }
     }
 }

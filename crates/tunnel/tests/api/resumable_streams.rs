@@ -17,13 +17,15 @@ use wire_protocol::stream::{
 };
 
 /// The one client that there is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Somebody;
 
 impl Client for Somebody {
     fn is_same(&self, _: &Self) -> bool {
         true
     }
+
+    fn renew(&mut self, _: &Self) {}
 }
 
 /// Both ends of a channel: the client's and the server's.
@@ -87,7 +89,7 @@ async fn an_open_that_comes_behind_the_clients_request_is_not_served() {
     let streams = streams().await;
     let (stream, server) = unanswered().await;
     assert!(remembers(&streams, stream).await >= Duration::from_secs(10));
-    assert!(streams.announce(server.asked_stream(), Arc::new(Somebody)).is_none());
+    assert!(streams.announce(server.asked_stream(), Somebody).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +107,7 @@ async fn a_server_remembers_no_longer_than_it_has_run_and_than_it_keeps_an_id() 
 async fn a_stream_that_never_stood_was_never_there() {
     let streams = streams().await;
     let (stream, server) = unanswered().await;
-    drop(streams.announce(server.asked_stream(), Arc::new(Somebody)).unwrap());
+    drop(streams.announce(server.asked_stream(), Somebody).unwrap());
     assert!(remembers(&streams, stream).await >= Duration::from_secs(10));
 }
 
@@ -114,8 +116,8 @@ async fn a_stream_that_stood_and_is_lost_was_there_for_as_long_as_it_could_be_as
     let streams = streams().await;
     for (later, was_there) in [(0, true), (290, true), (301, false)] {
         let (stream, server) = unanswered().await;
-        let announced = streams.announce(server.asked_stream(), Arc::new(Somebody)).unwrap();
-        drop(announced.enter(Arc::new(Somebody)));
+        let announced = streams.announce(server.asked_stream(), Somebody).unwrap();
+        drop(announced.enter(Somebody));
         sleep(Duration::from_secs(later)).await;
         // What is due is forgotten when there is something new to remember.
         let (other, _server) = unanswered().await;
@@ -136,8 +138,8 @@ async fn a_stream_that_could_not_be_taken_over_was_there() {
 async fn a_client_without_the_right_to_its_stream_does_not_hear_that_it_was_never_there() {
     let streams = streams().await;
     let (stream, server) = unanswered().await;
-    let announced = streams.announce(server.asked_stream(), Arc::new(Somebody)).unwrap();
-    let _carried = announced.enter(Arc::new(Somebody));
+    let announced = streams.announce(server.asked_stream(), Somebody).unwrap();
+    let _carried = announced.enter(Somebody);
     let (server, request) = asked_for(stream).await;
     let taken = streams.take_over(&request, server.exporter(), &Somebody, |_| false).await;
     assert!(matches!(taken, Taken::Gone { remembers: Duration::ZERO }), "{taken:?}");
