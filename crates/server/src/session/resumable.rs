@@ -64,13 +64,31 @@ impl Session {
     /// Takes a stream of the client over from another channel, and carries it; `None` where the channel has ended with it.
     pub(super) async fn resume_stream(
         &self,
-        mut channel: Channel<Socket>,
+        channel: Channel<Socket>,
         request: &ResumeRequest,
     ) -> io::Result<Option<Channel<Socket>>> {
+        // On the heap, so that the room for it is given back once the stream goes on.
+        match Box::pin(self.take_over(channel, request)).await? {
+            TakenOver::Stream { stream, target, carried } => {
+                let _open = self.server.streams.begin();
+                self.carry_resumable(stream, target, carried).await
+            }
+            TakenOver::Nothing(channel) => Ok(channel),
+        }
+    }
+
+    /// Takes a stream of the client over from another channel, as far as it is there and the client may have it.
+    async fn take_over(
+        &self,
+        mut channel: Channel<Socket>,
+        request: &ResumeRequest,
+    ) -> io::Result<TakenOver> {
         // Rights may have changed since the handshake.
         let principal = match self.judge_again(&self.server.access.look()) {
             Ok(principal) => principal,
-            Err(denial) => return revoke(channel, denial.reset_code()).await,
+            Err(denial) => {
+                return revoke(channel, denial.reset_code()).await.map(TakenOver::Nothing);
+            }
         };
         let may = |owner: &StreamOwner| {
             owner.open.as_ref().is_none_or(|open| {
@@ -79,22 +97,21 @@ impl Session {
             })
         };
         let (client, streams) = (self.owner(), &self.server.resumable);
-        // On the heap, so that the room for it is given back once the stream goes on.
-        let taken = Box::pin(streams.take_over(request, channel.exporter(), &client, may)).await;
+        let taken = streams.take_over(request, channel.exporter(), &client, may).await;
         let (interrupted, owner, carried) = match taken {
             Taken::Gone { remembers } => {
                 channel.answer_gone(remembers).await?;
-                return Ok(Some(channel));
+                return Ok(TakenOver::Nothing(Some(channel)));
             }
             Taken::Over(mut tombstone) => {
                 let answered = channel.answer_resume_over(&mut tombstone, request).await;
                 streams.put_back(request.id(), tombstone);
-                return answered.map(|()| Some(channel));
+                return answered.map(|()| TakenOver::Nothing(Some(channel)));
             }
             Taken::Stream { interrupted, client, carried } => (*interrupted, client, carried),
         };
         let Interrupted { stream, plain, .. } = interrupted;
-        let resumed = Box::pin(channel.answer_resume(stream, request)).await;
+        let resumed = channel.answer_resume(stream, request).await;
         let stream = match resumed {
             Ok(stream) => stream,
             Err(ResumeError::Lost { stream, error }) => {
@@ -102,10 +119,9 @@ impl Session {
                 self.hold(carried, owner, Box::new(Interrupted { stream, plain, error }));
                 return Err(told);
             }
-            Err(ResumeError::Gone { channel, .. }) => return Ok(Some(channel)),
+            Err(ResumeError::Gone { channel, .. }) => return Ok(TakenOver::Nothing(Some(channel))),
             Err(ResumeError::Failed(error)) => return Err(error),
         };
-        let _open = self.server.streams.begin();
         self.server.counters.resumption.resumed.one(());
         let target = owner.target();
         tracing::info!(client = owner.name(), target, stream = %carried.id(), "stream resumed");
@@ -114,7 +130,7 @@ impl Session {
         if let Err(denial) = self.may_keep_open(&self.principal()) {
             return Err(stop(stream, denial.reset_code()).await);
         }
-        self.carry_resumable(stream, plain, carried).await
+        Ok(TakenOver::Stream { stream, target: plain, carried })
     }
 
     /// Carries a stream that outlives its channel, to the end of either; `None` where the channel has ended with it.
@@ -182,4 +198,12 @@ impl Session {
     fn owner_of(&self, open: Option<Arc<OpenTarget>>) -> StreamOwner {
         StreamOwner { principal: self.principal(), open }
     }
+}
+
+/// What comes of a request to take a stream over.
+enum TakenOver {
+    /// The stream goes on.
+    Stream { stream: ResumableStream<Socket>, target: Socket, carried: Carried<StreamOwner> },
+    /// It does not; the channel is idle, or has ended.
+    Nothing(Option<Channel<Socket>>),
 }
