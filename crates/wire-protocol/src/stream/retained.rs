@@ -202,6 +202,10 @@ impl Retained {
     }
 
     fn push(&mut self, len: usize, content: Content) {
+        // Most streams that say little at a time have one at most, for a second.
+        if self.chunks.is_empty() {
+            self.chunks.reserve_exact(1);
+        }
         self.chunks.push_back(Chunk { start: self.next, len, content });
         self.next += u64::try_from(len).unwrap_or(u64::MAX);
         self.resend = self.next;
