@@ -538,9 +538,7 @@ impl<C: Client> Announced<C> {
         }
         Carried { streams, id, in_use, is_settled: false }
     }
-}
 
-impl<C: Client> Announced<C> {
     /// The stream stands, and cannot be taken over: a request to do so finds that it was there.
     pub fn cannot_be_taken_over(self) {
         self.streams.state().lose(self.id, self.streams.limits.hold());

@@ -130,7 +130,7 @@ async fn a_stream_that_stood_and_is_lost_was_there_for_as_long_as_it_could_be_as
 async fn a_stream_that_could_not_be_taken_over_was_there() {
     let streams = streams().await;
     let (stream, server) = unanswered().await;
-    streams.announce(server.asked_stream(), Arc::new(Somebody)).unwrap().cannot_be_taken_over();
+    streams.announce(server.asked_stream(), Somebody).unwrap().cannot_be_taken_over();
     assert_eq!(remembers(&streams, stream).await, Duration::ZERO);
 }
 
