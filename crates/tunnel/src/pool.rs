@@ -375,7 +375,9 @@ impl<C: Connect> Pool<C> {
         let (give, given) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            let connected = pool.connector.connect().await;
+            // On the heap, so that its room is used again for the next one: that of a large task begins at a multiple of 128, and
+            // is seldom found fit for another once something that lasts lies beside it.
+            let connected = Box::pin(pool.connector.connect()).await;
             if let Err(Ok(unwanted)) = give.send(connected) {
                 if pool.ended.is_cancelled() {
                     close(unwanted).await;
