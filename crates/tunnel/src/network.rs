@@ -5,10 +5,12 @@ mod in_memory;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::address::Address;
 use crate::dial;
 use crate::listener::Listener;
+use crate::network_monitor::NetworkMonitor;
 use crate::socket::{OnDrop, Socket};
 
 #[cfg(feature = "memory-network")]
@@ -27,6 +29,19 @@ pub enum Network {
 }
 
 impl Network {
+    /// Observes this network and the sleep of this machine; `None` for one in memory, which never changes.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime whose I/O and time are enabled, for the system's.
+    #[must_use]
+    pub fn monitor(&self) -> Option<Arc<NetworkMonitor>> {
+        match self {
+            Self::System => Some(Arc::new(NetworkMonitor::start())),
+            #[cfg(feature = "memory-network")]
+            Self::Memory(_) => None,
+        }
+    }
+
     /// As [`dial::dial`].
     ///
     /// # Errors

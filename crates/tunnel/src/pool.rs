@@ -8,6 +8,7 @@ mod state;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -314,9 +315,10 @@ impl<C: Connect> Pool<C> {
         self.wanting.notify_one();
     }
 
-    /// Drops idle channels that are likely to be dead, each time that the monitor tells of what may have left them so, and tries a
+    /// Drops idle channels that are likely to be dead, each time that a monitor tells of what may have left them so, and tries a
     /// server at once that is out of reach: it may be within by now.
-    pub async fn follow(&self, monitor: &NetworkMonitor) -> Infallible {
+    pub async fn follow(&self, monitor: Option<&NetworkMonitor>) -> Infallible {
+        let Some(monitor) = monitor else { return pending().await };
         let mut disturbances = monitor.disturbances();
         loop {
             let disturbance = disturbances.changed().await;

@@ -68,7 +68,7 @@ pub async fn bind(
         return Err(Error::NothingToForward);
     }
     config::check(&forwards)?;
-    let tunnels = Tunnels::new(hardening::raise_descriptor_limit(), &forwards, Observer::new(tell));
+    let tunnels = Tunnels::new(network, hardening::raise_descriptor_limit(), &forwards, Observer::new(tell));
     let listened_on: Vec<Address> = forwards.iter().flat_map(Forward::listened_on).cloned().collect();
     let mut bound = Vec::with_capacity(forwards.len());
     for forward in forwards {

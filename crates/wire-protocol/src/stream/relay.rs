@@ -138,7 +138,7 @@ where
                     return Err(RelayError::Stopped(code));
                 }
                 Ok(Err(RelayError::Channel(error))) => {
-                    return Err(RelayError::Channel(last_word(error, &ended)));
+                    return Err(last_word(error, &ended));
                 }
                 Ok(Err(error @ RelayError::Input(_))) => {
                     // The other side was told. What it has sent meanwhile, and nobody has read, would take that back.
@@ -192,18 +192,20 @@ fn linger<W>(ended: &mpsc::Receiver<Ended<W>>) {
     while let Ok(Ok(_)) = ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {}
 }
 
-/// What the other side said last tells more than a write that failed.
-fn last_word<W>(error: io::Error, ended: &mpsc::Receiver<Ended<W>>) -> io::Error {
+/// What the other side said last tells more than a write that failed; and where it has left since this side has told it why the
+/// stream ends, that is the reason.
+fn last_word<W>(error: io::Error, ended: &mpsc::Receiver<Ended<W>>) -> RelayError {
     let is_reset = |error: &io::Error| matches!(error_in(error), Some(Error::Reset(_)));
     let deadline = Instant::now() + LAST_WORD_DEADLINE;
     while !is_reset(&error) {
         match ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Err(RelayError::Channel(word))) if is_reset(&word) => return word,
+            Ok(Err(RelayError::Channel(word))) if is_reset(&word) => return RelayError::Channel(word),
+            Ok(Err(told @ (RelayError::Input(_) | RelayError::Stopped(_)))) => return told,
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => break,
         }
     }
-    error
+    RelayError::Channel(error)
 }
 
 /// How long a relay that is stopped takes at most to tell the other side, and again for that to leave.

@@ -73,7 +73,7 @@ impl BoundForwards {
         let (streams, traffic) = (tunnels.streams.clone(), tunnels.counts.traffic.clone());
         let resumptions = if resume { tunnels.resumptions.clone() } else { Resumptions::none() };
         let ending = tunnels.ending.clone();
-        let monitor = Some(Arc::clone(&tunnels.monitor));
+        let monitor = tunnels.monitor.clone();
         let ingress = Ingress { pool, streams, traffic, wait, udp_timeout, resumptions, ending, monitor };
         let network = network.clone();
         let upstream = Upstream {
@@ -124,7 +124,7 @@ impl BoundForwards {
             let pool = &upstream.ingress.pool;
             tokio::select! {
                 ended = pool.keep_up(connected) => ended,
-                never = pool.follow(&upstream.tunnels.monitor) => match never {},
+                never = pool.follow(upstream.tunnels.monitor.as_deref()) => match never {},
             }
         });
     }

@@ -3,7 +3,6 @@
 //! There is one channel, and a pool of them only once that is lost.
 
 use std::fs::File;
-use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingUnix;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tunnel::closing::{close, stop};
 use tunnel::counter::Counter;
 use tunnel::ingress::{Ingress, IngressError};
-use tunnel::network_monitor::NetworkMonitor;
+use tunnel::network::Network;
 use tunnel::network_path::NetworkPath;
 use tunnel::pool::{Attempt as _, Connect as _, END_DEADLINE, Fault, Pool};
 use tunnel::relay::{relay, relay_resumable};
@@ -53,7 +52,7 @@ pub(super) async fn forward(
     let address = server.to_string();
     let channel = |source| Error::Channel { address: address.clone(), source };
     let broken = |source| Error::carried(&address, target, source);
-    let terms = terms(resume, stopped);
+    let terms = terms(&server.network, resume, stopped);
     let idle = tokio::select! {
         biased;
         code = terms.stopped() => return Err(broken(RelayError::Stopped(code))),
@@ -127,9 +126,9 @@ pub(super) async fn forward(
 }
 
 /// On which terms the connection is carried, until it is `stopped`; with `resume` it can be taken over.
-fn terms(resume: bool, stopped: CancellationToken) -> Unlimited {
+fn terms(network: &Network, resume: bool, stopped: CancellationToken) -> Unlimited {
     let resumptions = resume.then(|| Resumptions::new(Retention::default(), RetentionBudget::new(MAX_KEPT)));
-    let monitor = resume.then(|| Arc::new(NetworkMonitor::start()));
+    let monitor = resume.then(|| network.monitor()).flatten();
     // The stream is one of bytes.
     let udp_timeout = Duration::ZERO;
     Unlimited { udp_timeout, traffic: Traffic::default(), resumptions, ending: stopped, monitor }
@@ -232,17 +231,11 @@ async fn go_on(
             }
         }
     };
-    let followed = async {
-        match &terms.monitor {
-            Some(monitor) => pool.follow(monitor).await,
-            None => pending().await,
-        }
-    };
     let carried = tokio::select! {
         biased;
         carried = ingress.carry_interrupted(interrupted, &terms) => carried,
         error = kept_up => Err(IngressError::NoChannel(error)),
-        never = followed => match never {},
+        never = pool.follow(terms.monitor.as_deref()) => match never {},
     };
     pool.end().await;
     carried

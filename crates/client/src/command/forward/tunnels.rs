@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::counter::Counter;
 use tunnel::drops::DropCounter;
+use tunnel::network::Network;
 use tunnel::network_monitor::NetworkMonitor;
 use tunnel::pool::MAX_WARM;
 use tunnel::resumptions::Resumptions;
@@ -38,7 +39,7 @@ pub(super) struct Tunnels {
     /// How connections outlive a lost connection to their server, and how often they have.
     pub(super) resumptions: Resumptions,
     /// What tells that channels are likely to be dead.
-    pub(super) monitor: Arc<NetworkMonitor>,
+    pub(super) monitor: Option<Arc<NetworkMonitor>>,
     pub(super) counts: Arc<ForwardCounts>,
     /// Connections that are accepted here. Each needs a channel too: without a limit, those that wait for one would
     /// hold every descriptor that a channel could have.
@@ -54,8 +55,13 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    /// For a process that may have `descriptors` open.
-    pub(super) fn new(descriptors: usize, forwards: &[Forward], observer: Observer) -> Self {
+    /// For a process on `network` that may have `descriptors` open.
+    pub(super) fn new(
+        network: &Network,
+        descriptors: usize,
+        forwards: &[Forward],
+        observer: Observer,
+    ) -> Self {
         // Warm channels have theirs, where there are many.
         let reserved = RESERVED_DESCRIPTORS + MAX_WARM.min(descriptors / 8);
         let pairs = descriptors.saturating_sub(reserved) / 2;
@@ -76,7 +82,7 @@ impl Tunnels {
             leases: Counter::default(),
             drops: DropCounter::default(),
             resumptions: Resumptions::new(Retention::default(), RetentionBudget::new(MAX_KEPT)),
-            monitor: Arc::new(NetworkMonitor::start()),
+            monitor: network.monitor(),
             counts: Arc::default(),
             started: Instant::now(),
             observer,
