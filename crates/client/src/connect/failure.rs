@@ -51,7 +51,9 @@ pub(super) fn handshake_error(server: &Server, address: &Address, source: io::Er
         Some(&wire_protocol::Error::ServerKeyMismatch { expected, offered }) => {
             Error::ServerKeyChanged { address, server: server.to_string(), expected, offered }
         }
-        Some(wire_protocol::Error::Denied(DeniedCode::NotAllowed)) if server.psk.is_some() => {
+        Some(wire_protocol::Error::Denied(
+            DeniedCode::NotAllowed | DeniedCode::Expired { .. } | DeniedCode::Revoked,
+        )) if server.psk.is_some() => {
             let id = server.psk.as_ref().map(|psk| psk.id().to_owned()).unwrap_or_default();
             Error::Psk { address, id, source }
         }

@@ -98,6 +98,11 @@ impl Schedule {
         .within_reason()
     }
 
+    /// Whether a connection between the programs is lost.
+    pub(super) fn loses_channels(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.event, Event::Cut | Event::CutAll(_) | Event::Silence))
+    }
+
     /// The kinds of forwards that are used, and whether by a target that speaks first.
     pub(super) fn needed(&self) -> Vec<(Through, bool)> {
         let openings = self.steps.iter().filter_map(|step| match &step.event {
