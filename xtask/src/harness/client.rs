@@ -34,6 +34,12 @@ impl Run {
         self
     }
 
+    /// Gives SIGHUP its default effect, also where whoever runs the tests has it ignored, as by `nohup`.
+    pub(crate) fn with_hangup(mut self) -> Self {
+        self.command = wrapped(&["env", "--default-signal=HUP"].map(str::to_owned), self.command);
+        self
+    }
+
     pub(crate) fn run(self) -> Result<Outcome> {
         let mut process = Process::start(self.command)?;
         process.feed(Cursor::new(self.input))?;

@@ -172,7 +172,7 @@ impl<'a> Piped<'a> {
     fn client(&self, harness: &Harness, options: &[&str]) -> Result<Process> {
         let address = self.tap.address();
         let arguments = ["forward", &address, "-W", &self.target, "--server-key", self.fixture.key()];
-        harness.client(self.fixture.alice(), &[&arguments, options].concat()).start()
+        harness.client(self.fixture.alice(), &[&arguments, options].concat()).with_hangup().start()
     }
 
     /// Starts a client whose target echoes, and has a word echoed.
