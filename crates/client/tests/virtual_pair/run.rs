@@ -228,8 +228,8 @@ async fn end(pair: Pair<'_>, schedule: &Schedule, was_refused: bool) {
         let ended = server.end().await.expect("the server does not end");
         let is_expected = match &ended {
             Ok(()) => true,
-            // What a channel carried that was lost is held for a client that, in these schedules, does not come for it.
-            Err(server::Error::NotDrained { .. }) => schedule.ends_early || schedule.loses_channels(),
+            // The server may hold a visitor whose channel was lost before the client, which takes no stream over, has answered.
+            Err(server::Error::NotDrained { .. }) => schedule.ends_early || schedule.may_hold_a_visitor(),
             Err(_) => false,
         };
         assert!(is_expected, "the server: {ended:?}");

@@ -98,9 +98,11 @@ impl Schedule {
         .within_reason()
     }
 
-    /// Whether a connection between the programs is lost.
-    pub(super) fn loses_channels(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.event, Event::Cut | Event::CutAll(_) | Event::Silence))
+    /// Whether a connection between the programs is lost, and somebody visits what the server listens on.
+    pub(super) fn may_hold_a_visitor(&self) -> bool {
+        let is_lost = |step: &Step| matches!(step.event, Event::Cut | Event::CutAll(_) | Event::Silence);
+        let is_visited = |(through, _)| matches!(through, Through::Remote | Through::RemoteSocks);
+        self.steps.iter().any(is_lost) && self.needed().into_iter().any(is_visited)
     }
 
     /// The kinds of forwards that are used, and whether by a target that speaks first.
